@@ -1,0 +1,37 @@
+#include "core/dtype.hpp"
+
+#include "core/error.hpp"
+
+namespace koios {
+
+std::int64_t size_of(DType dtype) {
+  switch (dtype) {
+    case DType::bfloat16:
+      return 2;
+    case DType::float32:
+    case DType::int32:
+      return 4;
+    case DType::float64:
+    case DType::int64:
+      return 8;
+  }
+  KOIOS_REQUIRE(false, "unknown dtype");
+}
+
+std::string_view to_string(DType dtype) {
+  switch (dtype) {
+    case DType::bfloat16:
+      return "bfloat16";
+    case DType::float32:
+      return "float32";
+    case DType::float64:
+      return "float64";
+    case DType::int32:
+      return "int32";
+    case DType::int64:
+      return "int64";
+  }
+  KOIOS_REQUIRE(false, "unknown dtype");
+}
+
+}  // namespace koios

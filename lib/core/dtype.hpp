@@ -1,0 +1,64 @@
+// Element types. bf16 is our own two bytes: Kokkos' bhalf_t is a 4-byte float in host builds.
+// Each border (MPI, NCCL, cuBLAS, cuDNN, HDF5) owns one switch from DType to its library's type.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+#include <type_traits>
+
+#include "core/host_device.hpp"
+
+namespace koios {
+
+/// bfloat16: the upper half of an IEEE float, rounded to nearest even; NaN stays NaN.
+struct bf16 {
+  std::uint16_t bits;
+
+  bf16() = default;
+  KOIOS_HOST_DEVICE explicit bf16(float value) : bits(round(value)) {}
+  KOIOS_HOST_DEVICE explicit operator float() const {
+    const std::uint32_t wide = static_cast<std::uint32_t>(bits) << 16;
+    return __builtin_bit_cast(float, wide);
+  }
+
+ private:
+  KOIOS_HOST_DEVICE static std::uint16_t round(float value) {
+    const auto wide = __builtin_bit_cast(std::uint32_t, value);
+    const bool is_nan = (wide & 0x7fffffffU) > 0x7f800000U;
+    const std::uint32_t half = 0x7fffU + ((wide >> 16) & 1U);
+    return static_cast<std::uint16_t>(is_nan ? ((wide >> 16) | 0x40U) : ((wide + half) >> 16));
+  }
+};
+static_assert(sizeof(bf16) == 2);
+
+enum class DType { float32, bfloat16, float64, int32, int64 };
+
+std::int64_t size_of(DType dtype);
+std::string_view to_string(DType dtype);
+
+template <class T>
+struct DTypeOf;
+template <>
+struct DTypeOf<float> {
+  static constexpr DType value = DType::float32;
+};
+template <>
+struct DTypeOf<bf16> {
+  static constexpr DType value = DType::bfloat16;
+};
+template <>
+struct DTypeOf<double> {
+  static constexpr DType value = DType::float64;
+};
+template <>
+struct DTypeOf<std::int32_t> {
+  static constexpr DType value = DType::int32;
+};
+template <>
+struct DTypeOf<std::int64_t> {
+  static constexpr DType value = DType::int64;
+};
+template <class T>
+inline constexpr DType dtype_of = DTypeOf<std::remove_const_t<T>>::value;
+
+}  // namespace koios
