@@ -1,0 +1,45 @@
+// Causal grouped-query attention, forward and backward, without the [T, T] matrix in memory.
+//   host      our own blocked kernel (softmax statistics saved, probabilities recomputed)
+//   cuda      cuDNN's fused attention in bf16; a fallback of GEMM + softmax for float32 and for
+//             where cuDNN is missing
+// ref: Dao 2023, FlashAttention-2, algorithms 1 and 2.
+// Legend: B sequences, T tokens of a sequence, H query heads, K key/value heads, E head size;
+// q, k, v, o are [B*T, heads*E] with a row pitch (slices of one GEMM's output).
+#pragma once
+
+#include <cstdint>
+
+#include "core/ref.hpp"
+#include "kernels/math_handles.hpp"
+#include "runtime/stream.hpp"
+
+namespace koios {
+
+struct AttentionShape {
+  std::int64_t batch = 0;     // B
+  std::int64_t seq_len = 0;   // T
+  std::int64_t heads = 0;     // H
+  std::int64_t kv_heads = 0;  // K, divides H
+  std::int64_t head_dim = 0;  // E, even
+};
+
+/// Bytes of scratch that forward and backward may use; known without a GPU, for the memory plan.
+/// element_bytes: size of the tensors' type.
+std::int64_t attention_workspace_bytes(Backend backend, const MathOptions& options,
+                                       const AttentionShape& shape, std::int64_t element_bytes);
+
+/// o = softmax(q k^T / sqrt(E), causal) v; lse_BHT (flattened) = log of each softmax's denominator
+/// including its maximum, saved for the backward pass.
+template <class T>
+void attention_forward(MathHandles& math, Stream& s, const AttentionShape& shape, Ref<T, 2> o,
+                       Ref<float, 1> lse_BHT, Ref<const T, 2> q, Ref<const T, 2> k,
+                       Ref<const T, 2> v, Ref<std::byte, 1> workspace);
+
+/// dq, dk, dv (overwritten) from do, with o and lse of the forward pass.
+template <class T>
+void attention_backward(MathHandles& math, Stream& s, const AttentionShape& shape, Ref<T, 2> dq,
+                        Ref<T, 2> dk, Ref<T, 2> dv, Ref<const T, 2> d_o, Ref<const T, 2> o,
+                        Ref<const float, 1> lse_BHT, Ref<const T, 2> q, Ref<const T, 2> k,
+                        Ref<const T, 2> v, Ref<std::byte, 1> workspace);
+
+}  // namespace koios

@@ -1,0 +1,26 @@
+// Sums over long arrays in a fixed order (the same bits every time), results left in the
+// backend's memory so that nothing waits.
+#pragma once
+
+#include "core/ref.hpp"
+#include "runtime/stream.hpp"
+
+namespace koios {
+
+/// Entries of scratch that the sums need.
+inline constexpr std::int64_t kSumPartials = 1024;
+
+/// out[0] (+)= sum of x; accumulated in double per chunk on the host, float32 trees on CUDA.
+void sum(Stream& s, Ref<float, 1> out, Ref<const float, 1> x, Ref<float, 1> partials,
+         bool accumulate);
+
+/// out[0] (+)= sum of x^2.
+void sum_of_squares(Stream& s, Ref<float, 1> out, Ref<const float, 1> x, Ref<float, 1> partials,
+                    bool accumulate);
+
+/// From norm_squared[0]: norm[0] = sqrt, and scale[0] = min(1, max_norm / (norm + 1e-6));
+/// max_norm <= 0 means no clipping (scale 1). A non-finite norm gives scale 0.
+void clip_scale(Stream& s, Ref<float, 1> norm, Ref<float, 1> scale,
+                Ref<const float, 1> norm_squared, float max_norm);
+
+}  // namespace koios

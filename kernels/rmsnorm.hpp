@@ -1,0 +1,34 @@
+// Root-mean-square normalisation: y = x * rstd(x) * w, rstd = 1 / sqrt(mean_D(x^2) + eps), all in
+// float32, rounded once. ref: Zhang & Sennrich 2019, eq. 4.
+// Legend: N rows (tokens), D model dimension, P partial sums.
+#pragma once
+
+#include "core/ref.hpp"
+#include "kernels/gemm.hpp"
+#include "runtime/stream.hpp"
+
+namespace koios {
+
+/// y = rmsnorm(x); rstd_N is saved for the backward pass. y may alias x.
+template <class T>
+void rmsnorm_forward(Stream& s, Ref<T, 2> y_ND, Ref<float, 1> rstd_N, Ref<const T, 2> x_ND,
+                     Ref<const T, 1> w_D, float eps);
+
+/// sum = x + residual (rounded to T), then y = rmsnorm(sum), in one pass. sum may alias x or
+/// residual.
+template <class T>
+void add_rmsnorm_forward(Stream& s, Ref<T, 2> sum_ND, Ref<T, 2> y_ND, Ref<float, 1> rstd_N,
+                         Ref<const T, 2> x_ND, Ref<const T, 2> residual_ND, Ref<const T, 1> w_D,
+                         float eps);
+
+/// Rows of partial weight-gradient sums that rmsnorm_backward wants on a backend.
+std::int64_t rmsnorm_backward_partials(Backend backend);
+
+/// dx = dresidual + d rmsnorm / dx (dy); dw (=|+=) the weight's gradient, summed over N in a fixed
+/// order through partial_PD. dx may alias dresidual or dy; an empty dresidual (null) counts as 0.
+template <class T>
+void rmsnorm_backward(Stream& s, Ref<T, 2> dx_ND, Ref<float, 1> dw_D, Ref<float, 2> partial_PD,
+                      Ref<const T, 2> dy_ND, Ref<const T, 2> dresidual_ND, Ref<const T, 2> x_ND,
+                      Ref<const float, 1> rstd_N, Ref<const T, 1> w_D, Write write);
+
+}  // namespace koios

@@ -1,0 +1,23 @@
+// Rotary position embedding in Meta's interleaved convention: the pair (x[2i], x[2i+1]) of each
+// head turns by the angle t * theta^(-2i/E) at position t. ref: Su et al. 2021, eq. 34.
+// Legend: N = B*T rows, T tokens of a sequence, heads*E columns, E head size.
+#pragma once
+
+#include "core/ref.hpp"
+#include "runtime/stream.hpp"
+
+namespace koios {
+
+/// table_TE[t] = cos(angle_0), sin(angle_0), cos(angle_1), ... computed in double, stored in float.
+void rope_table(Stream& s, Ref<float, 2> table_TE, double theta);
+
+/// Turns every head of x in place; row n is at position n % T. x is a slice with a pitch; its row
+/// size is a multiple of E. (Query and key heads lie side by side: one call turns both.)
+template <class T>
+void rope_forward(Stream& s, Ref<T, 2> x, Ref<const float, 2> table_TE);
+
+/// The transposed rotation, for gradients.
+template <class T>
+void rope_backward(Stream& s, Ref<T, 2> dx, Ref<const float, 2> table_TE);
+
+}  // namespace koios

@@ -1,0 +1,51 @@
+// The process mesh of this job: its shape, this rank's place, and one communicator per purpose.
+// Built once in main, passed by const reference. Singleton groups cost nothing.
+#pragma once
+
+#include <memory>
+
+#include "comm/communicator.hpp"
+#include "comm/mesh_shape.hpp"
+#include "runtime/mpi_env.hpp"
+
+namespace koios {
+
+/// Timeouts and bookkeeping of every communicator (deck section [comm]).
+struct CommOptions {
+  double init_timeout_s = 300;
+  double train_timeout_s = 100;
+  int trace_buf_size = 20000;
+};
+
+class Mesh {
+ public:
+  /// Collective over all ranks of the job: splits the world along the axes; on the cuda backend
+  /// it also starts NCCL (two communicators for the sharding axis, so that a gather and a
+  /// reduce-scatter can be under way together).
+  Mesh(const MpiEnv& mpi, MeshShape shape, Backend backend, const CommOptions& options);
+  ~Mesh();
+
+  const MeshShape& shape() const { return shape_; }
+  int rank() const { return rank_; }
+  int size() const { return shape_.ranks(); }
+
+  /// Parameters are sharded over this group (dp_shard x cp): gathers.
+  Communicator& shard_gather() const;
+  /// The same group: gradient reductions.
+  Communicator& shard_reduce() const;
+  /// All ranks of this stage, on the backend: gradient norm.
+  Communicator& stage() const;
+  /// All ranks that hold different samples (and cp positions): loss averages.
+  Communicator& data() const;
+  Communicator& tp() const;
+  /// All ranks over MPI, host memory only: metrics, agreement on signals, barriers.
+  Communicator& host_world() const;
+
+ private:
+  struct Groups;
+  MeshShape shape_;
+  int rank_;
+  std::unique_ptr<Groups> groups_;
+};
+
+}  // namespace koios

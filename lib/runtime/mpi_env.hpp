@@ -1,0 +1,40 @@
+// MPI's start and end, and what every rank must know before anything else. The only place that
+// calls MPI_Init; lib/comm owns the communicators.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace koios {
+
+class MpiEnv {
+ public:
+  /// Asks for MPI_THREAD_MULTIPLE. Throws UserError if a launcher started several tasks that MPI
+  /// would not find (Slurm without PMIx): each would believe to be alone.
+  MpiEnv(int& argc, char**& argv);
+  MpiEnv(const MpiEnv&) = delete;
+  MpiEnv& operator=(const MpiEnv&) = delete;
+  ~MpiEnv();
+
+  int rank() const { return rank_; }
+  int size() const { return size_; }
+  /// Rank among, and number of, the ranks of this node.
+  int local_rank() const { return local_rank_; }
+  int local_size() const { return local_size_; }
+  const std::string& host() const { return host_; }
+  bool thread_multiple() const { return thread_multiple_; }
+
+  /// Rank 0's text on every rank.
+  std::string broadcast(const std::string& text_on_root) const;
+  /// Every rank's text, in rank order, on every rank.
+  std::vector<std::string> all_gather(const std::string& text) const;
+  /// Ends every rank of the job with this exit code.
+  [[noreturn]] static void abort(int exit_code);
+
+ private:
+  int rank_ = 0, size_ = 1, local_rank_ = 0, local_size_ = 1;
+  std::string host_;
+  bool thread_multiple_ = false;
+};
+
+}  // namespace koios
