@@ -1,0 +1,10 @@
+# Copied by tools/setup.sh into a scratch folder: succeeds where the site has a fitting Kokkos.
+cmake_minimum_required(VERSION 3.25)
+project(koios_probe_kokkos LANGUAGES CXX)
+find_package(Kokkos 4.7 REQUIRED)
+if(KOIOS_BACKEND STREQUAL "cuda" AND NOT "CUDA" IN_LIST Kokkos_DEVICES)
+  message(FATAL_ERROR "no CUDA in this Kokkos")
+elseif(KOIOS_BACKEND STREQUAL "host" AND "CUDA" IN_LIST Kokkos_DEVICES)
+  message(FATAL_ERROR "a Kokkos with CUDA does not serve the host build")
+endif()
+message(STATUS "koios-probe: ${Kokkos_DIR} (${Kokkos_VERSION})")
