@@ -14,6 +14,13 @@ Needs PyTorch 2.x. Any build will do; on a machine with CUDA's libraries in the 
     VENV/bin/python tools/bench_host_pytorch.py --threads 2 --batch 4 --seq 512
 
 (without those libraries: `VENV/bin/pip install torch numpy`).
+
+glibc returns large blocks to the system after each use, which costs PyTorch a page fault per 4 KiB of activations
+and logits in every step. The peer at its best keeps them: run it also with
+
+    MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=17179869184
+
+in the environment, and compare with the better of the two ("allocator" in the output tells them apart).
 """
 
 import argparse
@@ -144,6 +151,7 @@ def main():
     tokens = args.batch * args.seq
     print(json.dumps({
         "system": "pytorch", "version": torch.__version__, "dtype": "float32", "adamw": kind,
+        "allocator": "keeps memory" if os.environ.get("MALLOC_MMAP_MAX_") == "0" else "default",
         "threads": args.threads, "batch": args.batch, "seq": args.seq, "steps": args.steps,
         "n_params": sum(p.numel() for p in parameters), "first_loss": round(losses[0], 4),
         "step_s_median": round(median, 4), "step_s_min": round(min(timed), 4), "step_s_max": round(max(timed), 4),
