@@ -67,7 +67,7 @@ packages=(
   libopenblas-pthread-dev libinih-dev libsentencepiece-dev          # BLAS, decks, tokenizer
   zlib1g-dev libzstd-dev liblzma-dev nlohmann-json3-dev             # compressed data, JSON lines
   libgtest-dev clang-format clang-tidy slurm-wlm munge              # tests
-  python3 python3-pip python3-venv unzip bible-kjv                  # fetching, demo text
+  python3 python3-pip python3-venv bible-kjv                        # fetching, demo text
 )
 
 install_packages() {
@@ -115,7 +115,7 @@ kokkos_options() {
 kokkos_prefix() {
   local backend=$1 hash
   hash=$({
-    kokkos_options "$backend" | sed "s#$root/##"
+    kokkos_options "$backend" | sed "s#$root/##; /CMAKE_CUDA_COMPILER=/d"
     "${CXX:-c++}" -dumpfullversion -dumpmachine 2>/dev/null || true
     if [[ $backend == cuda ]]; then
       "$(find_nvcc)" --version | tail -n 1
@@ -129,7 +129,8 @@ site_has_kokkos() {
   local scratch found=1
   scratch=$(mktemp -d)
   cp "$root/tools/cmake/probe_kokkos.cmake" "$scratch/CMakeLists.txt"
-  cmake -S "$scratch" -B "$scratch/b" -DKOIOS_BACKEND="$1" >"$scratch/log" 2>&1 || found=0
+  cmake -S "$scratch" -B "$scratch/b" -DKOIOS_BACKEND="$1" \
+    -DKOIOS_CMAKE_DIR="$root/tools/cmake" >"$scratch/log" 2>&1 || found=0
   ((found)) && sed -n 's/^-- koios-probe: //p' "$scratch/log"
   rm -rf "$scratch"
   ((found))
@@ -183,7 +184,7 @@ fetch_cudnn_frontend() {
   rm -rf "$work"
   pip_fetch "$work" "$frontend_pin" --only-binary :all: --implementation cp --python-version 3.11 \
     --abi cp311 --platform manylinux_2_28_x86_64
-  unzip -q "$work"/*.whl 'include/*' '*LICENSE*' -d "$work/stage" 2>/dev/null || true
+  python3 -m zipfile -e "$work"/*.whl "$work/stage"
   [[ -f $work/stage/include/cudnn_frontend.h ]] || fail 'the cuDNN frontend wheel holds no include/cudnn_frontend.h'
   mv "$work/stage" "$prefix"
   rm -rf "$work"
@@ -196,11 +197,12 @@ fetch_tokenizer() {
     say 'tokenizer: fetching the 32,000-piece SentencePiece model (7 MB)'
     rm -rf "$work"
     pip_fetch "$work" "$tokenizer_wheel_pin" --only-binary :all: --python-version 3.11
-    unzip -q -j "$work"/*.whl mistral_common/data/tokenizer.model.v1 -d "$work"
-    echo "$tokenizer_sha256  $work/tokenizer.model.v1" | sha256sum --status -c \
+    python3 -m zipfile -e "$work"/*.whl "$work"
+    local model=$work/mistral_common/data/tokenizer.model.v1
+    echo "$tokenizer_sha256  $model" | sha256sum --status -c \
       || fail 'the tokenizer model does not have its pinned checksum'
     mkdir -p "$cache/assets"
-    mv "$work/tokenizer.model.v1" "$file"
+    mv "$model" "$file"
     rm -rf "$work"
   fi
   put_asset "$file"
@@ -240,9 +242,11 @@ case ${1:-} in
 esac
 if [[ $cuda == auto ]]; then
   find_nvcc >/dev/null && cuda=yes || cuda=no
+elif [[ $cuda == yes ]]; then
+  find_nvcc >/dev/null || fail '--cuda, but there is no nvcc: install the CUDA toolkit or set CUDACXX'
 fi
 
-mkdir -p "$cache/work" || fail "cannot write to the cache $cache; set KOIOS_DEPS to a folder of yours"
+mkdir -p "$cache/work" 2>/dev/null || fail "cannot write to the cache $cache; set KOIOS_DEPS to a folder of yours"
 exec 9>"$cache/lock"
 flock -n 9 || { say 'another setup is at work; waiting for it'; flock 9; }
 

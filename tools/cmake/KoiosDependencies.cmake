@@ -56,32 +56,26 @@ if(KOIOS_CUDA)
 endif()
 
 # ---- Kokkos ---------------------------------------------------------------------------------------
-if(NOT Kokkos_DIR)
-  find_package(Kokkos 4.7 QUIET)
+include(KokkosFitness)
+if("${Kokkos_DIR}" MATCHES "^${koios_cache}/")
+  unset(Kokkos_DIR CACHE) # found by an earlier configure; the pin may have moved since
 endif()
+find_package(Kokkos 4.7 QUIET)
 if(NOT Kokkos_FOUND)
   execute_process(COMMAND ${CMAKE_SOURCE_DIR}/tools/setup.sh --kokkos-prefix ${KOIOS_BACKEND}
                   OUTPUT_VARIABLE koios_kokkos_prefix OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
   unset(Kokkos_DIR CACHE)
-  find_package(Kokkos 4.7 QUIET PATHS ${koios_kokkos_prefix} NO_DEFAULT_PATH)
+  find_package(Kokkos 4.7 QUIET PATHS "${koios_kokkos_prefix}" NO_DEFAULT_PATH)
 endif()
 if(NOT Kokkos_FOUND)
   koios_missing("Kokkos 4.7 or later for the ${KOIOS_BACKEND} build"
                 "Run tools/setup.sh, or set Kokkos_ROOT to the site's own.")
 endif()
+koios_kokkos_unfit(${KOIOS_BACKEND} unfit)
+if(unfit)
+  message(FATAL_ERROR "Kokkos in ${Kokkos_DIR} ${unfit}. Set Kokkos_ROOT to another; or run tools/setup.sh, then add -DKokkos_ROOT=$(tools/setup.sh --kokkos-prefix ${KOIOS_BACKEND}).")
+endif()
 message(STATUS "Kokkos ${Kokkos_VERSION} in ${Kokkos_DIR}: ${Kokkos_DEVICES}")
-if(KOIOS_CUDA AND NOT "CUDA" IN_LIST Kokkos_DEVICES)
-  message(FATAL_ERROR "Kokkos in ${Kokkos_DIR} has no CUDA. Set Kokkos_ROOT to one that has, or run tools/setup.sh with Kokkos_ROOT unset.")
-elseif(NOT KOIOS_CUDA AND "CUDA" IN_LIST Kokkos_DEVICES)
-  message(FATAL_ERROR "Kokkos in ${Kokkos_DIR} is built for CUDA, which the host build cannot use. Set Kokkos_ROOT to another, or run tools/setup.sh with Kokkos_ROOT unset.")
-endif()
-set(koios_cuda13_shim OFF)
-if(KOIOS_CUDA AND CUDAToolkit_VERSION VERSION_GREATER_EQUAL 13 AND Kokkos_VERSION VERSION_LESS 4.7.1)
-  set(koios_cuda13_shim ON)
-  if(NOT "IMPL_VIEW_LEGACY" IN_LIST Kokkos_OPTIONS)
-    message(FATAL_ERROR "Kokkos ${Kokkos_VERSION} with CUDA 13 computes garbage unless built with -DKokkos_ENABLE_IMPL_VIEW_LEGACY=ON. Rebuild it so, use 4.7.1 or later, or run tools/setup.sh with Kokkos_ROOT unset.")
-  endif()
-endif()
 
 # ---- MPI, OpenMP, HDF5, BLAS ----------------------------------------------------------------------
 set(MPI_CXX_SKIP_MPICXX ON) # the C API only

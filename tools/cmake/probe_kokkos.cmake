@@ -1,10 +1,13 @@
-# Copied by tools/setup.sh into a scratch folder: succeeds where the site has a fitting Kokkos.
+# Copied by tools/setup.sh into a scratch folder: configures where the site has a fitting Kokkos.
 cmake_minimum_required(VERSION 3.25)
 project(koios_probe_kokkos LANGUAGES CXX)
+if(KOIOS_BACKEND STREQUAL "cuda")
+  find_package(CUDAToolkit REQUIRED)
+endif()
 find_package(Kokkos 4.7 REQUIRED)
-if(KOIOS_BACKEND STREQUAL "cuda" AND NOT "CUDA" IN_LIST Kokkos_DEVICES)
-  message(FATAL_ERROR "no CUDA in this Kokkos")
-elseif(KOIOS_BACKEND STREQUAL "host" AND "CUDA" IN_LIST Kokkos_DEVICES)
-  message(FATAL_ERROR "a Kokkos with CUDA does not serve the host build")
+include(${KOIOS_CMAKE_DIR}/KokkosFitness.cmake)
+koios_kokkos_unfit(${KOIOS_BACKEND} unfit)
+if(unfit)
+  message(FATAL_ERROR "${unfit}")
 endif()
 message(STATUS "koios-probe: ${Kokkos_DIR} (${Kokkos_VERSION})")

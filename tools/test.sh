@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Sets up, builds the host preset and runs its tests (all but those labelled gpu).
+#
+#   tools/test.sh [ctest arguments]     for example: tools/test.sh -L unit; tools/test.sh -R mesh
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+tools/setup.sh --host-only
+started=$SECONDS
+echo '[test] configuring and building build/host'
+mkdir -p build
+cmake --preset host >build/host-configure.log 2>&1 || { tail -n 20 build/host-configure.log; exit 1; }
+cmake --build --preset host
+echo "[test] built in $((SECONDS - started)) s; running the tests"
+ctest --preset host "$@"
