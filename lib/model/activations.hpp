@@ -1,0 +1,66 @@
+// What the forward pass leaves for the backward pass, and the scratch both share. The saved
+// tensors of a block are named here and nowhere else: recomputation is a choice of what to keep.
+// Legend: N tokens of a micro-batch (B*T), D model, F ffn, V vocabulary, Q = (H + 2K) E columns of
+// q|k|v, C tokens of one chunk of the head, P partial sums of a norm's weight gradient.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "core/ref.hpp"
+#include "kernels/attention.hpp"
+#include "model/llama_shapes.hpp"
+#include "runtime/arena.hpp"
+
+namespace koios {
+
+struct MicroBatchShape {
+  std::int64_t batch_size = 0;  // B
+  std::int64_t seq_len = 0;     // T
+
+  std::int64_t tokens() const { return batch_size * seq_len; }
+};
+
+template <class T>
+struct BlockSaved {
+  Ref<T, 2> x_ND;            // residual stream into the block
+  Ref<float, 1> rstd1_N;
+  Ref<T, 2> normed1_ND;      // into q|k|v
+  Ref<T, 2> qkv_NQ;          // q and k already turned
+  Ref<T, 2> attention_ND;    // heads' outputs, into wo
+  Ref<float, 1> lse_BHT;
+  Ref<T, 2> mid_ND;          // residual stream after attention
+  Ref<float, 1> rstd2_N;
+  Ref<T, 2> normed2_ND;      // into w1|w3
+  Ref<T, 2> gate_up_N2F;
+  Ref<T, 2> activated_NF;    // into w2
+
+  BlockSaved(Arena& arena, const LlamaShapes& model, const MicroBatchShape& batch);
+};
+
+template <class T>
+struct LlamaBuffers {
+  std::vector<BlockSaved<T>> block;
+  Ref<T, 2> x_ND;            // residual stream into the final norm
+  Ref<float, 1> rstd_N;
+  Ref<T, 2> normed_ND;       // into the head
+  Ref<float, 1> loss_N;
+
+  Ref<T, 2> delta_ND;        // forward: what a sub-layer adds to the residual stream
+  Ref<T, 2> dx_ND;           // backward: gradient of the residual stream
+  Ref<T, 2> d_normed_ND;
+  Ref<T, 2> d_attention_ND;
+  Ref<T, 2> d_qkv_NQ;
+  Ref<T, 2> d_activated_NF;
+  Ref<T, 2> logits_CV;
+  Ref<float, 2> norm_partial_PD;
+  Ref<float, 2> rope_TE;
+  Ref<std::byte, 1> attention_workspace;
+
+  LlamaBuffers(Arena& arena, const LlamaShapes& model, const MicroBatchShape& batch,
+               const MathOptions& math);
+};
+
+AttentionShape attention_shape(const LlamaShapes& model, const MicroBatchShape& batch);
+
+}  // namespace koios

@@ -1,0 +1,36 @@
+// One transformer block, forward and backward: it reads as the paper's figure.
+//   mid = x + wo(attention(rope(wq|wk|wv norm(x))))        out = mid + w2(swiglu(w1|w3 norm(mid)))
+// ref: Touvron et al. 2023 (Llama 2), section 2.2.
+// The addition of one sub-layer's output and the next norm are one kernel, so the block takes the
+// residual stream as a sum not yet formed (`previous` + `delta`) and leaves its own output so.
+#pragma once
+
+#include "kernels/gemm.hpp"
+#include "model/activations.hpp"
+#include "shard/unit_view.hpp"
+
+namespace koios {
+
+/// What every block computes with.
+template <class T>
+struct BlockContext {
+  const LlamaShapes& model;
+  AttentionShape attention;
+  MathHandles& math;
+  Stream& stream;
+  LlamaBuffers<T>& buffers;
+};
+
+/// Forms saved.x_ND = previous + buffers.delta (previous null: saved.x_ND already holds the
+/// input), leaves saved.mid_ND and this block's contribution in buffers.delta_ND.
+template <class T>
+void block_forward(BlockContext<T>& c, BlockSaved<T>& saved, Ref<const T, 2> previous_ND,
+                   const UnitView<const T>& weights);
+
+/// In: buffers.dx_ND = gradient of the block's output. Out: buffers.dx_ND = gradient of its input.
+/// Parameter gradients go to `gradients`, in float32.
+template <class T>
+void block_backward(BlockContext<T>& c, BlockSaved<T>& saved, const UnitView<const T>& weights,
+                    const UnitView<float>& gradients, Write write);
+
+}  // namespace koios

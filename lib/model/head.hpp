@@ -1,0 +1,20 @@
+// Final norm, output projection and loss, in chunks of tokens so that full logits never exist.
+// The chunk's loss and gradients are formed while its logits are at hand: one pass, both ways.
+#pragma once
+
+#include <cstdint>
+
+#include "model/block.hpp"
+
+namespace koios {
+
+/// In: the residual stream as previous_ND + buffers.delta_ND. Out: buffers.loss_N (each token's
+/// loss), buffers.dx_ND = loss_scale * gradient of the residual stream, and the gradients of
+/// norm.weight and output.weight.
+template <class T>
+void head_forward_backward(BlockContext<T>& c, Ref<const T, 2> previous_ND,
+                           Ref<const std::int32_t, 1> label_N, float loss_scale,
+                           const UnitView<const T>& weights, const UnitView<float>& gradients,
+                           Write write);
+
+}  // namespace koios

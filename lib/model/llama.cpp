@@ -1,0 +1,85 @@
+#include "model/llama.hpp"
+
+#include "core/integers.hpp"
+#include "kernels/rope.hpp"
+#include "model/head.hpp"
+#include "runtime/copy.hpp"
+
+namespace koios {
+namespace {
+
+constexpr int kEmbeddingUnit = 0;
+int unit_of_block(int layer) { return layer + 1; }
+
+}  // namespace
+
+template <class T>
+Llama<T>::Llama(const LlamaShapes& shapes, const MicroBatchShape& batch, LlamaBuffers<T> buffers,
+                MathHandles& math, Stream& compute)
+    : shapes_(shapes),
+      buffers_(std::move(buffers)),
+      compute_(compute),
+      context_{shapes_, attention_shape(shapes_, batch), math, compute_, buffers_} {
+  rope_table(compute_, buffers_.rope_TE, shapes_.rope_theta);
+}
+
+template <class T>
+void Llama<T>::forward_backward(const DeviceBatch& batch, float loss_scale, int prefetch_blocks,
+                                WeightGather<T>& weights, GradientReduce& gradients) {
+  const int last_block = narrow<int>(shapes_.n_layers) - 1;
+  const int head_unit = unit_of_block(last_block) + 1;
+
+  weights.prefetch(kEmbeddingUnit);
+  weights.prefetch(unit_of_block(0));
+  {
+    const auto table = weights.acquire(kEmbeddingUnit);
+    embedding_forward<T>(compute_, buffers_.block.front().x_ND, batch.token_N,
+                         table.view().matrix(0));
+  }
+  forward_blocks(prefetch_blocks, weights);
+  {
+    const auto head = weights.acquire(head_unit);
+    const auto out = gradients.begin(head_unit);
+    head_forward_backward<T>(context_, stream_after(last_block), batch.label_N, loss_scale,
+                             head.view(), out.view, out.write);
+    gradients.reduce(head_unit);
+  }
+  backward_blocks(prefetch_blocks, weights, gradients);
+
+  const auto out = gradients.begin(kEmbeddingUnit);
+  if (out.write == Write::overwrite) fill_zero(compute_, any(out.view.matrix(0)));
+  embedding_backward<T>(compute_, out.view.matrix(0), buffers_.dx_ND, batch.sort);
+  gradients.reduce(kEmbeddingUnit);
+}
+
+template <class T>
+void Llama<T>::forward_blocks(int prefetch_blocks, WeightGather<T>& weights) {
+  for (int layer = 0; layer < narrow<int>(shapes_.n_layers); ++layer) {
+    const auto lease = weights.acquire(unit_of_block(layer));
+    for (int ahead = 1; ahead <= prefetch_blocks; ++ahead) {
+      weights.prefetch(unit_of_block(layer + ahead));  // the head follows the last block
+    }
+    block_forward<T>(context_, buffers_.block[static_cast<std::size_t>(layer)],
+                     layer == 0 ? Ref<const T, 2>{} : stream_after(layer - 1), lease.view());
+  }
+}
+
+template <class T>
+void Llama<T>::backward_blocks(int prefetch_blocks, WeightGather<T>& weights,
+                               GradientReduce& gradients) {
+  for (int layer = narrow<int>(shapes_.n_layers) - 1; layer >= 0; --layer) {
+    const auto lease = weights.acquire(unit_of_block(layer));
+    for (int ahead = 1; ahead <= prefetch_blocks && layer - ahead >= 0; ++ahead) {
+      weights.prefetch(unit_of_block(layer - ahead));
+    }
+    const auto out = gradients.begin(unit_of_block(layer));
+    block_backward<T>(context_, buffers_.block[static_cast<std::size_t>(layer)], lease.view(),
+                      out.view, out.write);
+    gradients.reduce(unit_of_block(layer));
+  }
+}
+
+template class Llama<float>;
+template class Llama<bf16>;
+
+}  // namespace koios

@@ -1,0 +1,48 @@
+// The whole model on one rank: weights come gathered unit by unit, gradients leave unit by unit.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/embedding.hpp"
+#include "model/activations.hpp"
+#include "model/block.hpp"
+#include "shard/gradient_reduce.hpp"
+#include "shard/weight_gather.hpp"
+
+namespace koios {
+
+/// One micro-batch in the backend's memory.
+struct DeviceBatch {
+  Ref<const std::int32_t, 1> token_N;
+  Ref<const std::int32_t, 1> label_N;  // -1: does not count
+  EmbeddingSort sort;
+};
+
+template <class T>
+class Llama {
+ public:
+  Llama(const LlamaShapes& shapes, const MicroBatchShape& batch, LlamaBuffers<T> buffers,
+        MathHandles& math, Stream& compute);
+
+  /// Each token's loss is left in losses(); gradients of loss_scale * (sum of losses) go to
+  /// `gradients`. comm: all-gathers through `weights`, reduce-scatters through `gradients`.
+  void forward_backward(const DeviceBatch& batch, float loss_scale, int prefetch_blocks,
+                        WeightGather<T>& weights, GradientReduce& gradients);
+
+  Ref<const float, 1> losses() const { return buffers_.loss_N; }
+
+ private:
+  void forward_blocks(int prefetch_blocks, WeightGather<T>& weights);
+  void backward_blocks(int prefetch_blocks, WeightGather<T>& weights, GradientReduce& gradients);
+  /// The residual stream that the unit after block `layer` adds delta to.
+  Ref<const T, 2> stream_after(int layer) const {
+    return buffers_.block[static_cast<std::size_t>(layer)].mid_ND;
+  }
+
+  LlamaShapes shapes_;
+  LlamaBuffers<T> buffers_;
+  Stream& compute_;
+  BlockContext<T> context_;
+};
+
+}  // namespace koios

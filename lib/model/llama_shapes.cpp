@@ -1,0 +1,65 @@
+#include "model/llama_shapes.hpp"
+
+#include <cmath>
+
+#include "core/error.hpp"
+
+namespace koios {
+namespace {
+
+/// torchtitan truncates at absolute +-2, a hundred standard deviations: no cut at all in effect.
+constexpr double kNoCut = 100;
+constexpr double kStd = 0.02;
+
+InitialValue normal(double std, double cut = kNoCut) { return {0, std, cut}; }
+
+ParameterSpec matrix(std::string name, std::int64_t rows, std::int64_t cols, InitialValue initial) {
+  return {std::move(name), rows, cols, false, initial};
+}
+
+ParameterSpec norm_weight(std::string name, std::int64_t size) {
+  return {std::move(name), size, 1, true, {1, 0, 0}};
+}
+
+UnitSpec block_unit(const LlamaShapes& m, std::int64_t layer) {
+  const std::string prefix = cat("layers.", layer, ".");
+  const std::int64_t q_rows = m.n_heads * m.head_dim();
+  const std::int64_t kv_rows = m.n_kv_heads * m.head_dim();
+  // Outputs into the residual stream shrink with depth (depth_init), or all with the layer count.
+  const double depth = m.depth_init ? static_cast<double>(layer + 1) : static_cast<double>(m.n_layers);
+  const InitialValue inner = normal(kStd);
+  const InitialValue outer = normal(kStd / std::sqrt(2 * depth));
+  return {prefix.substr(0, prefix.size() - 1),
+          {norm_weight(prefix + "attention_norm.weight", m.dim),
+           matrix(prefix + "attention.wq.weight", q_rows, m.dim, inner),
+           matrix(prefix + "attention.wk.weight", kv_rows, m.dim, inner),
+           matrix(prefix + "attention.wv.weight", kv_rows, m.dim, inner),
+           matrix(prefix + "attention.wo.weight", m.dim, q_rows, outer),
+           norm_weight(prefix + "ffn_norm.weight", m.dim),
+           matrix(prefix + "feed_forward.w1.weight", m.ffn_dim, m.dim, inner),
+           matrix(prefix + "feed_forward.w3.weight", m.ffn_dim, m.dim, outer),
+           matrix(prefix + "feed_forward.w2.weight", m.dim, m.ffn_dim, outer)}};
+}
+
+}  // namespace
+
+std::vector<UnitSpec> llama_units(const LlamaShapes& m) {
+  std::vector<UnitSpec> units;
+  units.push_back({"embedding", {matrix("tok_embeddings.weight", m.vocab_size, m.dim, normal(1))}});
+  for (std::int64_t layer = 0; layer < m.n_layers; ++layer) units.push_back(block_unit(m, layer));
+  const double head_std = 1 / std::sqrt(static_cast<double>(m.dim));
+  units.push_back({"head",
+                   {norm_weight("norm.weight", m.dim),
+                    matrix("output.weight", m.vocab_size, m.dim, normal(head_std, 3))}});
+  return units;
+}
+
+std::int64_t parameter_count(const LlamaShapes& m) {
+  std::int64_t count = 0;
+  for (const UnitSpec& unit : llama_units(m)) {
+    for (const ParameterSpec& p : unit.parameters) count += p.size();
+  }
+  return count;
+}
+
+}  // namespace koios

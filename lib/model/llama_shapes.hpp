@@ -1,0 +1,37 @@
+// Every size of a Llama 2 model, its parameters with their initial values, and its counts.
+// The initialization is torchtitan's of April 2024: reference values in tests/model.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "shard/layout.hpp"
+
+namespace koios {
+
+struct LlamaShapes {
+  std::int64_t dim = 0;         // D
+  std::int64_t n_layers = 0;
+  std::int64_t n_heads = 0;     // H
+  std::int64_t n_kv_heads = 0;  // K
+  std::int64_t ffn_dim = 0;     // F
+  std::int64_t vocab_size = 0;  // V
+  float norm_eps = 1e-5F;
+  double rope_theta = 10000;
+  bool depth_init = true;
+
+  std::int64_t head_dim() const { return dim / n_heads; }                          // E
+  std::int64_t qkv_cols() const { return (n_heads + 2 * n_kv_heads) * head_dim(); }
+};
+
+/// Positions of a block's parameters in its unit. The order puts wq|wk|wv and w1|w3 side by side.
+enum BlockParameter { kAttentionNorm, kWq, kWk, kWv, kWo, kFfnNorm, kW1, kW3, kW2 };
+/// Positions in the head's unit.
+enum HeadParameter { kFinalNorm, kOutput };
+
+/// Unit 0 is the embedding, units 1..n_layers the blocks, the last one final norm and head.
+std::vector<UnitSpec> llama_units(const LlamaShapes& shapes);
+
+std::int64_t parameter_count(const LlamaShapes& shapes);
+
+}  // namespace koios

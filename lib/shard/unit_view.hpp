@@ -1,0 +1,59 @@
+// A unit's full parameters (or their full gradients) as matrices: what the model computes with.
+#pragma once
+
+#include <vector>
+
+#include "core/ref.hpp"
+#include "shard/layout.hpp"
+
+namespace koios {
+
+/// Rows [first_row, first_row + matrix.extent[0]) of several parameters stacked on each other.
+template <class T>
+struct StackedRows {
+  std::int64_t first_row = 0;
+  Ref<T, 2> matrix;
+};
+
+template <class T>
+class UnitView {
+ public:
+  UnitView(const UnitLayout& layout, T* full) : layout_(&layout), full_(full) {}
+
+  Ref<T, 2> matrix(int parameter) const {
+    const ParameterLayout& p = at(parameter);
+    return make_ref(full_ + p.full_offset, p.spec.rows, p.spec.cols);
+  }
+  Ref<T, 1> vector(int parameter) const {
+    const ParameterLayout& p = at(parameter);
+    return make_ref(full_ + p.full_offset, p.spec.rows);
+  }
+  /// Parameters first..last stacked by rows; neighbours without a gap are one matrix, so a trio
+  /// like wq|wk|wv is one GEMM where its rows divide by the ranks, else one each.
+  std::vector<StackedRows<T>> stacked(int first, int last) const {
+    std::vector<StackedRows<T>> pieces;
+    std::int64_t row = 0;
+    for (int i = first; i <= last; ++i) {
+      const Ref<T, 2> m = matrix(i);
+      if (!pieces.empty() && pieces.back().matrix.row(pieces.back().matrix.extent[0]) == m.data) {
+        pieces.back().matrix.extent[0] += m.extent[0];
+      } else {
+        pieces.push_back({row, m});
+      }
+      row += m.extent[0];
+    }
+    return pieces;
+  }
+  /// Everything, padding included.
+  Ref<T, 1> flat() const { return make_ref(full_, layout_->full_size); }
+
+ private:
+  const ParameterLayout& at(int parameter) const {
+    return layout_->parameters[static_cast<std::size_t>(parameter)];
+  }
+
+  const UnitLayout* layout_;
+  T* full_;
+};
+
+}  // namespace koios

@@ -1,0 +1,90 @@
+// The weights of a unit, gathered from all ranks' float32 masters into the compute type, one unit
+// ahead of the computation:
+//
+//   weights.prefetch(l + 1);             // all-gather on the gather stream
+//   auto w = weights.acquire(l);         // the compute stream waits for block l
+//   block.forward(..., w.view(), ...);   // w's destructor lets the buffer be used again
+//
+// comm: one grouped all-gather per unit over the shard group, on its own stream; the master rows
+// are cast straight into this rank's place in the full array and gathered in place.
+// On one rank in float32 there is nothing to gather or cast: the masters are the weights.
+#pragma once
+
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "comm/communicator.hpp"
+#include "runtime/arena.hpp"
+#include "runtime/stream.hpp"
+#include "shard/layout.hpp"
+#include "shard/slots.hpp"
+#include "shard/unit_view.hpp"
+
+namespace koios {
+
+struct GatherOptions {
+  /// Give a block's buffer to another block after its forward pass and gather again for the
+  /// backward pass (ZeRO-3); false keeps every block gathered for the whole step (ZeRO-2).
+  bool reshard_after_forward = true;
+  int prefetch_blocks = 1;
+};
+
+/// The gather buffers; absent where the masters serve.
+template <class T>
+struct GatherBuffers {
+  std::optional<UnitSlots<T>> slots;
+
+  GatherBuffers(Arena& arena, const ShardLayout& layout, const GatherOptions& options);
+};
+
+template <class T>
+class WeightGather {
+ public:
+  WeightGather(const ShardLayout& layout, GatherBuffers<T> buffers, Ref<const float, 1> masters,
+               Communicator& group, Stream& compute, Stream& gather);
+
+  /// While it lives, the unit's weights stay where they are.
+  class Lease {
+   public:
+    Lease(Lease&& other) noexcept
+        : owner_(std::exchange(other.owner_, nullptr)), unit_(other.unit_) {}
+    Lease& operator=(Lease&&) = delete;
+    ~Lease();
+    UnitView<const T> view() const;
+
+   private:
+    friend class WeightGather;
+    Lease(WeightGather* owner, int unit) : owner_(owner), unit_(unit) {}
+    WeightGather* owner_;
+    int unit_;
+  };
+
+  /// Starts gathering `unit` unless its buffer already holds it. Out of range: does nothing, so
+  /// that a loop may ask for the block after the last.
+  void prefetch(int unit);
+  Lease acquire(int unit);
+  /// The masters changed on the compute stream: what was gathered is stale.
+  void invalidate();
+
+ private:
+  struct Slot {
+    int unit = -1;  // which unit's current weights it holds
+    bool leased = false;
+    Event ready;
+    Event released;
+  };
+  Slot& slot_of(int unit);
+  void gather(int unit, Slot& slot);
+
+  const ShardLayout& layout_;
+  GatherBuffers<T> buffers_;
+  Ref<const float, 1> masters_;
+  Communicator& group_;
+  Stream& compute_;
+  Stream& stream_;
+  std::vector<Slot> slots_;
+  Event updated_;
+};
+
+}  // namespace koios
