@@ -4,6 +4,7 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <string>
 
 namespace koios {
@@ -14,7 +15,7 @@ inline constexpr int kAxes = 5;
 struct MeshShape {
   std::array<int, kAxes> extent = {1, 1, 1, 1, 1};
 
-  int size(Axis axis) const { return extent[static_cast<int>(axis)]; }
+  int size(Axis axis) const { return extent[static_cast<std::size_t>(axis)]; }
   int ranks() const;
   /// Coordinate of `rank` along `axis`.
   int coordinate(int rank, Axis axis) const;

@@ -6,7 +6,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -15,6 +14,9 @@
 #include "runtime/backend.hpp"
 
 namespace koios {
+
+/// Host memory this process may still take: what the kernel calls available, or less in a cgroup.
+std::int64_t free_host_bytes();
 
 /// What the memory is for, one line of the printed table per label.
 struct MemoryPlan {

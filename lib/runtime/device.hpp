@@ -10,12 +10,12 @@ namespace koios {
 
 /// What the start-up table and the memory plan need to know of a device.
 struct DeviceInfo {
-  std::string name;       // "NVIDIA H200", or the host's processor
-  std::string uuid;       // GPU only
-  std::string pci_bus;    // GPU only, "0000:18:00.0"
-  int numa_node = -1;     // -1: unknown
-  std::int64_t memory_bytes = 0;       // total
-  std::int64_t free_bytes = 0;         // at the start
+  std::string name;               // "NVIDIA H200", or the host's processor
+  std::string uuid;               // GPU only
+  std::string pci_bus;            // GPU only, "0000:18:00.0"
+  int numa_node = -1;             // -1: unknown
+  std::int64_t memory_bytes = 0;  // total
+  std::int64_t free_bytes = 0;    // at the start
 };
 
 class DeviceEnv {
@@ -29,11 +29,14 @@ class DeviceEnv {
 
   Backend backend() const { return backend_; }
   const DeviceInfo& info() const { return info_; }
+  /// CUDA's current device belongs to a thread: every thread that uses the GPU calls this first.
+  void use_on_this_thread() const;
   /// Threads of the host backend's kernels (OMP_NUM_THREADS).
   static int host_threads();
 
  private:
   Backend backend_;
+  int gpu_ = -1;
   DeviceInfo info_;
 };
 

@@ -10,10 +10,12 @@ namespace koios {
 class MpiEnv {
  public:
   /// Asks for MPI_THREAD_MULTIPLE. Throws UserError if a launcher started several tasks that MPI
-  /// would not find (Slurm without PMIx): each would believe to be alone.
+  /// would not find (Slurm without PMIx): each would believe to be alone. Where MPI runs already
+  /// (tests), it joins, and leaves the end to whoever began.
   MpiEnv(int& argc, char**& argv);
   MpiEnv(const MpiEnv&) = delete;
   MpiEnv& operator=(const MpiEnv&) = delete;
+  /// Ends MPI, except under an exception: others may be waiting then, and main calls abort().
   ~MpiEnv();
 
   int rank() const { return rank_; }
@@ -35,6 +37,8 @@ class MpiEnv {
   int rank_ = 0, size_ = 1, local_rank_ = 0, local_size_ = 1;
   std::string host_;
   bool thread_multiple_ = false;
+  bool finalize_ = false;
+  int exceptions_at_start_ = 0;
 };
 
 }  // namespace koios

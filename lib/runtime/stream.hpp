@@ -8,16 +8,21 @@
 // The same program text is therefore right on both.
 #pragma once
 
-#include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 
+#include "core/ref.hpp"
 #include "runtime/backend.hpp"
 
 namespace koios {
 
 class Event;
+namespace detail {
+class StreamImpl;
+class EventImpl;
+}  // namespace detail
 
 class Stream {
  public:
@@ -38,15 +43,19 @@ class Stream {
   /// up to where the event was recorded.
   void wait(const Event& event);
 
-  /// Host streams only: `finish` completes an operation already started.
-  void defer(std::function<void()> finish);
+  /// Host streams only: `finish` completes an operation already started, which reads or writes
+  /// the memory in `touched`.
+  void defer(std::function<void()> finish, std::span<const AnyRef> touched);
+  /// Host streams only: completes what is outstanding through the last operation that touches
+  /// `memory`. An operation that starts at once calls it for its buffers first, which keeps the
+  /// order of a stream without waiting for unrelated work.
+  void complete_touching(AnyRef memory);
 
  private:
   friend class Event;
-  struct Impl;
   Backend backend_;
   std::string label_;
-  std::shared_ptr<Impl> impl_;
+  std::shared_ptr<detail::StreamImpl> impl_;
 };
 
 /// A point in a stream. Before its first record it is "done".
@@ -61,13 +70,14 @@ class Event {
   void record(Stream& stream);
   /// Blocks the calling thread until the point is reached.
   void synchronize() const;
+  /// Whether the point is reached, without waiting; on the host it completes nothing.
+  bool is_done() const;
   /// Device time between two recorded, reached points.
   double seconds_since(const Event& earlier) const;
 
  private:
   friend class Stream;
-  struct Impl;
-  std::unique_ptr<Impl> impl_;
+  std::unique_ptr<detail::EventImpl> impl_;
 };
 
 }  // namespace koios

@@ -1,0 +1,32 @@
+#include "comm/mesh_shape.hpp"
+
+#include "core/error.hpp"
+
+namespace koios {
+
+int MeshShape::ranks() const {
+  int product = 1;
+  for (const int n : extent) product *= n;
+  return product;
+}
+
+int MeshShape::coordinate(int rank, Axis axis) const {
+  for (int faster = kAxes - 1; faster > static_cast<int>(axis); --faster) {
+    rank /= extent[static_cast<std::size_t>(faster)];
+  }
+  return rank % size(axis);
+}
+
+int MeshShape::dp_coordinate(int rank) const {
+  return coordinate(rank, Axis::dp_replicate) * size(Axis::dp_shard) +
+         coordinate(rank, Axis::dp_shard);
+}
+
+std::string MeshShape::describe() const {
+  const int replicate = size(Axis::dp_replicate);
+  return cat(ranks(), ranks() == 1 ? " rank" : " ranks", " = pp ", size(Axis::pp), " x dp ",
+             replicate == 1 ? "" : cat(replicate, " x "), size(Axis::dp_shard), " x cp ",
+             size(Axis::cp), " x tp ", size(Axis::tp));
+}
+
+}  // namespace koios

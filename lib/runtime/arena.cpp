@@ -1,0 +1,131 @@
+#include "runtime/arena.hpp"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <iomanip>
+#include <limits>
+#include <sstream>
+#include <utility>
+
+#include "core/error.hpp"
+#include "core/integers.hpp"
+#include "runtime/detail/cuda.hpp"
+
+namespace koios {
+namespace {
+
+constexpr std::int64_t kHugePage = std::int64_t{2} << 20;
+
+std::string gib(std::int64_t bytes) {
+  std::ostringstream out;
+  out << std::fixed << std::setprecision(2) << static_cast<double>(bytes) / (1 << 30) << " GiB";
+  return out.str();
+}
+
+/// The number in a cgroup's file; nothing limits where it says "max" or is not there.
+std::int64_t cgroup_number(const char* path) {
+  std::ifstream file(path);
+  std::int64_t value = 0;
+  return (file >> value) ? value : std::numeric_limits<std::int64_t>::max();
+}
+
+[[noreturn]] void throw_too_large(Backend backend, std::int64_t needed, std::int64_t free) {
+  throw UserError(
+      cat("the memory plan needs ", gib(needed), " per rank, but only ", gib(free),
+          backend == Backend::cuda ? " of the GPU" : " of host memory",
+          " is free. Use more ranks, fewer sequences per rank (training/batch_size), a "
+          "shorter training/seq_len, or more recomputation (--dry-run prints the plan)"));
+}
+
+/// Zeroed by the threads that will use it, so that its pages lie near them (first touch).
+std::byte* allocate_host(std::int64_t bytes) {
+  const std::int64_t whole = round_up(bytes, kHugePage);
+  auto* base = static_cast<std::byte*>(
+      std::aligned_alloc(static_cast<std::size_t>(kHugePage), static_cast<std::size_t>(whole)));
+  if (base == nullptr) throw_too_large(Backend::host, bytes, free_host_bytes());
+  madvise(base, static_cast<std::size_t>(whole), MADV_HUGEPAGE);  // a hint: failure is harmless
+#pragma omp parallel for schedule(static)
+  for (std::int64_t at = 0; at < whole; at += kHugePage) {
+    std::memset(base + at, 0, static_cast<std::size_t>(kHugePage));
+  }
+  return base;
+}
+
+void deallocate(Backend backend, std::byte* base) {
+  if (backend == Backend::cuda) {
+    cuda::deallocate(base);
+  } else {
+    std::free(base);
+  }
+}
+
+}  // namespace
+
+std::int64_t free_host_bytes() {
+  std::int64_t available = std::numeric_limits<std::int64_t>::max();
+  std::ifstream meminfo("/proc/meminfo");
+  for (std::string line; std::getline(meminfo, line);) {
+    std::istringstream fields(line);
+    std::string key;
+    std::int64_t kib = 0;
+    if (fields >> key >> kib && key == "MemAvailable:") available = kib * 1024;
+  }
+  const std::int64_t limit = cgroup_number("/sys/fs/cgroup/memory.max");
+  if (limit != std::numeric_limits<std::int64_t>::max()) {
+    const std::int64_t used = cgroup_number("/sys/fs/cgroup/memory.current");
+    if (used <= limit) available = std::min(available, limit - used);
+  }
+  return available;
+}
+
+Arena Arena::planner(Backend backend) { return Arena(backend); }
+
+Arena::Arena(Backend backend, const MemoryPlan& plan)
+    : backend_(backend), capacity_(std::max(plan.total_bytes, kAlignment)) {
+  const std::int64_t free =
+      backend == Backend::cuda ? cuda::memory_info().free_bytes : free_host_bytes();
+  if (capacity_ > free) throw_too_large(backend, capacity_, free);
+  base_ = backend == Backend::cuda ? static_cast<std::byte*>(cuda::allocate_zeroed(capacity_))
+                                   : allocate_host(capacity_);
+}
+
+Arena::Arena(Arena&& other) noexcept
+    : backend_(other.backend_),
+      base_(std::exchange(other.base_, nullptr)),
+      capacity_(std::exchange(other.capacity_, 0)),
+      taken_(std::move(other.taken_)) {}
+
+Arena& Arena::operator=(Arena&& other) noexcept {
+  std::swap(backend_, other.backend_);
+  std::swap(base_, other.base_);
+  std::swap(capacity_, other.capacity_);
+  std::swap(taken_, other.taken_);
+  return *this;
+}
+
+Arena::~Arena() {
+  if (base_ != nullptr) deallocate(backend_, base_);
+}
+
+void* Arena::take_bytes(std::string_view label, std::int64_t bytes) {
+  KOIOS_REQUIRE(bytes >= 0, label, ": ", bytes, " bytes");
+  const std::int64_t start = taken_.total_bytes;
+  const std::int64_t whole = round_up(bytes, kAlignment);
+  KOIOS_REQUIRE(is_planner() || start + whole <= capacity_, label, " takes ", bytes,
+                " bytes beyond the plan of ", capacity_);
+  auto line = std::find_if(taken_.lines.begin(), taken_.lines.end(),
+                           [&](const MemoryPlan::Line& l) { return l.label == label; });
+  if (line == taken_.lines.end()) {
+    line = taken_.lines.insert(line, {std::string(label), 0});
+  }
+  line->bytes += whole;
+  taken_.total_bytes += whole;
+  return is_planner() ? nullptr : base_ + start;
+}
+
+}  // namespace koios

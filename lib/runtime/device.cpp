@@ -1,0 +1,79 @@
+#include "runtime/device.hpp"
+
+#include <omp.h>
+#include <sched.h>
+#include <unistd.h>
+
+#include <Kokkos_Core.hpp>
+#include <fstream>
+
+#include "core/error.hpp"
+#include "core/log.hpp"
+#include "runtime/arena.hpp"
+#include "runtime/detail/cuda.hpp"
+
+namespace koios {
+namespace {
+
+DeviceInfo host_info() {
+  DeviceInfo info;
+  info.name = "unknown processor";
+  std::ifstream cpuinfo("/proc/cpuinfo");
+  for (std::string line; std::getline(cpuinfo, line);) {
+    if (line.rfind("model name", 0) != 0) continue;
+    if (const auto colon = line.find(": "); colon != std::string::npos) {
+      info.name = line.substr(colon + 2);
+    }
+    break;
+  }
+  info.memory_bytes = std::int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGESIZE);
+  info.free_bytes = free_host_bytes();
+  return info;
+}
+
+/// mpirun binds each of one or two ranks to a single core unless told otherwise: the threads of a
+/// rank then take turns on it.
+void warn_about_affinity() {
+  cpu_set_t mask;
+  if (sched_getaffinity(0, sizeof(mask), &mask) != 0) return;
+  const int cores = CPU_COUNT(&mask);
+  if (cores < DeviceEnv::host_threads()) {
+    log::warning(DeviceEnv::host_threads(), " threads share ", cores,
+                 " core(s): start with mpirun --bind-to none and OMP_NUM_THREADS = cores / ranks");
+  }
+}
+
+}  // namespace
+
+DeviceEnv::DeviceEnv(Backend backend, int local_rank) : backend_(backend) {
+  const int gpus = count_gpus();
+  if (backend == Backend::cuda) {
+    gpu_ = gpus > 0 ? local_rank % gpus : 0;
+    info_ = cuda::open_device(gpu_);
+  } else {
+    info_ = host_info();
+    // The Kokkos of a CUDA build starts no backend without a GPU.
+    if (cuda::is_built_in() && gpus == 0) {
+      throw UserError(
+          "this is the CUDA build and there is no usable GPU, which it needs even for "
+          "job/backend = host: use the host build (cmake --preset host)");
+    }
+  }
+  Kokkos::InitializationSettings settings;
+  settings.set_disable_warnings(true);
+  if (gpus > 0) settings.set_device_id(local_rank % gpus);
+  Kokkos::initialize(settings);
+  if (local_rank == 0) warn_about_affinity();
+}
+
+DeviceEnv::~DeviceEnv() { Kokkos::finalize(); }
+
+void DeviceEnv::use_on_this_thread() const {
+  if (backend_ == Backend::cuda) cuda::use_device(gpu_);
+}
+
+int DeviceEnv::host_threads() { return omp_get_max_threads(); }
+
+int count_gpus() { return cuda::count_devices(); }
+
+}  // namespace koios

@@ -1,0 +1,119 @@
+#include "runtime/mpi_env.hpp"
+
+#include <mpi.h>
+#include <unistd.h>
+
+#include <array>
+#include <cstdlib>
+#include <exception>
+#include <numeric>
+
+#include "core/error.hpp"
+#include "core/integers.hpp"
+#include "core/log.hpp"
+#include "runtime/check_mpi.hpp"
+#include "runtime/launch_check.hpp"
+
+namespace koios {
+namespace {
+
+const char* getenv_or_null(const char* name) { return std::getenv(name); }
+
+bool is_mpi_running() {
+  int initialized = 0;
+  int finalized = 0;
+  MPI_Initialized(&initialized);
+  MPI_Finalized(&finalized);
+  return initialized != 0 && finalized == 0;
+}
+
+}  // namespace
+
+void check_mpi(int code, const char* call, std::source_location where) {
+  if (code == MPI_SUCCESS) return;
+  std::array<char, MPI_MAX_ERROR_STRING> text{};
+  int length = 0;
+  MPI_Error_string(code, text.data(), &length);
+  throw LibraryError("MPI", call, std::string(text.data(), static_cast<std::size_t>(length)),
+                     where);
+}
+
+MpiEnv::MpiEnv(int& argc, char**& argv) : exceptions_at_start_(std::uncaught_exceptions()) {
+  int provided = MPI_THREAD_SINGLE;
+  if (is_mpi_running()) {
+    check_mpi(MPI_Query_thread(&provided), "MPI_Query_thread");
+  } else {
+#ifdef OPEN_MPI  // other libraries may find each other by other means
+    if (const auto problem = missing_pmix(getenv_or_null); !problem.empty()) {
+      throw UserError(problem);
+    }
+#endif
+    check_mpi(MPI_Init_thread(&argc, &argv, MPI_THREAD_MULTIPLE, &provided), "MPI_Init_thread");
+    finalize_ = true;
+  }
+  thread_multiple_ = provided == MPI_THREAD_MULTIPLE;
+  // Inherited by every communicator made from these two.
+  check_mpi(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
+  check_mpi(MPI_Comm_set_errhandler(MPI_COMM_SELF, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
+  check_mpi(MPI_Comm_rank(MPI_COMM_WORLD, &rank_), "MPI_Comm_rank");
+  check_mpi(MPI_Comm_size(MPI_COMM_WORLD, &size_), "MPI_Comm_size");
+
+  MPI_Comm node = MPI_COMM_NULL;
+  check_mpi(MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, rank_, MPI_INFO_NULL, &node),
+            "MPI_Comm_split_type");
+  check_mpi(MPI_Comm_rank(node, &local_rank_), "MPI_Comm_rank");
+  check_mpi(MPI_Comm_size(node, &local_size_), "MPI_Comm_size");
+  check_mpi(MPI_Comm_free(&node), "MPI_Comm_free");
+
+  std::array<char, 256> host{};
+  if (gethostname(host.data(), host.size() - 1) == 0) host_ = host.data();
+
+  if (const auto problem = alone_among_tasks(getenv_or_null, size_); !problem.empty()) {
+    throw UserError(problem);
+  }
+  if (const auto problem = forgotten_launcher(getenv_or_null, size_); !problem.empty()) {
+    log::warning(problem);
+  }
+}
+
+MpiEnv::~MpiEnv() {
+  // With an exception in flight other ranks may wait elsewhere, and MPI_Finalize would hang: main
+  // calls abort() instead.
+  if (!finalize_ || std::uncaught_exceptions() > exceptions_at_start_) return;
+  if (is_mpi_running()) MPI_Finalize();
+}
+
+std::string MpiEnv::broadcast(const std::string& text_on_root) const {
+  auto length = static_cast<std::int64_t>(text_on_root.size());
+  check_mpi(MPI_Bcast(&length, 1, MPI_INT64_T, 0, MPI_COMM_WORLD), "MPI_Bcast");
+  std::string text = text_on_root;
+  text.resize(static_cast<std::size_t>(length));
+  check_mpi(MPI_Bcast(text.data(), narrow<int>(length), MPI_CHAR, 0, MPI_COMM_WORLD), "MPI_Bcast");
+  return text;
+}
+
+std::vector<std::string> MpiEnv::all_gather(const std::string& text) const {
+  const int length = narrow<int>(text.size());
+  std::vector<int> lengths(static_cast<std::size_t>(size_));
+  check_mpi(MPI_Allgather(&length, 1, MPI_INT, lengths.data(), 1, MPI_INT, MPI_COMM_WORLD),
+            "MPI_Allgather");
+  std::vector<int> starts(lengths.size(), 0);
+  std::partial_sum(lengths.begin(), lengths.end() - 1, starts.begin() + 1);
+  std::string all(static_cast<std::size_t>(starts.back() + lengths.back()), '\0');
+  check_mpi(MPI_Allgatherv(text.data(), length, MPI_CHAR, all.data(), lengths.data(), starts.data(),
+                           MPI_CHAR, MPI_COMM_WORLD),
+            "MPI_Allgatherv");
+  std::vector<std::string> texts;
+  for (std::size_t r = 0; r < lengths.size(); ++r) {
+    texts.push_back(
+        all.substr(static_cast<std::size_t>(starts[r]), static_cast<std::size_t>(lengths[r])));
+  }
+  return texts;
+}
+
+void MpiEnv::abort(int exit_code) {
+  if (is_mpi_running()) MPI_Abort(MPI_COMM_WORLD, exit_code);
+  std::_Exit(exit_code);
+}
+
+}  // namespace koios
