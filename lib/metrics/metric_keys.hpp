@@ -1,0 +1,35 @@
+// The keys of metrics.jsonl, which are also the tags in TensorBoard: torchtitan's names where the
+// quantity is the same. docs/outputs.md explains each; a test compares the two.
+#pragma once
+
+#include <string_view>
+
+namespace koios::metric {
+
+// Mean and maximum over the steps since the last row, then over all data-parallel ranks.
+inline constexpr std::string_view kLossAvg = "loss_metrics/global_avg_loss";
+inline constexpr std::string_view kLossMax = "loss_metrics/global_max_loss";
+inline constexpr std::string_view kGradNorm = "grad_norm";
+inline constexpr std::string_view kLearningRate = "lr";
+
+// Label tokens; the first counts from the start of training, over all ranks.
+inline constexpr std::string_view kTokensSeen = "tokens_seen";
+inline constexpr std::string_view kTokensPerSecondPerRank = "wps";
+inline constexpr std::string_view kTokensPerSecond = "tokens_per_second";
+inline constexpr std::string_view kTflops = "tflops";
+inline constexpr std::string_view kMfuPct = "mfu(%)";
+
+// Seconds per step, averaged over the steps since the last row, and the share of a step.
+inline constexpr std::string_view kStepTime = "time_metrics/end_to_end(s)";
+inline constexpr std::string_view kDataTime = "time_metrics/data_loading(s)";
+inline constexpr std::string_view kDataPct = "time_metrics/data_loading(%)";
+inline constexpr std::string_view kCommTime = "time_metrics/communication(s)";
+inline constexpr std::string_view kCommPct = "time_metrics/communication(%)";
+
+// Highest over the ranks, since the last row.
+inline constexpr std::string_view kMemoryActive = "memory/max_active(GiB)";
+inline constexpr std::string_view kMemoryActivePct = "memory/max_active(%)";
+inline constexpr std::string_view kMemoryReserved = "memory/max_reserved(GiB)";
+inline constexpr std::string_view kMemoryReservedPct = "memory/max_reserved(%)";
+
+}  // namespace koios::metric

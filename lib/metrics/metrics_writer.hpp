@@ -1,0 +1,42 @@
+// metrics.jsonl in the run folder: append-only, one JSON object a logged step, flushed row by row.
+// Rank 0 only; it takes values already reduced over the ranks. docs/outputs.md is its description.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <initializer_list>
+#include <optional>
+#include <span>
+#include <string_view>
+
+#include "metrics/file_descriptor.hpp"
+#include "metrics/run_folder.hpp"
+
+namespace koios {
+
+/// Nothing, where the quantity is not known, becomes null.
+struct Metric {
+  std::string_view key;
+  std::optional<double> value;
+};
+
+class MetricsWriter {
+ public:
+  /// Continues the file of an earlier run; half a row that a killed job left is taken away.
+  explicit MetricsWriter(const RunFolder& folder);
+
+  /// {"step": s, "time": Unix seconds, "run": n, <the metrics in their order>}. NaN and infinities
+  /// become null and are named in an object "nonfinite" at the end of the row. Throws UserError
+  /// if the row cannot be written whole; the file then ends with the row before.
+  void row(std::int64_t step, std::span<const Metric> metrics);
+  void row(std::int64_t step, std::initializer_list<Metric> metrics) {
+    row(step, std::span<const Metric>(metrics.begin(), metrics.size()));
+  }
+
+ private:
+  std::filesystem::path path_;
+  FileDescriptor file_;
+  int run_;
+};
+
+}  // namespace koios
