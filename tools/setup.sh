@@ -41,7 +41,7 @@ find_nvcc() {
 quietly() {
   local what=$1 log=$2
   shift 2
-  "$@" >"$log" 2>&1 || { tail -n 30 "$log" >&2; fail "$what failed (whole output: $log)"; }
+  "$@" >"$log" 2>&1 || { tail -n 12 "$log" >&2; fail "$what failed (whole output: $log)"; }
 }
 
 # pip_fetch DIR REQUIREMENT [pip options]: one pinned file into DIR.
@@ -156,7 +156,7 @@ build_kokkos() {
     tar -xzf "$work/fetch/$kokkos_sdist.tar.gz" -C "$work/fetch" "$kokkos_sdist/tpls/kokkos"
     mv "$work/fetch/$kokkos_sdist/tpls/kokkos" "$source"
   fi
-  say "Kokkos $kokkos_version ($backend): building, once; about $([[ $backend == cuda ]] && echo 3 minutes || echo 30 s) on 2 cores"
+  say "Kokkos $kokkos_version ($backend): building, once; about $([[ $backend == cuda ]] && echo 3 minutes || echo 30 s) on 2 idle cores"
   mapfile -t options < <(kokkos_options "$backend")
   if command -v ccache >/dev/null; then
     launcher=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
