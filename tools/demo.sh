@@ -32,8 +32,9 @@ folder=${folder:-outputs}
 cat <<TEXT
 [demo] metrics: $folder/metrics.jsonl (one JSON object a line); the deck as it ran: $folder/effective.ini
 [demo] to look at the curves:
-    pip install tensorboard
-    tools/metrics_to_tensorboard.py $folder
-    tensorboard --logdir $folder
-  then open http://localhost:6006; from a machine further away, first: ssh -L 6006:localhost:6006 $(hostname)
+    python3 -m venv build/tensorboard
+    build/tensorboard/bin/pip install -r tools/requirements-tensorboard.txt
+    build/tensorboard/bin/python tools/metrics_to_tensorboard.py $folder
+    build/tensorboard/bin/tensorboard --logdir $folder
+  then open http://localhost:6006; from another machine, first: ssh -L 6006:localhost:6006 $(hostname)
 TEXT

@@ -47,6 +47,11 @@ SOURCES = {".cpp", ".hpp"}
 INCLUDE = re.compile(r'^\s*#\s*include\s*(?:"([^"]+)"|<([^>]+)>)')
 
 
+def is_public_header(path):
+    """Not in a detail/ folder and not the CUDA half of something, which only a .cpp may include."""
+    return path.suffix == ".hpp" and "detail" not in path.parts and not path.stem.endswith("_cuda")
+
+
 def module_of(path):
     parts = path.parts
     return parts[1] if parts[0] == "lib" else parts[0]
@@ -61,8 +66,10 @@ def check_quoted(module, path, include):
         return f'{module} may not include "{include}" (it may include: {names})'
     if include.startswith("kernels/detail/") and module != "kernels":
         return f'"{include}" is private to kernels/'
-    public_kernel_header = module == "kernels" and path.suffix == ".hpp" and "detail" not in path.parts
-    if public_kernel_header and target == "runtime" and include not in KERNEL_HEADER_RUNTIME:
+    if is_public_header(path) and include.endswith("_cuda.hpp"):
+        return f'"{include}" in a public header: only a .cpp may include it'
+    if (module == "kernels" and is_public_header(path) and target == "runtime"
+            and include not in KERNEL_HEADER_RUNTIME):
         return f'a public kernel header may not include "{include}" (of runtime only the stream)'
     return None
 
@@ -71,8 +78,9 @@ def check_library(module, path, include):
     if DEVICE_HEADER.match(include):
         if module not in DEVICE_MODULES:
             return f"<{include}> belongs to runtime, comm and kernels"
-        if path.suffix == ".hpp" and "detail" not in path.parts:
-            return f"<{include}> in a public header: keep Kokkos and CUDA types in the .cpp or in detail/"
+        if is_public_header(path):
+            return (f"<{include}> in a public header: keep Kokkos and CUDA types in the .cpp, in detail/ "
+                    "or in a *_cuda.hpp")
     if include == "mpi.h" and module not in MPI_MODULES:
         return f"<mpi.h> does not belong to {module}: use comm/communicator.hpp"
     if include == "hdf5.h" and module != "checkpoint":

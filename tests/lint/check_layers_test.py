@@ -28,6 +28,8 @@ class CheckLayers(unittest.TestCase):
             lib__comm__mesh_DOT_hpp='#include "core/error.hpp"\n#include <vector>\n',
             lib__comm__nccl_DOT_cpp='#ifdef KOIOS_CUDA\n#include <nccl.h>\n#endif\n',
             kernels__fill_DOT_cpp='#include "kernels/detail/launch.hpp"\n#include <Kokkos_Core.hpp>\n',
+            lib__runtime__check_cuda_DOT_hpp="#include <cuda_runtime_api.h>\n",
+            lib__comm__a_DOT_cpp='#include "runtime/check_cuda.hpp"\n',
             kernels__fill_DOT_hpp='#include "runtime/stream.hpp"\n',
             app__koios_DOT_cpp='#include "train/trainer.hpp"\n'))
 
@@ -67,6 +69,9 @@ class CheckLayers(unittest.TestCase):
     def test_device_types(self):
         self.assert_one("public header", lib__runtime__a_DOT_hpp="#include <cuda_runtime.h>\n")
         self.assert_one("belongs to runtime", lib__model__a_DOT_cpp="#include <Kokkos_Core.hpp>\n")
+
+        self.assert_one("only a .cpp",
+                        lib__comm__a_DOT_hpp='#include "runtime/check_cuda.hpp"\n')
 
     def test_mpi_and_hdf5(self):
         self.assert_one("<mpi.h>", lib__model__a_DOT_cpp="#include <mpi.h>\n")
