@@ -3,10 +3,13 @@
 // Every call enqueues on `stream` and returns; buffers must stay as they are until the stream has
 // passed. All ranks of the group make the same calls in the same order. A group of one does
 // nothing (all_gather, all_reduce, broadcast) or copies (reduce_scatter): callers need no `if`.
+// A communicator outlives the work that it put on streams.
 #pragma once
 
 #include <cstdint>
+#include <exception>
 #include <string>
+#include <utility>
 
 #include "core/ref.hpp"
 #include "runtime/stream.hpp"
@@ -15,11 +18,19 @@ namespace koios {
 
 enum class ReduceOp { sum, max };
 
-/// Payload bytes this rank sent, and calls, since the communicator was made.
+/// What set_reduce_scratch must hand over, per byte of the largest group of reduce_scatters: MPI
+/// receives the other ranks' parts there before it sums them, NCCL needs nothing.
+constexpr int reduce_scratch_factor(Backend backend) { return backend == Backend::host ? 1 : 0; }
+
+/// Payload bytes this rank must send by any algorithm without multicast, and calls, since the
+/// communicator was made. For n ranks and an array of B bytes: (n-1)/n B for all_gather and for
+/// reduce_scatter, twice that for all_reduce; send counts what it sends. Broadcasts and groups of
+/// one count nothing.
 struct Traffic {
   std::int64_t all_gather_bytes = 0;
   std::int64_t reduce_scatter_bytes = 0;
   std::int64_t all_reduce_bytes = 0;
+  std::int64_t send_bytes = 0;
   std::int64_t calls = 0;
 };
 
@@ -36,10 +47,12 @@ class Communicator {
   /// In place: `full` holds size() equal parts, this rank's at its own place.
   virtual void all_gather(AnyRef full, Stream& stream) = 0;
   /// mine = the op over ranks of their full.part(rank()). `full` holds size() equal parts and is
-  /// not changed; `mine` must not overlap it. Sums are formed in float32, in rank order.
+  /// not changed; `mine` must not overlap it. Over MPI sums are formed in float32 and in rank
+  /// order; NCCL chooses its order, and rounds bfloat16 payloads at every hop.
   virtual void reduce_scatter(AnyRef full, AnyRef mine, ReduceOp op, Stream& stream) = 0;
   virtual void all_reduce(AnyRef inout, ReduceOp op, Stream& stream) = 0;
   virtual void broadcast(AnyRef inout, int root, Stream& stream) = 0;
+  /// Between one pair of ranks, sends and receives match in the order of their calls.
   virtual void send(AnyRef data, int to, Stream& stream) = 0;
   virtual void recv(AnyRef data, int from, Stream& stream) = 0;
 
@@ -47,16 +60,17 @@ class Communicator {
   virtual void group_begin() = 0;
   virtual void group_end() = 0;
 
-  /// Bytes of scratch the largest group of reduce_scatters between two synchronizations needs,
-  /// per byte of `full`: 1 over MPI (it receives the other ranks' parts), 0 over NCCL.
-  virtual int reduce_scratch_factor() const = 0;
-  /// Hands over that scratch (host memory of the arena). Must outlive the communicator's use.
+  /// Scratch of the arena, see reduce_scratch_factor. Must outlive the communicator's use.
   virtual void set_reduce_scratch(AnyRef bytes) = 0;
 
   const Traffic& traffic() const { return traffic_; }
   /// Seconds the calling thread spent inside communication calls and waiting for them. On CUDA
   /// the calls only enqueue: what they cost a step is measured by events.
   virtual double host_seconds() const = 0;
+
+  /// Notes in the flight recorder what has completed meanwhile, and returns the library's own
+  /// report of a failure, or "". The watchdog's thread calls it beside the others.
+  virtual std::string poll() { return ""; }
 
  protected:
   Communicator(std::string name, int rank, int size)
@@ -71,15 +85,20 @@ class Communicator {
 /// RAII pair of group_begin and group_end.
 class GroupCall {
  public:
-  explicit GroupCall(Communicator& communicator) : communicator_(communicator) {
+  explicit GroupCall(Communicator& communicator)
+      : communicator_(communicator), exceptions_(std::uncaught_exceptions()) {
     communicator_.group_begin();
   }
   GroupCall(const GroupCall&) = delete;
   GroupCall& operator=(const GroupCall&) = delete;
-  ~GroupCall() noexcept(false) { communicator_.group_end(); }
+  /// May throw; with another exception in flight the job ends anyway, and the group stays open.
+  ~GroupCall() noexcept(false) {
+    if (std::uncaught_exceptions() == exceptions_) communicator_.group_end();
+  }
 
  private:
   Communicator& communicator_;
+  int exceptions_;
 };
 
 }  // namespace koios

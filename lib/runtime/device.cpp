@@ -2,6 +2,7 @@
 
 #include <omp.h>
 #include <sched.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <Kokkos_Core.hpp>
@@ -72,7 +73,21 @@ void DeviceEnv::use_on_this_thread() const {
   if (backend_ == Backend::cuda) cuda::use_device(gpu_);
 }
 
+std::int64_t DeviceEnv::reserved_bytes() const {
+  if (backend_ == Backend::cuda) {
+    const cuda::MemoryInfo info = cuda::memory_info();
+    return info.total_bytes - info.free_bytes;
+  }
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return std::int64_t{usage.ru_maxrss} * 1024;
+}
+
 int DeviceEnv::host_threads() { return omp_get_max_threads(); }
+
+std::string kokkos_version() {
+  return cat(KOKKOS_VERSION / 10000, ".", KOKKOS_VERSION / 100 % 100, ".", KOKKOS_VERSION % 100);
+}
 
 int count_gpus() { return cuda::count_devices(); }
 

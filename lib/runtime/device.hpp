@@ -31,6 +31,8 @@ class DeviceEnv {
   const DeviceInfo& info() const { return info_; }
   /// CUDA's current device belongs to a thread: every thread that uses the GPU calls this first.
   void use_on_this_thread() const;
+  /// What is in use: the process's highest resident memory on the host, all of the GPU on cuda.
+  std::int64_t reserved_bytes() const;
   /// Threads of the host backend's kernels (OMP_NUM_THREADS).
   static int host_threads();
 
@@ -39,6 +41,9 @@ class DeviceEnv {
   int gpu_ = -1;
   DeviceInfo info_;
 };
+
+/// "4.7.0".
+std::string kokkos_version();
 
 /// Number of usable GPUs; 0 in a host build or without a driver.
 int count_gpus();

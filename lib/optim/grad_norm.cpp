@@ -1,0 +1,20 @@
+#include "optim/grad_norm.hpp"
+
+#include "kernels/reduce.hpp"
+
+namespace koios {
+
+GradNormBuffers::GradNormBuffers(Arena& arena)
+    : partials(arena.take<float>("optimizer scratch", kSumPartials)),
+      norm_squared(arena.take<float>("optimizer scratch", 1)),
+      norm(arena.take<float>("optimizer scratch", 1)),
+      scale(arena.take<float>("optimizer scratch", 1)) {}
+
+void gradient_norm(Stream& stream, const GradNormBuffers& out, Ref<const float, 1> gradient_shard,
+                   Communicator& stage, float max_norm) {
+  sum_of_squares(stream, out.norm_squared, gradient_shard, out.partials, false);
+  stage.all_reduce(any(out.norm_squared), ReduceOp::sum, stream);
+  clip_scale(stream, out.norm, out.scale, out.norm_squared, max_norm);
+}
+
+}  // namespace koios

@@ -1,0 +1,25 @@
+// Global L2 norm of the gradients and the clip factor, left in the backend's memory: nothing waits.
+// Every parameter counts once: the shards of all ranks are disjoint and padding is zero.
+// ref: reference semantics of torch.nn.utils.clip_grad_norm_: g * min(1, max_norm / (norm + 1e-6)).
+#pragma once
+
+#include "comm/communicator.hpp"
+#include "core/ref.hpp"
+#include "runtime/arena.hpp"
+
+namespace koios {
+
+struct GradNormBuffers {
+  Ref<float, 1> partials;
+  Ref<float, 1> norm_squared;
+  Ref<float, 1> norm;
+  Ref<float, 1> scale;  // what the optimizer multiplies gradients with; 0: norm not finite
+
+  explicit GradNormBuffers(Arena& arena);
+};
+
+/// comm: one all-reduce of a float over `stage`. max_norm <= 0: no clipping.
+void gradient_norm(Stream& stream, const GradNormBuffers& out, Ref<const float, 1> gradient_shard,
+                   Communicator& stage, float max_norm);
+
+}  // namespace koios

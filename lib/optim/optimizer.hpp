@@ -1,0 +1,27 @@
+// Adam or AdamW over this rank's flat shard, one launch for all parameters (torchtitan decays
+// every parameter, norms included, so nothing distinguishes them).
+#pragma once
+
+#include <cstdint>
+
+#include "config/run_config.hpp"
+#include "kernels/adamw.hpp"
+#include "shard/parameters.hpp"
+
+namespace koios {
+
+class Optimizer {
+ public:
+  Optimizer(const OptimizerConfig& config, const ParameterBuffers& parameters)
+      : config_(config), parameters_(parameters) {}
+
+  /// Step `t`, counted from 1, with gradients multiplied by grad_scale[0] (0: the step is skipped).
+  void update(Stream& stream, std::int64_t t, double lr, Ref<const float, 1> gradient_shard,
+              Ref<const float, 1> grad_scale) const;
+
+ private:
+  OptimizerConfig config_;
+  ParameterBuffers parameters_;
+};
+
+}  // namespace koios

@@ -1,0 +1,47 @@
+#include "train/batch_upload.hpp"
+
+#include <cstring>
+
+namespace koios {
+
+BatchUpload::BatchUpload(const StepBuffers& buffers, Backend backend) : buffers_(buffers) {
+  const std::int64_t entries = buffers.token_N.size() + buffers.label_N.size() +
+                               buffers.sort_position_N.size() + buffers.sort_begin_S1.size() +
+                               buffers.sort_token_S.size();
+  for (int i = 0; i < 2; ++i) {
+    staging_.push_back(
+        {PinnedBuffer(backend, entries * std::int64_t{sizeof(std::int32_t)}), Event(backend)});
+  }
+}
+
+Ref<const std::int32_t, 1> BatchUpload::enqueue(Stream& compute, Staging& staging,
+                                                std::int64_t& used, Ref<std::int32_t, 1> dst,
+                                                const std::vector<std::int32_t>& src) {
+  auto* pinned = static_cast<std::int32_t*>(staging.memory.data()) + used;
+  const auto count = static_cast<std::int64_t>(src.size());
+  std::memcpy(pinned, src.data(), src.size() * sizeof(std::int32_t));
+  used += count;
+  const auto part = slice(dst, 0, count);
+  copy(compute, any(part), any(make_ref(pinned, count)));
+  return part;
+}
+
+DeviceBatch BatchUpload::upload(const Batch& batch, Stream& compute) {
+  Staging& staging = staging_[next_];
+  next_ = (next_ + 1) % staging_.size();
+  staging.free.synchronize();
+  std::int64_t used = 0;
+  const auto send = [&](Ref<std::int32_t, 1> dst, const std::vector<std::int32_t>& src) {
+    return enqueue(compute, staging, used, dst, src);
+  };
+  DeviceBatch result;
+  result.token_N = send(buffers_.token_N, batch.tokens);
+  result.label_N = send(buffers_.label_N, batch.labels);
+  result.sort.position_N = send(buffers_.sort_position_N, batch.index.position);
+  result.sort.begin_S1 = send(buffers_.sort_begin_S1, batch.index.segment_begin);
+  result.sort.token_S = send(buffers_.sort_token_S, batch.index.segment_token);
+  staging.free.record(compute);
+  return result;
+}
+
+}  // namespace koios

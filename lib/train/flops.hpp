@@ -1,0 +1,20 @@
+// Floating-point operations of training, and the peak rate of known devices.
+// ref: Chowdhery et al. 2022 (PaLM), appendix B.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string_view>
+
+#include "model/llama_shapes.hpp"
+
+namespace koios {
+
+/// 6 N + 12 L D T, forward and backward, full attention, no recomputation; N leaves the input
+/// embedding out (a look-up does no products).
+double flops_per_token(const LlamaShapes& model, std::int64_t seq_len);
+
+/// Dense bf16 FLOP/s of a device by its name as the driver gives it; nothing for an unknown one.
+std::optional<double> peak_flops(std::string_view device_name);
+
+}  // namespace koios

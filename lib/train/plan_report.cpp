@@ -1,0 +1,54 @@
+#include "train/plan_report.hpp"
+
+#include <algorithm>
+#include <cstdio>
+
+#include "core/error.hpp"
+
+namespace koios {
+
+std::string with_commas(std::int64_t value) {
+  std::string digits = std::to_string(value);
+  for (auto at = static_cast<std::int64_t>(digits.size()) - 3; at > (value < 0 ? 1 : 0); at -= 3) {
+    digits.insert(static_cast<std::size_t>(at), ",");
+  }
+  return digits;
+}
+
+std::string gib(std::int64_t bytes) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.3f GiB", static_cast<double>(bytes) / (1 << 30));
+  return text;
+}
+
+std::string describe_model(const std::string& name, const LlamaShapes& m) {
+  return cat("model ", name, ": ", with_commas(parameter_count(m)), " parameters, ", m.n_layers,
+             " layers, dim ", m.dim, ", heads ", m.n_heads, "/", m.n_kv_heads, ", ffn ", m.ffn_dim,
+             ", vocabulary ", m.vocab_size);
+}
+
+std::vector<std::string> describe_plan(const TrainingShape& shape, const MemoryPlan& memory,
+                                       const TrafficPlan& traffic,
+                                       std::optional<std::int64_t> device_bytes) {
+  std::vector<std::string> lines;
+  lines.push_back(cat("memory plan per rank (", to_string(shape.backend), ", ",
+                      to_string(shape.compute), " compute):"));
+  std::size_t width = 5;
+  for (const auto& line : memory.lines) width = std::max(width, line.label.size());
+  const auto row = [&](const std::string& label, std::int64_t bytes) {
+    char text[96];
+    std::snprintf(text, sizeof text, "  %-*s %16s bytes  %10.3f GiB", static_cast<int>(width),
+                  label.c_str(), with_commas(bytes).c_str(),
+                  static_cast<double>(bytes) / (1 << 30));
+    lines.emplace_back(text);
+  };
+  for (const auto& line : memory.lines) row(line.label, line.bytes);
+  row("total", memory.total_bytes);
+  if (device_bytes) lines.push_back(cat("  of ", gib(*device_bytes), " there"));
+  lines.push_back(cat("traffic plan per rank and step: all-gather ",
+                      with_commas(traffic.all_gather_bytes), " bytes, reduce-scatter ",
+                      with_commas(traffic.reduce_scatter_bytes), " bytes sent"));
+  return lines;
+}
+
+}  // namespace koios

@@ -1,0 +1,53 @@
+#include "train/step.hpp"
+
+#include "kernels/reduce.hpp"
+
+namespace koios {
+
+template <class T>
+TrainStep<T>::TrainStep(const RunConfig& config, const TrainingShape& shape,
+                        const ShardLayout& layout, const TrainingMemory<T>& memory,
+                        MathHandles& math, const Mesh& mesh, TrainingStreams& streams)
+    : shape_(shape),
+      memory_(memory),
+      mesh_(mesh),
+      streams_(streams),
+      upload_(memory.step, shape.backend),
+      weights_(layout, memory.gather, memory.parameters.master, mesh.shard_gather(),
+               streams.compute, streams.gather),
+      gradients_(layout, memory.gradients, mesh.shard_reduce(), streams.compute, streams.reduce),
+      model_(shape.model, shape.micro_batch, memory.model, math, streams.compute),
+      schedule_(config.lr_scheduler, config.optimizer.lr, config.training.steps,
+                config.training.warmup_steps),
+      optimizer_(config.optimizer, memory.parameters),
+      max_norm_(static_cast<float>(config.training.max_norm)) {}
+
+template <class T>
+void TrainStep<T>::run(std::int64_t steps_done, DataLoader& data, StepResults& results,
+                       Timers& timers) {
+  Stream& compute = streams_.compute;
+  // Gradients are sums over all ranks and micro-batches of each token's gradient times this.
+  const float loss_scale = 1.0F / static_cast<float>(shape_.tokens_per_step());
+
+  for (int micro = 0; micro < shape_.micro_batches; ++micro) {
+    const DeviceBatch batch = [&] {
+      const auto timer = timers.scope("data");
+      return upload_.upload(data.next(), compute);
+    }();
+    gradients_.start_micro_batch(micro);
+    model_.forward_backward(batch, loss_scale, shape_.gather.prefetch_blocks, weights_,
+                            gradients_);
+    sum(compute, memory_.step.loss_sum, model_.losses(), memory_.norm.partials, micro > 0);
+  }
+  gradients_.finish();
+  gradient_norm(compute, memory_.norm, gradients_.shard(), mesh_.stage(), max_norm_);
+  optimizer_.update(compute, steps_done + 1, lr(steps_done), gradients_.shard(),
+                    memory_.norm.scale);
+  weights_.invalidate();
+  results.record(compute, memory_.step.loss_sum, memory_.norm.norm);
+}
+
+template class TrainStep<float>;
+template class TrainStep<bf16>;
+
+}  // namespace koios

@@ -1,0 +1,55 @@
+// One training step, as a straight line.
+#pragma once
+
+#include <cstdint>
+
+#include "comm/mesh.hpp"
+#include "data/data_loader.hpp"
+#include "metrics/timers.hpp"
+#include "model/llama.hpp"
+#include "optim/lr_schedule.hpp"
+#include "optim/optimizer.hpp"
+#include "train/batch_upload.hpp"
+#include "train/step_results.hpp"
+#include "train/training_memory.hpp"
+
+namespace koios {
+
+/// The streams of a rank: computation, and one for each direction of the sharding axis.
+struct TrainingStreams {
+  Stream compute;
+  Stream gather;
+  Stream reduce;
+
+  explicit TrainingStreams(Backend backend)
+      : compute(backend, "compute"), gather(backend, "gather", -1), reduce(backend, "reduce", -1) {}
+};
+
+template <class T>
+class TrainStep {
+ public:
+  TrainStep(const RunConfig& config, const TrainingShape& shape, const ShardLayout& layout,
+            const TrainingMemory<T>& memory, MathHandles& math, const Mesh& mesh,
+            TrainingStreams& streams);
+
+  /// Takes the step after `steps_done` steps; its loss and norm go to `results`. The host does not
+  /// wait for the device. comm: gathers, reduce-scatters and one all-reduce (the norm).
+  void run(std::int64_t steps_done, DataLoader& data, StepResults& results, Timers& timers);
+
+  double lr(std::int64_t steps_done) const { return schedule_.lr(steps_done); }
+
+ private:
+  TrainingShape shape_;
+  TrainingMemory<T> memory_;
+  const Mesh& mesh_;
+  TrainingStreams& streams_;
+  BatchUpload upload_;
+  WeightGather<T> weights_;
+  GradientReduce gradients_;
+  Llama<T> model_;
+  LrSchedule schedule_;
+  Optimizer optimizer_;
+  float max_norm_;
+};
+
+}  // namespace koios

@@ -1,0 +1,51 @@
+// What is told of the steps since the last line: values of all ranks brought together, one row of
+// metrics.jsonl and one line on the console.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "comm/mesh.hpp"
+#include "core/stopwatch.hpp"
+#include "metrics/console.hpp"
+#include "metrics/metrics_writer.hpp"
+#include "metrics/timers.hpp"
+#include "train/step_results.hpp"
+#include "train/training_shape.hpp"
+
+namespace koios {
+
+class StepLog {
+ public:
+  struct Facts {
+    std::int64_t steps = 0;             // of the whole run
+    std::int64_t arena_bytes = 0;       // what the plan says
+    std::int64_t device_bytes = 0;      // what the device has; 0: unknown
+    std::optional<double> peak_flops;   // of one device
+  };
+  /// writer: rank 0 only, else null.
+  StepLog(const TrainingShape& shape, const Mesh& mesh, const Facts& facts, MetricsWriter* writer,
+          Console& console);
+
+  /// Adds the results of the steps up to `last_step` to what the next line will say. A loss or norm
+  /// that is not finite is warned about (skip) or thrown as UserError (stop); the update of such a
+  /// step was not made.
+  void add(const std::vector<StepResult>& results, std::int64_t last_step, OnNonfinite policy);
+  /// Collective: writes the line for the steps added since the last. reserved_bytes: what this
+  /// process occupies. timers: "data" and "communication" are laps since the last line.
+  void write(std::int64_t step, double lr, std::int64_t reserved_bytes, Timers& timers);
+
+ private:
+  TrainingShape shape_;
+  const Mesh& mesh_;
+  Facts facts_;
+  MetricsWriter* writer_;
+  Console& console_;
+  Stopwatch since_last_;
+  std::int64_t steps_ = 0;
+  double loss_sum_ = 0;
+  double loss_max_ = 0;
+  double grad_norm_ = 0;
+};
+
+}  // namespace koios

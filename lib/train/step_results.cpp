@@ -1,0 +1,34 @@
+#include "train/step_results.hpp"
+
+#include "core/error.hpp"
+
+namespace koios {
+
+StepResults::StepResults(Backend backend, std::int64_t capacity, std::int64_t tokens)
+    : capacity_(capacity),
+      tokens_(tokens),
+      values_(backend, capacity * 2 * std::int64_t{sizeof(float)}),
+      last_(backend) {}
+
+void StepResults::record(Stream& compute, Ref<const float, 1> loss_sum,
+                         Ref<const float, 1> grad_norm) {
+  KOIOS_REQUIRE(!full(), "results of ", capacity_, " steps are waiting");
+  float* slot = static_cast<float*>(values_.data()) + 2 * count_++;
+  copy(compute, any(make_ref(slot, 1)), any(loss_sum));
+  copy(compute, any(make_ref(slot + 1, 1)), any(grad_norm));
+  last_.record(compute);
+}
+
+std::vector<StepResult> StepResults::read() {
+  last_.synchronize();
+  std::vector<StepResult> results;
+  const float* value = static_cast<const float*>(values_.data());
+  for (std::int64_t i = 0; i < count_; ++i) {
+    results.push_back({static_cast<double>(value[2 * i]) / static_cast<double>(tokens_),
+                       static_cast<double>(value[2 * i + 1])});
+  }
+  count_ = 0;
+  return results;
+}
+
+}  // namespace koios

@@ -1,0 +1,36 @@
+// Loss and gradient norm of the steps since the last log, copied out without waiting and read when
+// a line is due: the one place where the host waits for the device.
+#pragma once
+
+#include <vector>
+
+#include "runtime/copy.hpp"
+#include "runtime/stream.hpp"
+
+namespace koios {
+
+struct StepResult {
+  double loss = 0;       // mean over this rank's label tokens
+  double grad_norm = 0;  // global, before clipping
+};
+
+class StepResults {
+ public:
+  /// capacity: most steps between two reads. tokens: label tokens of this rank in one step.
+  StepResults(Backend backend, std::int64_t capacity, std::int64_t tokens);
+
+  /// Enqueues the copy of one step's values.
+  void record(Stream& compute, Ref<const float, 1> loss_sum, Ref<const float, 1> grad_norm);
+  bool full() const { return count_ == capacity_; }
+  /// Waits for what was recorded, hands it out in order, and starts anew.
+  std::vector<StepResult> read();
+
+ private:
+  std::int64_t capacity_;
+  std::int64_t tokens_;
+  std::int64_t count_ = 0;
+  PinnedBuffer values_;
+  Event last_;
+};
+
+}  // namespace koios

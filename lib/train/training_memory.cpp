@@ -1,0 +1,45 @@
+#include "train/training_memory.hpp"
+
+#include <algorithm>
+
+namespace koios {
+
+StepBuffers::StepBuffers(Arena& arena, const TrainingShape& shape) {
+  constexpr std::string_view kLabel = "batch";
+  const std::int64_t n = shape.micro_batch.tokens();
+  const std::int64_t distinct = std::min(n, shape.model.vocab_size);
+  token_N = arena.take<std::int32_t>(kLabel, n);
+  label_N = arena.take<std::int32_t>(kLabel, n);
+  sort_position_N = arena.take<std::int32_t>(kLabel, n);
+  sort_begin_S1 = arena.take<std::int32_t>(kLabel, distinct + 1);
+  sort_token_S = arena.take<std::int32_t>(kLabel, distinct);
+  loss_sum = arena.take<float>(kLabel, 1);
+}
+
+template <class T>
+TrainingMemory<T>::TrainingMemory(Arena& arena, const TrainingShape& shape,
+                                  const ShardLayout& layout)
+    : parameters(arena, layout),
+      gradients(arena, layout, shape.micro_batches, reduce_scratch_factor(shape.backend)),
+      gather(arena, layout, shape.gather),
+      model(arena, shape.model, shape.micro_batch, shape.math),
+      norm(arena),
+      step(arena, shape),
+      library_workspace(arena.take<std::byte>("library workspace",
+                                              MathHandles::gemm_workspace_bytes(shape.backend))) {}
+
+template struct TrainingMemory<float>;
+template struct TrainingMemory<bf16>;
+
+MemoryPlan plan_memory(const TrainingShape& shape) {
+  Arena planner = Arena::planner(shape.backend);
+  const ShardLayout layout = shard_layout(shape, 0);
+  if (shape.compute == DType::bfloat16) {
+    TrainingMemory<bf16>(planner, shape, layout);
+  } else {
+    TrainingMemory<float>(planner, shape, layout);
+  }
+  return planner.taken();
+}
+
+}  // namespace koios

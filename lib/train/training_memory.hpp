@@ -1,0 +1,43 @@
+// All memory of a run, laid out in one place: made once on a planning arena (the printed plan, a
+// dry run for any mesh) and once on the real one.
+#pragma once
+
+#include "model/activations.hpp"
+#include "optim/grad_norm.hpp"
+#include "runtime/arena.hpp"
+#include "shard/gradient_reduce.hpp"
+#include "shard/parameters.hpp"
+#include "shard/weight_gather.hpp"
+#include "train/training_shape.hpp"
+
+namespace koios {
+
+/// The micro-batch and the results of a step in the backend's memory.
+struct StepBuffers {
+  Ref<std::int32_t, 1> token_N;
+  Ref<std::int32_t, 1> label_N;
+  Ref<std::int32_t, 1> sort_position_N;
+  Ref<std::int32_t, 1> sort_begin_S1;
+  Ref<std::int32_t, 1> sort_token_S;
+  Ref<float, 1> loss_sum;  // over this rank's tokens of the step
+
+  StepBuffers(Arena& arena, const TrainingShape& shape);
+};
+
+template <class T>
+struct TrainingMemory {
+  ParameterBuffers parameters;
+  GradientBuffers gradients;
+  GatherBuffers<T> gather;
+  LlamaBuffers<T> model;
+  GradNormBuffers norm;
+  StepBuffers step;
+  Ref<std::byte, 1> library_workspace;
+
+  TrainingMemory(Arena& arena, const TrainingShape& shape, const ShardLayout& layout);
+};
+
+/// Bytes of every part for one rank; all ranks have the same plan.
+MemoryPlan plan_memory(const TrainingShape& shape);
+
+}  // namespace koios

@@ -1,0 +1,64 @@
+#include "train/training_shape.hpp"
+
+#include "core/integers.hpp"
+
+namespace koios {
+namespace {
+
+DType compute_type(ParamPrecision precision, Backend backend) {
+  switch (precision) {
+    case ParamPrecision::bfloat16:
+      return DType::bfloat16;
+    case ParamPrecision::float32:
+      return DType::float32;
+    case ParamPrecision::automatic:
+      return backend == Backend::cuda ? DType::bfloat16 : DType::float32;
+  }
+  KOIOS_REQUIRE(false, "unknown precision");
+}
+
+AttentionKind attention_kind(AttentionChoice choice) {
+  switch (choice) {
+    case AttentionChoice::automatic:
+      return AttentionKind::automatic;
+    case AttentionChoice::cudnn:
+      return AttentionKind::cudnn;
+    case AttentionChoice::fallback:
+      return AttentionKind::fallback;
+  }
+  KOIOS_REQUIRE(false, "unknown attention");
+}
+
+}  // namespace
+
+TrainingShape training_shape(const RunConfig& config, const MeshShape& mesh, Backend backend,
+                             std::int64_t vocab_size) {
+  TrainingShape shape;
+  shape.backend = backend;
+  shape.compute = compute_type(config.training.mixed_precision_param, backend);
+  const ModelConfig& m = config.model;
+  shape.model = {.dim = m.dim,
+                 .n_layers = m.n_layers,
+                 .n_heads = m.n_heads,
+                 .n_kv_heads = m.n_kv_heads,
+                 .ffn_dim = m.ffn_dim,
+                 .vocab_size = vocab_size,
+                 .norm_eps = static_cast<float>(m.norm_eps),
+                 .rope_theta = m.rope_theta,
+                 .depth_init = m.depth_init};
+  shape.micro_batch = {config.training.batch_size, config.training.seq_len};
+  shape.micro_batches = narrow<int>(config.training.gradient_accumulation_steps);
+  shape.mesh = mesh;
+  shape.gather = {config.training.reshard_after_forward, config.training.prefetch_blocks};
+  shape.math.attention = attention_kind(m.attention);
+  shape.math.deterministic = config.job.deterministic;
+  return shape;
+}
+
+ShardLayout shard_layout(const TrainingShape& shape, int rank) {
+  const int place = shape.mesh.coordinate(rank, Axis::dp_shard) * shape.mesh.size(Axis::cp) +
+                    shape.mesh.coordinate(rank, Axis::cp);
+  return {llama_units(shape.model), shape.shard_ranks(), place};
+}
+
+}  // namespace koios

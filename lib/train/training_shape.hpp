@@ -1,0 +1,38 @@
+// Every size a run has, resolved: what the memory plan, the model and the step are built from.
+#pragma once
+
+#include "comm/mesh_shape.hpp"
+#include "config/run_config.hpp"
+#include "kernels/math_handles.hpp"
+#include "model/activations.hpp"
+#include "model/llama_shapes.hpp"
+#include "shard/weight_gather.hpp"
+
+namespace koios {
+
+struct TrainingShape {
+  Backend backend = Backend::host;
+  DType compute = DType::float32;  // of weights and activations
+  LlamaShapes model;
+  MicroBatchShape micro_batch;
+  int micro_batches = 1;  // per step
+  MeshShape mesh;
+  GatherOptions gather;
+  MathOptions math;
+
+  /// Ranks that share each parameter.
+  int shard_ranks() const { return mesh.size(Axis::dp_shard) * mesh.size(Axis::cp); }
+  /// Label tokens of one step, over all ranks.
+  std::int64_t tokens_per_step() const {
+    return micro_batch.tokens() * micro_batches * mesh.dp();
+  }
+};
+
+/// vocab_size: the model's (the deck's key, or the tokenizer's size where that is 0).
+TrainingShape training_shape(const RunConfig& config, const MeshShape& mesh, Backend backend,
+                             std::int64_t vocab_size);
+
+/// This rank's place among the ranks that share each parameter.
+ShardLayout shard_layout(const TrainingShape& shape, int rank);
+
+}  // namespace koios
