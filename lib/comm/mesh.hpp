@@ -3,14 +3,16 @@
 #pragma once
 
 #include <memory>
+#include <string>
 
 #include "comm/communicator.hpp"
+#include "comm/flight_recorder.hpp"
 #include "comm/mesh_shape.hpp"
 #include "runtime/mpi_env.hpp"
 
 namespace koios {
 
-/// Timeouts and bookkeeping of every communicator (deck section [comm]).
+/// Timeouts and bookkeeping of every communicator (deck section [comm]). A timeout of 0 never ends.
 struct CommOptions {
   double init_timeout_s = 300;
   double train_timeout_s = 100;
@@ -38,8 +40,15 @@ class Mesh {
   /// All ranks that hold different samples (and cp positions): loss averages.
   Communicator& data() const;
   Communicator& tp() const;
-  /// All ranks over MPI, host memory only: metrics, agreement on signals, barriers.
+  /// All ranks over MPI, host memory only: metrics, agreement on signals, barriers
+  /// (comm/host_reduce.hpp).
   Communicator& host_world() const;
+
+  /// What every communicator did last.
+  const FlightRecorder& recorder() const;
+  /// Communicator::poll of all: "" or the first failure, with the communicator's name. For the
+  /// watchdog's thread.
+  std::string poll() const;
 
  private:
   struct Groups;

@@ -1,5 +1,7 @@
 #include "comm/mesh_shape.hpp"
 
+#include <algorithm>
+
 #include "core/error.hpp"
 
 namespace koios {
@@ -15,6 +17,16 @@ int MeshShape::coordinate(int rank, Axis axis) const {
     rank /= extent[static_cast<std::size_t>(faster)];
   }
   return rank % size(axis);
+}
+
+int MeshShape::group_of(int rank, std::initializer_list<Axis> along) const {
+  int group = 0;
+  for (int a = 0; a < kAxes; ++a) {
+    const auto axis = static_cast<Axis>(a);
+    if (std::find(along.begin(), along.end(), axis) != along.end()) continue;
+    group = group * size(axis) + coordinate(rank, axis);
+  }
+  return group;
 }
 
 int MeshShape::dp_coordinate(int rank) const {

@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cstddef>
+#include <initializer_list>
 #include <string>
 
 namespace koios {
@@ -19,6 +20,9 @@ struct MeshShape {
   int ranks() const;
   /// Coordinate of `rank` along `axis`.
   int coordinate(int rank, Axis axis) const;
+  /// Number of the group that `rank` belongs to when the axes in `along` vary within groups and
+  /// the others tell groups apart.
+  int group_of(int rank, std::initializer_list<Axis> along) const;
   /// Number of ranks that hold different samples: dp_replicate * dp_shard.
   int dp() const { return size(Axis::dp_replicate) * size(Axis::dp_shard); }
   /// Which part of the global batch `rank` reads, in [0, dp()).
