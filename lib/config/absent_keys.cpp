@@ -1,0 +1,46 @@
+#include "config/run_schema.hpp"
+
+namespace koios {
+namespace {
+
+AbsentKey retired(std::string section, std::string key, const std::string& instead) {
+  return {std::move(section), std::move(key), "is not a key of Koios: " + instead};
+}
+
+AbsentKey not_yet(std::string section, std::string key) {
+  return {std::move(section), std::move(key), "is not yet available in this version"};
+}
+
+}  // namespace
+
+const std::vector<AbsentKey>& absent_keys() {
+  static const std::string files =
+      "metrics.jsonl is always written, tools/metrics_to_tensorboard.py makes event files of it";
+  static const std::vector<AbsentKey> keys = {
+      retired("job", "config_file",
+              "the deck is the first argument, koios DECK [section/key=value]"),
+      retired("job", "use_for_integration_test", "tests are run by ctest"),
+      retired("metrics", "enable_tensorboard", files),
+      retired("metrics", "save_tb_folder", files),
+      retired("training", "compile", "all kernels are compiled when Koios is built; remove it"),
+      retired("training", "gc_freq", "there is no garbage collector; remove it"),
+      not_yet("job", "walltime"),
+      not_yet("training", "context_parallel_degree"),
+      not_yet("parallel", "async_tp"),
+      not_yet("activation_checkpoint", "selective_ac_option"),
+      not_yet("checkpoint", "interval"),
+      not_yet("checkpoint", "interval_type"),
+      not_yet("checkpoint", "model_weights_only"),
+      not_yet("checkpoint", "export_dtype"),
+      not_yet("checkpoint", "async"),
+      not_yet("checkpoint", "resume"),
+      not_yet("checkpoint", "keep_latest_k"),
+      not_yet("checkpoint", "keep_every"),
+      not_yet("profiling", "run_profiler"),
+      not_yet("profiling", "save_traces_folder"),
+      not_yet("profiling", "profile_freq"),
+  };
+  return keys;
+}
+
+}  // namespace koios

@@ -1,0 +1,65 @@
+#include "config/parse_run_config.hpp"
+
+#include <utility>
+
+#include "config/deck_report.hpp"
+#include "config/model_flavors.hpp"
+#include "config/run_schema.hpp"
+
+namespace koios {
+
+namespace {
+
+/// Sizes that the deck leaves at 0 come from the flavor, and the feed-forward's from its rule.
+void resolve_sizes(ModelConfig& model, const DeckSchema& schema) {
+  const auto fill = [&](const char* key, auto& size, auto value, const std::string& source) {
+    if (size != 0) return;
+    size = value;
+    schema.find("model", key)->origin = {Origin::Kind::derived, source, 0};
+  };
+  const ModelFlavor* flavor = find_flavor(model.flavor);
+  KOIOS_REQUIRE(flavor != nullptr, "flavor ", model.flavor);
+  const std::string source = cat("flavor ", flavor->name);
+  fill("dim", model.dim, flavor->dim, source);
+  fill("n_layers", model.n_layers, flavor->n_layers, source);
+  fill("n_heads", model.n_heads, flavor->n_heads, source);
+  fill("n_kv_heads", model.n_kv_heads, flavor->n_kv_heads != 0 ? flavor->n_kv_heads : model.n_heads,
+       source);
+  fill("multiple_of", model.multiple_of, flavor->multiple_of, source);
+  fill("ffn_dim_multiplier", model.ffn_dim_multiplier, flavor->ffn_dim_multiplier, source);
+  fill("ffn_dim", model.ffn_dim,
+       ffn_hidden_dim(model.dim, model.multiple_of, model.ffn_dim_multiplier),
+       "dim, ffn_dim_multiplier and multiple_of");
+}
+
+void append(std::vector<DeckError>& errors, const std::vector<DeckError>& more) {
+  errors.insert(errors.end(), more.begin(), more.end());
+}
+
+}  // namespace
+
+ParsedDeck parse_run_config(std::string_view text, const std::string& name,
+                            const std::vector<std::string>& overrides) {
+  ParsedDeck parsed;
+  DeckSchema schema = make_run_schema(parsed.config);
+  const Deck file = parse_deck(text, name);
+  const Deck command_line = parse_overrides(overrides);
+  append(parsed.errors, file.errors);
+  append(parsed.errors, command_line.errors);
+  append(parsed.errors, schema.apply(file, command_line));
+  sort_errors(parsed.errors);
+
+  resolve_sizes(parsed.config.model, schema);
+  parsed.effective = effective_deck(schema);
+  for (const auto& option : schema.options()) {
+    parsed.keys[cat(option->section(), "/", option->key())] = {option->origin, option->failed};
+  }
+  return parsed;
+}
+
+std::string help_deck() {
+  RunConfig config;
+  return reference_table(make_run_schema(config));
+}
+
+}  // namespace koios

@@ -1,0 +1,34 @@
+// Deck text and command-line overrides to a RunConfig. Pure: it reads no file, so that every rank
+// makes the same of the same text.
+#pragma once
+
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "config/deck.hpp"
+#include "config/run_config.hpp"
+
+namespace koios {
+
+struct KeyState {
+  Origin origin;
+  bool failed = false;  // a value was given and refused; the default stands in its place
+};
+
+struct ParsedDeck {
+  RunConfig config;                      // sizes of the model resolved
+  std::vector<DeckError> errors;         // sorted; of form, names and single values
+  std::string effective;                 // the deck in force, as INI text
+  std::map<std::string, KeyState> keys;  // "training/seq_len"
+};
+
+/// `name` is what errors call the deck; an empty text gives the defaults.
+ParsedDeck parse_run_config(std::string_view text, const std::string& name,
+                            const std::vector<std::string>& overrides);
+
+/// The reference of all keys, as Markdown (koios --help-deck).
+std::string help_deck();
+
+}  // namespace koios

@@ -1,0 +1,223 @@
+// What a run is asked to do, as plain values. Built from a deck by parse_run_config(), constant
+// from then on; each part of Koios is handed the struct it needs. Defaults, units, ranges and
+// meanings are declared once, in run_schema.cpp; `koios --help-deck` prints them.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "config/enum_names.hpp"
+
+namespace koios {
+
+enum class BackendChoice { automatic, host, cuda };
+enum class ColorChoice { automatic, on, off };
+enum class NormType { rmsnorm, fused_rmsnorm, layernorm, np_layernorm };
+enum class AttentionChoice { automatic, cudnn, fallback };
+enum class OptimizerName { adam, adamw };
+enum class LrScheduleType { linear, cosine, wsd };
+enum class DatasetKind { text, jsonl, alpaca, openwebtext, c4, tokens };
+enum class ParamPrecision { automatic, bfloat16, float32 };
+enum class ReducePrecision { float32, bfloat16 };
+enum class OnNonfinite { stop, skip };
+enum class RecomputeMode { none, selective, full };
+
+constexpr EnumTable<BackendChoice, 3> names_of(BackendChoice) {
+  using enum BackendChoice;
+  return {{{automatic, "auto"}, {host, "host"}, {cuda, "cuda"}}};
+}
+constexpr EnumTable<ColorChoice, 3> names_of(ColorChoice) {
+  using enum ColorChoice;
+  return {{{automatic, "auto"}, {on, "true"}, {off, "false"}}};
+}
+constexpr EnumTable<NormType, 4> names_of(NormType) {
+  using enum NormType;
+  return {{{rmsnorm, "rmsnorm"},
+           {fused_rmsnorm, "fused_rmsnorm"},
+           {layernorm, "layernorm"},
+           {np_layernorm, "np_layernorm"}}};
+}
+constexpr EnumTable<AttentionChoice, 3> names_of(AttentionChoice) {
+  using enum AttentionChoice;
+  return {{{automatic, "auto"}, {cudnn, "cudnn"}, {fallback, "fallback"}}};
+}
+constexpr EnumTable<OptimizerName, 2> names_of(OptimizerName) {
+  return {{{OptimizerName::adam, "Adam"}, {OptimizerName::adamw, "AdamW"}}};
+}
+constexpr EnumTable<LrScheduleType, 3> names_of(LrScheduleType) {
+  using enum LrScheduleType;
+  return {{{linear, "linear"}, {cosine, "cosine"}, {wsd, "wsd"}}};
+}
+constexpr EnumTable<DatasetKind, 6> names_of(DatasetKind) {
+  using enum DatasetKind;
+  return {{{text, "text"},
+           {jsonl, "jsonl"},
+           {alpaca, "alpaca"},
+           {openwebtext, "openwebtext"},
+           {c4, "c4"},
+           {tokens, "tokens"}}};
+}
+constexpr EnumTable<ParamPrecision, 3> names_of(ParamPrecision) {
+  using enum ParamPrecision;
+  return {{{automatic, "auto"}, {bfloat16, "bfloat16"}, {float32, "float32"}}};
+}
+constexpr EnumTable<ReducePrecision, 2> names_of(ReducePrecision) {
+  return {{{ReducePrecision::float32, "float32"}, {ReducePrecision::bfloat16, "bfloat16"}}};
+}
+constexpr EnumTable<OnNonfinite, 2> names_of(OnNonfinite) {
+  return {{{OnNonfinite::stop, "stop"}, {OnNonfinite::skip, "skip"}}};
+}
+constexpr EnumTable<RecomputeMode, 3> names_of(RecomputeMode) {
+  using enum RecomputeMode;
+  return {{{none, "none"}, {selective, "selective"}, {full, "full"}}};
+}
+
+/// [job]
+struct JobConfig {
+  std::filesystem::path dump_folder = "./outputs";
+  std::string description = "default job";
+  BackendChoice backend = BackendChoice::automatic;
+  bool deterministic = false;
+  std::int64_t seed = 0;
+
+  bool operator==(const JobConfig&) const = default;
+};
+
+/// [model]; after parse_run_config() every size is resolved (only vocab_size may still be 0).
+struct ModelConfig {
+  std::string name = "llama";
+  std::string flavor = "debugmodel";
+  NormType norm_type = NormType::rmsnorm;
+  std::filesystem::path tokenizer_path = "build/assets/tokenizer.model";
+  AttentionChoice attention = AttentionChoice::automatic;
+  std::int64_t vocab_size = 0;  // 0: the tokenizer's
+  std::int64_t dim = 0;
+  std::int64_t n_layers = 0;
+  std::int64_t n_heads = 0;
+  std::int64_t n_kv_heads = 0;
+  std::int64_t ffn_dim = 0;
+  std::int64_t multiple_of = 0;
+  double ffn_dim_multiplier = 0;
+  double norm_eps = 1e-5;
+  double rope_theta = 10000;
+  bool depth_init = true;
+
+  std::int64_t head_dim() const { return dim / n_heads; }
+  bool operator==(const ModelConfig&) const = default;
+};
+
+/// [optimizer]
+struct OptimizerConfig {
+  OptimizerName name = OptimizerName::adamw;
+  double lr = 8e-4;
+  double beta1 = 0.9;
+  double beta2 = 0.95;
+  double eps = 1e-8;
+  double weight_decay = 0.1;
+
+  bool operator==(const OptimizerConfig&) const = default;
+};
+
+/// [lr_scheduler]; warm-up and the number of steps are in TrainingConfig.
+struct LrSchedulerConfig {
+  LrScheduleType type = LrScheduleType::linear;
+  double min_lr_ratio = 0;       // of optimizer/lr, where the decay ends
+  std::int64_t decay_steps = 0;  // wsd only: length of the final decay
+
+  bool operator==(const LrSchedulerConfig&) const = default;
+};
+
+/// [training] without the degrees and the data
+struct TrainingConfig {
+  std::int64_t batch_size = 8;  // sequences per data-parallel rank and micro-batch
+  std::int64_t seq_len = 2048;  // tokens
+  std::int64_t steps = 10000;
+  std::int64_t warmup_steps = 200;
+  double max_norm = 1.0;
+  std::int64_t gradient_accumulation_steps = 1;
+  bool reduce_every_micro_batch = true;
+  bool reshard_after_forward = true;
+  int prefetch_blocks = 1;
+  ParamPrecision mixed_precision_param = ParamPrecision::automatic;
+  ReducePrecision mixed_precision_reduce = ReducePrecision::float32;
+  std::string fp8_linear;  // "" or "dynamic"
+  OnNonfinite on_nonfinite = OnNonfinite::stop;
+
+  bool operator==(const TrainingConfig&) const = default;
+};
+
+/// [training] *_degree; see resolve_degrees().
+struct ParallelConfig {
+  int data_parallel = -1;  // replicate * shard; -1: what is left
+  int data_parallel_replicate = 1;
+  int tensor_parallel = 1;
+  int pipeline_parallel = 1;
+  int context_parallel = 1;  // no key yet
+  bool enable_loss_parallel = true;
+
+  bool operator==(const ParallelConfig&) const = default;
+};
+
+/// [training] dataset*, and [data]
+struct DataConfig {
+  DatasetKind dataset = DatasetKind::text;
+  std::string dataset_path = "build/assets/kjv.txt";  // file, glob pattern or folder
+  std::int64_t streams = 8;
+  bool shuffle = true;
+  std::int64_t shuffle_window = 1024;  // records
+
+  bool operator==(const DataConfig&) const = default;
+};
+
+/// [metrics]
+struct MetricsConfig {
+  std::int64_t log_freq = 10;  // steps
+  ColorChoice enable_color_printing = ColorChoice::automatic;
+  std::vector<int> log_ranks = {0};  // {-1}: all
+
+  bool shows(int rank) const;
+  bool operator==(const MetricsConfig&) const = default;
+};
+
+/// [checkpoint]; empty folder: off
+struct CheckpointConfig {
+  std::filesystem::path folder;
+
+  bool operator==(const CheckpointConfig&) const = default;
+};
+
+/// [activation_checkpoint]
+struct ActivationCheckpointConfig {
+  RecomputeMode mode = RecomputeMode::none;
+
+  bool operator==(const ActivationCheckpointConfig&) const = default;
+};
+
+/// [comm]
+struct CommConfig {
+  std::int64_t init_timeout_seconds = 300;  // start-up and first step
+  std::int64_t train_timeout_seconds = 100;
+  std::int64_t trace_buf_size = 20000;  // entries
+
+  bool operator==(const CommConfig&) const = default;
+};
+
+struct RunConfig {
+  JobConfig job;
+  ModelConfig model;
+  OptimizerConfig optimizer;
+  LrSchedulerConfig lr_scheduler;
+  TrainingConfig training;
+  ParallelConfig parallel;
+  DataConfig data;
+  MetricsConfig metrics;
+  CheckpointConfig checkpoint;
+  ActivationCheckpointConfig activation_checkpoint;
+  CommConfig comm;
+
+  bool operator==(const RunConfig&) const = default;
+};
+
+}  // namespace koios

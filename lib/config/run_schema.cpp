@@ -1,0 +1,225 @@
+#include "config/run_schema.hpp"
+
+#include <limits>
+
+#include "config/model_flavors.hpp"
+
+namespace koios {
+namespace {
+
+constexpr std::int64_t kMillion = 1000000;
+constexpr std::int64_t kWeek = 7 * 24 * 3600;  // seconds
+constexpr const char* kOfFlavor = "; 0 = the flavor's";
+
+void add_job(DeckSchema& schema, JobConfig& c) {
+  const char* s = "job";
+  schema.add(s, "dump_folder", &c.dump_folder).help("the run folder: all that a run writes");
+  schema.add(s, "description", &c.description).may_be_empty().help("logged at the start");
+  schema.add(s, "backend", &c.backend)
+      .help("auto takes the GPU where the build and the node have one");
+  schema.add(s, "deterministic", &c.deterministic)
+      .help("equal runs agree bit for bit on CUDA too, at some cost (on the CPU they always do)");
+  schema.add(s, "seed", &c.seed)
+      .range(0, std::numeric_limits<std::int64_t>::max())
+      .help("of initial weights and of the order of data");
+}
+
+void add_metrics(DeckSchema& schema, MetricsConfig& c) {
+  const char* s = "metrics";
+  schema.add(s, "log_freq", &c.log_freq)
+      .unit("steps")
+      .range(1, 1000 * kMillion)
+      .help("between two log lines; the first and the last step are always logged");
+  schema.add(s, "enable_color_printing", &c.enable_color_printing)
+      .help("auto: where standard output is a terminal");
+  schema.add(s, "log_ranks", &c.log_ranks).help("ranks whose lines are shown, such as 0,8");
+}
+
+void add_model(DeckSchema& schema, ModelConfig& c) {
+  const char* s = "model";
+  std::vector<std::string> flavors;
+  for (const ModelFlavor& flavor : model_flavors()) flavors.emplace_back(flavor.name);
+
+  schema.add(s, "name", &c.name).one_of({"llama"}).help("Llama 2");
+  schema.add(s, "flavor", &c.flavor).one_of(flavors).help("the sizes that are not given below");
+  schema.add(s, "norm_type", &c.norm_type)
+      .works_now({NormType::rmsnorm, NormType::fused_rmsnorm})
+      .help("rmsnorm rounds before the weight is applied, fused_rmsnorm after");
+  schema.add(s, "tokenizer_path", &c.tokenizer_path).help("SentencePiece model");
+  schema.add(s, "attention", &c.attention)
+      .help("auto: cuDNN's where it fits, otherwise Koios' own kernel");
+  schema.add(s, "vocab_size", &c.vocab_size)
+      .unit("tokens")
+      .range(0, 10 * kMillion)
+      .help("0 = the tokenizer's; larger is padding");
+  schema.add(s, "dim", &c.dim).range(0, 1 << 20).help(cat("width of the residual", kOfFlavor));
+  schema.add(s, "n_layers", &c.n_layers)
+      .range(0, 1 << 14)
+      .help(cat("transformer blocks", kOfFlavor));
+  schema.add(s, "n_heads", &c.n_heads).range(0, 1 << 14).help(cat("query heads", kOfFlavor));
+  schema.add(s, "n_kv_heads", &c.n_kv_heads)
+      .range(0, 1 << 14)
+      .help(cat("key and value heads", kOfFlavor, ", which is n_heads except in 70B"));
+  schema.add(s, "ffn_dim", &c.ffn_dim)
+      .range(0, 1 << 24)
+      .help(
+          "width of the feed-forward; 0 = 2/3 of 4 dim, times ffn_dim_multiplier, rounded up to "
+          "multiple_of");
+  schema.add(s, "multiple_of", &c.multiple_of)
+      .range(0, 1 << 20)
+      .help(cat("see ffn_dim", kOfFlavor));
+  schema.add(s, "ffn_dim_multiplier", &c.ffn_dim_multiplier)
+      .range(0, 100)
+      .help(cat("see ffn_dim", kOfFlavor));
+  schema.add(s, "norm_eps", &c.norm_eps).range(1e-12, 0.1).help("added to the mean square");
+  schema.add(s, "rope_theta", &c.rope_theta).range(1, 1e12).help("base of the rotary angles");
+  schema.add(s, "depth_init", &c.depth_init)
+      .help("output projections start smaller with their layer's depth; false: with n_layers");
+}
+
+void add_optimizer(DeckSchema& schema, OptimizerConfig& c) {
+  const char* s = "optimizer";
+  schema.add(s, "name", &c.name).help("Adam adds the weight decay to the gradient, AdamW does not");
+  schema.add(s, "lr", &c.lr).range(0, 10).help("learning rate after warm-up");
+  schema.add(s, "beta1", &c.beta1).range(0, 1).help("decay of the first moment; below 1");
+  schema.add(s, "beta2", &c.beta2).range(0, 1).help("decay of the second moment; below 1");
+  schema.add(s, "eps", &c.eps).range(0, 1).help("added to the root of the second moment");
+  schema.add(s, "weight_decay", &c.weight_decay).range(0, 10).help("on every parameter");
+}
+
+void add_lr_scheduler(DeckSchema& schema, LrSchedulerConfig& c) {
+  const char* s = "lr_scheduler";
+  schema.add(s, "type", &c.type)
+      .help("decay after a linear warm-up; wsd: constant, then linear over decay_steps");
+  schema.add(s, "min_lr_ratio", &c.min_lr_ratio)
+      .range(0, 1)
+      .help("the learning rate decays to this part of optimizer/lr");
+  schema.add(s, "decay_steps", &c.decay_steps)
+      .unit("steps")
+      .range(0, 1000 * kMillion)
+      .help("length of the decay at the end; wsd only, and needed there");
+}
+
+void add_training(DeckSchema& schema, TrainingConfig& c, ParallelConfig& p, DataConfig& d) {
+  const char* s = "training";
+  using enum DatasetKind;
+  schema.add(s, "dataset", &d.dataset)
+      .works_now({text, jsonl})
+      .help("text: documents are parted by blank lines; jsonl: the field text of each line");
+  schema.add(s, "dataset_path", &d.dataset_path).help("file, folder or glob pattern");
+  schema.add(s, "batch_size", &c.batch_size)
+      .unit("sequences")
+      .range(1, 1 << 20)
+      .help("per data-parallel rank and micro-batch");
+  schema.add(s, "seq_len", &c.seq_len)
+      .unit("tokens")
+      .range(1, 1 << 20)
+      .help("length of a sequence");
+  schema.add(s, "steps", &c.steps).unit("steps").range(1, 1000 * kMillion).help("of the whole run");
+  schema.add(s, "warmup_steps", &c.warmup_steps)
+      .unit("steps")
+      .range(0, 1000 * kMillion)
+      .help("of linear rise of the learning rate; fewer than steps");
+  schema.add(s, "max_norm", &c.max_norm)
+      .range(1e-6, 1e9)
+      .help("the gradient is scaled down to this global 2-norm");
+  schema.add(s, "gradient_accumulation_steps", &c.gradient_accumulation_steps)
+      .unit("micro-batches")
+      .range(1, 1 << 20)
+      .help("per step");
+  schema.add(s, "reduce_every_micro_batch", &c.reduce_every_micro_batch)
+      .works_now({true})
+      .help("keep gradients sharded while accumulating; false: less traffic, more memory");
+  schema.add(s, "data_parallel_degree", &p.data_parallel)
+      .unit("ranks")
+      .range(-1, 1 << 20)
+      .help("-1 = what the other degrees leave");
+  schema.add(s, "data_parallel_replicate_degree", &p.data_parallel_replicate)
+      .unit("ranks")
+      .range(1, 1 << 20)
+      .works_now({1})
+      .help("of these, groups that each hold the whole model");
+  schema.add(s, "tensor_parallel_degree", &p.tensor_parallel)
+      .unit("ranks")
+      .range(1, 1 << 14)
+      .help("divides the heads; above 1 is not implemented yet");
+  schema.add(s, "pipeline_parallel_degree", &p.pipeline_parallel)
+      .unit("ranks")
+      .range(1, 1 << 14)
+      .works_now({1})
+      .help("stages");
+  schema.add(s, "enable_loss_parallel", &p.enable_loss_parallel)
+      .help("keep logits sharded over tensor-parallel ranks");
+  schema.add(s, "reshard_after_forward", &c.reshard_after_forward)
+      .help("free gathered weights after a block's forward; the last block always keeps them");
+  schema.add(s, "prefetch_blocks", &c.prefetch_blocks)
+      .unit("blocks")
+      .range(0, 64)
+      .help("gathered ahead of the block being computed");
+  schema.add(s, "mixed_precision_param", &c.mixed_precision_param)
+      .help("of weights and activations in compute; auto: bfloat16 on CUDA, float32 on the CPU");
+  schema.add(s, "mixed_precision_reduce", &c.mixed_precision_reduce)
+      .works_now({ReducePrecision::float32})
+      .help("of the gradients' reduction");
+  schema.add(s, "fp8_linear", &c.fp8_linear)
+      .one_of({"", "dynamic"})
+      .works_now({""})
+      .may_be_empty()
+      .help("8-bit matrix products; empty: none");
+  schema.add(s, "on_nonfinite", &c.on_nonfinite)
+      .help("what a loss or gradient that is not finite does: end the run, or skip the update");
+}
+
+void add_data(DeckSchema& schema, DataConfig& c) {
+  const char* s = "data";
+  schema.add(s, "streams", &c.streams)
+      .unit("streams")
+      .range(1, 1 << 16)
+      .help("logical streams read in turn, whatever the number of ranks");
+  schema.add(s, "shuffle", &c.shuffle)
+      .help("documents, by the seed; false: the published order, as one stream");
+  schema.add(s, "shuffle_window", &c.shuffle_window)
+      .unit("documents")
+      .range(1, 1000 * kMillion)
+      .help("documents of a stream that are shuffled together");
+}
+
+void add_rest(DeckSchema& schema, RunConfig& c) {
+  schema.add("checkpoint", "folder", &c.checkpoint.folder)
+      .works_now({""})
+      .may_be_empty()
+      .help("under dump_folder; empty: no checkpoints");
+  schema.add("activation_checkpoint", "mode", &c.activation_checkpoint.mode)
+      .works_now({RecomputeMode::none})
+      .help("activations that the backward computes again");
+  schema.add("comm", "init_timeout_seconds", &c.comm.init_timeout_seconds)
+      .unit("s")
+      .range(1, kWeek)
+      .help("a collective may take this long at start-up and in the first step");
+  schema.add("comm", "train_timeout_seconds", &c.comm.train_timeout_seconds)
+      .unit("s")
+      .range(1, kWeek)
+      .help("and this long afterwards");
+  schema.add("comm", "trace_buf_size", &c.comm.trace_buf_size)
+      .unit("entries")
+      .range(0, 100 * kMillion)
+      .help("collectives kept for a report after a failure; 0 = none");
+}
+
+}  // namespace
+
+DeckSchema make_run_schema(RunConfig& config) {
+  DeckSchema schema;
+  add_job(schema, config.job);
+  add_metrics(schema, config.metrics);
+  add_model(schema, config.model);
+  add_optimizer(schema, config.optimizer);
+  add_lr_scheduler(schema, config.lr_scheduler);
+  add_training(schema, config.training, config.parallel, config.data);
+  add_data(schema, config.data);
+  add_rest(schema, config);
+  for (const AbsentKey& key : absent_keys()) schema.add_absent(key);
+  return schema;
+}
+
+}  // namespace koios

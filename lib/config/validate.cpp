@@ -1,0 +1,184 @@
+#include "config/validate.hpp"
+
+#include <glob.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <initializer_list>
+
+#include "config/parallel_degrees.hpp"
+#include "core/error.hpp"
+
+namespace koios {
+namespace {
+
+/// Collects broken rules. A rule that rests on a refused value is not judged.
+class Rules {
+ public:
+  explicit Rules(const ParsedDeck& parsed) : parsed_(parsed) {}
+
+  /// `keys` are what the rule joins; the error stands at the first of them that the user gave.
+  void require(bool holds, std::initializer_list<const char*> keys, const std::string& message) {
+    if (holds || !usable(keys)) return;
+    Origin at{Origin::Kind::default_value, cat("default of ", *keys.begin()), 0};
+    for (const char* key : keys) {
+      const Origin& origin = parsed_.keys.at(key).origin;
+      if (origin.kind == Origin::Kind::file || origin.kind == Origin::Kind::command_line) {
+        at = origin;
+        break;
+      }
+    }
+    errors_.push_back({at, message});
+  }
+
+  bool usable(std::initializer_list<const char*> keys) const {
+    return std::none_of(keys.begin(), keys.end(),
+                        [&](const char* key) { return parsed_.keys.at(key).failed; });
+  }
+
+  std::vector<DeckError> errors() && { return std::move(errors_); }
+
+ private:
+  const ParsedDeck& parsed_;
+  std::vector<DeckError> errors_;
+};
+
+void check_model(Rules& rules, const ModelConfig& m) {
+  rules.require(m.dim % m.n_heads == 0, {"model/dim", "model/n_heads", "model/flavor"},
+                cat("[model] dim = ", m.dim, " is not a multiple of n_heads = ", m.n_heads));
+  rules.require(
+      m.dim % m.n_heads != 0 || m.head_dim() % 2 == 0,
+      {"model/dim", "model/n_heads", "model/flavor"},
+      cat("[model] dim / n_heads = ", m.head_dim(), " is odd; rotary embedding turns pairs"));
+  rules.require(
+      m.n_heads % m.n_kv_heads == 0, {"model/n_kv_heads", "model/n_heads", "model/flavor"},
+      cat("[model] n_heads = ", m.n_heads, " is not a multiple of n_kv_heads = ", m.n_kv_heads));
+  rules.require(m.ffn_dim > 0,
+                {"model/ffn_dim_multiplier", "model/dim", "model/multiple_of", "model/flavor"},
+                cat("[model] ffn_dim_multiplier = ", m.ffn_dim_multiplier,
+                    " leaves no width for the feed-forward"));
+}
+
+void check_schedule(Rules& rules, const RunConfig& c) {
+  rules.require(c.optimizer.beta1 < 1, {"optimizer/beta1"},
+                "[optimizer] beta1 = 1: must be below 1");
+  rules.require(c.optimizer.beta2 < 1, {"optimizer/beta2"},
+                "[optimizer] beta2 = 1: must be below 1");
+
+  const std::int64_t steps = c.training.steps;
+  const std::int64_t warmup = c.training.warmup_steps;
+  const std::int64_t decay = c.lr_scheduler.decay_steps;
+  const bool is_wsd = c.lr_scheduler.type == LrScheduleType::wsd;
+  rules.require(warmup < steps, {"training/warmup_steps", "training/steps"},
+                cat("[training] warmup_steps = ", warmup, " is not below steps = ", steps));
+  rules.require(!is_wsd || decay > 0, {"lr_scheduler/type", "lr_scheduler/decay_steps"},
+                "[lr_scheduler] type = wsd needs decay_steps, the length of its final decay");
+  rules.require(is_wsd || decay == 0, {"lr_scheduler/decay_steps", "lr_scheduler/type"},
+                cat("[lr_scheduler] decay_steps = ", decay, " is for type = wsd only"));
+  rules.require(!is_wsd || warmup >= steps || warmup + decay <= steps,
+                {"lr_scheduler/decay_steps", "training/warmup_steps", "training/steps"},
+                cat("[lr_scheduler] decay_steps = ", decay, " and warmup_steps = ", warmup,
+                    " together exceed steps = ", steps));
+}
+
+bool tensor_parallel_fits(std::int64_t degree, const RunConfig& c) {
+  const std::int64_t tokens = c.training.batch_size * c.training.seq_len;
+  return c.model.n_heads % degree == 0 && c.model.n_kv_heads % degree == 0 &&
+         c.model.ffn_dim % degree == 0 && tokens % degree == 0;
+}
+
+void check_parallel(Rules& rules, const RunConfig& c, int ranks) {
+  const std::int64_t tp = c.parallel.tensor_parallel;
+  const char* key = "training/tensor_parallel_degree";
+  std::string fitting;
+  for (std::int64_t degree = 1; degree <= c.model.n_kv_heads; ++degree) {
+    if (tensor_parallel_fits(degree, c)) fitting += cat(fitting.empty() ? "" : ", ", degree);
+  }
+  const bool fits = tensor_parallel_fits(tp, c);
+  rules.require(
+      fits,
+      {key, "model/n_heads", "model/n_kv_heads", "model/ffn_dim", "model/flavor",
+       "training/batch_size", "training/seq_len"},
+      cat("[training] tensor_parallel_degree = ", tp, " must divide n_heads = ", c.model.n_heads,
+          ", n_kv_heads = ", c.model.n_kv_heads, ", ffn_dim = ", c.model.ffn_dim,
+          " and batch_size * seq_len = ", c.training.batch_size * c.training.seq_len,
+          "; degrees that do: ", fitting));
+
+  // NOT YET: tensor parallelism. Its issue deletes this rule.
+  rules.require(!fits || tp == 1, {key},
+                cat("[training] tensor_parallel_degree = ", tp, ": not implemented yet; now: 1"));
+
+  const std::string problem = mesh_problem(c.parallel, ranks);
+  rules.require(problem.empty(),
+                {"training/data_parallel_degree", key, "training/data_parallel_replicate_degree",
+                 "training/pipeline_parallel_degree"},
+                cat("[training] ", problem));
+}
+
+/// Why the file cannot be read; empty where it can.
+std::string file_problem(const std::filesystem::path& path) {
+  std::error_code ignored;
+  if (std::filesystem::is_directory(path, ignored)) return "is a folder, not a file";
+  errno = 0;
+  const std::ifstream file(path);
+  return file ? "" : std::strerror(errno);
+}
+
+std::string dataset_problem(const std::string& path) {
+  std::error_code ignored;
+  if (std::filesystem::is_directory(path, ignored)) {
+    const std::filesystem::directory_iterator entries(path, ignored);
+    const bool any_file = std::any_of(begin(entries), end(entries), [&](const auto& entry) {
+      return entry.is_regular_file(ignored);
+    });
+    return any_file ? "" : "the folder holds no file that can be read";
+  }
+  if (path.find_first_of("*?[") == std::string::npos) return file_problem(path);
+  glob_t found{};
+  const int result = glob(path.c_str(), 0, nullptr, &found);
+  globfree(&found);
+  return result == 0 ? "" : "no file fits the pattern";
+}
+
+/// What brings the files of the demo, where one of those is missing.
+std::string hint(const std::string& path) {
+  return path.starts_with("build/assets/") ? "; tools/setup.sh brings it" : "";
+}
+
+}  // namespace
+
+std::vector<DeckError> check_rules(const ParsedDeck& parsed, int ranks) {
+  Rules rules(parsed);
+  check_model(rules, parsed.config.model);
+  check_schedule(rules, parsed.config);
+  check_parallel(rules, parsed.config, ranks);
+  return std::move(rules).errors();
+}
+
+std::vector<DeckError> check_files(const ParsedDeck& parsed) {
+  Rules rules(parsed);
+  const std::string tokenizer = parsed.config.model.tokenizer_path.string();
+  const std::string tokenizer_missing = file_problem(tokenizer);
+  rules.require(
+      tokenizer_missing.empty(), {"model/tokenizer_path"},
+      cat("[model] tokenizer_path = ", tokenizer, ": ", tokenizer_missing, hint(tokenizer)));
+  const std::string dataset = parsed.config.data.dataset_path;
+  const std::string dataset_missing = dataset_problem(dataset);
+  rules.require(dataset_missing.empty(), {"training/dataset_path"},
+                cat("[training] dataset_path = ", dataset, ": ", dataset_missing, hint(dataset)));
+  return std::move(rules).errors();
+}
+
+std::vector<DeckError> validate(const ParsedDeck& parsed, int ranks) {
+  std::vector<DeckError> errors = parsed.errors;
+  for (const auto& more : {check_rules(parsed, ranks), check_files(parsed)}) {
+    errors.insert(errors.end(), more.begin(), more.end());
+  }
+  sort_errors(errors);
+  return errors;
+}
+
+}  // namespace koios

@@ -1,0 +1,19 @@
+// Rules that join several keys, or a key with the world outside the deck.
+#pragma once
+
+#include <vector>
+
+#include "config/parse_run_config.hpp"
+
+namespace koios {
+
+/// Sizes that must divide, steps that must fit, degrees that must make up `ranks`. Pure.
+std::vector<DeckError> check_rules(const ParsedDeck& parsed, int ranks);
+
+/// Files and folders that the deck names and that must be there. Touches the file system.
+std::vector<DeckError> check_files(const ParsedDeck& parsed);
+
+/// parsed.errors and both of the above, sorted: all that is to be said before a run starts.
+std::vector<DeckError> validate(const ParsedDeck& parsed, int ranks);
+
+}  // namespace koios
