@@ -1,0 +1,158 @@
+// Rules over several keys, and files that must be there.
+#include "config/validate.hpp"
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "core/error.hpp"
+
+namespace koios {
+namespace {
+
+std::string rules_of(std::string_view deck, int ranks = 1) {
+  return to_string(check_rules(parse_run_config(deck, "x.ini", {}), ranks));
+}
+
+TEST(Rules, the_defaults_are_well) {
+  for (const int ranks : {1, 2, 3, 7, 84}) EXPECT_EQ(rules_of("", ranks), "") << ranks;
+}
+
+TEST(Rules, sizes_divide) {
+  EXPECT_EQ(rules_of("[model]\nn_heads = 12\n"),
+            "error: x.ini:2: [model] dim = 256 is not a multiple of n_heads = 12\n");
+  EXPECT_EQ(rules_of("[model]\ndim = 48\n"),
+            "error: x.ini:2: [model] dim / n_heads = 3 is odd; rotary embedding turns pairs\n");
+  EXPECT_EQ(rules_of("[model]\nn_heads = 8\nn_kv_heads = 3\n"),
+            "error: x.ini:3: [model] n_heads = 8 is not a multiple of n_kv_heads = 3\n");
+  EXPECT_EQ(rules_of("[model]\nffn_dim_multiplier = 0.0001\n"),
+            "error: x.ini:2: [model] ffn_dim_multiplier = 0.0001 leaves no width for the "
+            "feed-forward\n");
+}
+
+TEST(Rules, schedules_fit) {
+  EXPECT_EQ(rules_of("[training]\nsteps = 10\n"),
+            "error: x.ini:2: [training] warmup_steps = 200 is not below steps = 10\n");
+  EXPECT_EQ(rules_of("[training]\nsteps = 10\nwarmup_steps = 10\n"),
+            "error: x.ini:3: [training] warmup_steps = 10 is not below steps = 10\n");
+  EXPECT_EQ(rules_of("[lr_scheduler]\ntype = wsd\n"),
+            "error: x.ini:2: [lr_scheduler] type = wsd needs decay_steps, the length of its final "
+            "decay\n");
+  EXPECT_EQ(rules_of("[lr_scheduler]\ndecay_steps = 9\n"),
+            "error: x.ini:2: [lr_scheduler] decay_steps = 9 is for type = wsd only\n");
+  EXPECT_EQ(rules_of("[lr_scheduler]\ntype = wsd\ndecay_steps = 9900\n"),
+            "error: x.ini:3: [lr_scheduler] decay_steps = 9900 and warmup_steps = 200 together "
+            "exceed steps = 10000\n");
+  EXPECT_EQ(rules_of("[optimizer]\nbeta2 = 1\n"),
+            "error: x.ini:2: [optimizer] beta2 = 1: must be below 1\n");
+}
+
+TEST(Rules, more_tensor_parallel_than_heads_lists_what_works) {
+  EXPECT_EQ(
+      rules_of("[training]\ntensor_parallel_degree = 32\n", 32),
+      "error: x.ini:2: [training] tensor_parallel_degree = 32 must divide n_heads = 16, "
+      "n_kv_heads = 16, ffn_dim = 768 and batch_size * seq_len = 16384; degrees that do: 1, 2, "
+      "4, 8, 16\n");
+  EXPECT_EQ(rules_of("[model]\nflavor = 70B\n[training]\ntensor_parallel_degree = 16\n", 16),
+            "error: x.ini:4: [training] tensor_parallel_degree = 16 must divide n_heads = 64, "
+            "n_kv_heads = 8, ffn_dim = 28672 and batch_size * seq_len = 16384; degrees that do: 1, "
+            "2, 4, 8\n");
+  EXPECT_EQ(rules_of("[training]\ntensor_parallel_degree = 2\n", 2),
+            "error: x.ini:2: [training] tensor_parallel_degree = 2: not implemented yet; now: 1\n");
+}
+
+TEST(Rules, degrees_make_up_the_ranks) {
+  EXPECT_EQ(
+      rules_of("[training]\ndata_parallel_degree = 4\n", 2),
+      "error: x.ini:2: [training] data_parallel_degree = 4: pipeline 1 x data 4 x context 1 x "
+      "tensor 1 makes 4 ranks, the run has 2; -1 takes what is left\n");
+}
+
+TEST(Rules, do_not_rest_on_refused_values) {
+  const ParsedDeck parsed =
+      parse_run_config("[model]\nn_heads = ten\nn_kv_heads = 3\n", "x.ini", {"training/steps=no"});
+  EXPECT_EQ(parsed.errors.size(), 2U);
+  EXPECT_EQ(to_string(check_rules(parsed, 1)), "");
+}
+
+class Files : public testing::Test {
+ protected:
+  void SetUp() override {
+    std::string pattern = testing::TempDir() + "koios_files_XXXXXX";
+    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
+    folder_ = pattern;
+    std::filesystem::create_directory(folder_ / "empty");
+    std::filesystem::create_directory(folder_ / "full");
+    std::ofstream(folder_ / "full/part-0.txt") << "text\n";
+    std::ofstream(folder_ / "tokenizer.model") << "model\n";
+  }
+  void TearDown() override { std::filesystem::remove_all(folder_); }
+
+  /// The errors with `dataset` and a tokenizer below the folder, its name left out.
+  std::string errors_with(const std::string& tokenizer, const std::string& dataset) const {
+    const ParsedDeck parsed = parse_run_config(
+        "", "x.ini",
+        {"model/tokenizer_path=" + at(tokenizer), "training/dataset_path=" + at(dataset)});
+    std::string text = to_string(check_files(parsed));
+    for (auto i = text.find(at("")); i != std::string::npos; i = text.find(at(""))) {
+      text.erase(i, at("").size());
+    }
+    return text;
+  }
+  std::string at(const std::string& name) const { return folder_.string() + "/" + name; }
+
+  std::filesystem::path folder_;
+};
+
+TEST_F(Files, file_folder_or_pattern) {
+  for (const char* dataset : {"full/part-0.txt", "full", "full/*.txt"}) {
+    EXPECT_EQ(errors_with("tokenizer.model", dataset), "") << dataset;
+  }
+}
+
+TEST_F(Files, what_is_missing_is_named) {
+  EXPECT_EQ(errors_with("nowhere.model", "nowhere.txt"),
+            "error: command line: [model] tokenizer_path = nowhere.model: No such file or "
+            "directory\n"
+            "error: command line: [training] dataset_path = nowhere.txt: No such file or "
+            "directory\n");
+  EXPECT_EQ(
+      errors_with("full", "full/*.json"),
+      "error: command line: [model] tokenizer_path = full: is a folder, not a file\n"
+      "error: command line: [training] dataset_path = full/*.json: no file fits the pattern\n");
+  EXPECT_EQ(errors_with("tokenizer.model", "empty"),
+            "error: command line: [training] dataset_path = empty: the folder holds no file that "
+            "can be read\n");
+}
+
+TEST_F(Files, a_missing_default_names_its_key_and_what_brings_it) {
+  const auto before = std::filesystem::current_path();
+  std::filesystem::current_path(folder_);
+  const std::string errors = to_string(check_files(parse_run_config("", "x.ini", {})));
+  std::filesystem::current_path(before);
+  EXPECT_EQ(errors,
+            "error: default of model/tokenizer_path: [model] tokenizer_path = "
+            "build/assets/tokenizer.model: No such file or directory; tools/setup.sh brings it\n"
+            "error: default of training/dataset_path: [training] dataset_path = "
+            "build/assets/kjv.txt: No such file or directory; tools/setup.sh brings it\n");
+}
+
+TEST_F(Files, validate_gives_errors_of_all_kinds_in_order) {
+  const ParsedDeck parsed = parse_run_config(
+      cat("[training]\nsteps = 10\nsequence_len = 5\n[model]\nn_heads = 12\ntokenizer_path = ",
+          at("nowhere"), "\n"),
+      "x.ini", {"training/dataset_path=" + at("full"), "training/batch_size=0"});
+  EXPECT_EQ(
+      to_string(validate(parsed, 1)),
+      cat("error: x.ini:2: [training] warmup_steps = 200 is not below steps = 10\n"
+          "error: x.ini:3: [training] sequence_len is not a key; did you mean seq_len?\n"
+          "error: x.ini:5: [model] dim = 256 is not a multiple of n_heads = 12\n"
+          "error: x.ini:6: [model] tokenizer_path = ",
+          at("nowhere"),
+          ": No such file or directory\n"
+          "error: command line: [training] batch_size = 0: outside 1 ... 1048576 sequences\n"));
+}
+
+}  // namespace
+}  // namespace koios
