@@ -6,6 +6,7 @@
 #include <array>
 #include <cctype>
 #include <cstdio>
+#include <exception>
 #include <fstream>
 #include <utility>
 
@@ -201,7 +202,11 @@ void* allocate_zeroed(std::int64_t bytes) {
   return data;
 }
 
-void deallocate(void* data) noexcept { cudaFree(data); }
+// Freeing waits for the device, where a collective may be spinning for a rank that is gone: under
+// an exception, which ends the job, nothing is freed.
+void deallocate(void* data) noexcept {
+  if (std::uncaught_exceptions() == 0) cudaFree(data);
+}
 
 void* allocate_pinned(std::int64_t bytes) {
   void* data = nullptr;
@@ -210,7 +215,9 @@ void* allocate_pinned(std::int64_t bytes) {
   return data;
 }
 
-void deallocate_pinned(void* data) noexcept { cudaFreeHost(data); }
+void deallocate_pinned(void* data) noexcept {
+  if (std::uncaught_exceptions() == 0) cudaFreeHost(data);
+}
 
 void copy(const Stream& stream, void* dst, const void* src, std::int64_t bytes) {
   check_cuda(

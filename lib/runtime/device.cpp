@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <Kokkos_Core.hpp>
+#include <exception>
 #include <fstream>
 
 #include "core/error.hpp"
@@ -67,7 +68,11 @@ DeviceEnv::DeviceEnv(Backend backend, int local_rank) : backend_(backend) {
   if (local_rank == 0) warn_about_affinity();
 }
 
-DeviceEnv::~DeviceEnv() { Kokkos::finalize(); }
+DeviceEnv::~DeviceEnv() {
+  // Under an exception the job is about to be aborted. Waiting for the device could hang: a
+  // collective may be spinning there for a rank that is gone.
+  if (std::uncaught_exceptions() == 0) Kokkos::finalize();
+}
 
 void DeviceEnv::use_on_this_thread() const {
   if (backend_ == Backend::cuda) cuda::use_device(gpu_);
