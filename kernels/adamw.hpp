@@ -8,14 +8,14 @@
 namespace koios {
 
 struct AdamStep {
-  float lr = 0;
-  float beta1 = 0.9F;
-  float beta2 = 0.95F;
-  float eps = 1e-8F;
-  float weight_decay = 0;
+  double lr = 0;
+  double beta1 = 0.9;
+  double beta2 = 0.95;
+  double eps = 1e-8;
+  double weight_decay = 0;
   bool decoupled = true;        // AdamW; false: Adam
-  float bias_correction1 = 1;   // 1 - beta1^t, t counted from 1
-  float bias_correction2 = 1;   // 1 - beta2^t
+  double bias_correction1 = 1;  // 1 - beta1^t, t counted from 1
+  double bias_correction2 = 1;  // 1 - beta2^t
 };
 
 /// Updates parameter, exp_avg and exp_avg_sq from gradient * grad_scale[0]; PyTorch's order of
