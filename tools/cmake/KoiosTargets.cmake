@@ -22,6 +22,9 @@ function(koios_compile_options target)
   if(KOIOS_HOST_ARCH)
     list(APPEND warnings -march=${KOIOS_HOST_ARCH})
   endif()
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 12.3)
+    list(APPEND warnings -Wno-restrict) # false alarms on std::string::insert, gcc bug 105651
+  endif()
   list(JOIN warnings "," forwarded)
   target_compile_options(${target} PRIVATE
     "$<$<COMPILE_LANGUAGE:CXX>:${warnings}>"
