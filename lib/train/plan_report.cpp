@@ -8,11 +8,15 @@
 namespace koios {
 
 std::string with_commas(std::int64_t value) {
-  std::string digits = std::to_string(value);
-  for (auto at = static_cast<std::int64_t>(digits.size()) - 3; at > (value < 0 ? 1 : 0); at -= 3) {
-    digits.insert(static_cast<std::size_t>(at), ",");
+  const std::string digits = std::to_string(value);
+  const std::size_t sign = value < 0 ? 1 : 0;
+  std::string text;
+  for (std::size_t i = 0; i < digits.size(); ++i) {
+    const bool group = i > sign && (digits.size() - i) % 3 == 0;
+    if (group) text += ',';
+    text += digits[i];
   }
-  return digits;
+  return text;
 }
 
 std::string gib(std::int64_t bytes) {

@@ -23,8 +23,8 @@ TrainStep<T>::TrainStep(const RunConfig& config, const TrainingShape& shape,
       max_norm_(static_cast<float>(config.training.max_norm)) {}
 
 template <class T>
-void TrainStep<T>::run(std::int64_t steps_done, DataLoader& data, StepResults& results,
-                       Timers& timers) {
+void TrainStep<T>::run(std::int64_t steps_done, const NextBatch& next_batch,
+                       StepResults& results, Timers& timers) {
   Stream& compute = streams_.compute;
   // Gradients are sums over all ranks and micro-batches of each token's gradient times this.
   const float loss_scale = 1.0F / static_cast<float>(shape_.tokens_per_step());
@@ -32,7 +32,7 @@ void TrainStep<T>::run(std::int64_t steps_done, DataLoader& data, StepResults& r
   for (int micro = 0; micro < shape_.micro_batches; ++micro) {
     const DeviceBatch batch = [&] {
       const auto timer = timers.scope("data");
-      return upload_.upload(data.next(), compute);
+      return upload_.upload(next_batch(), compute);
     }();
     gradients_.start_micro_batch(micro);
     model_.forward_backward(batch, loss_scale, shape_.gather.prefetch_blocks, weights_,

@@ -2,9 +2,10 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 
 #include "comm/mesh.hpp"
-#include "data/data_loader.hpp"
+#include "data/batch.hpp"
 #include "metrics/timers.hpp"
 #include "model/llama.hpp"
 #include "optim/lr_schedule.hpp"
@@ -25,6 +26,9 @@ struct TrainingStreams {
       : compute(backend, "compute"), gather(backend, "gather", -1), reduce(backend, "reduce", -1) {}
 };
 
+/// The next micro-batch of this rank; DataLoader::next in a run.
+using NextBatch = std::function<Batch()>;
+
 template <class T>
 class TrainStep {
  public:
@@ -34,7 +38,8 @@ class TrainStep {
 
   /// Takes the step after `steps_done` steps; its loss and norm go to `results`. The host does not
   /// wait for the device. comm: gathers, reduce-scatters and one all-reduce (the norm).
-  void run(std::int64_t steps_done, DataLoader& data, StepResults& results, Timers& timers);
+  void run(std::int64_t steps_done, const NextBatch& next_batch, StepResults& results,
+           Timers& timers);
 
   double lr(std::int64_t steps_done) const { return schedule_.lr(steps_done); }
 

@@ -58,8 +58,8 @@ void StepLog::write(std::int64_t step, double lr, std::int64_t reserved_bytes, T
   std::array<double, 3> sums = {loss_sum_ / steps, lap_of(laps, "data") / steps,
                                 lap_of(laps, "communication") / steps};
   std::array<double, 3> maxima = {loss_max_, elapsed_s, static_cast<double>(reserved_bytes)};
-  host_all_reduce(mesh_.host_world(), sums, ReduceOp::sum);
-  host_all_reduce(mesh_.host_world(), maxima, ReduceOp::max);
+  all_reduce_sum(mesh_.host_world(), sums);
+  all_reduce_max(mesh_.host_world(), maxima);
   const double loss = sums[0] / ranks;
   const double loss_max = std::isfinite(loss) ? maxima[0] : loss;
   const double data_s = sums[1] / ranks;

@@ -65,16 +65,15 @@ double communication_seconds(const Mesh& mesh) {
 void print_timers(const Timers& timers, const Mesh& mesh, double whole_s) {
   const Timers::Totals totals = timers.totals();
   std::vector<double> lowest;
-  for (const auto& [name, seconds] : totals) lowest.push_back(-seconds);
-  std::vector<double> sum;
-  for (const auto& [name, seconds] : totals) sum.push_back(seconds);
-  std::vector<double> highest = sum;
-  host_all_reduce(mesh.host_world(), lowest, ReduceOp::max);
-  host_all_reduce(mesh.host_world(), sum, ReduceOp::sum);
-  host_all_reduce(mesh.host_world(), highest, ReduceOp::max);
+  for (const auto& [name, seconds] : totals) lowest.push_back(seconds);
+  std::vector<double> sum = lowest;
+  std::vector<double> highest = lowest;
+  all_reduce_min(mesh.host_world(), lowest);
+  all_reduce_sum(mesh.host_world(), sum);
+  all_reduce_max(mesh.host_world(), highest);
   std::vector<TimerRow> rows;
   for (std::size_t i = 0; i < totals.size(); ++i) {
-    rows.push_back({totals[i].first, -lowest[i], sum[i] / mesh.size(), highest[i]});
+    rows.push_back({totals[i].first, lowest[i], sum[i] / mesh.size(), highest[i]});
   }
   log::info("where the time went:\n", timer_table(rows, whole_s));
 }
@@ -108,6 +107,8 @@ void train(const RunConfig& config, const TrainingShape& shape, const Mesh& mesh
   DataLoader data(data_options(config, shape.model.vocab_size), tokenizer,
                   shape.mesh.dp_coordinate(mesh.rank()), shape.mesh.dp());
 
+  const NextBatch next_batch = [&] { return data.next(); };
+
   const std::vector<std::string> hosts = launch.mpi.all_gather(launch.mpi.host());
   const auto output = is_root ? std::make_unique<RunOutput>(config, launch, hosts) : nullptr;
   Console console({.shown = is_root,
@@ -131,7 +132,7 @@ void train(const RunConfig& config, const TrainingShape& shape, const Mesh& mesh
     {
       const auto timer = timers.scope("step");
       const double before_s = communication_seconds(mesh);
-      step.run(done, data, results, timers);
+      step.run(done, next_batch, results, timers);
       timers.add("communication", communication_seconds(mesh) - before_s);
     }
     const bool due = number == 1 || number % log_freq == 0 || number == steps;
@@ -153,12 +154,13 @@ void train(const RunConfig& config, const TrainingShape& shape, const Mesh& mesh
 }  // namespace
 
 void run_training(const RunConfig& config, const MeshShape& mesh_shape, const Launch& launch) {
-  const Tokenizer tokenizer(config.model.tokenizer_path);
+  const std::unique_ptr<Tokenizer> tokenizer =
+      load_sentencepiece(config.model.tokenizer_path.string());
   const std::int64_t vocab_size =
-      config.model.vocab_size > 0 ? config.model.vocab_size : tokenizer.vocab_size();
-  if (tokenizer.vocab_size() > vocab_size) {
+      config.model.vocab_size > 0 ? config.model.vocab_size : tokenizer->vocab_size();
+  if (tokenizer->vocab_size() > vocab_size) {
     throw UserError(cat("[model] vocab_size = ", vocab_size, " is smaller than the tokenizer's ",
-                        tokenizer.vocab_size(), " pieces (", config.model.tokenizer_path.string(),
+                        tokenizer->vocab_size(), " pieces (", config.model.tokenizer_path.string(),
                         "); set it to 0 or to at least that"));
   }
   const TrainingShape shape =
@@ -177,9 +179,9 @@ void run_training(const RunConfig& config, const MeshShape& mesh_shape, const La
                    .train_timeout_s = static_cast<double>(config.comm.train_timeout_seconds),
                    .trace_buf_size = narrow<int>(config.comm.trace_buf_size)});
   if (shape.compute == DType::bfloat16) {
-    train<bf16>(config, shape, mesh, launch, tokenizer, plan);
+    train<bf16>(config, shape, mesh, launch, *tokenizer, plan);
   } else {
-    train<float>(config, shape, mesh, launch, tokenizer, plan);
+    train<float>(config, shape, mesh, launch, *tokenizer, plan);
   }
 }
 

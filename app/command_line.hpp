@@ -1,0 +1,28 @@
+// What was typed after `koios`.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "runtime/backend.hpp"
+
+namespace koios {
+
+enum class Action { train, dry_run, help, help_deck, version };
+
+struct CommandLine {
+  Action action = Action::train;
+  std::string deck;                    // empty: the defaults
+  std::vector<std::string> overrides;  // section/key=value, in order
+  std::optional<int> ranks;            // --dry-run only
+  std::optional<Backend> backend;      // --dry-run only
+};
+
+/// Throws UserError on an option it does not know or an argument that is missing.
+CommandLine parse_command_line(const std::vector<std::string>& arguments);
+
+/// The text of --help.
+std::string usage();
+
+}  // namespace koios

@@ -1,0 +1,90 @@
+#include "app/deck_setup.hpp"
+
+#include <iostream>
+
+#include "config/deck.hpp"
+#include "config/parallel_degrees.hpp"
+#include "config/validate.hpp"
+#include "core/log.hpp"
+#include "data/tokenizer.hpp"
+#include "metrics/terminal.hpp"
+#include "runtime/device.hpp"
+#include "train/plan_report.hpp"
+#include "train/training_memory.hpp"
+
+namespace koios {
+namespace {
+
+std::string deck_text(const CommandLine& line) {
+  return line.deck.empty() ? std::string{} : read_deck_file(line.deck);
+}
+
+ParsedDeck parse(const CommandLine& line, const std::string& text) {
+  return parse_run_config(text, line.deck.empty() ? "(no deck)" : line.deck, line.overrides);
+}
+
+MeshShape mesh_shape(const RunConfig& config, int ranks) {
+  const ParallelDegrees d = resolve_degrees(config.parallel, ranks);
+  return {{d.pp, d.dp_replicate, d.dp_shard, d.cp, d.tp}};
+}
+
+void print(const std::vector<DeckError>& errors) { std::cerr << to_string(errors) << std::flush; }
+
+}  // namespace
+
+std::optional<DeckSetup> set_up_on_all_ranks(const CommandLine& line, const MpiEnv& mpi) {
+  const ParsedDeck parsed = parse(line, mpi.broadcast(mpi.rank() == 0 ? deck_text(line) : ""));
+  const std::vector<DeckError> errors = validate(parsed, mpi.size());
+  const std::vector<std::string> failed = mpi.all_gather(errors.empty() ? "" : "!");
+  for (int rank = 0; rank < mpi.size(); ++rank) {
+    if (failed[static_cast<std::size_t>(rank)].empty()) continue;
+    if (rank == mpi.rank()) print(errors);
+    return std::nullopt;
+  }
+  return DeckSetup{parsed.config, parsed.effective, mesh_shape(parsed.config, mpi.size())};
+}
+
+bool dry_run(const CommandLine& line) {
+  const int ranks = line.ranks.value_or(1);
+  const ParsedDeck parsed = parse(line, deck_text(line));
+  if (const auto errors = validate(parsed, ranks); !errors.empty()) {
+    print(errors);
+    return false;
+  }
+  const RunConfig& config = parsed.config;
+  const std::int64_t vocab_size = config.model.vocab_size > 0
+                                      ? config.model.vocab_size
+                                      : load_sentencepiece(config.model.tokenizer_path.string())->vocab_size();
+  const Backend backend = line.backend.value_or(choose_backend(config.job.backend));
+  const TrainingShape shape =
+      training_shape(config, mesh_shape(config, ranks), backend, vocab_size);
+  std::cout << parsed.effective << "\n# mesh: " << shape.mesh.describe() << "\n# "
+            << describe_model(config.model.flavor, shape.model) << "\n";
+  for (const auto& text : describe_plan(shape, plan_memory(shape), plan_traffic(shape), {})) {
+    std::cout << "# " << text << "\n";
+  }
+  return true;
+}
+
+Backend choose_backend(BackendChoice choice) {
+  switch (choice) {
+    case BackendChoice::host:
+      return Backend::host;
+    case BackendChoice::cuda:
+      if (!is_built_in(Backend::cuda)) {
+        throw UserError("[job] backend = cuda: this is the host build; build with cmake --preset "
+                        "cuda, or set backend = auto");
+      }
+      return Backend::cuda;
+    case BackendChoice::automatic:
+      return is_built_in(Backend::cuda) && count_gpus() > 0 ? Backend::cuda : Backend::host;
+  }
+  KOIOS_REQUIRE(false, "unknown backend");
+}
+
+bool use_color(ColorChoice choice) {
+  return choice == ColorChoice::on ||
+         (choice == ColorChoice::automatic && stdout_is_terminal());
+}
+
+}  // namespace koios

@@ -1,0 +1,35 @@
+// From the command line to a checked configuration and mesh, the same on every rank; and the dry
+// run, which stops there.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "app/command_line.hpp"
+#include "comm/mesh_shape.hpp"
+#include "config/parse_run_config.hpp"
+#include "runtime/mpi_env.hpp"
+
+namespace koios {
+
+struct DeckSetup {
+  RunConfig config;
+  std::string effective;
+  MeshShape mesh;
+};
+
+/// Rank 0 reads the deck, every rank parses the same text and looks for the files it names on its
+/// own node. Where anything is wrong, all errors are printed once, by the lowest rank that has
+/// some, and every rank gets nothing.
+std::optional<DeckSetup> set_up_on_all_ranks(const CommandLine& line, const MpiEnv& mpi);
+
+/// Prints effective deck, mesh, memory and traffic plan for any mesh; false after printing errors.
+bool dry_run(const CommandLine& line);
+
+/// job/backend = auto is cuda where this build has it and finds a GPU.
+Backend choose_backend(BackendChoice choice);
+
+/// metrics/enable_color_printing = auto is a terminal.
+bool use_color(ColorChoice choice);
+
+}  // namespace koios
