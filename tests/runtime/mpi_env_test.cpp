@@ -1,0 +1,58 @@
+#include "runtime/mpi_env.hpp"
+
+#include <gtest/gtest.h>
+#include <mpi.h>
+
+#include <string>
+
+#include "core/error.hpp"
+#include "runtime/check_mpi.hpp"
+
+namespace koios {
+namespace {
+
+class MpiEnvTest : public testing::Test {
+ protected:
+  int argc_ = 0;
+  char** argv_ = nullptr;
+  MpiEnv mpi_{argc_, argv_};  // joins the MPI that the test's main started
+};
+
+TEST_F(MpiEnvTest, knows_its_place) {
+  int rank = -1;
+  int size = -1;
+  MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+  MPI_Comm_size(MPI_COMM_WORLD, &size);
+  EXPECT_EQ(mpi_.rank(), rank);
+  EXPECT_EQ(mpi_.size(), size);
+  EXPECT_EQ(mpi_.local_rank(), rank);  // the tests run on one node
+  EXPECT_EQ(mpi_.local_size(), size);
+  EXPECT_FALSE(mpi_.host().empty());
+}
+
+TEST_F(MpiEnvTest, broadcasts_text_of_any_length) {
+  for (const std::size_t length : {0, 1, 100'000}) {
+    const std::string text(length, 'x');
+    EXPECT_EQ(mpi_.broadcast(mpi_.rank() == 0 ? text : "overwritten"), text);
+  }
+}
+
+TEST_F(MpiEnvTest, gathers_texts_in_rank_order) {
+  const auto texts = mpi_.all_gather(std::string(static_cast<std::size_t>(mpi_.rank()), 'r'));
+  ASSERT_EQ(static_cast<int>(texts.size()), mpi_.size());
+  for (std::size_t r = 0; r < texts.size(); ++r) EXPECT_EQ(texts[r], std::string(r, 'r'));
+}
+
+TEST_F(MpiEnvTest, errors_are_thrown_with_mpis_words) {
+  try {
+    check_mpi(MPI_Send(nullptr, 1, MPI_INT, mpi_.size() + 5, 0, MPI_COMM_WORLD), "MPI_Send");
+    FAIL() << "no error";
+  } catch (const LibraryError& error) {
+    const std::string text = error.what();
+    EXPECT_NE(text.find("MPI: MPI_Send: "), std::string::npos) << text;
+    EXPECT_NE(text.find("mpi_env_test.cpp"), std::string::npos) << text;
+  }
+}
+
+}  // namespace
+}  // namespace koios
