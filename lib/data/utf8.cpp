@@ -1,0 +1,65 @@
+#include "data/utf8.hpp"
+
+#include <cstdint>
+#include <cstring>
+
+namespace koios {
+namespace {
+
+bool is_continuation(unsigned char c) { return (c & 0xC0U) == 0x80U; }
+
+/// Bytes of the character at the front of `text` (which starts beyond ASCII); 0 if malformed.
+std::size_t character_size(std::string_view text) {
+  const auto byte = [&](std::size_t i) {
+    return i < text.size() ? static_cast<unsigned char>(text[i]) : static_cast<unsigned char>(0);
+  };
+  const unsigned char lead = byte(0);
+  if (lead >= 0xC2 && lead <= 0xDF) return is_continuation(byte(1)) ? 2 : 0;
+  if (lead >= 0xE0 && lead <= 0xEF) {
+    const unsigned char low = lead == 0xE0 ? 0xA0 : 0x80;   // no overlong forms
+    const unsigned char high = lead == 0xED ? 0x9F : 0xBF;  // no surrogates
+    return byte(1) >= low && byte(1) <= high && is_continuation(byte(2)) ? 3 : 0;
+  }
+  if (lead >= 0xF0 && lead <= 0xF4) {
+    const unsigned char low = lead == 0xF0 ? 0x90 : 0x80;
+    const unsigned char high = lead == 0xF4 ? 0x8F : 0xBF;  // at most U+10FFFF
+    const bool whole = is_continuation(byte(2)) && is_continuation(byte(3));
+    return byte(1) >= low && byte(1) <= high && whole ? 4 : 0;
+  }
+  return 0;
+}
+
+}  // namespace
+
+std::size_t find_invalid_utf8(std::string_view text) {
+  std::size_t i = 0;
+  while (i < text.size()) {
+    if (text.size() - i >= 8) {  // eight ASCII bytes at a time
+      std::uint64_t word = 0;
+      std::memcpy(&word, text.data() + i, 8);
+      if ((word & 0x8080808080808080ULL) == 0) {
+        i += 8;
+        continue;
+      }
+    }
+    if (static_cast<unsigned char>(text[i]) < 0x80) {
+      ++i;
+      continue;
+    }
+    const std::size_t size = character_size(text.substr(i));
+    if (size == 0) return i;
+    i += size;
+  }
+  return std::string_view::npos;
+}
+
+std::size_t utf8_cut(std::string_view text, std::size_t limit) {
+  if (limit >= text.size()) return text.size();
+  std::size_t cut = limit;
+  while (cut > 0 && limit - cut < 3 && is_continuation(static_cast<unsigned char>(text[cut]))) {
+    --cut;
+  }
+  return cut == 0 ? limit : cut;
+}
+
+}  // namespace koios

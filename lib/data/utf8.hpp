@@ -1,0 +1,16 @@
+// Well-formedness of UTF-8 (Unicode 15, table 3-7): overlong forms, surrogates and values beyond
+// U+10FFFF are refused, since SentencePiece would turn them into U+FFFD without a word.
+#pragma once
+
+#include <cstddef>
+#include <string_view>
+
+namespace koios {
+
+/// Offset of the first character that is not well formed; npos where all are.
+std::size_t find_invalid_utf8(std::string_view text);
+
+/// The largest cut <= `limit` that does not fall inside a character of well-formed `text`.
+std::size_t utf8_cut(std::string_view text, std::size_t limit);
+
+}  // namespace koios
