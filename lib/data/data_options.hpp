@@ -1,0 +1,26 @@
+// What to train on and how it is cut into batches. All of it but batch_size, gradient_accumulation
+// and prefetch defines the one logical sequence of samples.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "data/record_format.hpp"
+
+namespace koios {
+
+struct DataOptions {
+  DataFormat format = DataFormat::text;
+  std::string path;                        // a file, a folder or a glob
+  std::int64_t seq_len = 2048;             // tokens
+  std::int64_t batch_size = 8;             // sequences per data-parallel rank and micro-batch
+  std::int64_t gradient_accumulation = 1;  // micro-batches per step
+  std::uint64_t seed = 0;
+  bool shuffle = true;                 // false: the published order, as one stream
+  std::int64_t shuffle_window = 1024;  // documents, within one stream
+  std::int64_t streams = 8;            // taken round robin; no more than there are documents
+  std::int64_t vocab_size = 0;         // of the model; 0: whatever the tokenizer has
+  std::int64_t prefetch = 4;           // micro-batches made ahead
+};
+
+}  // namespace koios

@@ -1,0 +1,44 @@
+// The tokens of one stream of documents, without end: bos, ids, eos of each document in turn, taken
+// in pieces of any size that run on across documents and epochs. Nothing is buffered between
+// pieces but the tokens of the current document, so the state is a position in it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "data/document_stream.hpp"
+#include "data/tokenizer.hpp"
+
+namespace koios {
+
+struct StreamState {
+  DocumentPosition document;
+  std::int64_t token_offset = 0;  // tokens taken of that document
+
+  bool operator==(const StreamState&) const = default;
+};
+
+class TokenStream {
+ public:
+  /// `tokenizer` must outlive the stream.
+  TokenStream(DocumentStream documents, const Tokenizer& tokenizer);
+
+  /// Fills `out` with the next tokens.
+  void take(std::span<std::int32_t> out);
+
+  std::int64_t epoch() const { return documents_.position().epoch; }
+  StreamState state() const { return {documents_.position(), offset_}; }
+  void restore(const StreamState& state);
+
+ private:
+  void tokenize_current();
+
+  DocumentStream documents_;
+  const Tokenizer* tokenizer_;
+  std::vector<std::int32_t> tokens_;  // of the current document; empty: not made yet
+  std::int64_t offset_ = 0;
+};
+
+}  // namespace koios
