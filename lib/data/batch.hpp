@@ -1,0 +1,26 @@
+// One micro-batch of one data-parallel rank.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "data/embedding_index.hpp"
+#include "data/sample_sequence.hpp"
+
+namespace koios {
+
+struct Batch {
+  std::int64_t first_sample = 0;     // id of its first sample; the others follow
+  std::int64_t epoch = 0;            // passes over the data completed (SampleSequence::epoch)
+  std::int64_t sequences = 0;        // B
+  std::int64_t seq_len = 0;          // T
+  std::vector<std::int32_t> tokens;  // (B, T)
+  std::vector<std::int32_t> labels;  // (B, T), the token after each
+  EmbeddingIndex index;              // of tokens
+
+  /// On the last micro-batch of a step: where the next step starts, the same on every rank.
+  std::optional<SequenceState> next_step;
+};
+
+}  // namespace koios
