@@ -20,9 +20,8 @@ std::string mesh_problem(const ParallelConfig& p, int ranks) {
   const std::int64_t others = other_degrees(p);
   if (p.data_parallel == 0) return "data_parallel_degree = 0: expected -1 or at least 1";
   if (p.data_parallel == -1 && ranks % others != 0) {
-    return cat("data_parallel_degree = -1: ", plural(ranks), " cannot be divided by ", others,
-               " (pipeline ", p.pipeline_parallel, " x context ", p.context_parallel, " x tensor ",
-               p.tensor_parallel, ")");
+    return cat(plural(ranks), " cannot be divided by pipeline ", p.pipeline_parallel, " x context ",
+               p.context_parallel, " x tensor ", p.tensor_parallel, " = ", others);
   }
   if (p.data_parallel != -1 && p.data_parallel * others != ranks) {
     return cat("data_parallel_degree = ", p.data_parallel, ": pipeline ", p.pipeline_parallel,

@@ -93,7 +93,7 @@ void add_lr_scheduler(DeckSchema& schema, LrSchedulerConfig& c) {
       .help("decay after a linear warm-up; wsd: constant, then linear over decay_steps");
   schema.add(s, "min_lr_ratio", &c.min_lr_ratio)
       .range(0, 1)
-      .help("the learning rate decays to this part of optimizer/lr");
+      .help("the learning rate decays to this fraction of optimizer/lr");
   schema.add(s, "decay_steps", &c.decay_steps)
       .unit("steps")
       .range(0, 1000 * kMillion)

@@ -112,9 +112,10 @@ void check_parallel(Rules& rules, const RunConfig& c, int ranks) {
                 cat("[training] tensor_parallel_degree = ", tp, ": not implemented yet; now: 1"));
 
   const std::string problem = mesh_problem(c.parallel, ranks);
+  const bool is_left = c.parallel.data_parallel == -1;  // then the others are to blame
   rules.require(problem.empty(),
-                {"training/data_parallel_degree", key, "training/data_parallel_replicate_degree",
-                 "training/pipeline_parallel_degree"},
+                {is_left ? key : "training/data_parallel_degree", key,
+                 "training/data_parallel_replicate_degree", "training/pipeline_parallel_degree"},
                 cat("[training] ", problem));
 }
 

@@ -28,8 +28,7 @@ TEST(ParallelDegrees, problems_say_the_product) {
   EXPECT_EQ(mesh_problem(degrees(0, 1, 1, 1), 5),
             "data_parallel_degree = 0: expected -1 or at least 1");
   EXPECT_EQ(mesh_problem(degrees(-1, 1, 4, 1), 6),
-            "data_parallel_degree = -1: 6 ranks cannot be divided by 4 (pipeline 1 x context 1 x "
-            "tensor 4)");
+            "6 ranks cannot be divided by pipeline 1 x context 1 x tensor 4 = 4");
   EXPECT_EQ(mesh_problem(degrees(3, 1, 1, 1), 2),
             "data_parallel_degree = 3: pipeline 1 x data 3 x context 1 x tensor 1 makes 3 ranks, "
             "the run has 2; -1 takes what is left");

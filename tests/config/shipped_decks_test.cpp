@@ -1,4 +1,4 @@
-// Every deck in input/ parses, keeps its rules, and gives its keys units or a comment.
+// Every deck in input/ parses and keeps the rules, and the large ones keep their values.
 #include <gtest/gtest.h>
 
 #include <filesystem>

@@ -67,6 +67,14 @@ TEST(Rules, degrees_make_up_the_ranks) {
       rules_of("[training]\ndata_parallel_degree = 4\n", 2),
       "error: x.ini:2: [training] data_parallel_degree = 4: pipeline 1 x data 4 x context 1 x "
       "tensor 1 makes 4 ranks, the run has 2; -1 takes what is left\n");
+  EXPECT_EQ(rules_of("[training]\ndata_parallel_degree = -1\n[model]\nflavor = 70B\n", 3), "");
+  const std::string both =
+      rules_of("[training]\ndata_parallel_degree = -1\ntensor_parallel_degree = 32\n", 2);
+  EXPECT_NE(
+      both.find("error: x.ini:3: [training] 2 ranks cannot be divided by pipeline 1 x context "
+                "1 x tensor 32 = 32\n"),
+      std::string::npos)
+      << both;
 }
 
 TEST(Rules, do_not_rest_on_refused_values) {
