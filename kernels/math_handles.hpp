@@ -17,7 +17,7 @@ struct MathOptions {
   AttentionKind attention = AttentionKind::automatic;
   bool deterministic = false;
   /// Where the GEMM choices of earlier runs are kept; empty: chosen anew each time.
-  std::string gemm_cache_file;
+  std::string gemm_cache_file{};
 };
 
 class MathHandles {

@@ -1,0 +1,112 @@
+#include "kernels/attention.hpp"
+
+#include "kernels/detail/attention_host.hpp"
+#include "kernels/detail/math_impl.hpp"
+
+namespace koios {
+namespace {
+
+template <class T>
+void require_tensor(Ref<T, 2> m, const AttentionShape& shape, std::int64_t heads,
+                    const char* name) {
+  KOIOS_REQUIRE(m.extent[0] == shape.batch * shape.seq_len &&
+                    m.extent[1] == heads * shape.head_dim && m.pitch >= m.extent[1],
+                name, " is ", m.extent[0], "x", m.extent[1], " with a pitch of ", m.pitch, "; ",
+                shape.batch, " sequences of ", shape.seq_len, " tokens with ", heads,
+                " heads of size ", shape.head_dim, " are expected");
+}
+
+void require_shape(const AttentionShape& shape) {
+  KOIOS_REQUIRE(shape.batch > 0 && shape.seq_len > 0 && shape.kv_heads > 0 && shape.heads > 0 &&
+                    shape.head_dim > 0,
+                "empty attention");
+  KOIOS_REQUIRE(shape.heads % shape.kv_heads == 0, shape.heads, " heads share ", shape.kv_heads);
+  KOIOS_REQUIRE(shape.head_dim % 2 == 0 && shape.head_dim <= 256, "head size ", shape.head_dim);
+}
+
+template <class T>
+void require_workspace(Backend backend, const MathHandles& math, const AttentionShape& shape,
+                       Ref<std::byte, 1> workspace) {
+  const auto needed =
+      attention_workspace_bytes(backend, math.options(), shape, std::int64_t{sizeof(T)});
+  KOIOS_REQUIRE(workspace.size() >= needed, "attention workspace of ", workspace.size(),
+                " bytes; needed are ", needed);
+}
+
+}  // namespace
+
+std::int64_t attention_workspace_bytes(Backend backend, const MathOptions& options,
+                                       const AttentionShape& shape, std::int64_t element_bytes) {
+  require_shape(shape);
+  (void)options;
+  (void)element_bytes;
+  (void)backend;
+  return detail::attention_host_workspace_bytes(shape);
+}
+
+template <class T>
+void attention_forward(MathHandles& math, Stream& s, const AttentionShape& shape, Ref<T, 2> o,
+                       Ref<float, 1> lse_BHT, Ref<const T, 2> q, Ref<const T, 2> k,
+                       Ref<const T, 2> v, Ref<std::byte, 1> workspace) {
+  require_shape(shape);
+  require_tensor(o, shape, shape.heads, "o");
+  require_tensor(q, shape, shape.heads, "q");
+  require_tensor(k, shape, shape.kv_heads, "k");
+  require_tensor(v, shape, shape.kv_heads, "v");
+  KOIOS_REQUIRE(lse_BHT.size() == shape.batch * shape.heads * shape.seq_len, "lse of ",
+                lse_BHT.size());
+  require_workspace<T>(s.backend(), math, shape, workspace);
+  math.impl().attention_forward(s, {.shape = shape,
+                                    .dtype = dtype_of<T>,
+                                    .q = detail::matrix(q),
+                                    .k = detail::matrix(k),
+                                    .v = detail::matrix(v),
+                                    .o = detail::matrix(o),
+                                    .lse_BHT = lse_BHT.data,
+                                    .workspace = workspace});
+}
+
+template <class T>
+void attention_backward(MathHandles& math, Stream& s, const AttentionShape& shape, Ref<T, 2> dq,
+                        Ref<T, 2> dk, Ref<T, 2> dv, Ref<const T, 2> d_o, Ref<const T, 2> o,
+                        Ref<const float, 1> lse_BHT, Ref<const T, 2> q, Ref<const T, 2> k,
+                        Ref<const T, 2> v, Ref<std::byte, 1> workspace) {
+  require_shape(shape);
+  for (const auto& [tensor, name] :
+       {std::pair{Ref<const T, 2>(dq), "dq"}, {d_o, "d_o"}, {o, "o"}, {q, "q"}}) {
+    require_tensor(tensor, shape, shape.heads, name);
+  }
+  for (const auto& [tensor, name] :
+       {std::pair{Ref<const T, 2>(dk), "dk"}, {Ref<const T, 2>(dv), "dv"}, {k, "k"}, {v, "v"}}) {
+    require_tensor(tensor, shape, shape.kv_heads, name);
+  }
+  KOIOS_REQUIRE(lse_BHT.size() == shape.batch * shape.heads * shape.seq_len, "lse of ",
+                lse_BHT.size());
+  require_workspace<T>(s.backend(), math, shape, workspace);
+  math.impl().attention_backward(s, {.shape = shape,
+                                     .dtype = dtype_of<T>,
+                                     .q = detail::matrix(q),
+                                     .k = detail::matrix(k),
+                                     .v = detail::matrix(v),
+                                     .o = detail::matrix(o),
+                                     .d_o = detail::matrix(d_o),
+                                     .dq = detail::matrix(dq),
+                                     .dk = detail::matrix(dk),
+                                     .dv = detail::matrix(dv),
+                                     .lse_BHT = const_cast<float*>(lse_BHT.data),
+                                     .workspace = workspace});
+}
+
+#define KOIOS_INSTANTIATE(T)                                                                   \
+  template void attention_forward<T>(MathHandles&, Stream&, const AttentionShape&, Ref<T, 2>,  \
+                                     Ref<float, 1>, Ref<const T, 2>, Ref<const T, 2>,          \
+                                     Ref<const T, 2>, Ref<std::byte, 1>);                      \
+  template void attention_backward<T>(MathHandles&, Stream&, const AttentionShape&, Ref<T, 2>, \
+                                      Ref<T, 2>, Ref<T, 2>, Ref<const T, 2>, Ref<const T, 2>,  \
+                                      Ref<const float, 1>, Ref<const T, 2>, Ref<const T, 2>,   \
+                                      Ref<const T, 2>, Ref<std::byte, 1>);
+KOIOS_INSTANTIATE(float)
+KOIOS_INSTANTIATE(bf16)
+#undef KOIOS_INSTANTIATE
+
+}  // namespace koios

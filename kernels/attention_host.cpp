@@ -1,0 +1,379 @@
+// FlashAttention-2 on the CPU. Keys run along the vector lanes: small head sizes (16 in the debug
+// model) then fill whole vectors, and the exponentials do too. For this K and V are transposed
+// once per call into the workspace, in blocks that stay in the first-level cache.
+// All products are tile_product on packed float tiles padded with zeros, whatever T is in memory.
+// Probabilities are kept as powers of two: q is scaled by log2(e)/sqrt(E) when it is packed.
+// ref: Dao 2023, algorithms 1 (forward) and 2 (backward).
+#include "kernels/detail/attention_host.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numbers>
+#include <utility>
+
+#include "core/integers.hpp"
+#include "kernels/detail/host_parallel.hpp"
+#include "kernels/detail/host_simd.hpp"
+
+namespace koios::detail {
+namespace {
+
+constexpr std::int64_t kMaxHeadDim = 256;
+constexpr std::int64_t kQueries = 32;  // rows of a query block, a multiple of 8
+constexpr std::int64_t kMaxKeys = 128;
+constexpr float kLog2E = std::numbers::log2e_v<float>;
+constexpr float kLn2 = std::numbers::ln2_v<float>;
+constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
+
+/// Sizes of the packed tiles.
+struct Tiling {
+  std::int64_t head_dim;         // E
+  std::int64_t padded_head_dim;  // to whole vectors
+  std::int64_t keys;             // of a key block
+  std::int64_t padded_tokens;    // T to whole key blocks
+
+  explicit Tiling(const AttentionShape& shape)
+      : head_dim(shape.head_dim),
+        padded_head_dim(round_up(shape.head_dim, kLanes)),
+        keys(shape.head_dim <= 32 ? kMaxKeys : kMaxKeys / 2),
+        padded_tokens(round_up(shape.seq_len, keys)) {
+    KOIOS_REQUIRE(shape.head_dim <= kMaxHeadDim, "head size ", shape.head_dim);
+  }
+
+  std::int64_t transposed_size() const { return head_dim * padded_tokens; }
+  std::int64_t row_size() const { return padded_head_dim * padded_tokens; }
+};
+
+/// Hands out float arrays of the workspace, one per sequence and key/value head.
+class Scratch {
+ public:
+  explicit Scratch(Ref<std::byte, 1> workspace) : next_(reinterpret_cast<float*>(workspace.data)) {}
+  float* take(std::int64_t count) { return std::exchange(next_, next_ + count); }
+
+ private:
+  float* next_;
+};
+
+/// Rows of one head: element (t, e) of the sequence.
+template <class T>
+struct HeadRows {
+  T* data;
+  std::int64_t pitch;
+
+  T* row(std::int64_t t) const { return data + t * pitch; }
+};
+
+template <class T>
+HeadRows<T> head_rows(const Matrix& m, const AttentionShape& shape, std::int64_t b,
+                      std::int64_t head) {
+  auto* data = static_cast<T*>(const_cast<void*>(m.data));
+  return {data + b * shape.seq_len * m.pitch + head * shape.head_dim, m.pitch};
+}
+
+/// dst (blocks of keys x E x block size) = the rows transposed; keys past T are zero.
+template <class T>
+void pack_transposed(float* dst, HeadRows<T> src, const Tiling& tiling, std::int64_t tokens) {
+  for (std::int64_t t = 0; t < tiling.padded_tokens; ++t) {
+    float* column = dst + t / tiling.keys * tiling.keys * tiling.head_dim + t % tiling.keys;
+    for (std::int64_t e = 0; e < tiling.head_dim; ++e) {
+      column[e * tiling.keys] = t < tokens ? static_cast<float>(src.row(t)[e]) : 0.0F;
+    }
+  }
+}
+
+/// dst (padded_rows x padded E) = scale * rows; padding is zero.
+template <class T>
+void pack_rows(float* dst, HeadRows<T> src, const Tiling& tiling, std::int64_t rows,
+               std::int64_t padded_rows, float scale = 1) {
+  for (std::int64_t t = 0; t < padded_rows; ++t, dst += tiling.padded_head_dim) {
+    std::int64_t e = 0;
+    if (t < rows) {
+      for (; e < tiling.head_dim; ++e) dst[e] = scale * static_cast<float>(src.row(t)[e]);
+    }
+    std::fill(dst + e, dst + tiling.padded_head_dim, 0.0F);
+  }
+}
+
+/// rows = scale * src (rows x padded E)
+template <class T>
+void unpack_row(T* dst, const float* src, const Tiling& tiling, float scale) {
+  for (std::int64_t e = 0; e < tiling.head_dim; ++e) dst[e] = static_cast<T>(scale * src[e]);
+}
+
+/// In a block of the score matrix that the diagonal crosses: entries of later keys become `value`.
+void mask_later_keys(float* scores, std::int64_t pitch, std::int64_t first_query,
+                     std::int64_t first_key, std::int64_t keys, float value) {
+  for (std::int64_t i = 0; i < kQueries; ++i) {
+    const auto last_key = static_cast<std::int32_t>(first_query + i - first_key);
+    for (std::int64_t j = 0; j < keys; j += kLanes) {
+      float* at = scores + i * pitch + j;
+      const IntVec key = lane_indices() + static_cast<std::int32_t>(j);
+      store(at, key > last_key ? broadcast(value) : load(at));
+    }
+  }
+}
+
+/// Keys of the block from first_key on that the query block sees, in whole vectors.
+std::int64_t visible_keys(const Tiling& tiling, std::int64_t first_key, std::int64_t end_query) {
+  return round_up(std::min(tiling.keys, end_query - first_key), kLanes);
+}
+
+/// The packed keys and values of one sequence and key/value head.
+struct PackedHead {
+  const float* k_transposed;
+  const float* v;
+};
+
+/// Softmax statistics of a query block, and its unnormalised output.
+struct OutputBlock {
+  alignas(64) float o[kQueries * kMaxHeadDim] = {};
+  alignas(64) float max[kQueries];      // of the scores so far
+  alignas(64) float rescale[kQueries];  // 2^(old max - new max)
+  Vec sum[kQueries] = {};               // denominators, still spread over the lanes
+
+  OutputBlock() { std::fill_n(max, kQueries, kMinusInfinity); }
+};
+
+/// scores -> 2^(scores - row maximum), with statistics and output brought to the new maximum.
+void softmax_block(OutputBlock& out, float* scores, std::int64_t pitch, std::int64_t keys,
+                   const Tiling& tiling) {
+  for (std::int64_t i = 0; i < kQueries; ++i) {
+    const float* row = scores + i * pitch;
+    Vec largest = load(row);
+    for (std::int64_t j = kLanes; j < keys; j += kLanes) largest = max(largest, load(row + j));
+    const float new_max = std::max(out.max[i], horizontal_max(largest));
+    out.rescale[i] = out.max[i] - new_max;
+    out.max[i] = new_max;
+  }
+  for (std::int64_t i = 0; i < kQueries; i += kLanes) {
+    store(out.rescale + i, exp2_nonpositive(load(out.rescale + i)));
+  }
+  for (std::int64_t i = 0; i < kQueries; ++i) {
+    float* row = scores + i * pitch;
+    Vec sum = out.sum[i] * out.rescale[i];
+    for (std::int64_t j = 0; j < keys; j += kLanes) {
+      const Vec p = exp2_nonpositive(load(row + j) - out.max[i]);
+      store(row + j, p);
+      sum += p;
+    }
+    out.sum[i] = sum;
+    float* o = out.o + i * tiling.padded_head_dim;
+    for (std::int64_t e = 0; e < tiling.padded_head_dim; e += kLanes) {
+      store(o + e, load(o + e) * out.rescale[i]);
+    }
+  }
+}
+
+/// One query block of one head.
+template <class T>
+void forward_block(HeadRows<T> o, float* lse, HeadRows<const T> q, PackedHead packed,
+                   const Tiling& tiling, const AttentionShape& shape, std::int64_t first_query) {
+  alignas(64) float q_block[kQueries * kMaxHeadDim];
+  alignas(64) float scores[kQueries * kMaxKeys];
+  OutputBlock out;
+  const std::int64_t queries = std::min(kQueries, shape.seq_len - first_query);
+  const std::int64_t end_query = first_query + queries;
+  const float scale = kLog2E / std::sqrt(static_cast<float>(shape.head_dim));
+  pack_rows(q_block, HeadRows<const T>{q.row(first_query), q.pitch}, tiling, queries, kQueries,
+            scale);
+
+  for (std::int64_t key = 0; key < end_query; key += tiling.keys) {
+    const std::int64_t keys = visible_keys(tiling, key, end_query);
+    tile_product<false>(scores, keys, {q_block, tiling.padded_head_dim, 1},
+                        packed.k_transposed + key * tiling.head_dim, tiling.keys, kQueries, keys,
+                        tiling.head_dim);
+    if (key + keys > first_query + 1) {
+      mask_later_keys(scores, keys, first_query, key, keys, kMinusInfinity);
+    }
+    softmax_block(out, scores, keys, keys, tiling);
+    tile_product<true>(out.o, tiling.padded_head_dim, {scores, keys, 1},
+                       packed.v + key * tiling.padded_head_dim, tiling.padded_head_dim, kQueries,
+                       tiling.padded_head_dim, keys);
+  }
+
+  for (std::int64_t i = 0; i < queries; ++i) {
+    const float sum = horizontal_sum(out.sum[i]);
+    unpack_row(o.row(first_query + i), out.o + i * tiling.padded_head_dim, tiling, 1 / sum);
+    lse[first_query + i] = kLn2 * (out.max[i] + std::log2(sum));
+  }
+}
+
+template <class T>
+void forward(const AttentionCall& call) {
+  const AttentionShape& shape = call.shape;
+  const Tiling tiling(shape);
+  const std::int64_t kv_heads = shape.batch * shape.kv_heads;
+  Scratch scratch(call.workspace);
+  float* k_transposed = scratch.take(kv_heads * tiling.transposed_size());
+  float* v = scratch.take(kv_heads * tiling.row_size());
+
+  host_parallel_for("attention_pack", kv_heads, [&](std::int64_t i) {
+    const std::int64_t b = i / shape.kv_heads;
+    const std::int64_t head = i % shape.kv_heads;
+    pack_transposed(k_transposed + i * tiling.transposed_size(),
+                    head_rows<const T>(call.k, shape, b, head), tiling, shape.seq_len);
+    pack_rows(v + i * tiling.row_size(), head_rows<const T>(call.v, shape, b, head), tiling,
+              shape.seq_len, tiling.padded_tokens);
+  });
+
+  const std::int64_t blocks = ceil_div(shape.seq_len, kQueries);
+  const std::int64_t group = shape.heads / shape.kv_heads;
+  host_parallel_for("attention_forward", shape.batch * shape.heads * blocks, [&](std::int64_t i) {
+    const std::int64_t b = i / blocks / shape.heads;
+    const std::int64_t head = i / blocks % shape.heads;
+    const std::int64_t block = i % blocks;
+    const std::int64_t kv = b * shape.kv_heads + head / group;
+    forward_block(head_rows<T>(call.o, shape, b, head),
+                  call.lse_BHT + (b * shape.heads + head) * shape.seq_len,
+                  head_rows<const T>(call.q, shape, b, head),
+                  {k_transposed + kv * tiling.transposed_size(), v + kv * tiling.row_size()},
+                  tiling, shape, block * kQueries);
+  });
+}
+
+/// What one task of the backward pass keeps of its key/value head.
+struct BackwardHead {
+  float* k_transposed;
+  float* v_transposed;
+  float* k;
+  float* dk;  // accumulated over the query heads of the group, times log2(e)
+  float* dv;
+};
+
+/// A query block in the backward pass.
+struct GradientBlock {
+  alignas(64) float q[kQueries * kMaxHeadDim];
+  alignas(64) float d_o[kQueries * kMaxHeadDim];
+  alignas(64) float dq[kQueries * kMaxHeadDim] = {};
+  alignas(64) float lse[kQueries] = {};    // in powers of two
+  alignas(64) float delta[kQueries] = {};  // sum_e d_o o
+};
+
+template <class T>
+void load_statistics(GradientBlock& block, const float* lse, HeadRows<const T> o,
+                     const Tiling& tiling, std::int64_t first_query, std::int64_t queries) {
+  for (std::int64_t i = 0; i < queries; ++i) {
+    const T* o_row = o.row(first_query + i);
+    float sum = 0;
+    for (std::int64_t e = 0; e < tiling.head_dim; ++e) {
+      sum += block.d_o[i * tiling.padded_head_dim + e] * static_cast<float>(o_row[e]);
+    }
+    block.delta[i] = sum;
+    block.lse[i] = kLog2E * lse[first_query + i];
+  }
+}
+
+/// Adds what one query block and one key block give each other to dq, dk and dv.
+void backward_tile(GradientBlock& block, const BackwardHead& head, const Tiling& tiling,
+                   std::int64_t first_query, std::int64_t key, std::int64_t keys) {
+  alignas(64) float p[kQueries * kMaxKeys];
+  alignas(64) float ds[kQueries * kMaxKeys];
+  const std::int64_t width = tiling.padded_head_dim;
+  tile_product<false>(p, keys, {block.q, width, 1}, head.k_transposed + key * tiling.head_dim,
+                      tiling.keys, kQueries, keys, tiling.head_dim);
+  if (key + keys > first_query + 1) {
+    mask_later_keys(p, keys, first_query, key, keys, kMinusInfinity);
+  }
+  tile_product<false>(ds, keys, {block.d_o, width, 1}, head.v_transposed + key * tiling.head_dim,
+                      tiling.keys, kQueries, keys, tiling.head_dim);
+  for (std::int64_t i = 0; i < kQueries; ++i) {
+    for (std::int64_t j = i * keys; j < (i + 1) * keys; j += kLanes) {
+      const Vec probability = exp2_nonpositive(load(p + j) - block.lse[i]);
+      store(p + j, probability);
+      store(ds + j, probability * (load(ds + j) - block.delta[i]));
+    }
+  }
+  tile_product<true>(head.dv + key * width, width, {p, 1, keys}, block.d_o, width, keys, width,
+                     kQueries);
+  tile_product<true>(head.dk + key * width, width, {ds, 1, keys}, block.q, width, keys, width,
+                     kQueries);
+  tile_product<true>(block.dq, width, {ds, keys, 1}, head.k + key * width, width, kQueries, width,
+                     keys);
+}
+
+/// All query blocks of one query head.
+template <class T>
+void backward_query_head(const AttentionCall& call, const BackwardHead& kv, const Tiling& tiling,
+                         std::int64_t b, std::int64_t head) {
+  const AttentionShape& shape = call.shape;
+  const float root = std::sqrt(static_cast<float>(shape.head_dim));
+  const auto q = head_rows<const T>(call.q, shape, b, head);
+  const auto o = head_rows<const T>(call.o, shape, b, head);
+  const auto d_o = head_rows<const T>(call.d_o, shape, b, head);
+  const auto dq = head_rows<T>(call.dq, shape, b, head);
+  const float* lse = call.lse_BHT + (b * shape.heads + head) * shape.seq_len;
+
+  for (std::int64_t first = 0; first < shape.seq_len; first += kQueries) {
+    const std::int64_t queries = std::min(kQueries, shape.seq_len - first);
+    GradientBlock block;
+    pack_rows(block.q, HeadRows<const T>{q.row(first), q.pitch}, tiling, queries, kQueries,
+              kLog2E / root);
+    pack_rows(block.d_o, HeadRows<const T>{d_o.row(first), d_o.pitch}, tiling, queries, kQueries);
+    load_statistics(block, lse, o, tiling, first, queries);
+    for (std::int64_t key = 0; key < first + queries; key += tiling.keys) {
+      backward_tile(block, kv, tiling, first, key, visible_keys(tiling, key, first + queries));
+    }
+    for (std::int64_t i = 0; i < queries; ++i) {
+      unpack_row(dq.row(first + i), block.dq + i * tiling.padded_head_dim, tiling, 1 / root);
+    }
+  }
+}
+
+template <class T>
+void backward(const AttentionCall& call) {
+  const AttentionShape& shape = call.shape;
+  const Tiling tiling(shape);
+  const std::int64_t kv_heads = shape.batch * shape.kv_heads;
+  const std::int64_t group = shape.heads / shape.kv_heads;
+  Scratch scratch(call.workspace);
+  const BackwardHead first{
+      scratch.take(kv_heads * tiling.transposed_size()),
+      scratch.take(kv_heads * tiling.transposed_size()), scratch.take(kv_heads * tiling.row_size()),
+      scratch.take(kv_heads * tiling.row_size()), scratch.take(kv_heads * tiling.row_size())};
+
+  // dk and dv belong to one task, so nothing is added up in an order that could change.
+  host_parallel_for("attention_backward", kv_heads, [&](std::int64_t i) {
+    const std::int64_t b = i / shape.kv_heads;
+    const std::int64_t head = i % shape.kv_heads;
+    const BackwardHead kv{first.k_transposed + i * tiling.transposed_size(),
+                          first.v_transposed + i * tiling.transposed_size(),
+                          first.k + i * tiling.row_size(), first.dk + i * tiling.row_size(),
+                          first.dv + i * tiling.row_size()};
+    const auto k = head_rows<const T>(call.k, shape, b, head);
+    const auto v = head_rows<const T>(call.v, shape, b, head);
+    pack_transposed(kv.k_transposed, k, tiling, shape.seq_len);
+    pack_transposed(kv.v_transposed, v, tiling, shape.seq_len);
+    pack_rows(kv.k, k, tiling, shape.seq_len, tiling.padded_tokens);
+    std::fill_n(kv.dk, tiling.row_size(), 0.0F);
+    std::fill_n(kv.dv, tiling.row_size(), 0.0F);
+    for (std::int64_t h = head * group; h < (head + 1) * group; ++h) {
+      backward_query_head<T>(call, kv, tiling, b, h);
+    }
+    const auto dk = head_rows<T>(call.dk, shape, b, head);
+    const auto dv = head_rows<T>(call.dv, shape, b, head);
+    for (std::int64_t t = 0; t < shape.seq_len; ++t) {
+      unpack_row(dk.row(t), kv.dk + t * tiling.padded_head_dim, tiling, kLn2);
+      unpack_row(dv.row(t), kv.dv + t * tiling.padded_head_dim, tiling, 1.0F);
+    }
+  });
+}
+
+}  // namespace
+
+std::int64_t attention_host_workspace_bytes(const AttentionShape& shape) {
+  const Tiling tiling(shape);
+  // The backward pass, which needs more: k and v transposed; k, dk and dv as rows.
+  const std::int64_t floats = 2 * tiling.transposed_size() + 3 * tiling.row_size();
+  return shape.batch * shape.kv_heads * floats * std::int64_t{sizeof(float)};
+}
+
+void attention_host_forward(const AttentionCall& call) {
+  call.dtype == DType::float32 ? forward<float>(call) : forward<bf16>(call);
+}
+
+void attention_host_backward(const AttentionCall& call) {
+  call.dtype == DType::float32 ? backward<float>(call) : backward<bf16>(call);
+}
+
+}  // namespace koios::detail

@@ -1,0 +1,143 @@
+// Vectors of the host backend, by the extension that g++ and clang share, and a small matrix
+// product on them. For files that the host compiler builds (not nvcc).
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#include "kernels/detail/pack.hpp"
+
+namespace koios::detail {
+
+#if defined(__AVX512F__)
+inline constexpr int kLanes = 16;  // floats in a vector; 32 registers
+#else
+inline constexpr int kLanes = 8;  // 16 registers of AVX2; two registers each where they are shorter
+#endif
+
+using Vec = SimdTypes<kLanes>::Float;
+using IntVec = SimdTypes<kLanes>::Lane;
+
+inline Vec load(const float* from) {
+  Vec v;
+  std::memcpy(&v, from, sizeof(v));
+  return v;
+}
+inline void store(float* to, Vec v) { std::memcpy(to, &v, sizeof(v)); }
+
+inline Vec broadcast(float x) { return x - Vec{}; }
+inline Vec max(Vec a, Vec b) { return a > b ? a : b; }
+
+inline float horizontal_max(Vec v) {
+  float lanes[kLanes];
+  store(lanes, v);
+  for (int width = kLanes / 2; width > 0; width /= 2) {
+    for (int i = 0; i < width; ++i) {
+      lanes[i] = lanes[i] > lanes[i + width] ? lanes[i] : lanes[i + width];
+    }
+  }
+  return lanes[0];
+}
+
+inline float horizontal_sum(Vec v) {
+  float lanes[kLanes];
+  store(lanes, v);
+  for (int width = kLanes / 2; width > 0; width /= 2) {
+    for (int i = 0; i < width; ++i) lanes[i] += lanes[i + width];
+  }
+  return lanes[0];
+}
+
+/// 0, 1, 2, ...
+inline IntVec lane_indices() {
+  IntVec v;
+  for (int i = 0; i < kLanes; ++i) v[i] = i;
+  return v;
+}
+
+/// 2^x for x up to 0 and a little above; exactly 0 below -126, so also for minus infinity.
+/// 2^x = 2^n 2^f, n the nearest integer: adding 1.5 * 2^23 leaves n in the low bits of the sum.
+/// 2^f on [-1/2, 1/2] by the polynomial that meets it at Chebyshev's points and in 0 (relative
+/// error 5e-9, so what is left is float's rounding).
+inline Vec exp2_nonpositive(Vec x) {
+  constexpr float kRound = 12582912.0F;  // 1.5 * 2^23
+  const Vec inside = max(x, broadcast(-126.0F));
+  const Vec shifted = inside + kRound;
+  const Vec f = inside - (shifted - kRound);
+  Vec p = broadcast(1.5453162945e-04F);
+  p = p * f + 1.3390863365e-03F;
+  p = p * f + 9.6180825573e-03F;
+  p = p * f + 5.5503571142e-02F;
+  p = p * f + 2.4022650761e-01F;
+  p = p * f + 6.9314718803e-01F;
+  p = p * f + 1.0F;
+  // n to the exponent; the constant's own bits are shifted out.
+  const IntVec bits = vector_cast<IntVec>(p) + (vector_cast<IntVec>(shifted) << 23);
+  return x < -126.0F ? Vec{} : vector_cast<Vec>(bits);
+}
+
+/// The left operand of tile_product: element (i, l) is data[i * row_step + l * depth_step].
+struct Scalars {
+  const float* data;
+  std::int64_t row_step;
+  std::int64_t depth_step;
+};
+
+/// Rows x (Vectors * kLanes) of c (=|+=) a b, with c in registers meanwhile.
+template <int Rows, int Vectors, bool Accumulate>
+inline void tile_micro_product(float* c, std::int64_t c_pitch, Scalars a, const float* b,
+                               std::int64_t b_pitch, std::int64_t depth) {
+  Vec sum[Rows][Vectors];
+#pragma GCC unroll 16
+  for (int i = 0; i < Rows; ++i) {
+#pragma GCC unroll 16
+    for (int j = 0; j < Vectors; ++j) {
+      sum[i][j] = Accumulate ? load(c + i * c_pitch + j * kLanes) : Vec{};
+    }
+  }
+  const float* a_column = a.data;
+  for (std::int64_t l = 0; l < depth; ++l, a_column += a.depth_step, b += b_pitch) {
+    Vec right[Vectors];
+#pragma GCC unroll 16
+    for (int j = 0; j < Vectors; ++j) right[j] = load(b + j * kLanes);
+#pragma GCC unroll 16
+    for (int i = 0; i < Rows; ++i) {
+      const Vec left = broadcast(a_column[i * a.row_step]);
+#pragma GCC unroll 16
+      for (int j = 0; j < Vectors; ++j) sum[i][j] += left * right[j];
+    }
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < Rows; ++i) {
+#pragma GCC unroll 16
+    for (int j = 0; j < Vectors; ++j) store(c + i * c_pitch + j * kLanes, sum[i][j]);
+  }
+}
+
+template <int Rows, int Vectors, bool Accumulate>
+inline void tile_columns(float* c, std::int64_t c_pitch, Scalars a, const float* b,
+                         std::int64_t b_pitch, std::int64_t rows, std::int64_t depth) {
+  for (std::int64_t i = 0; i < rows; i += Rows) {
+    tile_micro_product<Rows, Vectors, Accumulate>(
+        c + i * c_pitch, c_pitch, {a.data + i * a.row_step, a.row_step, a.depth_step}, b, b_pitch,
+        depth);
+  }
+}
+
+/// c (=|+=) a b. rows: a multiple of 8; columns: a multiple of kLanes, contiguous in b and c.
+template <bool Accumulate>
+inline void tile_product(float* c, std::int64_t c_pitch, Scalars a, const float* b,
+                         std::int64_t b_pitch, std::int64_t rows, std::int64_t columns,
+                         std::int64_t depth) {
+  // Accumulators fill half the registers and more: 16 of 32, or 8 of 16.
+  constexpr int kWide = kLanes == 16 ? 4 : 2;
+  std::int64_t j = 0;
+  for (; j + kWide * kLanes <= columns; j += kWide * kLanes) {
+    tile_columns<4, kWide, Accumulate>(c + j, c_pitch, a, b + j, b_pitch, rows, depth);
+  }
+  for (; j < columns; j += kLanes) {
+    tile_columns<8, 1, Accumulate>(c + j, c_pitch, a, b + j, b_pitch, rows, depth);
+  }
+}
+
+}  // namespace koios::detail

@@ -1,0 +1,82 @@
+// What a backend provides behind MathHandles, with element types at run time: one implementation
+// on BLAS and our own kernels (host), one on cuBLASLt and cuDNN (CUDA). Private to kernels/.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "core/dtype.hpp"
+#include "core/ref.hpp"
+#include "kernels/attention.hpp"
+#include "kernels/math_handles.hpp"
+#include "runtime/stream.hpp"
+
+namespace koios::detail {
+
+/// A row-major matrix of a run-time type.
+struct Matrix {
+  const void* data = nullptr;
+  std::int64_t rows = 0;
+  std::int64_t columns = 0;
+  std::int64_t pitch = 0;
+  DType dtype = DType::float32;
+};
+
+template <class T>
+Matrix matrix(Ref<T, 2> r) {
+  return {r.data, r.extent[0], r.extent[1], r.pitch, dtype_of<T>};
+}
+
+/// c (=|+=) scale * op(a) op(b), for each of `batch` products whose operands lie `stride` elements
+/// apart. Accumulates in float32.
+struct Gemm {
+  struct Operand {
+    Matrix matrix;  // as stored, before any transposition
+    bool transposed = false;
+    std::int64_t stride = 0;
+  };
+  Operand a, b, c;  // c is written and never transposed
+  bool accumulate = false;
+  float scale = 1;
+  std::int64_t batch = 1;
+};
+
+/// The operands of both passes; data is null for what a pass does not have.
+struct AttentionCall {
+  AttentionShape shape{};
+  DType dtype = DType::float32;
+  Matrix q{}, k{}, v{}, o{}, d_o{}, dq{}, dk{}, dv{};
+  float* lse_BHT = nullptr;
+  Ref<std::byte, 1> workspace{};
+};
+
+}  // namespace koios::detail
+
+namespace koios {
+
+struct MathHandles::Impl {
+  Impl() = default;
+  Impl(const Impl&) = delete;
+  Impl& operator=(const Impl&) = delete;
+  virtual ~Impl() = default;
+
+  virtual void gemm(Stream& stream, const detail::Gemm& gemm) = 0;
+  virtual void attention_forward(Stream& stream, const detail::AttentionCall& call) = 0;
+  virtual void attention_backward(Stream& stream, const detail::AttentionCall& call) = 0;
+};
+
+}  // namespace koios
+
+namespace koios::detail {
+
+std::unique_ptr<MathHandles::Impl> make_host_math(const MathOptions& options,
+                                                  Ref<std::byte, 1> workspace);
+/// In a host build: throws UserError.
+std::unique_ptr<MathHandles::Impl> make_cuda_math(const MathOptions& options,
+                                                  Ref<std::byte, 1> workspace);
+
+/// Side of the square blocks in which the host casts bf16 operands to float.
+inline constexpr std::int64_t kCastBlock = 512;
+
+}  // namespace koios::detail

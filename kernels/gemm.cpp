@@ -1,0 +1,85 @@
+#include "kernels/gemm.hpp"
+
+#include "kernels/detail/math_impl.hpp"
+
+namespace koios {
+namespace {
+
+template <class T>
+void require_rows(Ref<T, 2> m, const char* name) {
+  KOIOS_REQUIRE(m.pitch >= m.extent[1], name, " has a pitch of ", m.pitch, " for rows of ",
+                m.extent[1]);
+}
+
+void run(MathHandles& math, Stream& s, const detail::Gemm& gemm) {
+  const auto& c = gemm.c.matrix;
+  if (c.rows == 0 || c.columns == 0) return;
+  math.impl().gemm(s, gemm);
+}
+
+}  // namespace
+
+template <class T>
+void linear_forward(MathHandles& math, Stream& s, Ref<T, 2> y_NO, Ref<const T, 2> x_NI,
+                    Ref<const T, 2> w_OI, Write write) {
+  KOIOS_REQUIRE(y_NO.extent[0] == x_NI.extent[0] && y_NO.extent[1] == w_OI.extent[0] &&
+                    x_NI.extent[1] == w_OI.extent[1],
+                "y ", y_NO.extent[0], "x", y_NO.extent[1], " = x ", x_NI.extent[0], "x",
+                x_NI.extent[1], " times the transpose of w ", w_OI.extent[0], "x", w_OI.extent[1]);
+  require_rows(y_NO, "y");
+  require_rows(x_NI, "x");
+  require_rows(w_OI, "w");
+  run(math, s,
+      {.a = {.matrix = detail::matrix(x_NI)},
+       .b = {.matrix = detail::matrix(w_OI), .transposed = true},
+       .c = {.matrix = detail::matrix(y_NO)},
+       .accumulate = write == Write::accumulate});
+}
+
+template <class T>
+void linear_backward_input(MathHandles& math, Stream& s, Ref<T, 2> dx_NI, Ref<const T, 2> dy_NO,
+                           Ref<const T, 2> w_OI, Write write) {
+  KOIOS_REQUIRE(dx_NI.extent[0] == dy_NO.extent[0] && dx_NI.extent[1] == w_OI.extent[1] &&
+                    dy_NO.extent[1] == w_OI.extent[0],
+                "dx ", dx_NI.extent[0], "x", dx_NI.extent[1], " = dy ", dy_NO.extent[0], "x",
+                dy_NO.extent[1], " times w ", w_OI.extent[0], "x", w_OI.extent[1]);
+  require_rows(dx_NI, "dx");
+  require_rows(dy_NO, "dy");
+  require_rows(w_OI, "w");
+  run(math, s,
+      {.a = {.matrix = detail::matrix(dy_NO)},
+       .b = {.matrix = detail::matrix(w_OI)},
+       .c = {.matrix = detail::matrix(dx_NI)},
+       .accumulate = write == Write::accumulate});
+}
+
+template <class T>
+void linear_backward_weight(MathHandles& math, Stream& s, Ref<float, 2> dw_OI,
+                            Ref<const T, 2> dy_NO, Ref<const T, 2> x_NI, Write write) {
+  KOIOS_REQUIRE(dw_OI.extent[0] == dy_NO.extent[1] && dw_OI.extent[1] == x_NI.extent[1] &&
+                    dy_NO.extent[0] == x_NI.extent[0],
+                "dw ", dw_OI.extent[0], "x", dw_OI.extent[1], " = the transpose of dy ",
+                dy_NO.extent[0], "x", dy_NO.extent[1], " times x ", x_NI.extent[0], "x",
+                x_NI.extent[1]);
+  require_rows(dw_OI, "dw");
+  require_rows(dy_NO, "dy");
+  require_rows(x_NI, "x");
+  run(math, s,
+      {.a = {.matrix = detail::matrix(dy_NO), .transposed = true},
+       .b = {.matrix = detail::matrix(x_NI)},
+       .c = {.matrix = detail::matrix(dw_OI)},
+       .accumulate = write == Write::accumulate});
+}
+
+#define KOIOS_INSTANTIATE(T)                                                                     \
+  template void linear_forward<T>(MathHandles&, Stream&, Ref<T, 2>, Ref<const T, 2>,             \
+                                  Ref<const T, 2>, Write);                                       \
+  template void linear_backward_input<T>(MathHandles&, Stream&, Ref<T, 2>, Ref<const T, 2>,      \
+                                         Ref<const T, 2>, Write);                                \
+  template void linear_backward_weight<T>(MathHandles&, Stream&, Ref<float, 2>, Ref<const T, 2>, \
+                                          Ref<const T, 2>, Write);
+KOIOS_INSTANTIATE(float)
+KOIOS_INSTANTIATE(bf16)
+#undef KOIOS_INSTANTIATE
+
+}  // namespace koios

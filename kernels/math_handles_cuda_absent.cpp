@@ -1,0 +1,10 @@
+// The host build's half of the seam to CUDA.
+#include "kernels/detail/math_impl.hpp"
+
+namespace koios::detail {
+
+std::unique_ptr<MathHandles::Impl> make_cuda_math(const MathOptions&, Ref<std::byte, 1>) {
+  throw UserError("this build has no CUDA: use the cuda preset, or job/backend = host");
+}
+
+}  // namespace koios::detail

@@ -1,0 +1,199 @@
+#include "kernels/attention.hpp"
+
+#include <gtest/gtest.h>
+
+#include <utility>
+
+#include "tests/kernels/attention_reference.hpp"
+#include "tests/kernels/math_fixture.hpp"
+
+namespace koios {
+namespace {
+
+using test::DeviceMatrix;
+
+// {B, T, H, K, E}: single tokens, odd lengths around the block sizes, every kind of head size
+// (below, at and beyond a vector; not a multiple of one), grouped queries.
+constexpr AttentionShape kShapes[] = {{2, 1, 2, 1, 6},    {1, 7, 4, 2, 16},   {2, 65, 2, 2, 16},
+                                      {1, 130, 4, 1, 16}, {1, 65, 2, 1, 6},   {1, 130, 2, 2, 64},
+                                      {1, 65, 3, 3, 96},  {2, 33, 4, 2, 128}, {1, 260, 1, 1, 128}};
+constexpr std::int64_t kGap = 8;  // elements between the rows
+
+/// Rounded to T, as the kernels see it.
+template <class T>
+reference::AttentionInput random_input(const AttentionShape& s) {
+  const std::int64_t rows = s.batch * s.seq_len * s.head_dim;
+  return {s, test::random_values<T>(rows * s.heads, 1),
+          test::random_values<T>(rows * s.kv_heads, 2),
+          test::random_values<T>(rows * s.kv_heads, 3)};
+}
+
+double largest(const std::vector<double>& values) {
+  double m = 0;
+  for (const double v : values) m = std::max(m, std::abs(v));
+  return m;
+}
+
+/// |got - expected| <= bound * max|expected|
+void expect_near(const char* what, const AttentionShape& s, const std::vector<double>& got,
+                 const std::vector<double>& expected, double bound) {
+  const double scale = largest(expected);
+  double worst = 0;
+  for (std::size_t i = 0; i < got.size(); ++i) {
+    const double error = std::abs(got[i] - expected[i]);
+    worst = error <= worst ? worst : error;  // NaN stays
+  }
+  EXPECT_LE(worst, bound * scale) << what << ": error / largest = " << worst / scale << " for B "
+                                  << s.batch << " T " << s.seq_len << " H " << s.heads << " K "
+                                  << s.kv_heads << " E " << s.head_dim;
+}
+
+/// Everything one shape needs in the backend's memory.
+template <class T>
+struct Tensors {
+  Tensors(Stream& s, const AttentionShape& shape)
+      : q(s, rows(shape), shape.heads * shape.head_dim, kGap),
+        k(s, rows(shape), shape.kv_heads * shape.head_dim, kGap),
+        v(s, rows(shape), shape.kv_heads * shape.head_dim, kGap),
+        o(s, rows(shape), shape.heads * shape.head_dim, 0),
+        d_o(s, rows(shape), shape.heads * shape.head_dim, 0),
+        dq(s, rows(shape), shape.heads * shape.head_dim, kGap),
+        dk(s, rows(shape), shape.kv_heads * shape.head_dim, kGap),
+        dv(s, rows(shape), shape.kv_heads * shape.head_dim, kGap),
+        lse(s, 1, rows(shape) * shape.heads, 0) {}
+
+  static std::int64_t rows(const AttentionShape& s) { return s.batch * s.seq_len; }
+  Ref<float, 1> lse_BHT() const { return make_ref(lse.ref().data, lse.ref().extent[1]); }
+
+  DeviceMatrix<T> q, k, v, o, d_o, dq, dk, dv;
+  DeviceMatrix<float> lse;
+};
+
+template <class Case>
+class Attention : public ::testing::Test {
+ protected:
+  using T = typename Case::T;
+
+  void SetUp() override { KOIOS_SKIP_WITHOUT_DEVICE(); }
+
+  void run(Tensors<T>& t, const reference::AttentionInput& in, const std::vector<double>& d_o,
+           const MathOptions& options = {}) {
+    MathHandles math(Case::backend, options, gemm_workspace_.ref());
+    // No byte more than promised.
+    test::Scratch workspace(Case::backend,
+                            attention_workspace_bytes(Case::backend, options, in.shape, sizeof(T)));
+    t.q.write(in.q);
+    t.k.write(in.k);
+    t.v.write(in.v);
+    t.d_o.write(d_o);
+    attention_forward(math, stream_, in.shape, t.o.ref(), t.lse_BHT(), t.q.cref(), t.k.cref(),
+                      t.v.cref(), workspace.ref());
+    attention_backward(math, stream_, in.shape, t.dq.ref(), t.dk.ref(), t.dv.ref(), t.d_o.cref(),
+                       t.o.cref(), Ref<const float, 1>(t.lse_BHT()), t.q.cref(), t.k.cref(),
+                       t.v.cref(), workspace.ref());
+    stream_.synchronize();
+  }
+
+  void compare(const MathOptions& options) {
+    for (const auto& shape : kShapes) {
+      const auto in = random_input<T>(shape);
+      const auto d_o = test::random_values<T>(std::ssize(in.q), 4);
+      Tensors<T> t(stream_, shape);
+      run(t, in, d_o, options);
+      const auto out = reference::attention(in);
+      const auto grad = reference::attention_backward(in, d_o);
+      expect_near("o", shape, t.o.read(), out.o, kBound);
+      // lse is float32 in every case, of scores that are float32 sums.
+      expect_near("lse", shape, t.lse.read(), out.lse_BHT, 16 * test::unit_roundoff<float>);
+      expect_near("dv", shape, t.dv.read(), grad.dv, kBound);
+      expect_near("dq", shape, t.dq.read(), grad.dq, kBound);
+      expect_near("dk", shape, t.dk.read(), grad.dk, kBound);
+    }
+  }
+
+  // float: scores of size up to 5 with errors of a few u make probabilities wrong by 16 u or so,
+  // and their sums by less. bf16: the output's rounding alone on the host; where probabilities and
+  // their gradients are rounded too before they are multiplied (cuDNN, fallback), and o before it
+  // gives delta, 3 roundings of the largest kind.
+  static constexpr double kBound = (std::is_same_v<T, float> ? 32 : 3) * test::unit_roundoff<T>;
+
+  Stream stream_{Case::backend, "test"};
+  test::Scratch gemm_workspace_{Case::backend, MathHandles::gemm_workspace_bytes(Case::backend)};
+};
+TYPED_TEST_SUITE(Attention, test::Cases, test::CaseName);
+
+TYPED_TEST(Attention, MatchesReference) { this->compare({}); }
+
+TYPED_TEST(Attention, DeterministicMatchesReferenceAndRepeats) {
+  using T = typename TypeParam::T;
+  const MathOptions options{.deterministic = true};
+  this->compare(options);
+  const AttentionShape shape{2, 130, 4, 2, 64};
+  const auto in = random_input<T>(shape);
+  const auto d_o = test::random_values<T>(std::ssize(in.q), 4);
+  Tensors<T> first(this->stream_, shape), second(this->stream_, shape);
+  this->run(first, in, d_o, options);
+  this->run(second, in, d_o, options);
+  EXPECT_EQ(first.o.read(), second.o.read());
+  EXPECT_EQ(first.dq.read(), second.dq.read());
+  EXPECT_EQ(first.dk.read(), second.dk.read());
+  EXPECT_EQ(first.dv.read(), second.dv.read());
+}
+
+TYPED_TEST(Attention, FallbackMatchesReference) {
+  this->compare({.attention = AttentionKind::fallback});
+}
+
+// Scores far apart: probabilities that underflow, and maxima that rise from key block to key block.
+TYPED_TEST(Attention, LargeScoresStayFinite) {
+  using T = typename TypeParam::T;
+  const AttentionShape shape{1, 200, 1, 1, 16};
+  auto in = random_input<T>(shape);
+  for (std::int64_t t = 0; t < shape.seq_len; ++t) {
+    for (std::int64_t e = 0; e < shape.head_dim; ++e) {
+      in.k[t * shape.head_dim + e] = e == 0 ? static_cast<double>(t) : 0.0;
+      in.q[t * shape.head_dim + e] = e == 0 ? (t % 2 == 0 ? 8.0 : -8.0) : 0.0;
+    }
+  }
+  const auto d_o = test::random_values<T>(std::ssize(in.q), 4);
+  Tensors<T> t(this->stream_, shape);
+  this->run(t, in, d_o);
+  const auto out = reference::attention(in);
+  const auto grad = reference::attention_backward(in, d_o);
+  // Scores up to 400 carry errors of 400 u, which pass into the probabilities as they are.
+  const double bound = this->kBound + 1024 * test::unit_roundoff<float>;
+  expect_near("o", shape, t.o.read(), out.o, bound);
+  expect_near("dv", shape, t.dv.read(), grad.dv, bound);
+  expect_near("dk", shape, t.dk.read(), grad.dk, bound);
+  // The terms of dq cancel: keys of size 200 multiply an error of o's rounding.
+  for (const double x : t.dq.read()) ASSERT_TRUE(std::isfinite(x));
+}
+
+/// d(sum o d_o)/dx by central differences against the reference's own backward pass.
+TEST(AttentionReference, BackwardMatchesFiniteDifferences) {
+  const AttentionShape shape{1, 5, 4, 2, 6};
+  auto in = random_input<float>(shape);
+  const auto d_o = test::random_values<float>(std::ssize(in.q), 4);
+  const auto grad = reference::attention_backward(in, d_o);
+  const auto loss = [&] {
+    const auto out = reference::attention(in);
+    return reference::dot(out.o, 0, d_o, 0, std::ssize(out.o));
+  };
+  const double h = 1e-5;  // truncation h^2 = 1e-10, cancellation 1e-16 / h = 1e-11
+  using Checked = std::pair<std::vector<double>*, const std::vector<double>*>;
+  const Checked checked[] = {{&in.q, &grad.dq}, {&in.k, &grad.dk}, {&in.v, &grad.dv}};
+  for (const auto& [values, gradient] : checked) {
+    for (std::size_t i = 0; i < values->size(); ++i) {
+      const double x = (*values)[i];
+      (*values)[i] = x + h;
+      const double above = loss();
+      (*values)[i] = x - h;
+      const double below = loss();
+      (*values)[i] = x;
+      EXPECT_NEAR((above - below) / (2 * h), (*gradient)[i], 1e-8);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace koios
