@@ -1,0 +1,7 @@
+#include "tests/comm/tested_backend.hpp"
+
+namespace koios {
+
+Backend tested_backend() { return Backend::cuda; }
+
+}  // namespace koios

@@ -1,0 +1,50 @@
+// A small job for watchdog_test.py: watchdog_probe healthy|stuck|saving FOLDER
+//   healthy  every rank makes five steps and ends
+//   stuck    after two steps rank 1 stops calling, the others wait for it in a gather
+//   saving   between two steps all ranks take longer than a step may, having said so
+#include <chrono>
+#include <cstdio>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "comm/mesh.hpp"
+#include "comm/watchdog.hpp"
+#include "core/log.hpp"
+
+namespace {
+
+void sleep_s(double seconds) {
+  std::this_thread::sleep_for(std::chrono::duration<double>(seconds));
+}
+
+void step(koios::Communicator& group) {
+  std::vector<float> data(static_cast<std::size_t>(1000 * group.size()));
+  koios::Stream stream(koios::Backend::host, "probe");
+  group.all_gather(koios::any(koios::make_ref(data.data(), data.size())), stream);
+  stream.synchronize();
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  koios::MpiEnv mpi(argc, argv);
+  koios::log::configure({.rank = mpi.rank(), .shown = mpi.rank() == 0});
+  const std::string mode = argv[1];
+  const koios::CommOptions options{
+      .init_timeout_s = 30, .train_timeout_s = 1, .trace_buf_size = 50};
+  const koios::MeshShape shape{{1, 1, mpi.size(), 1, 1}};
+  const koios::Mesh mesh(mpi, shape, koios::Backend::host, options);
+  koios::Watchdog watchdog(mesh, options, argv[2]);
+  for (int i = 0; i < 5; ++i) {
+    if (mode == "stuck" && i == 2 && mpi.rank() == 1) sleep_s(3600);
+    if (mode == "saving" && i == 2) {
+      watchdog.allow(30);
+      sleep_s(2.5);
+    }
+    step(mesh.shard_gather());
+    watchdog.beat();
+  }
+  koios::log::info("five steps");
+  return 0;
+}
