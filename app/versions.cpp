@@ -5,7 +5,7 @@
 #include <array>
 #include <sstream>
 
-#include "kernels/math_handles.hpp"
+#include "kernels/math_versions.hpp"
 #include "metrics/build_info.hpp"
 #include "runtime/device.hpp"
 

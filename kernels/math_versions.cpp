@@ -1,0 +1,14 @@
+#include "kernels/math_versions.hpp"
+
+// OpenBLAS tells its version; other libraries that stand in for it do not.
+extern "C" __attribute__((weak)) char* openblas_get_config();
+
+namespace koios {
+
+std::vector<std::pair<std::string, std::string>> math_library_versions() {
+  std::string blas = "version not known";
+  if (openblas_get_config != nullptr) blas = openblas_get_config();
+  return {{"BLAS", blas}};
+}
+
+}  // namespace koios
