@@ -1,0 +1,118 @@
+#include "core/random.hpp"
+
+#include <gtest/gtest.h>
+
+#include "kernels/elementwise.hpp"
+#include "tests/kernels/backends.hpp"
+#include "tests/kernels/compare.hpp"
+
+namespace koios {
+namespace {
+
+using test::DeviceVector;
+
+// The known answers of Random123's kat_vectors for philox4x32 with 10 rounds.
+TEST(Philox, matches_known_answers) {
+  struct {
+    std::uint64_t key, low, high;
+    std::uint32_t word[4];
+  } cases[] = {
+      {0, 0, 0, {0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}},
+      {~0ULL, ~0ULL, ~0ULL, {0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}},
+      {0x299f31d0a4093822,
+       0x85a308d3243f6a88,
+       0x0370734413198a2e,
+       {0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}},
+  };
+  for (const auto& c : cases) {
+    const Philox4 got = philox(c.key, c.low, c.high);
+    for (int k = 0; k < 4; ++k) EXPECT_EQ(got.word[k], c.word[k]);
+  }
+}
+
+// Wichura 1988, section 3, and tables of the normal distribution.
+TEST(NormalQuantile, matches_known_values) {
+  struct {
+    double p, x;
+  } cases[] = {{0.5, 0},
+               {0.25, -0.6744897501960817},
+               {0.001, -3.090232306167814},
+               {1e-20, -9.262340089798408},
+               {0.975, 1.959963984540054},
+               {0.9, 1.2815515655446004}};
+  for (const auto& c : cases) EXPECT_NEAR(normal_quantile(c.p), c.x, 4e-15 * std::abs(c.x));
+}
+
+TEST(NormalQuantile, inverts_the_distribution) {
+  // From the far tail to the middle, through both changes of formula (0.075 and exp(-25)).
+  for (double p = 1e-300; p < 0.5; p *= 1.37) {
+    const double x = normal_quantile(p);
+    // d log p / d x is about -x in the tail, so p is good to |x| times the error of x.
+    EXPECT_NEAR(0.5 * std::erfc(-x / std::sqrt(2.0)) / p, 1, 1e-14 * (1 + x * x)) << p;
+  }
+}
+
+TEST(UniformOpen, stays_inside_the_interval) {
+  EXPECT_EQ(uniform_open(0, 0), 0x1p-53);
+  EXPECT_EQ(uniform_open(0xffffffff, 0xffffffff), 1 - 0x1p-53);
+  EXPECT_TRUE(std::isfinite(normal_quantile(uniform_open(0, 0))));
+  EXPECT_TRUE(std::isfinite(normal_quantile(uniform_open(0xffffffff, 0xffffffff))));
+}
+
+template <class Case>
+class FillNormal : public test::KernelTest<Case> {
+ protected:
+  static constexpr std::uint64_t kSeed = 0x123456789abcdef0;
+  static constexpr std::uint64_t kStream = stream_of("layers.0.attention.wq.weight");
+
+  std::vector<float> fill(std::int64_t size, std::int64_t first, double std, double cut,
+                          std::int64_t offset = 0) {
+    DeviceVector<float> dst(this->stream, std::vector<double>(size), offset);
+    fill_normal(this->stream, dst.ref(), kSeed, kStream, first, std, cut);
+    return dst.bits();
+  }
+};
+TYPED_TEST_SUITE(FillNormal, test::FloatCases, test::CaseName);
+
+TYPED_TEST(FillNormal, equals_the_header_bit_for_bit) {
+  // This file's normal_at is compiled by the host's compiler without any special option: so the
+  // numbers of both backends are the same, and depend on no compiler's choice to fuse.
+  for (const double cut : {3.0, 0.5, 1e3}) {
+    constexpr std::int64_t kSize = 100003;
+    const auto got = this->fill(kSize, 7, 0.02, cut);
+    for (std::int64_t i = 0; i < kSize; ++i) {
+      const auto want = static_cast<float>(
+          0.02 * normal_at(this->kSeed, this->kStream, static_cast<std::uint64_t>(7 + i), cut));
+      ASSERT_EQ(got[i], want) << i;
+    }
+  }
+}
+
+TYPED_TEST(FillNormal, pieces_make_up_the_whole) {
+  const auto whole = this->fill(1000, 0, 1, 3);
+  for (const std::int64_t first : {0, 1, 17, 500}) {
+    for (const std::int64_t offset : {0, 1}) {
+      const auto piece = this->fill(300, first, 1, 3, offset);
+      EXPECT_TRUE(std::equal(piece.begin(), piece.end(), whole.begin() + first));
+    }
+  }
+}
+
+TYPED_TEST(FillNormal, has_the_moments_of_a_truncated_normal) {
+  constexpr std::int64_t kSize = 1 << 20;
+  const auto x = this->fill(kSize, 0, 1, 3);
+  double mean = 0, square = 0, largest = 0;
+  for (const double v : x) {
+    mean += v / kSize;
+    square += v * v / kSize;
+    largest = std::max(largest, std::abs(v));
+  }
+  // Cut at +-3: variance 1 - 6 phi(3) / (2 Phi(3) - 1) = 0.97334. Standard errors 0.001, 0.0013.
+  EXPECT_NEAR(mean, 0, 0.005);
+  EXPECT_NEAR(square, 0.97334, 0.0065);
+  EXPECT_LE(largest, 3);
+  EXPECT_GT(largest, 2.99);
+}
+
+}  // namespace
+}  // namespace koios
