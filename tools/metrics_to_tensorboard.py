@@ -107,7 +107,9 @@ class EventWriter:
         self.read_back()
         self.records = record_writer(self.file)
         if os.fstat(self.file.fileno()).st_size == 0:
-            self.write(self.event_pb2.Event(wall_time=time.time(), file_version="brain.Event:2"))
+            now = time.time()
+            self.write(self.event_pb2.Event(wall_time=now, file_version="brain.Event:2"))
+            self.start_session(now, 0)  # only from the second one on are they taken as restarts
 
     def read_back(self):
         """Notes the rows in the file, and cuts off what was not written whole."""
@@ -135,15 +137,18 @@ class EventWriter:
     def write(self, event):
         self.records.write(event.SerializeToString())
 
+    def start_session(self, wall_time, step):
+        """TensorBoard drops the points it has from this step on."""
+        start = self.event_pb2.SessionLog(status=self.event_pb2.SessionLog.START)
+        self.write(self.event_pb2.Event(wall_time=wall_time, step=step, session_log=start))
+
     def add(self, row):
         """True if the row is new. Steps trained again replace those of the run before."""
         step, wall_time = int(row["step"]), float(row["time"])
         if (step, wall_time) in self.written:
             return False
         if self.last_step is not None and step <= self.last_step:
-            # TensorBoard drops what it has from this step on.
-            session = self.event_pb2.SessionLog(status=self.event_pb2.SessionLog.START)
-            self.write(self.event_pb2.Event(wall_time=wall_time, step=step, session_log=session))
+            self.start_session(wall_time, step)
         event = self.event_pb2.Event(wall_time=wall_time, step=step)
         for key, value in metrics_of(row).items():
             event.summary.value.add(tag=key, simple_value=value)

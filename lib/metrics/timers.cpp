@@ -37,17 +37,17 @@ std::string timer_table(std::span<const TimerRow> rows, double whole_s) {
   int width = 5;
   for (const TimerRow& row : rows) width = std::max(width, static_cast<int>(row.name.size()));
   char line[512];
-  std::snprintf(line, sizeof line, "%-*s %11s %11s %11s %7s\n", width, "timer", "min s", "avg s",
+  std::snprintf(line, sizeof line, "%-*s %11s %11s %11s %7s", width, "timer", "min s", "avg s",
                 "max s", "avg %");
   std::string table = line;
   for (const TimerRow& row : rows) {
-    std::snprintf(line, sizeof line, "%-*s %11.3f %11.3f %11.3f ", width, row.name.c_str(),
+    std::snprintf(line, sizeof line, "\n%-*s %11.3f %11.3f %11.3f ", width, row.name.c_str(),
                   row.min_s, row.avg_s, row.max_s);
     table += line;
     if (whole_s > 0) {
-      std::snprintf(line, sizeof line, "%7.1f\n", 100 * row.avg_s / whole_s);
+      std::snprintf(line, sizeof line, "%7.1f", 100 * row.avg_s / whole_s);
     } else {
-      std::snprintf(line, sizeof line, "%7s\n", "n/a");
+      std::snprintf(line, sizeof line, "%7s", "n/a");
     }
     table += line;
   }

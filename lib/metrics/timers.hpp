@@ -61,7 +61,7 @@ struct TimerRow {
 };
 
 /// A heading and one line a timer, longest names deciding the width; the last column is the mean's
-/// share of `whole_s`. Lines end with a newline each.
+/// share of `whole_s`. No newline at the end.
 std::string timer_table(std::span<const TimerRow> rows, double whole_s);
 
 }  // namespace koios

@@ -24,6 +24,9 @@ TOOL = ROOT / "tools/metrics_to_tensorboard.py"
 
 try:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.backend.event_processing.plugin_event_accumulator import (
+        EventAccumulator as ServerAccumulator)
+    from tensorboard.util.tensor_util import make_ndarray
 except ImportError as error:
     venv = ROOT / ".venv/bin/python3"
     if venv.exists() and Path(sys.executable) != venv:
@@ -78,6 +81,11 @@ class RunFolder:
         events.Reload()
         return [(p.step, p.value) for p in events.Scalars(tag)]
 
+    def points_served(self):
+        """As the web server reads them, which is not quite the same code."""
+        events = ServerAccumulator(str(self.path / "tensorboard"))
+        return [(p.step, make_ndarray(p.tensor_proto).item()) for p in events.Reload().Tensors(LOSS)]
+
     def tags(self):
         events = EventAccumulator(str(self.path / "tensorboard"))
         return set(events.Reload().Tags()["scalars"])
@@ -123,6 +131,7 @@ class Once(unittest.TestCase):
         self.convert()
         expected = [(1, 9), (2, 8), (3, 7), (4, 16), (5, 15), (6, 14), (7, 13)]
         self.assertEqual(self.run_folder.points(), expected)
+        self.assertEqual(self.run_folder.points_served(), expected)
         self.convert()
         self.assertEqual(self.run_folder.points(), expected)
 

@@ -53,8 +53,8 @@ TEST(TimerTable, aligns_and_shows_shares) {
   EXPECT_EQ(timer_table(rows, 10.5),
             "timer                    min s       avg s       max s   avg %\n"
             "step                    10.000      10.500      11.000   100.0\n"
-            "gradient reduction       0.500       1.050       2.000    10.0\n");
-  EXPECT_EQ(timer_table({}, 0), "timer       min s       avg s       max s   avg %\n");
+            "gradient reduction       0.500       1.050       2.000    10.0");
+  EXPECT_EQ(timer_table({}, 0), "timer       min s       avg s       max s   avg %");
 }
 
 }  // namespace

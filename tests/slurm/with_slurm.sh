@@ -115,5 +115,5 @@ export TMPDIR=$dir/tmp
 
 "$@" &
 wait $! && code=0 || code=$?
-((code == 0)) || show_logs
+((code == 0)) || tail -n 10 $dir/log/slurmctld >&2
 exit $code
