@@ -1,13 +1,13 @@
 // koios: the training program. Scopes are the shutdown order: MPI, then the device, then the run.
+#include <chrono>
 #include <cstdlib>
 #include <iostream>
-#include <memory>
+#include <thread>
 
 #include "app/command_line.hpp"
 #include "app/deck_setup.hpp"
 #include "app/versions.hpp"
 #include "core/log.hpp"
-#include "metrics/terminal.hpp"
 #include "runtime/device.hpp"
 #include "runtime/mpi_env.hpp"
 #include "train/trainer.hpp"
@@ -64,6 +64,8 @@ int main(int argc, char** argv) {
   try {
     return run(argc, argv);
   } catch (const std::exception& e) {
+    // What every rank runs into is told by rank 0, whose abort ends the others in this pause.
+    if (log::settings().rank != 0) std::this_thread::sleep_for(std::chrono::seconds(1));
     log::error(e.what());
   }
   MpiEnv::abort(EXIT_FAILURE);

@@ -76,8 +76,11 @@ void GradientReduce::reduce(int unit) {
     }
   }
   if (!first_) {
-    add_into(stream_, slice(buffers_.shard, unit_layout.shard_offset, unit_layout.shard_size),
-             Ref<const float, 1>(mine));
+    // Parameter by parameter: the scratch's alignment gaps hold what other units left there.
+    for (const ParameterLayout& p : unit_layout.parameters) {
+      add_into<float, float>(stream_, slice(buffers_.shard, p.shard_offset, p.part_size()),
+                             slice(mine, p.shard_offset - unit_layout.shard_offset, p.part_size()));
+    }
   }
   const auto slot = static_cast<std::size_t>(
       buffers_.slots->slot_of_unit[static_cast<std::size_t>(unit)]);

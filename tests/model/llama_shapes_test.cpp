@@ -17,7 +17,7 @@ LlamaShapes shapes_of(std::string_view flavor) {
   return {.dim = f->dim,
           .n_layers = f->n_layers,
           .n_heads = f->n_heads,
-          .n_kv_heads = f->n_kv_heads,
+          .n_kv_heads = f->n_kv_heads == 0 ? f->n_heads : f->n_kv_heads,
           .ffn_dim = ffn_hidden_dim(f->dim, f->multiple_of, f->ffn_dim_multiplier),
           .vocab_size = 32000};
 }

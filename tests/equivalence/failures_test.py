@@ -1,0 +1,109 @@
+"""What a user can get wrong, each with the one line that says so; and a rank that is killed."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import time
+import unittest
+
+from koios_run import BINARY, Workplace
+
+
+class Failures(unittest.TestCase):
+    def setUp(self):
+        self.workplace = Workplace().__enter__()
+        self.addCleanup(self.workplace.__exit__)
+
+    def refuses(self, message, overrides=None, ranks=2, **more):
+        base = {"training/steps": 3, "training/batch_size": 2}
+        base.update(overrides or {})
+        run = self.workplace.run(ranks, base, timeout=60, **more)
+        self.assertNotEqual(run.returncode, 0, run.output)
+        self.assertRegex(run.stderr, message)
+        lines = [line for line in run.stderr.splitlines() if "error: " in line]
+        self.assertEqual(len(lines), 1, run.stderr)  # said once, not by every rank
+        return run
+
+    def write(self, name, content):
+        path = self.workplace.path / name
+        path.write_bytes(content)
+        return path
+
+    def test_wrong_key_with_the_nearest_one(self):
+        deck = self.write("deck.ini", b"[training]\nsequence_len = 32\n")
+        self.refuses(r"error: .*deck.ini:2: \[training\] sequence_len is not a key; "
+                     r"did you mean seq_len\?", deck=deck)
+
+    def test_all_errors_of_a_deck_at_once(self):
+        deck = self.write("deck.ini", b"[training]\nsteps = 3x\nseq_len = -1\n[modle]\ndim = 8\n")
+        run = self.workplace.run(2, {"model/dim": None, "training/seq_len": None}, deck=deck)
+        for line in (2, 3, 4):
+            self.assertRegex(run.stderr, rf"error: .*deck.ini:{line}: ")
+
+    def test_missing_deck(self):
+        self.refuses(r"error: .*nowhere.ini", deck="nowhere.ini")
+
+    def test_missing_tokenizer(self):
+        self.refuses(r"error: .*no-such.model", {"model/tokenizer_path": "no-such.model"})
+
+    def test_tokenizer_larger_than_the_vocabulary(self):
+        self.refuses(r"error: .*vocab_size = 1000 .*32000", {"model/vocab_size": 1000})
+
+    def test_empty_text(self):
+        self.refuses(r"error: .*empty.txt.*",
+                     {"training/dataset_path": self.write("empty.txt", b"")})
+
+    def test_text_that_is_not_utf8(self):
+        text = b"a good line\nand \xff\xfe a bad one\n" * 3
+        self.refuses(r"error: .*bad.txt:2.*UTF-8",
+                     {"training/dataset_path": self.write("bad.txt", text)})
+
+    def test_more_tensor_parallel_than_heads(self):
+        self.refuses(r"error: .*tensor_parallel_degree", {"training/tensor_parallel_degree": 8},
+                     ranks=8)
+
+    def test_run_folder_that_cannot_be_written(self):
+        # Root may write into read-only folders, but nobody into /proc.
+        self.refuses(r"error: .*/proc/koios", {"job/dump_folder": "/proc/koios"})
+
+    def test_a_killed_rank_ends_the_job(self):
+        command = self.workplace.command(
+            3, {"training/steps": 100000, "training/batch_size": 4})
+        job = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                               cwd=self.workplace.path)
+        self.addCleanup(job.kill)
+        metrics = self.workplace.path / "run/metrics.jsonl"
+        deadline = time.monotonic() + 60
+        while not (metrics.exists() and len(metrics.read_text().splitlines()) > 2):
+            self.assertIsNone(job.poll(), "ended early")
+            self.assertLess(time.monotonic(), deadline, "no third step within a minute")
+            time.sleep(0.2)
+        victims = list(ranks_of(job.pid))
+        self.assertEqual(len(victims), 3)
+        killed_at = time.monotonic()
+        os.kill(victims[1], signal.SIGKILL)
+        output, _ = job.communicate(timeout=30)
+        print(f"ended {time.monotonic() - killed_at:.1f} s after the kill")
+        self.assertNotEqual(job.returncode, 0)
+        self.assertIn("signal 9", output)
+        while any(pathlib.Path(f"/proc/{p}/exe").exists() for p in victims):
+            self.assertLess(time.monotonic(), killed_at + 30, "a rank lives on")
+            time.sleep(0.1)
+
+
+def ranks_of(launcher):
+    """Processes of the koios binary started by this launcher."""
+    for entry in pathlib.Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            stat = (entry / "stat").read_text().rsplit(")", 1)[1].split()
+            if int(stat[1]) == launcher and os.readlink(entry / "exe") == os.path.realpath(BINARY):
+                yield int(entry.name)
+        except OSError:
+            continue
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)

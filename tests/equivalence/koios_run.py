@@ -1,0 +1,92 @@
+"""Runs the real binary under the real launcher and reads what it leaves behind."""
+
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import tempfile
+
+BINARY = os.environ["KOIOS_BINARY"]
+SOURCE = pathlib.Path(os.environ["KOIOS_SOURCE_DIR"])
+MPIEXEC = os.environ.get("KOIOS_MPIEXEC", "mpirun")
+
+# A model small enough for seconds, with grouped-query attention and rows that few ranks divide.
+TINY = {
+    "model/dim": 48,
+    "model/n_layers": 2,
+    "model/n_heads": 6,
+    "model/n_kv_heads": 2,
+    "model/ffn_dim": 72,
+    "training/seq_len": 32,
+    "training/warmup_steps": 2,
+    "metrics/log_freq": 1,
+    "comm/train_timeout_seconds": 60,
+}
+
+
+class Run:
+    """What one run printed and wrote."""
+
+    def __init__(self, completed, folder):
+        self.returncode = completed.returncode
+        self.stdout = completed.stdout
+        self.stderr = completed.stderr
+        self.folder = folder
+
+    @property
+    def output(self):
+        return self.stdout + self.stderr
+
+    def rows(self):
+        text = (self.folder / "metrics.jsonl").read_text()
+        return [json.loads(line) for line in text.splitlines()]
+
+    def column(self, key):
+        return [row[key] for row in self.rows()]
+
+    def losses(self):
+        return self.column("loss_metrics/global_avg_loss")
+
+    def traffic(self, kind):
+        """(all-gather, reduce-scatter) bytes of the line 'traffic plan' or 'traffic measured'."""
+        match = re.search(
+            rf"traffic {kind} per rank and step: all-gather ([\d,]+) bytes, "
+            r"reduce-scatter ([\d,]+) bytes", self.stdout)
+        return tuple(int(text.replace(",", "")) for text in match.groups())
+
+    def planned(self, label):
+        """Bytes of one line of the memory plan."""
+        match = re.search(rf"^\[koios\]   {re.escape(label)} +([\d,]+) bytes", self.stdout, re.M)
+        return int(match.group(1).replace(",", ""))
+
+
+class Workplace:
+    """A scratch folder with a text to train on; use as a context."""
+
+    def __enter__(self):
+        self.path = pathlib.Path(tempfile.mkdtemp(prefix="koios-test-"))
+        return self
+
+    def __exit__(self, *_):
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def command(self, ranks, overrides=None, deck=None, folder="run"):
+        settings = {
+            "job/dump_folder": self.path / folder,
+            "model/tokenizer_path": SOURCE / "build/assets/tokenizer.model",
+            "training/dataset_path": SOURCE / "build/assets/kjv.txt",
+        }
+        settings.update(TINY)
+        settings.update(overrides or {})
+        return (
+            [MPIEXEC, "--oversubscribe", "--bind-to", "none", "-np", str(ranks), BINARY]
+            + ([str(deck)] if deck else [])
+            + [f"{key}={value}" for key, value in settings.items() if value is not None])
+
+    def run(self, ranks, overrides=None, deck=None, folder="run", timeout=100):
+        completed = subprocess.run(
+            self.command(ranks, overrides, deck, folder),
+            capture_output=True, text=True, timeout=timeout, cwd=self.path, check=False)
+        return Run(completed, self.path / folder)

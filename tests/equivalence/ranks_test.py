@@ -1,0 +1,86 @@
+"""The same training on 1, 2, 3, 4 and 7 ranks: losses, repeatability, traffic and memory.
+
+Bounds: losses of two meshes differ by sums in another order only; the design allows 2e-4 a step.
+"""
+
+import unittest
+
+from koios_run import Workplace
+
+GLOBAL_BATCH = 84  # divides by 1, 2, 3, 4 and 7
+STEPS = 20
+LOSS_BOUND = 2e-4
+
+
+def settings(ranks, **more):
+    out = {"training/batch_size": GLOBAL_BATCH // ranks, "training/steps": STEPS,
+           "optimizer/lr": 2e-3}
+    out.update({key.replace("__", "/"): value for key, value in more.items()})
+    return out
+
+
+class Ranks(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.workplace = Workplace().__enter__()
+        cls.runs = {}
+        for ranks in (1, 2, 3, 4, 7):
+            run = cls.workplace.run(ranks, settings(ranks), folder=f"np{ranks}")
+            if run.returncode != 0:
+                raise AssertionError(f"{ranks} ranks: exit {run.returncode}\n{run.output}")
+            cls.runs[ranks] = run
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.workplace.__exit__()
+
+    def worst_difference(self, run, other):
+        losses, others = run.losses(), other.losses()
+        self.assertEqual(len(losses), STEPS)
+        self.assertEqual(len(others), STEPS)
+        return max(abs(a - b) for a, b in zip(losses, others))
+
+    def test_losses_do_not_depend_on_the_ranks(self):
+        one = self.runs[1]
+        self.assertAlmostEqual(one.losses()[0], 10.86, delta=0.1)  # ln V + 0.49
+        self.assertLess(one.losses()[-1], one.losses()[0] - 0.5)
+        for ranks, run in self.runs.items():
+            worst = self.worst_difference(one, run)
+            print(f"1 rank against {ranks}: largest loss difference {worst:.2e}")
+            self.assertLessEqual(worst, LOSS_BOUND, f"{ranks} ranks")
+
+    def test_same_mesh_gives_the_same_bits(self):
+        again = self.workplace.run(3, settings(3), folder="np3-again")
+        for key in ("loss_metrics/global_avg_loss", "loss_metrics/global_max_loss", "grad_norm"):
+            self.assertEqual(self.runs[3].column(key), again.column(key), key)
+
+    def test_accumulation_and_resharding_change_nothing(self):
+        for more in ({"training__gradient_accumulation_steps": 3,
+                      "training__batch_size": GLOBAL_BATCH // 6},
+                     {"training__reshard_after_forward": "false"},
+                     {"training__prefetch_blocks": 2}):
+            run = self.workplace.run(2, settings(2, **more), folder="variant" + str(len(more)))
+            self.assertEqual(run.returncode, 0, run.output)
+            rows = run.losses()[-STEPS:]
+            worst = max(abs(a - b) for a, b in zip(self.runs[1].losses(), rows))
+            print(f"{more}: largest loss difference {worst:.2e}")
+            self.assertLessEqual(worst, LOSS_BOUND, more)
+            self.assertEqual(run.traffic("plan"), run.traffic("measured"), more)
+
+    def test_traffic_is_what_the_plan_says(self):
+        for ranks, run in self.runs.items():
+            self.assertEqual(run.traffic("plan"), run.traffic("measured"), f"{ranks} ranks")
+        self.assertEqual(self.runs[1].traffic("measured"), (0, 0))
+        self.assertGreater(self.runs[4].traffic("measured")[1], 0)
+
+    def test_memory_falls_with_the_ranks(self):
+        for label in ("master parameters", "gradient shard", "optimizer exp_avg",
+                      "optimizer exp_avg_sq"):
+            whole = self.runs[1].planned(label)
+            for ranks in (2, 4, 7):
+                share = self.runs[ranks].planned(label) * ranks / whole
+                self.assertLess(share, 1.01, f"{label} on {ranks} ranks")
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
