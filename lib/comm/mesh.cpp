@@ -2,8 +2,9 @@
 
 #include <mpi.h>
 
-#include <array>
+#include <initializer_list>
 #include <utility>
+#include <vector>
 
 #include "comm/detail/nccl.hpp"
 #include "comm/mpi_communicator.hpp"
@@ -27,25 +28,35 @@ struct Mesh::Groups {
   FlightRecorder recorder;
   Backend backend;
   double init_timeout_s;
-  std::unique_ptr<Communicator> host_world, shard_gather, shard_reduce, stage, data, tp;
+  std::vector<std::unique_ptr<Communicator>> made;  // host_world first
+  Communicator* host_world = nullptr;
+  Communicator* shard_gather = nullptr;
+  Communicator* shard_reduce = nullptr;
+  Communicator* stage = nullptr;
+  Communicator* data = nullptr;
+  Communicator* tp = nullptr;
 
   Groups(int rank, Backend chosen, const CommOptions& options)
       : recorder(rank, options.trace_buf_size),
         backend(chosen),
         init_timeout_s(options.init_timeout_s) {}
 
-  std::unique_ptr<Communicator> make(const char* name, MpiComm comm) {
-    int size = 0;
-    check_mpi(MPI_Comm_size(comm.get(), &size), "MPI_Comm_size");
-    if (backend == Backend::cuda && size > 1) {
-      return nccl::make_communicator(name, std::move(comm), init_timeout_s, &recorder);
-    }
-    return std::make_unique<MpiCommunicator>(name, std::move(comm), &recorder);
+  Communicator* make_mpi(const char* name, MpiComm comm) {
+    return add(std::make_unique<MpiCommunicator>(name, std::move(comm), &recorder));
   }
 
-  auto all() const {
-    return std::array{host_world.get(), shard_gather.get(), shard_reduce.get(),
-                      stage.get(),      data.get(),         tp.get()};
+  /// On the backend; a group of one needs no NCCL.
+  Communicator* make(const char* name, MpiComm comm) {
+    int size = 0;
+    check_mpi(MPI_Comm_size(comm.get(), &size), "MPI_Comm_size");
+    if (backend == Backend::host || size == 1) return make_mpi(name, std::move(comm));
+    return add(nccl::make_communicator(name, comm.get(), init_timeout_s, &recorder));
+  }
+
+ private:
+  Communicator* add(std::unique_ptr<Communicator> communicator) {
+    made.push_back(std::move(communicator));
+    return made.back().get();
   }
 };
 
@@ -57,15 +68,22 @@ Mesh::Mesh(const MpiEnv& mpi, MeshShape shape, Backend backend, const CommOption
     throw UserError(cat("the mesh has ", shape.describe(), ", but ", mpi.size(), " were started"));
   }
   using enum Axis;
-  const std::initializer_list<Axis> all = {pp, dp_replicate, dp_shard, cp, tp};
-  const std::initializer_list<Axis> shard = {dp_shard, cp};
-  groups_->host_world =
-      std::make_unique<MpiCommunicator>("host_world", split(shape, rank_, all), &groups_->recorder);
-  groups_->shard_gather = groups_->make("shard_gather", split(shape, rank_, shard));
-  groups_->shard_reduce = groups_->make("shard_reduce", split(shape, rank_, shard));
-  groups_->stage = groups_->make("stage", split(shape, rank_, {dp_replicate, dp_shard, cp, tp}));
-  groups_->data = groups_->make("data", split(shape, rank_, {dp_replicate, dp_shard, cp}));
-  groups_->tp = groups_->make("tp", split(shape, rank_, {tp}));
+  Groups& g = *groups_;
+  const auto in_mesh = [&](std::initializer_list<Axis> along) {
+    return split(shape, rank_, along);
+  };
+  g.host_world = g.make_mpi("host_world", in_mesh({pp, dp_replicate, dp_shard, cp, tp}));
+  g.shard_gather = g.make("shard_gather", in_mesh({dp_shard, cp}));
+  g.shard_reduce = g.make("shard_reduce", in_mesh({dp_shard, cp}));
+  // A communicator of NCCL holds device memory and takes time to start: groups of the same ranks
+  // share one. (All that stage and data do comes after the reductions of the step.)
+  const auto make_or_share = [&](const char* name, std::initializer_list<Axis> along) {
+    const bool same = shape.group_size(along) == g.shard_reduce->size();
+    return same && backend == Backend::cuda ? g.shard_reduce : g.make(name, in_mesh(along));
+  };
+  g.stage = make_or_share("stage", {dp_replicate, dp_shard, cp, tp});
+  g.data = make_or_share("data", {dp_replicate, dp_shard, cp});
+  g.tp = g.make("tp", in_mesh({tp}));
 }
 
 Mesh::~Mesh() = default;
@@ -78,8 +96,14 @@ Communicator& Mesh::tp() const { return *groups_->tp; }
 Communicator& Mesh::host_world() const { return *groups_->host_world; }
 const FlightRecorder& Mesh::recorder() const { return groups_->recorder; }
 
+double Mesh::host_seconds() const {
+  double seconds = 0;
+  for (const auto& communicator : groups_->made) seconds += communicator->host_seconds();
+  return seconds - host_world().host_seconds();
+}
+
 std::string Mesh::poll() const {
-  for (Communicator* communicator : groups_->all()) {
+  for (const auto& communicator : groups_->made) {
     if (auto error = communicator->poll(); !error.empty()) {
       return cat(communicator->name(), ": ", error);
     }

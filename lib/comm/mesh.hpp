@@ -44,6 +44,10 @@ class Mesh {
   /// (comm/host_reduce.hpp).
   Communicator& host_world() const;
 
+  /// Communicator::host_seconds of all but host_world. (On CUDA stage and data may be the same
+  /// communicator as shard_reduce: adding up by hand would count it twice.)
+  double host_seconds() const;
+
   /// What every communicator did last.
   const FlightRecorder& recorder() const;
   /// Communicator::poll of all: "" or the first failure, with the communicator's name. For the

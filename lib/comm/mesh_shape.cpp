@@ -29,6 +29,12 @@ int MeshShape::group_of(int rank, std::initializer_list<Axis> along) const {
   return group;
 }
 
+int MeshShape::group_size(std::initializer_list<Axis> along) const {
+  int product = 1;
+  for (const Axis axis : along) product *= size(axis);
+  return product;
+}
+
 int MeshShape::dp_coordinate(int rank) const {
   return coordinate(rank, Axis::dp_replicate) * size(Axis::dp_shard) +
          coordinate(rank, Axis::dp_shard);

@@ -23,6 +23,8 @@ struct MeshShape {
   /// Number of the group that `rank` belongs to when the axes in `along` vary within groups and
   /// the others tell groups apart.
   int group_of(int rank, std::initializer_list<Axis> along) const;
+  /// Ranks in each of these groups.
+  int group_size(std::initializer_list<Axis> along) const;
   /// Number of ranks that hold different samples: dp_replicate * dp_shard.
   int dp() const { return size(Axis::dp_replicate) * size(Axis::dp_shard); }
   /// Which part of the global batch `rank` reads, in [0, dp()).

@@ -204,8 +204,8 @@ void MpiCommunicator::block(CommOp op, std::int64_t bytes, const std::function<v
 }
 
 void MpiCommunicator::all_reduce(AnyRef inout, ReduceOp op, Stream& stream) {
-  stream.complete_touching(inout);
   if (size_ == 1 || inout.count == 0) return;
+  stream.complete_touching(inout);
   const MPI_Op mpi_op = op == ReduceOp::sum ? MPI_SUM : MPI_MAX;
   const auto reduce = [&](void* data, DType dtype) {
     for_slices(data, inout.count, size_of(dtype), [&](std::byte* piece, int count) {
@@ -226,8 +226,8 @@ void MpiCommunicator::all_reduce(AnyRef inout, ReduceOp op, Stream& stream) {
 }
 
 void MpiCommunicator::broadcast(AnyRef inout, int root, Stream& stream) {
-  stream.complete_touching(inout);
   if (size_ == 1 || inout.count == 0) return;
+  stream.complete_touching(inout);
   block(CommOp::broadcast, inout.bytes(), [&] {
     for_slices(inout.data, inout.bytes(), 1, [&](std::byte* piece, int count) {
       check_mpi(MPI_Bcast(piece, count, MPI_BYTE, root, native()), "MPI_Bcast");

@@ -4,7 +4,7 @@
 
 namespace koios::nccl {
 
-std::unique_ptr<Communicator> make_communicator(std::string /*name*/, MpiComm /*bootstrap*/,
+std::unique_ptr<Communicator> make_communicator(std::string /*name*/, MPI_Comm /*bootstrap*/,
                                                 double /*timeout_s*/,
                                                 FlightRecorder* /*recorder*/) {
   throw UserError(

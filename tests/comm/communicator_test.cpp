@@ -24,7 +24,7 @@ namespace {
 constexpr std::int64_t kArenaBytes = 16 << 20;
 constexpr std::int64_t kScratchBytes = 2 << 20;
 
-/// Everything a test needs, made once: MPI and NCCL start only once in a process.
+/// Everything a test needs, made once: Kokkos and NCCL start only once in a process.
 struct World {
   World() : mpi(argc, argv), backend(tested_backend()) {
     if (backend == Backend::cuda) device = std::make_unique<DeviceEnv>(backend, mpi.local_rank());
@@ -40,6 +40,21 @@ struct World {
   std::unique_ptr<DeviceEnv> device;
   std::unique_ptr<Mesh> mesh;
 };
+
+std::unique_ptr<World> g_world;  // absent where there are fewer GPUs than ranks
+
+class WorldEnvironment : public testing::Environment {
+  void SetUp() override {
+    int argc = 0;
+    char** argv = nullptr;
+    const bool enough = tested_backend() == Backend::host ||
+                        count_gpus() >= MpiEnv(argc, argv).local_size();  // NCCL wants one each
+    if (enough) g_world = std::make_unique<World>();
+  }
+  void TearDown() override { g_world.reset(); }  // before MPI ends
+};
+
+const auto* const kEnvironment = testing::AddGlobalTestEnvironment(new WorldEnvironment);
 
 template <class T>
 T value(int rank, std::int64_t i) {
@@ -59,16 +74,6 @@ double as_double(T x) {
 template <class T>
 class CommunicatorTest : public testing::Test {
  protected:
-  static void SetUpTestSuite() {
-    if (tested_backend() == Backend::cuda) {
-      int argc = 0;
-      char** argv = nullptr;
-      if (count_gpus() < MpiEnv(argc, argv).local_size()) return;  // NCCL wants a GPU for each
-    }
-    world_ = new World;
-  }
-  static void TearDownTestSuite() { delete std::exchange(world_, nullptr); }
-
   void SetUp() override {
     if (world_ == nullptr) GTEST_SKIP() << "fewer GPUs than ranks";
     arena_ = std::make_unique<Arena>(world_->backend, MemoryPlan{{}, kArenaBytes});
@@ -147,7 +152,7 @@ class CommunicatorTest : public testing::Test {
     }
   }
 
-  static inline World* world_ = nullptr;
+  World* world_ = g_world.get();
   std::unique_ptr<Arena> arena_;
   std::unique_ptr<Stream> compute_;
   std::unique_ptr<Stream> comm_;
