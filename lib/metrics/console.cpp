@@ -93,6 +93,7 @@ std::string format_progress(const Progress& p, int width) {
 void Console::step_line(const StepLine& line) {
   if (!settings_.shown) return;
   const bool redraw = drawn_;
+  last_step_ = line.step;
   clear_progress();
   write_stdout(format_step_line(line, settings_.color) + "\n");
   if (redraw) draw(last_step_);
