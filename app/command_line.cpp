@@ -57,8 +57,9 @@ CommandLine parse_command_line(const std::vector<std::string>& arguments) {
     }
   }
   if (line.action != Action::dry_run && (line.ranks || line.backend)) {
-    throw UserError("--ranks and --backend belong to --dry-run; a run takes its ranks from mpirun "
-                    "or srun and its backend from job/backend");
+    throw UserError(
+        "--ranks and --backend belong to --dry-run; a run takes its ranks from mpirun "
+        "or srun and its backend from job/backend");
   }
   return line;
 }
@@ -70,7 +71,8 @@ std::string usage() {
          "  koios [DECK] [section/key=value ...] --dry-run [--ranks N] [--backend host|cuda]\n"
          "                                       the deck in force, mesh, memory and traffic; no "
          "training\n"
-         "  koios --help-deck                    every key with its default and meaning (Markdown)\n"
+         "  koios --help-deck                    every key with its default and meaning "
+         "(Markdown)\n"
          "  koios --version                      versions of koios and its libraries\n"
          "  koios --help                         this text\n"
          "\n"

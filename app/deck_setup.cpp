@@ -52,9 +52,10 @@ bool dry_run(const CommandLine& line) {
     return false;
   }
   const RunConfig& config = parsed.config;
-  const std::int64_t vocab_size = config.model.vocab_size > 0
-                                      ? config.model.vocab_size
-                                      : load_sentencepiece(config.model.tokenizer_path.string())->vocab_size();
+  const std::int64_t vocab_size =
+      config.model.vocab_size > 0
+          ? config.model.vocab_size
+          : load_sentencepiece(config.model.tokenizer_path.string())->vocab_size();
   const Backend backend = line.backend.value_or(choose_backend(config.job.backend));
   const TrainingShape shape =
       training_shape(config, mesh_shape(config, ranks), backend, vocab_size);
@@ -72,8 +73,9 @@ Backend choose_backend(BackendChoice choice) {
       return Backend::host;
     case BackendChoice::cuda:
       if (!is_built_in(Backend::cuda)) {
-        throw UserError("[job] backend = cuda: this is the host build; build with cmake --preset "
-                        "cuda, or set backend = auto");
+        throw UserError(
+            "[job] backend = cuda: this is the host build; build with cmake --preset "
+            "cuda, or set backend = auto");
       }
       return Backend::cuda;
     case BackendChoice::automatic:
@@ -83,8 +85,7 @@ Backend choose_backend(BackendChoice choice) {
 }
 
 bool use_color(ColorChoice choice) {
-  return choice == ColorChoice::on ||
-         (choice == ColorChoice::automatic && stdout_is_terminal());
+  return choice == ColorChoice::on || (choice == ColorChoice::automatic && stdout_is_terminal());
 }
 
 }  // namespace koios

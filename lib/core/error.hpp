@@ -43,10 +43,10 @@ class InvariantError : public std::logic_error {
 }  // namespace koios
 
 /// Always on; host code only. A macro for the text of the condition and a lazily built message.
-#define KOIOS_REQUIRE(condition, ...)                                             \
-  do {                                                                            \
-    if (!(condition)) {                                                           \
-      ::koios::throw_invariant(#condition, ::koios::cat(__VA_ARGS__),             \
-                               std::source_location::current());                  \
-    }                                                                             \
+#define KOIOS_REQUIRE(condition, ...)                                 \
+  do {                                                                \
+    if (!(condition)) {                                               \
+      ::koios::throw_invariant(#condition, ::koios::cat(__VA_ARGS__), \
+                               std::source_location::current());      \
+    }                                                                 \
   } while (false)

@@ -64,8 +64,8 @@ KOIOS_HOST_DEVICE inline double log_portable(double x) {
     ++exponent;
   }
   const double t = (m - 1.0) / (m + 1.0);
-  const double series[] = {2.0,      2.0 / 3,  2.0 / 5,  2.0 / 7,  2.0 / 9,
-                           2.0 / 11, 2.0 / 13, 2.0 / 15, 2.0 / 17, 2.0 / 19, 2.0 / 21};
+  const double series[] = {2.0,      2.0 / 3,  2.0 / 5,  2.0 / 7,  2.0 / 9, 2.0 / 11,
+                           2.0 / 13, 2.0 / 15, 2.0 / 17, 2.0 / 19, 2.0 / 21};
   const double log_m = t * polynomial(series, t * t);
   return std::fma(static_cast<double>(exponent), 0.6931471805599453, log_m);
 }
@@ -76,10 +76,10 @@ KOIOS_HOST_DEVICE inline double log_portable(double x) {
 KOIOS_HOST_DEVICE inline double normal_quantile(double p) {
   const double q = p - 0.5;
   if (q >= -0.425 && q <= 0.425) {
-    const double a[] = {3.3871328727963666080e0, 1.3314166789178437745e+2, 1.9715909503065514427e+3,
-                        1.3731693765509461125e+4, 4.5921953931549871457e+4,
-                        6.7265770927008700853e+4, 3.3430575583588128105e+4,
-                        2.5090809287301226727e+3};
+    const double a[] = {3.3871328727963666080e0,  1.3314166789178437745e+2,
+                        1.9715909503065514427e+3, 1.3731693765509461125e+4,
+                        4.5921953931549871457e+4, 6.7265770927008700853e+4,
+                        3.3430575583588128105e+4, 2.5090809287301226727e+3};
     const double b[] = {1.0,
                         4.2313330701600911252e+1,
                         6.8718700749205790830e+2,

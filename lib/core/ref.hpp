@@ -32,22 +32,16 @@ struct Ref {
   KOIOS_HOST_DEVICE bool is_contiguous() const { return R == 1 || pitch == row_size(); }
   KOIOS_HOST_DEVICE T* row(std::int64_t flat_row) const { return data + flat_row * pitch; }
 
-  KOIOS_HOST_DEVICE T& operator[](std::int64_t i) const
-    requires(R == 1)
-  {
-    return data[i];
-  }
-  KOIOS_HOST_DEVICE T& operator()(std::int64_t i, std::int64_t j) const
-    requires(R == 2)
-  {
+  KOIOS_HOST_DEVICE T& operator[](std::int64_t i) const requires(R == 1) { return data[i]; }
+  KOIOS_HOST_DEVICE T& operator()(std::int64_t i, std::int64_t j) const requires(R == 2) {
     return data[i * pitch + j];
   }
 
-  /// Mutable to const.
-  KOIOS_HOST_DEVICE operator Ref<const T, R>() const  // NOLINT(google-explicit-constructor)
-    requires(!std::is_const_v<T>)
-  {
-    Ref<const T, R> r;
+  /// Mutable to const. (A template, because nvcc warns of a conversion to the same type.)
+  template <class U>
+  requires(std::is_same_v<U, T> && !std::is_const_v<T>) KOIOS_HOST_DEVICE operator Ref<const U, R>()
+      const {  // NOLINT(google-explicit-constructor)
+    Ref<const U, R> r;
     r.data = data;
     for (int d = 0; d < R; ++d) r.extent[d] = extent[d];
     r.pitch = pitch;

@@ -7,9 +7,7 @@ namespace koios {
 
 class Stopwatch {
  public:
-  double seconds() const {
-    return std::chrono::duration<double>(Clock::now() - start_).count();
-  }
+  double seconds() const { return std::chrono::duration<double>(Clock::now() - start_).count(); }
   /// Seconds so far; starts again from zero.
   double lap() {
     const auto now = Clock::now();

@@ -23,17 +23,17 @@ struct MicroBatchShape {
 
 template <class T>
 struct BlockSaved {
-  Ref<T, 2> x_ND;            // residual stream into the block
+  Ref<T, 2> x_ND;  // residual stream into the block
   Ref<float, 1> rstd1_N;
-  Ref<T, 2> normed1_ND;      // into q|k|v
-  Ref<T, 2> qkv_NQ;          // q and k already turned
-  Ref<T, 2> attention_ND;    // heads' outputs, into wo
+  Ref<T, 2> normed1_ND;    // into q|k|v
+  Ref<T, 2> qkv_NQ;        // q and k already turned
+  Ref<T, 2> attention_ND;  // heads' outputs, into wo
   Ref<float, 1> lse_BHT;
-  Ref<T, 2> mid_ND;          // residual stream after attention
+  Ref<T, 2> mid_ND;  // residual stream after attention
   Ref<float, 1> rstd2_N;
-  Ref<T, 2> normed2_ND;      // into w1|w3
+  Ref<T, 2> normed2_ND;  // into w1|w3
   Ref<T, 2> gate_up_N2F;
-  Ref<T, 2> activated_NF;    // into w2
+  Ref<T, 2> activated_NF;  // into w2
 
   BlockSaved(Arena& arena, const LlamaShapes& model, const MicroBatchShape& batch);
 };
@@ -41,13 +41,13 @@ struct BlockSaved {
 template <class T>
 struct LlamaBuffers {
   std::vector<BlockSaved<T>> block;
-  Ref<T, 2> x_ND;            // residual stream into the final norm
+  Ref<T, 2> x_ND;  // residual stream into the final norm
   Ref<float, 1> rstd_N;
-  Ref<T, 2> normed_ND;       // into the head
+  Ref<T, 2> normed_ND;  // into the head
   Ref<float, 1> loss_N;
 
-  Ref<T, 2> delta_ND;        // forward: what a sub-layer adds to the residual stream
-  Ref<T, 2> dx_ND;           // backward: gradient of the residual stream
+  Ref<T, 2> delta_ND;  // forward: what a sub-layer adds to the residual stream
+  Ref<T, 2> dx_ND;     // backward: gradient of the residual stream
   Ref<T, 2> d_normed_ND;
   Ref<T, 2> d_attention_ND;
   Ref<T, 2> d_qkv_NQ;

@@ -33,8 +33,8 @@ void stacked_backward_weight(MathHandles& math, Stream& s,
                              const std::vector<StackedRows<float>>& gradients,
                              Ref<const T, 2> dy_NO, Ref<const T, 2> x_NI, Write write) {
   for (const auto& g : gradients) {
-    linear_backward_weight(math, s, g.matrix,
-                           column_range(dy_NO, g.first_row, g.matrix.extent[0]), x_NI, write);
+    linear_backward_weight(math, s, g.matrix, column_range(dy_NO, g.first_row, g.matrix.extent[0]),
+                           x_NI, write);
   }
 }
 

@@ -26,7 +26,8 @@ UnitSpec block_unit(const LlamaShapes& m, std::int64_t layer) {
   const std::int64_t q_rows = m.n_heads * m.head_dim();
   const std::int64_t kv_rows = m.n_kv_heads * m.head_dim();
   // Outputs into the residual stream shrink with depth (depth_init), or all with the layer count.
-  const double depth = m.depth_init ? static_cast<double>(layer + 1) : static_cast<double>(m.n_layers);
+  const double depth =
+      m.depth_init ? static_cast<double>(layer + 1) : static_cast<double>(m.n_layers);
   const InitialValue inner = normal(kStd);
   const InitialValue outer = normal(kStd / std::sqrt(2 * depth));
   return {prefix.substr(0, prefix.size() - 1),

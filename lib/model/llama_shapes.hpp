@@ -10,7 +10,7 @@
 namespace koios {
 
 struct LlamaShapes {
-  std::int64_t dim = 0;         // D
+  std::int64_t dim = 0;  // D
   std::int64_t n_layers = 0;
   std::int64_t n_heads = 0;     // H
   std::int64_t n_kv_heads = 0;  // K
@@ -20,7 +20,7 @@ struct LlamaShapes {
   double rope_theta = 10000;
   bool depth_init = true;
 
-  std::int64_t head_dim() const { return dim / n_heads; }                          // E
+  std::int64_t head_dim() const { return dim / n_heads; }  // E
   std::int64_t qkv_cols() const { return (n_heads + 2 * n_kv_heads) * head_dim(); }
 };
 

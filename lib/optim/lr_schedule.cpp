@@ -15,7 +15,9 @@ LrSchedule::LrSchedule(const LrSchedulerConfig& config, double lr, std::int64_t 
 double LrSchedule::factor(std::int64_t k) const {
   if (k < warmup_) return static_cast<double>(k + 1) / static_cast<double>(warmup_ + 1);
   const double lowest = config_.min_lr_ratio;
-  const auto falling = [&](double rest) { return lowest + (1 - lowest) * std::clamp(rest, 0.0, 1.0); };
+  const auto falling = [&](double rest) {
+    return lowest + (1 - lowest) * std::clamp(rest, 0.0, 1.0);
+  };
   const auto decay = static_cast<double>(std::max<std::int64_t>(1, steps_ - warmup_));
   const double x = static_cast<double>(k - warmup_) / decay;
   switch (config_.type) {

@@ -25,7 +25,8 @@ GradientBuffers::GradientBuffers(Arena& arena, const ShardLayout& layout, int mi
   }
   if (micro_batches > 1) micro_batch = arena.take<float>("gradient micro-batch", largest_shard);
   if (reduce_scratch_factor > 0) {
-    reduce_scratch = arena.take<float>("reduce-scatter scratch", largest_full * reduce_scratch_factor);
+    reduce_scratch =
+        arena.take<float>("reduce-scatter scratch", largest_full * reduce_scratch_factor);
   }
 }
 
@@ -51,8 +52,8 @@ GradientReduce::Output GradientReduce::begin(int unit) {
     return {{unit_layout, buffers_.shard.data + unit_layout.shard_offset},
             first_ ? Write::overwrite : Write::accumulate};
   }
-  const auto slot = static_cast<std::size_t>(
-      buffers_.slots->slot_of_unit[static_cast<std::size_t>(unit)]);
+  const auto slot =
+      static_cast<std::size_t>(buffers_.slots->slot_of_unit[static_cast<std::size_t>(unit)]);
   compute_.wait(reduced_[slot]);
   return {{unit_layout, buffers_.slots->of(unit).data}, Write::overwrite};
 }
@@ -71,8 +72,8 @@ void GradientReduce::reduce(int unit) {
     for (const ParameterLayout& p : unit_layout.parameters) {
       group_.reduce_scatter(
           any(slice(full, p.full_offset, p.part_size() * layout_.ranks())),
-          any(slice(mine, p.shard_offset - unit_layout.shard_offset, p.part_size())),
-          ReduceOp::sum, stream_);
+          any(slice(mine, p.shard_offset - unit_layout.shard_offset, p.part_size())), ReduceOp::sum,
+          stream_);
     }
   }
   if (!first_) {
@@ -82,8 +83,8 @@ void GradientReduce::reduce(int unit) {
                              slice(mine, p.shard_offset - unit_layout.shard_offset, p.part_size()));
     }
   }
-  const auto slot = static_cast<std::size_t>(
-      buffers_.slots->slot_of_unit[static_cast<std::size_t>(unit)]);
+  const auto slot =
+      static_cast<std::size_t>(buffers_.slots->slot_of_unit[static_cast<std::size_t>(unit)]);
   reduced_[slot].record(stream_);
 }
 

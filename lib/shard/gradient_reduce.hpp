@@ -3,8 +3,8 @@
 // l-1 computes.
 //
 //   auto g = gradients.begin(l);                      // waits until the buffer is free
-//   block.backward(..., g.view, g.write, ...);        // overwrite, or add to an earlier micro-batch
-//   gradients.reduce(l);
+//   block.backward(..., g.view, g.write, ...);        // overwrite, or add to an earlier
+//   micro-batch gradients.reduce(l);
 //   ...
 //   gradients.finish();                               // the compute stream waits for all of them
 //
@@ -26,10 +26,10 @@
 namespace koios {
 
 struct GradientBuffers {
-  Ref<float, 1> shard;                     // this rank's gradients, flat
-  std::optional<UnitSlots<float>> slots;   // full gradients on their way out
-  Ref<float, 1> micro_batch;               // one unit's shard of a later micro-batch
-  Ref<float, 1> reduce_scratch;            // what the communicator needs
+  Ref<float, 1> shard;                    // this rank's gradients, flat
+  std::optional<UnitSlots<float>> slots;  // full gradients on their way out
+  Ref<float, 1> micro_batch;              // one unit's shard of a later micro-batch
+  Ref<float, 1> reduce_scratch;           // what the communicator needs
 
   /// reduce_scratch_factor: Communicator::reduce_scratch_factor of the shard group.
   GradientBuffers(Arena& arena, const ShardLayout& layout, int micro_batches,

@@ -16,8 +16,8 @@ UnitSlots<T>::UnitSlots(Arena& arena, std::string_view label, const ShardLayout&
   for (int unit = 0; unit < units; ++unit) {
     const bool is_block = unit > 0 && unit + 1 < units;
     const bool reuse = is_block && unit > shared;
-    slot_of_unit.push_back(
-        reuse ? slot_of_unit[static_cast<std::size_t>(unit - shared)] : add(unit));
+    slot_of_unit.push_back(reuse ? slot_of_unit[static_cast<std::size_t>(unit - shared)]
+                                 : add(unit));
     // Padding rows are zeroed once and never written, so units of a buffer must agree on them.
     KOIOS_REQUIRE(of(unit).size() == layout.unit(unit).full_size, "blocks of different shapes");
   }

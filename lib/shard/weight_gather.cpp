@@ -56,8 +56,7 @@ void WeightGather<T>::gather(int unit, Slot& slot) {
   stream_.wait(updated_);
   for (const ParameterLayout& p : unit_layout.parameters) {
     const std::int64_t mine = p.full_offset + layout_.rank() * p.part_size();
-    cast(stream_, slice(full, mine, p.part_size()),
-         slice(masters_, p.shard_offset, p.part_size()));
+    cast(stream_, slice(full, mine, p.part_size()), slice(masters_, p.shard_offset, p.part_size()));
   }
   {
     GroupCall call(group_);

@@ -22,7 +22,8 @@ class BatchUpload {
     Event free;
   };
   Ref<const std::int32_t, 1> enqueue(Stream& compute, Staging& staging, std::int64_t& used,
-                                     Ref<std::int32_t, 1> dst, const std::vector<std::int32_t>& src);
+                                     Ref<std::int32_t, 1> dst,
+                                     const std::vector<std::int32_t>& src);
 
   StepBuffers buffers_;
   std::vector<Staging> staging_;

@@ -4,9 +4,9 @@ namespace koios {
 
 double flops_per_token(const LlamaShapes& m, std::int64_t seq_len) {
   const std::int64_t n = parameter_count(m) - m.vocab_size * m.dim;
-  return 6.0 * static_cast<double>(n) +
-         12.0 * static_cast<double>(m.n_layers) * static_cast<double>(m.dim) *
-             static_cast<double>(seq_len);
+  return 6.0 * static_cast<double>(n) + 12.0 * static_cast<double>(m.n_layers) *
+                                            static_cast<double>(m.dim) *
+                                            static_cast<double>(seq_len);
 }
 
 std::optional<double> peak_flops(std::string_view device_name) {
@@ -15,8 +15,11 @@ std::optional<double> peak_flops(std::string_view device_name) {
     double flops;
   };
   // The first match counts: the particular before the general.
-  constexpr Entry kTable[] = {{"H100 NVL", 835e12}, {"H100 PCIe", 756e12}, {"H100", 989e12},
-                              {"H200", 989e12},     {"A100", 312e12}};
+  constexpr Entry kTable[] = {{"H100 NVL", 835e12},
+                              {"H100 PCIe", 756e12},
+                              {"H100", 989e12},
+                              {"H200", 989e12},
+                              {"A100", 312e12}};
   for (const Entry& entry : kTable) {
     if (device_name.find(entry.part) != std::string_view::npos) return entry.flops;
   }

@@ -23,8 +23,8 @@ TrainStep<T>::TrainStep(const RunConfig& config, const TrainingShape& shape,
       max_norm_(static_cast<float>(config.training.max_norm)) {}
 
 template <class T>
-void TrainStep<T>::run(std::int64_t steps_done, const NextBatch& next_batch,
-                       StepResults& results, Timers& timers) {
+void TrainStep<T>::run(std::int64_t steps_done, const NextBatch& next_batch, StepResults& results,
+                       Timers& timers) {
   Stream& compute = streams_.compute;
   // Gradients are sums over all ranks and micro-batches of each token's gradient times this.
   const float loss_scale = 1.0F / static_cast<float>(shape_.tokens_per_step());
@@ -35,8 +35,7 @@ void TrainStep<T>::run(std::int64_t steps_done, const NextBatch& next_batch,
       return upload_.upload(next_batch(), compute);
     }();
     gradients_.start_micro_batch(micro);
-    model_.forward_backward(batch, loss_scale, shape_.gather.prefetch_blocks, weights_,
-                            gradients_);
+    model_.forward_backward(batch, loss_scale, shape_.gather.prefetch_blocks, weights_, gradients_);
     sum(compute, memory_.step.loss_sum, model_.losses(), memory_.norm.partials, micro > 0);
   }
   gradients_.finish();

@@ -15,7 +15,8 @@ namespace {
 double to_gib(double bytes) { return bytes / (1 << 30); }
 
 double lap_of(const Timers::Totals& laps, std::string_view name) {
-  const auto at = std::find_if(laps.begin(), laps.end(), [&](const auto& l) { return l.first == name; });
+  const auto at =
+      std::find_if(laps.begin(), laps.end(), [&](const auto& l) { return l.first == name; });
   return at == laps.end() ? 0 : at->second;
 }
 
@@ -23,8 +24,9 @@ void report_nonfinite(const StepResult& result, std::int64_t step, OnNonfinite p
   const std::string what = cat("step ", step, ": loss ", result.loss, ", gradient norm ",
                                result.grad_norm, "; its update was skipped");
   if (policy == OnNonfinite::stop) {
-    throw UserError(cat(what, ". Lower [optimizer] lr or [training] max_norm, or set [training] "
-                              "on_nonfinite = skip to go on"));
+    throw UserError(cat(what,
+                        ". Lower [optimizer] lr or [training] max_norm, or set [training] "
+                        "on_nonfinite = skip to go on"));
   }
   log::warning(what);
 }

@@ -18,10 +18,10 @@ namespace koios {
 class StepLog {
  public:
   struct Facts {
-    std::int64_t steps = 0;             // of the whole run
-    std::int64_t arena_bytes = 0;       // what the plan says
-    std::int64_t device_bytes = 0;      // what the device has; 0: unknown
-    std::optional<double> peak_flops;   // of one device
+    std::int64_t steps = 0;            // of the whole run
+    std::int64_t arena_bytes = 0;      // what the plan says
+    std::int64_t device_bytes = 0;     // what the device has; 0: unknown
+    std::optional<double> peak_flops;  // of one device
   };
   /// writer: rank 0 only, else null.
   StepLog(const TrainingShape& shape, const Mesh& mesh, const Facts& facts, MetricsWriter* writer,

@@ -24,8 +24,7 @@ namespace {
 
 DataOptions data_options(const RunConfig& config, std::int64_t vocab_size) {
   DataOptions options;
-  options.format =
-      config.data.dataset == DatasetKind::jsonl ? DataFormat::jsonl : DataFormat::text;
+  options.format = config.data.dataset == DatasetKind::jsonl ? DataFormat::jsonl : DataFormat::text;
   options.path = config.data.dataset_path;
   options.seq_len = config.training.seq_len;
   options.batch_size = config.training.batch_size;

@@ -23,9 +23,9 @@ LlamaShapes shapes_of(std::string_view flavor) {
 }
 
 TEST(LlamaShapes, parameter_counts) {
-  const std::map<std::string, std::int64_t> counts = {
-      {"271M", 271090688},   {"1B", 1055991808},    {"7B", 6738415616},
-      {"13B", 13015864320},  {"26B", 25704043520},  {"70B", 68976648192}};
+  const std::map<std::string, std::int64_t> counts = {{"271M", 271090688},  {"1B", 1055991808},
+                                                      {"7B", 6738415616},   {"13B", 13015864320},
+                                                      {"26B", 25704043520}, {"70B", 68976648192}};
   for (const auto& [flavor, count] : counts) {
     EXPECT_EQ(parameter_count(shapes_of(flavor)), count) << flavor;
   }

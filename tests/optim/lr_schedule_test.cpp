@@ -20,7 +20,7 @@ TEST(LrSchedule, linear_is_torchtitans) {
 TEST(LrSchedule, cosine_falls_to_the_minimum) {
   const LrSchedule schedule(config(LrScheduleType::cosine, 0.1), 2, 100, 0);
   EXPECT_DOUBLE_EQ(schedule.lr(0), 2);
-  EXPECT_NEAR(schedule.factor(50), 0.55, 1e-12);  // half way between 1 and 0.1
+  EXPECT_NEAR(schedule.factor(50), 0.55, 1e-12);      // half way between 1 and 0.1
   EXPECT_NEAR(schedule.factor(99), 0.1, 0.9 * 3e-4);  // (1 - cos(pi / 100)) / 2 = 2.5e-4 above
 }
 

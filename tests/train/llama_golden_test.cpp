@@ -173,15 +173,15 @@ TEST_P(LlamaGolden, five_steps_agree_with_pytorch) {
     EXPECT_NEAR(result.grad_norm, norms[at], 2e-6 * norms[at]) << "step " << s;
     EXPECT_DOUBLE_EQ(step.lr(s), rates[at]) << "step " << s;
     if (s > 0) continue;
-    for_each_parameter(
-        layout, memory.gradients.shard, "gradients_step1",
-        [&](const ParameterLayout& p, Ref<float, 1> mine, const double* golden) {
-          const double distance = relative_distance(
-              mine.size(), [&](auto i) { return mine[i]; }, [&](auto i) { return golden[i]; },
-              [&](auto i) { return golden[i]; });
-          const double bound = 8 * golden_.fp32_rel_diff("gradients_step1/" + p.spec.name);
-          EXPECT_LE(distance, bound) << p.spec.name;
-        });
+    for_each_parameter(layout, memory.gradients.shard, "gradients_step1",
+                       [&](const ParameterLayout& p, Ref<float, 1> mine, const double* golden) {
+                         const double distance = relative_distance(
+                             mine.size(), [&](auto i) { return mine[i]; },
+                             [&](auto i) { return golden[i]; }, [&](auto i) { return golden[i]; });
+                         const double bound =
+                             8 * golden_.fp32_rel_diff("gradients_step1/" + p.spec.name);
+                         EXPECT_LE(distance, bound) << p.spec.name;
+                       });
   }
 
   for_each_parameter(layout, master, "params_after_5",
@@ -203,15 +203,16 @@ TEST_P(LlamaGolden, five_steps_agree_with_pytorch) {
             traffic.reduce_scatter_bytes * run.training.steps);
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Files, LlamaGolden,
-    ::testing::Values(Case{"llama_tiny.h5", 1}, Case{"llama_tiny.h5", 2}, Case{"llama_tiny.h5", 3},
-                      Case{"llama_tiny_adam.h5", 1}, Case{"llama_tiny_mha.h5", 1},
-                      Case{"llama_tiny_mha.h5", 2}),
-    [](const auto& info) {
-      const std::string stem = info.param.file.substr(0, info.param.file.find('.'));
-      return stem + "_micro" + std::to_string(info.param.micro_batches);
-    });
+INSTANTIATE_TEST_SUITE_P(Files, LlamaGolden,
+                         ::testing::Values(Case{"llama_tiny.h5", 1}, Case{"llama_tiny.h5", 2},
+                                           Case{"llama_tiny.h5", 3}, Case{"llama_tiny_adam.h5", 1},
+                                           Case{"llama_tiny_mha.h5", 1},
+                                           Case{"llama_tiny_mha.h5", 2}),
+                         [](const auto& info) {
+                           const std::string stem =
+                               info.param.file.substr(0, info.param.file.find('.'));
+                           return stem + "_micro" + std::to_string(info.param.micro_batches);
+                         });
 
 }  // namespace
 }  // namespace koios::testing
