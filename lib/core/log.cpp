@@ -7,8 +7,9 @@ namespace {
 
 Settings g_settings;
 
+/// On a terminal the line first wipes what a progress bar left on the screen's line.
 void write_line(std::FILE* out, const std::string& line) {
-  const std::string whole = line + "\n";
+  const std::string whole = cat(g_settings.color ? "\033[K" : "", line, "\n");
   std::fwrite(whole.data(), 1, whole.size(), out);
   std::fflush(out);
 }

@@ -1,10 +1,12 @@
 #include "train/trainer.hpp"
 
+#include <algorithm>
 #include <fstream>
 #include <memory>
 
 #include "comm/host_reduce.hpp"
 #include "comm/mesh.hpp"
+#include "comm/watchdog.hpp"
 #include "core/integers.hpp"
 #include "core/log.hpp"
 #include "data/data_loader.hpp"
@@ -84,6 +86,30 @@ void print_traffic(const Mesh& mesh, std::int64_t steps) {
             " bytes, reduce-scatter ", with_commas(reduced / steps), " bytes sent");
 }
 
+CommOptions comm_options(const RunConfig& config) {
+  return {.init_timeout_s = static_cast<double>(config.comm.init_timeout_seconds),
+          .train_timeout_s = static_cast<double>(config.comm.train_timeout_seconds),
+          .trace_buf_size = narrow<int>(config.comm.trace_buf_size)};
+}
+
+/// Where each rank runs, one line a rank; warns where two ranks share a GPU.
+void print_places(const Launch& launch) {
+  const DeviceInfo& device = launch.device.info();
+  const bool on_gpu = launch.device.backend() == Backend::cuda;
+  const std::vector<std::string> uuids = launch.mpi.all_gather(device.uuid);
+  const std::vector<std::string> places =
+      launch.mpi.all_gather(on_gpu ? cat(launch.mpi.host(), "  ", device.name, "  ", device.uuid,
+                                         "  pci ", device.pci_bus, "  numa ", device.numa_node)
+                                   : cat(launch.mpi.host(), "  ", device.name));
+  for (std::size_t rank = 0; rank < places.size(); ++rank) {
+    log::info("rank ", rank, "  ", places[rank]);
+    const auto first = std::find(uuids.begin(), uuids.end(), uuids[rank]) - uuids.begin();
+    if (on_gpu && static_cast<std::size_t>(first) < rank) {
+      log::info("warning: ranks ", first, " and ", rank, " share a GPU; start one rank per GPU");
+    }
+  }
+}
+
 template <class T>
 void train(const RunConfig& config, const TrainingShape& shape, const Mesh& mesh,
            const Launch& launch, const Tokenizer& tokenizer, const MemoryPlan& plan) {
@@ -91,6 +117,9 @@ void train(const RunConfig& config, const TrainingShape& shape, const Mesh& mesh
   const std::int64_t steps = config.training.steps;
   const std::int64_t log_freq = config.metrics.log_freq;
   const bool is_root = mesh.rank() == 0;
+
+  const std::vector<std::string> hosts = launch.mpi.all_gather(launch.mpi.host());
+  const auto output = is_root ? std::make_unique<RunOutput>(config, launch, hosts) : nullptr;
 
   Arena arena(backend, plan);
   const ShardLayout layout = shard_layout(shape, mesh.rank());
@@ -108,8 +137,6 @@ void train(const RunConfig& config, const TrainingShape& shape, const Mesh& mesh
 
   const NextBatch next_batch = [&] { return data.next(); };
 
-  const std::vector<std::string> hosts = launch.mpi.all_gather(launch.mpi.host());
-  const auto output = is_root ? std::make_unique<RunOutput>(config, launch, hosts) : nullptr;
   Console console({.shown = is_root,
                    .color = log::settings().color,
                    .progress = is_root && stdout_is_terminal(),
@@ -124,6 +151,8 @@ void train(const RunConfig& config, const TrainingShape& shape, const Mesh& mesh
                     .peak_flops = peak_flops(launch.device.info().name)},
                    output ? &output->metrics : nullptr, console);
   Timers timers({"data", "communication", "step", "log"});
+  Watchdog watchdog(mesh, comm_options(config), config.job.dump_folder);
+  std::int64_t epoch = 0;
   Stopwatch whole;
 
   for (std::int64_t done = 0; done < steps; ++done) {
@@ -140,7 +169,12 @@ void train(const RunConfig& config, const TrainingShape& shape, const Mesh& mesh
       step_log.add(results.read(), number, config.training.on_nonfinite);
       if (due) step_log.write(number, step.lr(done), launch.device.reserved_bytes(), timers);
     }
+    if (data.epoch() > epoch) {
+      epoch = data.epoch();
+      log::info("step ", number, ": the data starts again, epoch ", epoch + 1);
+    }
     console.progress(number);
+    watchdog.beat();
   }
   console.clear_progress();
   print_timers(timers, mesh, whole.seconds());
@@ -173,10 +207,8 @@ void run_training(const RunConfig& config, const MeshShape& mesh_shape, const La
        describe_plan(shape, plan, plan_traffic(shape), launch.device.info().memory_bytes)) {
     log::info(line);
   }
-  const Mesh mesh(launch.mpi, mesh_shape, shape.backend,
-                  {.init_timeout_s = static_cast<double>(config.comm.init_timeout_seconds),
-                   .train_timeout_s = static_cast<double>(config.comm.train_timeout_seconds),
-                   .trace_buf_size = narrow<int>(config.comm.trace_buf_size)});
+  print_places(launch);
+  const Mesh mesh(launch.mpi, mesh_shape, shape.backend, comm_options(config));
   if (shape.compute == DType::bfloat16) {
     train<bf16>(config, shape, mesh, launch, *tokenizer, plan);
   } else {
