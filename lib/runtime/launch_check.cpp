@@ -22,11 +22,11 @@ int step_tasks(const EnvLookup& env) {
 
 }  // namespace
 
-std::string missing_pmix(const EnvLookup& env) {
+std::string missing_pmix(const EnvLookup& env, int least_tasks) {
   const int tasks = step_tasks(env);
-  if (tasks <= 1 || env("PMIX_NAMESPACE") != nullptr) return "";
-  return cat("Slurm started ", tasks,
-             " tasks, but without PMIx, by which MPI's ranks find each other: start with "
+  if (tasks < least_tasks || env("PMIX_NAMESPACE") != nullptr) return "";
+  return cat("Slurm started ", tasks, tasks == 1 ? " task" : " tasks",
+             ", but without PMIx, by which MPI's ranks find each other: start with "
              "srun --mpi=pmix (srun --mpi=list shows what this Slurm has), or with mpirun");
 }
 

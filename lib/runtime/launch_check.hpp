@@ -10,8 +10,9 @@ namespace koios {
 /// getenv, or a test's table: nullptr where a variable is not set.
 using EnvLookup = std::function<const char*(const char*)>;
 
-/// Before MPI_Init: what is wrong with a Slurm step that offers no PMIx, and the fix; or "".
-std::string missing_pmix(const EnvLookup& env);
+/// Before MPI_Init: what is wrong with a Slurm step of at least `least_tasks` tasks that offers no
+/// PMIx, and the fix; or "".
+std::string missing_pmix(const EnvLookup& env, int least_tasks);
 
 /// After MPI_Init, which found `mpi_size` ranks: why there should be more, and the fix; or "".
 std::string alone_among_tasks(const EnvLookup& env, int mpi_size);

@@ -44,7 +44,8 @@ MpiEnv::MpiEnv(int& argc, char**& argv) : exceptions_at_start_(std::uncaught_exc
     check_mpi(MPI_Query_thread(&provided), "MPI_Query_thread");
   } else {
 #ifdef OPEN_MPI  // other libraries may find each other by other means
-    if (const auto problem = missing_pmix(getenv_or_null); !problem.empty()) {
+    constexpr int kLeastTasks = OMPI_MAJOR_VERSION < 5 ? 1 : 2;  // 4 aborts even for one task
+    if (const auto problem = missing_pmix(getenv_or_null, kLeastTasks); !problem.empty()) {
       throw UserError(problem);
     }
 #endif

@@ -1,7 +1,8 @@
 // A small job for watchdog_test.py: watchdog_probe healthy|stuck|saving FOLDER
 //   healthy  every rank makes five steps and ends
 //   stuck    after two steps rank 1 stops calling, the others wait for it in a gather
-//   saving   between two steps all ranks take longer than a step may, having said so
+//   saving   between two steps all ranks take longer than was allowed first, having asked for more
+// A step may take a minute, so that a busy machine fails no test; the cases shorten it.
 #include <chrono>
 #include <cstdio>
 #include <string>
@@ -32,13 +33,17 @@ int main(int argc, char** argv) {
   koios::log::configure({.rank = mpi.rank(), .shown = mpi.rank() == 0});
   const std::string mode = argv[1];
   const koios::CommOptions options{
-      .init_timeout_s = 30, .train_timeout_s = 1, .trace_buf_size = 50};
+      .init_timeout_s = 60, .train_timeout_s = 60, .trace_buf_size = 50};
   const koios::MeshShape shape{{1, 1, mpi.size(), 1, 1}};
   const koios::Mesh mesh(mpi, shape, koios::Backend::host, options);
   koios::Watchdog watchdog(mesh, options, argv[2]);
   for (int i = 0; i < 5; ++i) {
-    if (mode == "stuck" && i == 2 && mpi.rank() == 1) sleep_s(3600);
+    if (mode == "stuck" && i == 2) {
+      watchdog.allow(2);
+      if (mpi.rank() == 1) sleep_s(3600);
+    }
     if (mode == "saving" && i == 2) {
+      watchdog.allow(1);
       watchdog.allow(30);
       sleep_s(2.5);
     }

@@ -31,7 +31,7 @@ class Watchdog(unittest.TestCase):
         code, output, seconds = run("healthy", self.folder)
         self.assertEqual(code, 0, output)
         self.assertIn("five steps", output)
-        self.assertLess(seconds, 15)
+        self.assertLess(seconds, 40)
         self.assertFalse((self.folder / "comm_trace").exists())
 
     def test_time_that_was_allowed_is_no_standstill(self):
@@ -41,10 +41,10 @@ class Watchdog(unittest.TestCase):
     def test_a_rank_that_stops_ends_the_job(self):
         code, output, seconds = run("stuck", self.folder)
         self.assertEqual(code, 75, output)
-        self.assertLess(seconds, 30)
-        self.assertIn("[koios rank 0] error: no progress for 1 s; oldest unfinished communication: "
+        self.assertLess(seconds, 40)
+        self.assertIn("[koios rank 0] error: no progress for 2 s; oldest unfinished communication: "
                       "call 3 of shard_gather (rank 0 of 2): all_gather of 8000 bytes", output)
-        self.assertIn("[koios rank 1] error: no progress for 1 s; oldest unfinished communication: "
+        self.assertIn("[koios rank 1] error: no progress for 2 s; oldest unfinished communication: "
                       "none", output)
         traces = [json.loads((self.folder / "comm_trace" / f"rank_{r}").read_text())
                   for r in range(2)]

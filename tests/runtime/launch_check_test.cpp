@@ -33,23 +33,24 @@ Variables with(Variables variables, const char* name, const char* value) {
 
 TEST(LaunchCheck, nothing_is_wrong_outside_of_slurm) {
   const Variables none;
-  EXPECT_EQ(missing_pmix(lookup(none)), "");
+  EXPECT_EQ(missing_pmix(lookup(none), 2), "");
   EXPECT_EQ(alone_among_tasks(lookup(none), 1), "");
   EXPECT_EQ(forgotten_launcher(lookup(none), 1), "");
 }
 
 TEST(LaunchCheck, a_step_needs_pmix) {
-  const std::string text = missing_pmix(lookup(kStep));
+  const std::string text = missing_pmix(lookup(kStep), 2);
   EXPECT_TRUE(contains(text, "4 tasks")) << text;
   EXPECT_TRUE(contains(text, "srun --mpi=pmix")) << text;
   const Variables pmix = with(kStep, "PMIX_NAMESPACE", "slurm.pmix.5.0");
-  EXPECT_EQ(missing_pmix(lookup(pmix)), "");
+  EXPECT_EQ(missing_pmix(lookup(pmix), 2), "");
 }
 
-TEST(LaunchCheck, a_step_of_one_task_in_a_larger_job_is_fine) {
+TEST(LaunchCheck, a_step_of_one_task_in_a_larger_job_is_for_mpi_to_judge) {
   const Variables one = with(kStep, "SLURM_STEP_NUM_TASKS", "1");
-  EXPECT_EQ(missing_pmix(lookup(one)), "");
+  EXPECT_EQ(missing_pmix(lookup(one), 2), "");
   EXPECT_EQ(alone_among_tasks(lookup(one), 1), "");
+  EXPECT_TRUE(contains(missing_pmix(lookup(one), 1), "started 1 task, but without PMIx"));
 }
 
 TEST(LaunchCheck, alone_among_the_ranks_of_another_mpi) {
@@ -65,7 +66,7 @@ TEST(LaunchCheck, alone_among_the_tasks_of_a_step) {
 }
 
 TEST(LaunchCheck, a_batch_script_that_forgot_srun_is_only_warned) {
-  EXPECT_EQ(missing_pmix(lookup(kBatchScript)), "");
+  EXPECT_EQ(missing_pmix(lookup(kBatchScript), 2), "");
   EXPECT_EQ(alone_among_tasks(lookup(kBatchScript), 1), "");
   EXPECT_TRUE(contains(forgotten_launcher(lookup(kBatchScript), 1), "runs as one"));
   EXPECT_EQ(forgotten_launcher(lookup(kBatchScript), 4), "");
