@@ -31,15 +31,28 @@ MpiEnv& mpi_env() {
   return env;
 }
 
-/// Kokkos starts once in a process.
+/// Kokkos starts once in a process; with a GPU it serves both backends.
 const DeviceEnv& device_env() {
-  static const DeviceEnv env(Backend::host, mpi_env().local_rank());
+  static const DeviceEnv env(count_gpus() > 0 ? Backend::cuda : Backend::host,
+                             mpi_env().local_rank());
   return env;
 }
 
-/// A model and its first batch, as one deck would make it, on `ranks` ranks with the batch split
-/// into `micro_batches` for each.
+std::vector<float> to_host(Stream& stream, Ref<float, 1> data) {
+  std::vector<float> host(static_cast<std::size_t>(data.size()));
+  copy(stream, any(make_ref(host.data(), data.size())), any(data));
+  stream.synchronize();
+  return host;
+}
+
+void to_device(Stream& stream, Ref<float, 1> data, std::vector<float> host) {
+  copy(stream, any(data), any(make_ref(host.data(), data.size())));
+  stream.synchronize();
+}
+
+/// A backend, a reference file, and into how many micro-batches each rank's share is cut.
 struct Case {
+  Backend backend;
   std::string file;
   int micro_batches;
 };
@@ -93,8 +106,9 @@ class LlamaGolden : public ::testing::TestWithParam<Case> {
 
   /// Calls f(parameter, its rows on this rank in the shard, the same rows of the golden dataset).
   template <class F>
-  void for_each_parameter(const ShardLayout& layout, Ref<float, 1> shard, const std::string& group,
-                          F f) const {
+  void for_each_parameter(const ShardLayout& layout, std::vector<float>& flat,
+                          const std::string& group, F f) const {
+    const auto shard = make_ref(flat.data(), flat.size());
     for (const UnitLayout& unit : layout.units()) {
       for (const ParameterLayout& p : unit.parameters) {
         const auto all = golden_.reals(group + "/" + p.spec.name);
@@ -128,20 +142,28 @@ TEST_P(LlamaGolden, five_steps_agree_with_pytorch) {
   if (batch_ % (mpi.size() * GetParam().micro_batches) != 0) {
     GTEST_SKIP() << "a batch of " << batch_ << " does not divide";
   }
-  const RunConfig run = config();
+  const Backend backend = GetParam().backend;
+  if (backend == Backend::cuda && device_env().backend() != backend) {
+    GTEST_SKIP() << "no GPU here";
+  }
+  if (backend == Backend::cuda && count_gpus() < mpi.local_size()) {
+    GTEST_SKIP() << "fewer GPUs than ranks";
+  }
   device_env();
+  RunConfig run = config();
+  run.training.mixed_precision_param = ParamPrecision::float32;
   const MeshShape mesh_shape{{1, 1, mpi.size(), 1, 1}};
-  const Mesh mesh(mpi, mesh_shape, Backend::host, {});
+  const Mesh mesh(mpi, mesh_shape, backend, {});
   const TrainingShape shape =
-      training_shape(run, mesh_shape, Backend::host, golden_.integer("vocab_size"));
+      training_shape(run, mesh_shape, backend, golden_.integer("vocab_size"));
   const ShardLayout layout = shard_layout(shape, mpi.rank());
-  Arena arena(Backend::host, plan_memory(shape));
+  Arena arena(backend, plan_memory(shape));
   const TrainingMemory<float> memory(arena, shape, layout);
-  TrainingStreams streams(Backend::host);
-  MathHandles math(Backend::host, shape.math, memory.library_workspace);
+  TrainingStreams streams(backend);
+  MathHandles math(backend, shape.math, memory.library_workspace);
   TrainStep<float> step(run, shape, layout, memory, math, mesh, streams);
 
-  const Ref<float, 1> master = memory.parameters.master;
+  std::vector<float> master = to_host(streams.compute, memory.parameters.master);
   for_each_parameter(layout, master, "params_initial",
                      [](const auto&, Ref<float, 1> mine, const double* golden) {
                        for (std::int64_t i = 0; i < mine.size(); ++i) {
@@ -149,8 +171,10 @@ TEST_P(LlamaGolden, five_steps_agree_with_pytorch) {
                        }
                      });
 
+  to_device(streams.compute, memory.parameters.master, master);
+
   const std::int64_t share = run.training.batch_size * GetParam().micro_batches;
-  StepResults results(Backend::host, 1, share * seq_len_);
+  StepResults results(backend, 1, share * seq_len_);
   Timers timers({"data"});
   const auto losses = golden_.reals("losses");
   const auto norms = golden_.reals("grad_norms");
@@ -173,7 +197,8 @@ TEST_P(LlamaGolden, five_steps_agree_with_pytorch) {
     EXPECT_NEAR(result.grad_norm, norms[at], 2e-6 * norms[at]) << "step " << s;
     EXPECT_DOUBLE_EQ(step.lr(s), rates[at]) << "step " << s;
     if (s > 0) continue;
-    for_each_parameter(layout, memory.gradients.shard, "gradients_step1",
+    std::vector<float> gradients = to_host(streams.compute, memory.gradients.shard);
+    for_each_parameter(layout, gradients, "gradients_step1",
                        [&](const ParameterLayout& p, Ref<float, 1> mine, const double* golden) {
                          const double distance = relative_distance(
                              mine.size(), [&](auto i) { return mine[i]; },
@@ -184,6 +209,7 @@ TEST_P(LlamaGolden, five_steps_agree_with_pytorch) {
                        });
   }
 
+  master = to_host(streams.compute, memory.parameters.master);
   for_each_parameter(layout, master, "params_after_5",
                      [&](const ParameterLayout& p, Ref<float, 1> mine, const double* golden) {
                        const auto first = golden_.reals("params_initial/" + p.spec.name);
@@ -203,16 +229,23 @@ TEST_P(LlamaGolden, five_steps_agree_with_pytorch) {
             traffic.reduce_scatter_bytes * run.training.steps);
 }
 
-INSTANTIATE_TEST_SUITE_P(Files, LlamaGolden,
-                         ::testing::Values(Case{"llama_tiny.h5", 1}, Case{"llama_tiny.h5", 2},
-                                           Case{"llama_tiny.h5", 3}, Case{"llama_tiny_adam.h5", 1},
-                                           Case{"llama_tiny_mha.h5", 1},
-                                           Case{"llama_tiny_mha.h5", 2}),
-                         [](const auto& info) {
-                           const std::string stem =
-                               info.param.file.substr(0, info.param.file.find('.'));
-                           return stem + "_micro" + std::to_string(info.param.micro_batches);
-                         });
+std::vector<Case> cases() {
+  std::vector<Case> all;
+  for (const Backend backend : {Backend::host, Backend::cuda}) {
+    if (!is_built_in(backend)) continue;
+    for (const int micro_batches : {1, 2, 3})
+      all.push_back({backend, "llama_tiny.h5", micro_batches});
+    all.push_back({backend, "llama_tiny_adam.h5", 1});
+    for (const int micro_batches : {1, 2})
+      all.push_back({backend, "llama_tiny_mha.h5", micro_batches});
+  }
+  return all;
+}
+
+INSTANTIATE_TEST_SUITE_P(Files, LlamaGolden, ::testing::ValuesIn(cases()), [](const auto& info) {
+  const std::string stem = info.param.file.substr(0, info.param.file.find('.'));
+  return cat(to_string(info.param.backend), "_", stem, "_micro", info.param.micro_batches);
+});
 
 }  // namespace
 }  // namespace koios::testing
