@@ -1,4 +1,4 @@
-#include "comm/nccl_communicator.hpp"
+#include "comm/detail/nccl_communicator.hpp"
 
 #include <mpi.h>
 
