@@ -20,8 +20,9 @@ namespace koios::detail {
 namespace {
 
 constexpr std::int64_t kMaxHeadDim = 256;
-constexpr std::int64_t kQueries = 32;  // rows of a query block, a multiple of 8
+constexpr std::int64_t kQueries = 32;  // rows of a query block, a multiple of kTileRows
 constexpr std::int64_t kMaxKeys = 128;
+static_assert(kQueries % kTileRows == 0);
 constexpr float kLog2E = std::numbers::log2e_v<float>;
 constexpr float kLn2 = std::numbers::ln2_v<float>;
 constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
@@ -71,13 +72,14 @@ HeadRows<T> head_rows(const Matrix& m, const AttentionShape& shape, std::int64_t
   return {data + b * shape.seq_len * m.pitch + head * shape.head_dim, m.pitch};
 }
 
-/// dst (blocks of keys x E x block size) = the rows transposed; keys past T are zero.
+/// dst (blocks of E x block_size) = scale * the rows transposed; rows past `rows` are zero.
 template <class T>
-void pack_transposed(float* dst, HeadRows<T> src, const Tiling& tiling, std::int64_t tokens) {
-  for (std::int64_t t = 0; t < tiling.padded_tokens; ++t) {
-    float* column = dst + t / tiling.keys * tiling.keys * tiling.head_dim + t % tiling.keys;
+void pack_transposed(float* dst, HeadRows<T> src, const Tiling& tiling, std::int64_t block_size,
+                     std::int64_t rows, std::int64_t padded_rows, float scale = 1) {
+  for (std::int64_t t = 0; t < padded_rows; ++t) {
+    float* column = dst + t / block_size * block_size * tiling.head_dim + t % block_size;
     for (std::int64_t e = 0; e < tiling.head_dim; ++e) {
-      column[e * tiling.keys] = t < tokens ? static_cast<float>(src.row(t)[e]) : 0.0F;
+      column[e * block_size] = t < rows ? scale * static_cast<float>(src.row(t)[e]) : 0.0F;
     }
   }
 }
@@ -101,15 +103,15 @@ void unpack_row(T* dst, const float* src, const Tiling& tiling, float scale) {
   for (std::int64_t e = 0; e < tiling.head_dim; ++e) dst[e] = static_cast<T>(scale * src[e]);
 }
 
-/// In a block of the score matrix that the diagonal crosses: entries of later keys become `value`.
-void mask_later_keys(float* scores, std::int64_t pitch, std::int64_t first_query,
-                     std::int64_t first_key, std::int64_t keys, float value) {
+/// In a block of the score matrix that the diagonal crosses: those of later keys vanish.
+void mask_later_keys(float* scores, std::int64_t first_query, std::int64_t first_key,
+                     std::int64_t keys) {
   for (std::int64_t i = 0; i < kQueries; ++i) {
     const auto last_key = static_cast<std::int32_t>(first_query + i - first_key);
     for (std::int64_t j = 0; j < keys; j += kLanes) {
-      float* at = scores + i * pitch + j;
+      float* at = scores + i * kMaxKeys + j;
       const IntVec key = lane_indices() + static_cast<std::int32_t>(j);
-      store(at, key > last_key ? broadcast(value) : load(at));
+      store(at, key > last_key ? broadcast(kMinusInfinity) : load(at));
     }
   }
 }
@@ -119,6 +121,12 @@ std::int64_t visible_keys(const Tiling& tiling, std::int64_t first_key, std::int
   return round_up(std::min(tiling.keys, end_query - first_key), kLanes);
 }
 
+/// Left operands: a query block packed transposed; probabilities, or their gradients, as they are
+/// (kQueries x kMaxKeys) or as their transposes.
+using TransposedQueries = Scalars<1, kQueries>;
+using Scores = Scalars<kMaxKeys, 1>;
+using TransposedScores = Scalars<1, kMaxKeys>;
+
 /// The packed keys and values of one sequence and key/value head.
 struct PackedHead {
   const float* k_transposed;
@@ -127,19 +135,22 @@ struct PackedHead {
 
 /// Softmax statistics of a query block, and its unnormalised output.
 struct OutputBlock {
-  alignas(64) float o[kQueries * kMaxHeadDim] = {};
+  alignas(64) float o[kQueries * kMaxHeadDim];
   alignas(64) float max[kQueries];      // of the scores so far
   alignas(64) float rescale[kQueries];  // 2^(old max - new max)
-  Vec sum[kQueries] = {};               // denominators, still spread over the lanes
+  Vec sum[kQueries];                    // denominators, still spread over the lanes
 
-  OutputBlock() { std::fill_n(max, kQueries, kMinusInfinity); }
+  explicit OutputBlock(const Tiling& tiling) {
+    std::fill_n(o, kQueries * tiling.padded_head_dim, 0.0F);
+    std::fill_n(max, kQueries, kMinusInfinity);
+    std::fill_n(sum, kQueries, Vec{});
+  }
 };
 
 /// scores -> 2^(scores - row maximum), with statistics and output brought to the new maximum.
-void softmax_block(OutputBlock& out, float* scores, std::int64_t pitch, std::int64_t keys,
-                   const Tiling& tiling) {
+void softmax_block(OutputBlock& out, float* scores, std::int64_t keys, const Tiling& tiling) {
   for (std::int64_t i = 0; i < kQueries; ++i) {
-    const float* row = scores + i * pitch;
+    const float* row = scores + i * kMaxKeys;
     Vec largest = load(row);
     for (std::int64_t j = kLanes; j < keys; j += kLanes) largest = max(largest, load(row + j));
     const float new_max = std::max(out.max[i], horizontal_max(largest));
@@ -150,7 +161,7 @@ void softmax_block(OutputBlock& out, float* scores, std::int64_t pitch, std::int
     store(out.rescale + i, exp2_nonpositive(load(out.rescale + i)));
   }
   for (std::int64_t i = 0; i < kQueries; ++i) {
-    float* row = scores + i * pitch;
+    float* row = scores + i * kMaxKeys;
     Vec sum = out.sum[i] * out.rescale[i];
     for (std::int64_t j = 0; j < keys; j += kLanes) {
       const Vec p = exp2_nonpositive(load(row + j) - out.max[i]);
@@ -169,25 +180,23 @@ void softmax_block(OutputBlock& out, float* scores, std::int64_t pitch, std::int
 template <class T>
 void forward_block(HeadRows<T> o, float* lse, HeadRows<const T> q, PackedHead packed,
                    const Tiling& tiling, const AttentionShape& shape, std::int64_t first_query) {
-  alignas(64) float q_block[kQueries * kMaxHeadDim];
+  alignas(64) float q_transposed[kQueries * kMaxHeadDim];
   alignas(64) float scores[kQueries * kMaxKeys];
-  OutputBlock out;
+  OutputBlock out(tiling);
   const std::int64_t queries = std::min(kQueries, shape.seq_len - first_query);
   const std::int64_t end_query = first_query + queries;
   const float scale = kLog2E / std::sqrt(static_cast<float>(shape.head_dim));
-  pack_rows(q_block, HeadRows<const T>{q.row(first_query), q.pitch}, tiling, queries, kQueries,
-            scale);
+  pack_transposed(q_transposed, HeadRows<const T>{q.row(first_query), q.pitch}, tiling, kQueries,
+                  queries, kQueries, scale);
 
   for (std::int64_t key = 0; key < end_query; key += tiling.keys) {
     const std::int64_t keys = visible_keys(tiling, key, end_query);
-    tile_product<false>(scores, keys, {q_block, tiling.padded_head_dim, 1},
+    tile_product<false>(scores, kMaxKeys, TransposedQueries{q_transposed},
                         packed.k_transposed + key * tiling.head_dim, tiling.keys, kQueries, keys,
                         tiling.head_dim);
-    if (key + keys > first_query + 1) {
-      mask_later_keys(scores, keys, first_query, key, keys, kMinusInfinity);
-    }
-    softmax_block(out, scores, keys, keys, tiling);
-    tile_product<true>(out.o, tiling.padded_head_dim, {scores, keys, 1},
+    if (key + keys > first_query + 1) mask_later_keys(scores, first_query, key, keys);
+    softmax_block(out, scores, keys, tiling);
+    tile_product<true>(out.o, tiling.padded_head_dim, Scores{scores},
                        packed.v + key * tiling.padded_head_dim, tiling.padded_head_dim, kQueries,
                        tiling.padded_head_dim, keys);
   }
@@ -212,7 +221,8 @@ void forward(const AttentionCall& call) {
     const std::int64_t b = i / shape.kv_heads;
     const std::int64_t head = i % shape.kv_heads;
     pack_transposed(k_transposed + i * tiling.transposed_size(),
-                    head_rows<const T>(call.k, shape, b, head), tiling, shape.seq_len);
+                    head_rows<const T>(call.k, shape, b, head), tiling, tiling.keys, shape.seq_len,
+                    tiling.padded_tokens);
     pack_rows(v + i * tiling.row_size(), head_rows<const T>(call.v, shape, b, head), tiling,
               shape.seq_len, tiling.padded_tokens);
   });
@@ -244,8 +254,10 @@ struct BackwardHead {
 /// A query block in the backward pass.
 struct GradientBlock {
   alignas(64) float q[kQueries * kMaxHeadDim];
+  alignas(64) float q_transposed[kQueries * kMaxHeadDim];
   alignas(64) float d_o[kQueries * kMaxHeadDim];
-  alignas(64) float dq[kQueries * kMaxHeadDim] = {};
+  alignas(64) float d_o_transposed[kQueries * kMaxHeadDim];
+  alignas(64) float dq[kQueries * kMaxHeadDim];
   alignas(64) float lse[kQueries] = {};    // in powers of two
   alignas(64) float delta[kQueries] = {};  // sum_e d_o o
 };
@@ -270,25 +282,25 @@ void backward_tile(GradientBlock& block, const BackwardHead& head, const Tiling&
   alignas(64) float p[kQueries * kMaxKeys];
   alignas(64) float ds[kQueries * kMaxKeys];
   const std::int64_t width = tiling.padded_head_dim;
-  tile_product<false>(p, keys, {block.q, width, 1}, head.k_transposed + key * tiling.head_dim,
-                      tiling.keys, kQueries, keys, tiling.head_dim);
-  if (key + keys > first_query + 1) {
-    mask_later_keys(p, keys, first_query, key, keys, kMinusInfinity);
-  }
-  tile_product<false>(ds, keys, {block.d_o, width, 1}, head.v_transposed + key * tiling.head_dim,
-                      tiling.keys, kQueries, keys, tiling.head_dim);
+  tile_product<false>(p, kMaxKeys, TransposedQueries{block.q_transposed},
+                      head.k_transposed + key * tiling.head_dim, tiling.keys, kQueries, keys,
+                      tiling.head_dim);
+  if (key + keys > first_query + 1) mask_later_keys(p, first_query, key, keys);
+  tile_product<false>(ds, kMaxKeys, TransposedQueries{block.d_o_transposed},
+                      head.v_transposed + key * tiling.head_dim, tiling.keys, kQueries, keys,
+                      tiling.head_dim);
   for (std::int64_t i = 0; i < kQueries; ++i) {
-    for (std::int64_t j = i * keys; j < (i + 1) * keys; j += kLanes) {
+    for (std::int64_t j = i * kMaxKeys; j < i * kMaxKeys + keys; j += kLanes) {
       const Vec probability = exp2_nonpositive(load(p + j) - block.lse[i]);
       store(p + j, probability);
       store(ds + j, probability * (load(ds + j) - block.delta[i]));
     }
   }
-  tile_product<true>(head.dv + key * width, width, {p, 1, keys}, block.d_o, width, keys, width,
-                     kQueries);
-  tile_product<true>(head.dk + key * width, width, {ds, 1, keys}, block.q, width, keys, width,
-                     kQueries);
-  tile_product<true>(block.dq, width, {ds, keys, 1}, head.k + key * width, width, kQueries, width,
+  tile_product<true>(head.dv + key * width, width, TransposedScores{p}, block.d_o, width, keys,
+                     width, kQueries);
+  tile_product<true>(head.dk + key * width, width, TransposedScores{ds}, block.q, width, keys,
+                     width, kQueries);
+  tile_product<true>(block.dq, width, Scores{ds}, head.k + key * width, width, kQueries, width,
                      keys);
 }
 
@@ -307,9 +319,14 @@ void backward_query_head(const AttentionCall& call, const BackwardHead& kv, cons
   for (std::int64_t first = 0; first < shape.seq_len; first += kQueries) {
     const std::int64_t queries = std::min(kQueries, shape.seq_len - first);
     GradientBlock block;
-    pack_rows(block.q, HeadRows<const T>{q.row(first), q.pitch}, tiling, queries, kQueries,
-              kLog2E / root);
-    pack_rows(block.d_o, HeadRows<const T>{d_o.row(first), d_o.pitch}, tiling, queries, kQueries);
+    const HeadRows<const T> q_rows{q.row(first), q.pitch};
+    const HeadRows<const T> d_o_rows{d_o.row(first), d_o.pitch};
+    const float scale = kLog2E / root;
+    pack_rows(block.q, q_rows, tiling, queries, kQueries, scale);
+    pack_rows(block.d_o, d_o_rows, tiling, queries, kQueries);
+    pack_transposed(block.q_transposed, q_rows, tiling, kQueries, queries, kQueries, scale);
+    pack_transposed(block.d_o_transposed, d_o_rows, tiling, kQueries, queries, kQueries);
+    std::fill_n(block.dq, kQueries * tiling.padded_head_dim, 0.0F);
     load_statistics(block, lse, o, tiling, first, queries);
     for (std::int64_t key = 0; key < first + queries; key += tiling.keys) {
       backward_tile(block, kv, tiling, first, key, visible_keys(tiling, key, first + queries));
@@ -342,8 +359,8 @@ void backward(const AttentionCall& call) {
                           first.dv + i * tiling.row_size()};
     const auto k = head_rows<const T>(call.k, shape, b, head);
     const auto v = head_rows<const T>(call.v, shape, b, head);
-    pack_transposed(kv.k_transposed, k, tiling, shape.seq_len);
-    pack_transposed(kv.v_transposed, v, tiling, shape.seq_len);
+    pack_transposed(kv.k_transposed, k, tiling, tiling.keys, shape.seq_len, tiling.padded_tokens);
+    pack_transposed(kv.v_transposed, v, tiling, tiling.keys, shape.seq_len, tiling.padded_tokens);
     pack_rows(kv.k, k, tiling, shape.seq_len, tiling.padded_tokens);
     std::fill_n(kv.dk, tiling.row_size(), 0.0F);
     std::fill_n(kv.dv, tiling.row_size(), 0.0F);

@@ -7,7 +7,7 @@ namespace {
 
 class HostMath : public MathHandles::Impl {
  public:
-  explicit HostMath(Ref<std::byte, 1> workspace) : workspace_(workspace) { use_sequential_blas(); }
+  explicit HostMath(Ref<std::byte, 1> workspace) : workspace_(workspace) { prepare_blas(); }
 
   // A host kernel runs at once, after the communication that its stream still has to complete.
   void gemm(Stream& stream, const Gemm& gemm) override {

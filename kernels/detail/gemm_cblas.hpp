@@ -6,9 +6,10 @@
 
 namespace koios::detail {
 
-/// Keeps BLAS to the calling thread. Its own pool would spin beside Kokkos' threads on the same
-/// cores; instead each of Kokkos' threads calls BLAS for a part of the product.
-void use_sequential_blas();
+/// Keeps BLAS to the calling thread: its own pool would spin beside Kokkos' threads on the same
+/// cores, so instead each of Kokkos' threads calls BLAS for a part of the product. And sees to it
+/// that OpenBLAS uses the processor it runs on.
+void prepare_blas();
 
 /// float as it is. bf16 through float blocks in `workspace`: CBLAS has no bf16, and on the host it
 /// is there to be right, not fast.

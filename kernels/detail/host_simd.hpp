@@ -28,24 +28,22 @@ inline void store(float* to, Vec v) { std::memcpy(to, &v, sizeof(v)); }
 inline Vec broadcast(float x) { return x - Vec{}; }
 inline Vec max(Vec a, Vec b) { return a > b ? a : b; }
 
-inline float horizontal_max(Vec v) {
-  float lanes[kLanes];
-  store(lanes, v);
-  for (int width = kLanes / 2; width > 0; width /= 2) {
-    for (int i = 0; i < width; ++i) {
-      lanes[i] = lanes[i] > lanes[i + width] ? lanes[i] : lanes[i + width];
-    }
+/// Combines the lanes in pairs of halves: op(lower half, upper half), down to one.
+template <int W = kLanes, class Op>
+inline float reduce_lanes(typename SimdTypes<W>::Float v, const Op& op) {
+  if constexpr (W == 1) {
+    return v[0];
+  } else {
+    typename SimdTypes<W / 2>::Float half[2];
+    std::memcpy(half, &v, sizeof(half));
+    return reduce_lanes<W / 2>(op(half[0], half[1]), op);
   }
-  return lanes[0];
 }
-
+inline float horizontal_max(Vec v) {
+  return reduce_lanes(v, [](auto a, auto b) { return a > b ? a : b; });
+}
 inline float horizontal_sum(Vec v) {
-  float lanes[kLanes];
-  store(lanes, v);
-  for (int width = kLanes / 2; width > 0; width /= 2) {
-    for (int i = 0; i < width; ++i) lanes[i] += lanes[i + width];
-  }
-  return lanes[0];
+  return reduce_lanes(v, [](auto a, auto b) { return a + b; });
 }
 
 /// 0, 1, 2, ...
@@ -76,17 +74,17 @@ inline Vec exp2_nonpositive(Vec x) {
   return x < -126.0F ? Vec{} : vector_cast<Vec>(bits);
 }
 
-/// The left operand of tile_product: element (i, l) is data[i * row_step + l * depth_step].
+/// The left operand of a tile product: element (i, l) is data[i * RowStep + l * DepthStep]. The
+/// steps are constants so that the rows of a micro-tile are offsets in its instructions.
+template <std::int64_t RowStep, std::int64_t DepthStep>
 struct Scalars {
   const float* data;
-  std::int64_t row_step;
-  std::int64_t depth_step;
 };
 
 /// Rows x (Vectors * kLanes) of c (=|+=) a b, with c in registers meanwhile.
-template <int Rows, int Vectors, bool Accumulate>
-inline void tile_micro_product(float* c, std::int64_t c_pitch, Scalars a, const float* b,
-                               std::int64_t b_pitch, std::int64_t depth) {
+template <int Rows, int Vectors, bool Accumulate, std::int64_t RowStep, std::int64_t DepthStep>
+inline void micro_product(float* c, std::int64_t c_pitch, Scalars<RowStep, DepthStep> a,
+                          const float* b, std::int64_t b_pitch, std::int64_t depth) {
   Vec sum[Rows][Vectors];
 #pragma GCC unroll 16
   for (int i = 0; i < Rows; ++i) {
@@ -96,13 +94,13 @@ inline void tile_micro_product(float* c, std::int64_t c_pitch, Scalars a, const 
     }
   }
   const float* a_column = a.data;
-  for (std::int64_t l = 0; l < depth; ++l, a_column += a.depth_step, b += b_pitch) {
+  for (std::int64_t l = 0; l < depth; ++l, a_column += DepthStep, b += b_pitch) {
     Vec right[Vectors];
 #pragma GCC unroll 16
     for (int j = 0; j < Vectors; ++j) right[j] = load(b + j * kLanes);
 #pragma GCC unroll 16
     for (int i = 0; i < Rows; ++i) {
-      const Vec left = broadcast(a_column[i * a.row_step]);
+      const Vec left = broadcast(a_column[i * RowStep]);
 #pragma GCC unroll 16
       for (int j = 0; j < Vectors; ++j) sum[i][j] += left * right[j];
     }
@@ -114,29 +112,29 @@ inline void tile_micro_product(float* c, std::int64_t c_pitch, Scalars a, const 
   }
 }
 
-template <int Rows, int Vectors, bool Accumulate>
-inline void tile_columns(float* c, std::int64_t c_pitch, Scalars a, const float* b,
-                         std::int64_t b_pitch, std::int64_t rows, std::int64_t depth) {
-  for (std::int64_t i = 0; i < rows; i += Rows) {
-    tile_micro_product<Rows, Vectors, Accumulate>(
-        c + i * c_pitch, c_pitch, {a.data + i * a.row_step, a.row_step, a.depth_step}, b, b_pitch,
-        depth);
-  }
-}
+/// Rows of a tile product are a multiple of this.
+inline constexpr std::int64_t kTileRows = kLanes == 16 ? 16 : 8;
 
-/// c (=|+=) a b. rows: a multiple of 8; columns: a multiple of kLanes, contiguous in b and c.
-template <bool Accumulate>
-inline void tile_product(float* c, std::int64_t c_pitch, Scalars a, const float* b,
-                         std::int64_t b_pitch, std::int64_t rows, std::int64_t columns,
-                         std::int64_t depth) {
-  // Accumulators fill half the registers and more: 16 of 32, or 8 of 16.
-  constexpr int kWide = kLanes == 16 ? 4 : 2;
+/// c (=|+=) a b. rows: a multiple of kTileRows; columns: a multiple of kLanes, contiguous in b and
+/// c. Micro-tiles of 16 vectors (of 32 registers) or 8 (of 16) hide the latency of fma.
+template <bool Accumulate, std::int64_t RowStep, std::int64_t DepthStep>
+inline void tile_product(float* c, std::int64_t c_pitch, Scalars<RowStep, DepthStep> a,
+                         const float* b, std::int64_t b_pitch, std::int64_t rows,
+                         std::int64_t columns, std::int64_t depth) {
+  constexpr int kVectors = kLanes == 16 ? 4 : 2;
+  constexpr int kRows = 4;
   std::int64_t j = 0;
-  for (; j + kWide * kLanes <= columns; j += kWide * kLanes) {
-    tile_columns<4, kWide, Accumulate>(c + j, c_pitch, a, b + j, b_pitch, rows, depth);
+  for (; j + kVectors * kLanes <= columns; j += kVectors * kLanes) {
+    for (std::int64_t i = 0; i < rows; i += kRows) {
+      micro_product<kRows, kVectors, Accumulate, RowStep, DepthStep>(
+          c + i * c_pitch + j, c_pitch, {a.data + i * RowStep}, b + j, b_pitch, depth);
+    }
   }
   for (; j < columns; j += kLanes) {
-    tile_columns<8, 1, Accumulate>(c + j, c_pitch, a, b + j, b_pitch, rows, depth);
+    for (std::int64_t i = 0; i < rows; i += kTileRows) {
+      micro_product<kTileRows, 1, Accumulate, RowStep, DepthStep>(
+          c + i * c_pitch + j, c_pitch, {a.data + i * RowStep}, b + j, b_pitch, depth);
+    }
   }
 }
 

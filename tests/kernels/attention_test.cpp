@@ -5,7 +5,9 @@
 #include <utility>
 
 #include "tests/kernels/attention_reference.hpp"
-#include "tests/kernels/math_fixture.hpp"
+#include "tests/kernels/backends.hpp"
+#include "tests/kernels/compare.hpp"
+#include "tests/kernels/scratch.hpp"
 
 namespace koios {
 namespace {
@@ -70,11 +72,9 @@ struct Tensors {
 };
 
 template <class Case>
-class Attention : public ::testing::Test {
+class Attention : public test::KernelTest<Case> {
  protected:
   using T = typename Case::T;
-
-  void SetUp() override { KOIOS_SKIP_WITHOUT_DEVICE(); }
 
   void run(Tensors<T>& t, const reference::AttentionInput& in, const std::vector<double>& d_o,
            const MathOptions& options = {}) {
@@ -86,19 +86,19 @@ class Attention : public ::testing::Test {
     t.k.write(in.k);
     t.v.write(in.v);
     t.d_o.write(d_o);
-    attention_forward(math, stream_, in.shape, t.o.ref(), t.lse_BHT(), t.q.cref(), t.k.cref(),
+    attention_forward(math, this->stream, in.shape, t.o.ref(), t.lse_BHT(), t.q.cref(), t.k.cref(),
                       t.v.cref(), workspace.ref());
-    attention_backward(math, stream_, in.shape, t.dq.ref(), t.dk.ref(), t.dv.ref(), t.d_o.cref(),
-                       t.o.cref(), Ref<const float, 1>(t.lse_BHT()), t.q.cref(), t.k.cref(),
-                       t.v.cref(), workspace.ref());
-    stream_.synchronize();
+    attention_backward(math, this->stream, in.shape, t.dq.ref(), t.dk.ref(), t.dv.ref(),
+                       t.d_o.cref(), t.o.cref(), Ref<const float, 1>(t.lse_BHT()), t.q.cref(),
+                       t.k.cref(), t.v.cref(), workspace.ref());
+    this->stream.synchronize();
   }
 
   void compare(const MathOptions& options) {
     for (const auto& shape : kShapes) {
       const auto in = random_input<T>(shape);
       const auto d_o = test::random_values<T>(std::ssize(in.q), 4);
-      Tensors<T> t(stream_, shape);
+      Tensors<T> t(this->stream, shape);
       run(t, in, d_o, options);
       const auto out = reference::attention(in);
       const auto grad = reference::attention_backward(in, d_o);
@@ -117,7 +117,6 @@ class Attention : public ::testing::Test {
   // gives delta, 3 roundings of the largest kind.
   static constexpr double kBound = (std::is_same_v<T, float> ? 32 : 3) * test::unit_roundoff<T>;
 
-  Stream stream_{Case::backend, "test"};
   test::Scratch gemm_workspace_{Case::backend, MathHandles::gemm_workspace_bytes(Case::backend)};
 };
 TYPED_TEST_SUITE(Attention, test::Cases, test::CaseName);
@@ -131,7 +130,7 @@ TYPED_TEST(Attention, DeterministicMatchesReferenceAndRepeats) {
   const AttentionShape shape{2, 130, 4, 2, 64};
   const auto in = random_input<T>(shape);
   const auto d_o = test::random_values<T>(std::ssize(in.q), 4);
-  Tensors<T> first(this->stream_, shape), second(this->stream_, shape);
+  Tensors<T> first(this->stream, shape), second(this->stream, shape);
   this->run(first, in, d_o, options);
   this->run(second, in, d_o, options);
   EXPECT_EQ(first.o.read(), second.o.read());
@@ -156,7 +155,7 @@ TYPED_TEST(Attention, LargeScoresStayFinite) {
     }
   }
   const auto d_o = test::random_values<T>(std::ssize(in.q), 4);
-  Tensors<T> t(this->stream_, shape);
+  Tensors<T> t(this->stream, shape);
   this->run(t, in, d_o);
   const auto out = reference::attention(in);
   const auto grad = reference::attention_backward(in, d_o);
@@ -169,29 +168,22 @@ TYPED_TEST(Attention, LargeScoresStayFinite) {
   for (const double x : t.dq.read()) ASSERT_TRUE(std::isfinite(x));
 }
 
-/// d(sum o d_o)/dx by central differences against the reference's own backward pass.
 TEST(AttentionReference, BackwardMatchesFiniteDifferences) {
   const AttentionShape shape{1, 5, 4, 2, 6};
   auto in = random_input<float>(shape);
   const auto d_o = test::random_values<float>(std::ssize(in.q), 4);
   const auto grad = reference::attention_backward(in, d_o);
-  const auto loss = [&] {
-    const auto out = reference::attention(in);
-    return reference::dot(out.o, 0, d_o, 0, std::ssize(out.o));
-  };
-  const double h = 1e-5;  // truncation h^2 = 1e-10, cancellation 1e-16 / h = 1e-11
   using Checked = std::pair<std::vector<double>*, const std::vector<double>*>;
-  const Checked checked[] = {{&in.q, &grad.dq}, {&in.k, &grad.dk}, {&in.v, &grad.dv}};
-  for (const auto& [values, gradient] : checked) {
-    for (std::size_t i = 0; i < values->size(); ++i) {
-      const double x = (*values)[i];
-      (*values)[i] = x + h;
-      const double above = loss();
-      (*values)[i] = x - h;
-      const double below = loss();
-      (*values)[i] = x;
-      EXPECT_NEAR((above - below) / (2 * h), (*gradient)[i], 1e-8);
-    }
+  for (const auto& [values, gradient] :
+       {Checked{&in.q, &grad.dq}, Checked{&in.k, &grad.dk}, Checked{&in.v, &grad.dv}}) {
+    const auto original = *values;
+    test::expect_gradient(
+        [&](const std::vector<double>& x) {
+          *values = x;
+          return test::dot(reference::attention(in).o, d_o);
+        },
+        original, *gradient, 1.0);
+    *values = original;
   }
 }
 

@@ -4,7 +4,9 @@
 
 #include <functional>
 
-#include "tests/kernels/math_fixture.hpp"
+#include "tests/kernels/backends.hpp"
+#include "tests/kernels/compare.hpp"
+#include "tests/kernels/scratch.hpp"
 
 namespace koios {
 namespace {
@@ -19,17 +21,12 @@ constexpr Dims kDims[] = {{1, 1, 1},     {1, 6, 3},      {7, 16, 5},
                           {65, 130, 33}, {130, 96, 130}, {600, 520, 24}};
 constexpr std::int64_t kGap = 6;  // elements between the rows
 
-/// The product in double, and the sum of the magnitudes of each element's terms.
-struct Expected {
-  std::vector<double> value, magnitude;
-};
-
 /// a(i, l) and b(l, j) give the operands; start is what the output held.
-Expected multiply(std::int64_t rows, std::int64_t columns, std::int64_t depth,
-                  const std::function<double(std::int64_t, std::int64_t)>& a,
-                  const std::function<double(std::int64_t, std::int64_t)>& b,
-                  const std::vector<double>& start) {
-  Expected e{start, start};
+test::Expected multiply(std::int64_t rows, std::int64_t columns, std::int64_t depth,
+                        const std::function<double(std::int64_t, std::int64_t)>& a,
+                        const std::function<double(std::int64_t, std::int64_t)>& b,
+                        const std::vector<double>& start) {
+  test::Expected e(start.size());
   for (std::int64_t i = 0; i < rows; ++i) {
     for (std::int64_t j = 0; j < columns; ++j) {
       double sum = start[i * columns + j];
@@ -39,52 +36,37 @@ Expected multiply(std::int64_t rows, std::int64_t columns, std::int64_t depth,
         magnitude += std::abs(a(i, l) * b(l, j));
       }
       e.value[i * columns + j] = sum;
-      e.magnitude[i * columns + j] = magnitude;
+      e.terms[i * columns + j] = magnitude;
     }
   }
   return e;
 }
 
-/// Whatever the order of a float32 sum of n terms, its error is at most n u sum|terms| (Higham,
-/// Accuracy and Stability, 4.2); one more rounding takes it to the output's type.
-template <class Out>
-void expect_near(const std::vector<double>& got, const Expected& expected, std::int64_t depth) {
-  const double sum_bound = static_cast<double>(depth + 1) * test::unit_roundoff<float>;
-  for (std::size_t i = 0; i < got.size(); ++i) {
-    const double bound = sum_bound * expected.magnitude[i] +
-                         1.01 * test::unit_roundoff<Out> * std::abs(expected.value[i]);
-    ASSERT_LE(std::abs(got[i] - expected.value[i]), bound) << "element " << i;
-  }
-}
-
 template <class Case>
-class Gemm : public ::testing::Test {
+class Gemm : public test::KernelTest<Case> {
  protected:
-  using T = typename Case::T;
-
-  void SetUp() override { KOIOS_SKIP_WITHOUT_DEVICE(); }
-
   /// Runs `call` with the operands of `dims`, overwriting and accumulating, and compares.
   template <class Out, class Call, class Reference>
   void check(std::int64_t out_rows, std::int64_t out_columns, std::int64_t depth, const Call& call,
              const Reference& reference) {
-    DeviceMatrix<Out> out(stream_, out_rows, out_columns, kGap);
+    // A float32 sum of n terms errs by at most n u sum|terms|, in whatever order.
+    const double steps = static_cast<double>(depth) + 1;
+    DeviceMatrix<Out> out(this->stream, out_rows, out_columns, kGap);
     call(out.ref(), Write::overwrite);
     const std::vector<double> zero(out_rows * out_columns);
-    expect_near<Out>(out.read(), reference(zero), depth);
+    test::expect_close<Out>(out.read(), reference(zero), steps);
 
     const auto start = test::random_values<Out>(out_rows * out_columns, 4);
     out.write(start);
     call(out.ref(), Write::accumulate);
     const auto once = out.read();
-    expect_near<Out>(once, reference(start), depth);
+    test::expect_close<Out>(once, reference(start), steps);
 
     out.write(start);
     call(out.ref(), Write::accumulate);
     EXPECT_EQ(once, out.read()) << "not reproducible";
   }
 
-  Stream stream_{Case::backend, "test"};
   test::Scratch workspace_{Case::backend, MathHandles::gemm_workspace_bytes(Case::backend)};
   MathHandles math_{Case::backend, {}, workspace_.ref()};
 };
@@ -95,13 +77,13 @@ TYPED_TEST(Gemm, ForwardMatchesReference) {
   for (const auto [N, I, O] : kDims) {
     const auto x = test::random_values<T>(N * I, 1);
     const auto w = test::random_values<T>(O * I, 2);
-    DeviceMatrix<T> x_NI(this->stream_, N, I, kGap), w_OI(this->stream_, O, I, 0);
+    DeviceMatrix<T> x_NI(this->stream, N, I, kGap), w_OI(this->stream, O, I, 0);
     x_NI.write(x);
     w_OI.write(w);
     this->template check<T>(
         N, O, I,
         [&](Ref<T, 2> y_NO, Write write) {
-          linear_forward(this->math_, this->stream_, y_NO, x_NI.cref(), w_OI.cref(), write);
+          linear_forward(this->math_, this->stream, y_NO, x_NI.cref(), w_OI.cref(), write);
         },
         [&, I = I, N = N, O = O](const std::vector<double>& start) {
           return multiply(
@@ -116,14 +98,13 @@ TYPED_TEST(Gemm, BackwardInputMatchesReference) {
   for (const auto [N, I, O] : kDims) {
     const auto dy = test::random_values<T>(N * O, 1);
     const auto w = test::random_values<T>(O * I, 2);
-    DeviceMatrix<T> dy_NO(this->stream_, N, O, kGap), w_OI(this->stream_, O, I, 0);
+    DeviceMatrix<T> dy_NO(this->stream, N, O, kGap), w_OI(this->stream, O, I, 0);
     dy_NO.write(dy);
     w_OI.write(w);
     this->template check<T>(
         N, I, O,
         [&](Ref<T, 2> dx_NI, Write write) {
-          linear_backward_input(this->math_, this->stream_, dx_NI, dy_NO.cref(), w_OI.cref(),
-                                write);
+          linear_backward_input(this->math_, this->stream, dx_NI, dy_NO.cref(), w_OI.cref(), write);
         },
         [&, I = I, N = N, O = O](const std::vector<double>& start) {
           return multiply(
@@ -138,13 +119,13 @@ TYPED_TEST(Gemm, BackwardWeightMatchesReference) {
   for (const auto [N, I, O] : kDims) {
     const auto dy = test::random_values<T>(N * O, 1);
     const auto x = test::random_values<T>(N * I, 2);
-    DeviceMatrix<T> dy_NO(this->stream_, N, O, kGap), x_NI(this->stream_, N, I, kGap);
+    DeviceMatrix<T> dy_NO(this->stream, N, O, kGap), x_NI(this->stream, N, I, kGap);
     dy_NO.write(dy);
     x_NI.write(x);
     this->template check<float>(
         O, I, N,
         [&](Ref<float, 2> dw_OI, Write write) {
-          linear_backward_weight(this->math_, this->stream_, dw_OI, dy_NO.cref(), x_NI.cref(),
+          linear_backward_weight(this->math_, this->stream, dw_OI, dy_NO.cref(), x_NI.cref(),
                                  write);
         },
         [&, I = I, N = N, O = O](const std::vector<double>& start) {
@@ -157,8 +138,8 @@ TYPED_TEST(Gemm, BackwardWeightMatchesReference) {
 
 TYPED_TEST(Gemm, RefusesWrongShapes) {
   using T = typename TypeParam::T;
-  DeviceMatrix<T> x(this->stream_, 3, 4, 0), w(this->stream_, 5, 6, 0), y(this->stream_, 3, 5, 0);
-  EXPECT_THROW(linear_forward(this->math_, this->stream_, y.ref(), x.cref(), w.cref()),
+  DeviceMatrix<T> x(this->stream, 3, 4, 0), w(this->stream, 5, 6, 0), y(this->stream, 3, 5, 0);
+  EXPECT_THROW(linear_forward(this->math_, this->stream, y.ref(), x.cref(), w.cref()),
                InvariantError);
 }
 

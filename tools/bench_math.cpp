@@ -1,0 +1,232 @@
+// Speed of the matrix products and of attention, at the shapes of a training step.
+//   bench_math [host|cuda] [seconds per case]
+// Power limits make a GPU slower once it is warm, so the cases of a group take turns until each
+// has run for its time, on random numbers; the last half of the rounds counts.
+#include <algorithm>
+#include <cstdio>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/random.hpp"
+#include "core/stopwatch.hpp"
+#include "kernels/attention.hpp"
+#include "kernels/gemm.hpp"
+#include "runtime/arena.hpp"
+#include "runtime/copy.hpp"
+#include "runtime/device.hpp"
+
+namespace koios {
+namespace {
+
+struct BenchCase {
+  std::string name;
+  double flop = 0;
+  std::function<void()> run;
+};
+
+/// What the cases work on: one arena, and the libraries' handles.
+class Bench {
+ public:
+  Bench(Backend backend, double seconds, std::int64_t bytes)
+      : stream_(backend, "bench"),
+        seconds_(seconds),
+        arena_(backend, MemoryPlan{{{"bench", bytes}}, bytes}),
+        math_(backend, {},
+              arena_.take<std::byte>("bench", MathHandles::gemm_workspace_bytes(backend))) {}
+
+  Backend backend() const { return stream_.backend(); }
+  Stream& stream() { return stream_; }
+  MathHandles& math() { return math_; }
+
+  template <class T, class... Extents>
+  auto take(Extents... extents) {
+    auto array = arena_.take<T>("bench", extents...);
+    fill_random(any(array));
+    return array;
+  }
+  Ref<std::byte, 1> take_bytes(std::int64_t bytes) {
+    return arena_.take<std::byte>("bench", bytes);
+  }
+
+  void run(const std::string& title, const std::vector<BenchCase>& cases) {
+    std::printf("%s\n", title.c_str());
+    for (const auto& c : cases) c.run();  // chooses algorithms, touches memory
+    stream_.synchronize();
+    std::vector<std::vector<double>> times(cases.size());
+    double total = 0;
+    while (total < seconds_ * static_cast<double>(cases.size()) || times[0].size() < 4) {
+      for (std::size_t i = 0; i < cases.size(); ++i) {
+        times[i].push_back(time(cases[i]));
+        total += times[i].back() * kRepeats;
+      }
+    }
+    double sum_s = 0;
+    double sum_flop = 0;
+    for (std::size_t i = 0; i < cases.size(); ++i) {
+      std::vector<double> late(times[i].begin() + times[i].size() / 2, times[i].end());
+      std::nth_element(late.begin(), late.begin() + late.size() / 2, late.end());
+      const double median = late[late.size() / 2];
+      report(cases[i].name, median, cases[i].flop);
+      sum_s += median;
+      sum_flop += cases[i].flop;
+    }
+    report("all", sum_s, sum_flop);
+  }
+
+ private:
+  static constexpr int kRepeats = 3;
+
+  double time(const BenchCase& c) {
+    Event start(backend(), true);
+    Event end(backend(), true);
+    start.record(stream_);
+    for (int i = 0; i < kRepeats; ++i) c.run();
+    end.record(stream_);
+    end.synchronize();
+    return end.seconds_since(start) / kRepeats;
+  }
+
+  void report(const std::string& name, double seconds, double flop) const {
+    std::printf("  %-28s %10.3f ms %9.1f GFLOP/s\n", name.c_str(), 1e3 * seconds,
+                1e-9 * flop / seconds);
+    std::fflush(stdout);
+  }
+
+  /// A million random numbers, repeated.
+  void fill_random(AnyRef array) {
+    constexpr std::int64_t kCount = 1 << 20;
+    static const std::vector<float> values = [] {
+      std::vector<float> v(kCount);
+      for (std::int64_t i = 0; i < kCount; ++i) v[i] = static_cast<float>(normal_at(1, 0, i, 6.0));
+      return v;
+    }();
+    std::vector<bf16> narrow_values;
+    for (const float v : values) narrow_values.emplace_back(v);
+    const bool is_float = array.dtype == DType::float32;
+    for (std::int64_t i = 0; i < array.count; i += kCount) {
+      const std::int64_t count = std::min(kCount, array.count - i);
+      auto* at = static_cast<std::byte*>(array.data) + i * size_of(array.dtype);
+      void* from = is_float ? static_cast<void*>(const_cast<float*>(values.data()))
+                            : static_cast<void*>(narrow_values.data());
+      copy(stream_, {at, count, array.dtype}, {from, count, array.dtype});
+      stream_.synchronize();
+    }
+  }
+
+  Stream stream_;
+  double seconds_;
+  Arena arena_;
+  MathHandles math_;
+};
+
+struct Linear {
+  std::string name;
+  std::int64_t rows, in, out;
+};
+
+template <class T>
+void bench_linears(Bench& bench, const std::vector<Linear>& linears) {
+  std::vector<BenchCase> forward, backward_input, backward_weight;
+  for (const auto& l : linears) {
+    const auto x = bench.take<T>(l.rows, l.in);
+    const auto w = bench.take<T>(l.out, l.in);
+    const auto y = bench.take<T>(l.rows, l.out);
+    const auto dw = bench.take<float>(l.out, l.in);
+    const double flop = 2.0 * static_cast<double>(l.rows) * l.in * l.out;
+    auto& math = bench.math();
+    auto& s = bench.stream();
+    forward.push_back({l.name, flop, [=, &math, &s] {
+                         linear_forward(math, s, y, Ref<const T, 2>(x), Ref<const T, 2>(w));
+                       }});
+    backward_input.push_back({l.name, flop, [=, &math, &s] {
+                                linear_backward_input(math, s, x, Ref<const T, 2>(y),
+                                                      Ref<const T, 2>(w));
+                              }});
+    backward_weight.push_back({l.name, flop, [=, &math, &s] {
+                                 linear_backward_weight(math, s, dw, Ref<const T, 2>(y),
+                                                        Ref<const T, 2>(x), Write::overwrite);
+                               }});
+  }
+  bench.run("linear_forward", forward);
+  bench.run("linear_backward_input", backward_input);
+  bench.run("linear_backward_weight", backward_weight);
+}
+
+template <class T>
+void bench_attention(Bench& bench, const AttentionShape& shape, const MathOptions& options) {
+  const std::int64_t rows = shape.batch * shape.seq_len;
+  const std::int64_t q_width = shape.heads * shape.head_dim;
+  const std::int64_t kv_width = shape.kv_heads * shape.head_dim;
+  const auto qkv = bench.take<T>(rows, q_width + 2 * kv_width);
+  const auto d_qkv = bench.take<T>(rows, q_width + 2 * kv_width);
+  const auto o = bench.take<T>(rows, q_width);
+  const auto d_o = bench.take<T>(rows, q_width);
+  const auto lse = bench.take<float>(shape.batch * shape.heads * shape.seq_len);
+  const auto workspace =
+      bench.take_bytes(attention_workspace_bytes(bench.backend(), options, shape, sizeof(T)));
+  const auto q = column_range(qkv, 0, q_width);
+  const auto k = column_range(qkv, q_width, kv_width);
+  const auto v = column_range(qkv, q_width + kv_width, kv_width);
+  const auto dq = column_range(d_qkv, 0, q_width);
+  const auto dk = column_range(d_qkv, q_width, kv_width);
+  const auto dv = column_range(d_qkv, q_width + kv_width, kv_width);
+  // The causal half of two products forward and five backward.
+  const double product = static_cast<double>(shape.batch) * shape.heads * shape.seq_len *
+                         (shape.seq_len + 1) * shape.head_dim;
+  auto& math = bench.math();
+  auto& s = bench.stream();
+  using C = Ref<const T, 2>;
+  bench.run(cat("attention B ", shape.batch, " T ", shape.seq_len, " H ", shape.heads, " K ",
+                shape.kv_heads, " E ", shape.head_dim, " (causal half counted)"),
+            {{"forward", 2 * product,
+              [&] { attention_forward(math, s, shape, o, lse, C(q), C(k), C(v), workspace); }},
+             {"backward", 5 * product, [&] {
+                attention_backward(math, s, shape, dq, dk, dv, C(d_o), C(o),
+                                   Ref<const float, 1>(lse), C(q), C(k), C(v), workspace);
+              }}});
+}
+
+void bench_host(double seconds) {
+  Bench bench(Backend::host, seconds, std::int64_t{2} << 30);
+  bench_linears<float>(bench, {{"peak: 2048 x 2048 x 2048", 2048, 2048, 2048}});
+  const std::int64_t N = 2048;
+  bench_linears<float>(bench, {{"qkv", N, 256, 768},
+                               {"wo", N, 256, 256},
+                               {"w13", N, 256, 1536},
+                               {"w2", N, 768, 256},
+                               {"head", N, 256, 32000}});
+  bench_attention<float>(bench, {4, 512, 16, 16, 16}, {});
+  bench_attention<float>(bench, {1, 2048, 16, 16, 16}, {});
+  bench_attention<float>(bench, {1, 2048, 4, 2, 128}, {});
+}
+
+void bench_cuda(double seconds) {
+  Bench bench(Backend::cuda, seconds, std::int64_t{20} << 30);
+  const std::int64_t N = 8192;
+  bench_linears<bf16>(bench, {{"qkv", N, 4096, 12288},
+                              {"wo", N, 4096, 4096},
+                              {"w13", N, 4096, 22016},
+                              {"w2", N, 11008, 4096},
+                              {"head, 2048 rows", 2048, 4096, 32000}});
+  bench_attention<bf16>(bench, {2, 4096, 32, 32, 128}, {});
+  bench_attention<bf16>(bench, {1, 4096, 32, 8, 128}, {});
+}
+
+}  // namespace
+}  // namespace koios
+
+int main(int argc, char** argv) {
+  const bool cuda =
+      argc > 1 ? std::string(argv[1]) == "cuda" : koios::is_built_in(koios::Backend::cuda);
+  const double seconds = argc > 2 ? std::atof(argv[2]) : 1.0;
+  try {
+    const koios::DeviceEnv device(cuda ? koios::Backend::cuda : koios::Backend::host, 0);
+    std::printf("%s\n", device.info().name.c_str());
+    cuda ? koios::bench_cuda(seconds) : koios::bench_host(seconds);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "error: %s\n", error.what());
+    return 1;
+  }
+}
