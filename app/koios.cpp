@@ -20,18 +20,23 @@ using namespace koios;
 constexpr int kBadInput = 2;
 
 int train(const CommandLine& line, std::vector<std::string> command_line, int argc, char** argv) {
+  PhaseClock start;
   const MpiEnv mpi(argc, argv);
+  start.done("mpi");
   log::configure({.rank = mpi.rank(), .shown = mpi.rank() == 0});
   const std::optional<DeckSetup> deck = set_up_on_all_ranks(line, mpi);
   if (!deck) return kBadInput;
+  start.done("deck");
   const RunConfig& config = deck->config;
   log::configure({.rank = mpi.rank(),
                   .shown = config.metrics.shows(mpi.rank()),
                   .color = use_color(config.metrics.enable_color_printing)});
   const DeviceEnv device(choose_backend(config.job.backend), mpi.local_rank());
+  start.done("device");
   run_training(config, deck->mesh,
                {.mpi = mpi,
                 .device = device,
+                .start = start,
                 .command_line = std::move(command_line),
                 .effective_deck = deck->effective,
                 .library_versions = library_versions()});

@@ -31,13 +31,15 @@ GradientBuffers::GradientBuffers(Arena& arena, const ShardLayout& layout, int mi
 }
 
 GradientReduce::GradientReduce(const ShardLayout& layout, GradientBuffers buffers,
-                               Communicator& group, Stream& compute, Stream& reduce)
+                               Communicator& group, Stream& compute, Stream& reduce,
+                               ExposedWait& exposed)
     : layout_(layout),
       buffers_(std::move(buffers)),
       group_(group),
       compute_(compute),
       stream_(reduce),
       written_(compute.backend()),
+      exposed_(exposed),
       all_reduced_(compute.backend()) {
   if (!buffers_.slots) return;
   for (std::size_t i = 0; i < buffers_.slots->buffer.size(); ++i) {
@@ -54,7 +56,7 @@ GradientReduce::Output GradientReduce::begin(int unit) {
   }
   const auto slot =
       static_cast<std::size_t>(buffers_.slots->slot_of_unit[static_cast<std::size_t>(unit)]);
-  compute_.wait(reduced_[slot]);
+  exposed_.wait(reduced_[slot]);
   return {{unit_layout, buffers_.slots->of(unit).data}, Write::overwrite};
 }
 
@@ -91,7 +93,7 @@ void GradientReduce::reduce(int unit) {
 void GradientReduce::finish() {
   if (!buffers_.slots) return;
   all_reduced_.record(stream_);
-  compute_.wait(all_reduced_);
+  exposed_.wait(all_reduced_);
 }
 
 }  // namespace koios

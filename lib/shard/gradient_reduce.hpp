@@ -19,6 +19,7 @@
 #include "kernels/gemm.hpp"
 #include "runtime/arena.hpp"
 #include "runtime/stream.hpp"
+#include "shard/exposed_wait.hpp"
 #include "shard/layout.hpp"
 #include "shard/slots.hpp"
 #include "shard/unit_view.hpp"
@@ -39,7 +40,7 @@ struct GradientBuffers {
 class GradientReduce {
  public:
   GradientReduce(const ShardLayout& layout, GradientBuffers buffers, Communicator& group,
-                 Stream& compute, Stream& reduce);
+                 Stream& compute, Stream& reduce, ExposedWait& exposed);
 
   struct Output {
     UnitView<float> view;
@@ -62,6 +63,7 @@ class GradientReduce {
   Stream& stream_;
   std::vector<Event> reduced_;  // per slot
   Event written_;
+  ExposedWait& exposed_;
   Event all_reduced_;
   bool first_ = true;
 };

@@ -20,13 +20,14 @@ GatherBuffers<T>::GatherBuffers(Arena& arena, const ShardLayout& layout,
 template <class T>
 WeightGather<T>::WeightGather(const ShardLayout& layout, GatherBuffers<T> buffers,
                               Ref<const float, 1> masters, Communicator& group, Stream& compute,
-                              Stream& gather)
+                              Stream& gather, ExposedWait& exposed)
     : layout_(layout),
       buffers_(std::move(buffers)),
       masters_(masters),
       group_(group),
       compute_(compute),
       stream_(gather),
+      exposed_(exposed),
       updated_(compute.backend()) {
   if (!buffers_.slots) return;
   for (std::size_t i = 0; i < buffers_.slots->buffer.size(); ++i) {
@@ -74,7 +75,7 @@ typename WeightGather<T>::Lease WeightGather<T>::acquire(int unit) {
     prefetch(unit);
     Slot& slot = slot_of(unit);
     KOIOS_REQUIRE(slot.unit == unit, "buffer of unit ", unit, " is leased to ", slot.unit);
-    compute_.wait(slot.ready);
+    exposed_.wait(slot.ready);
     slot.leased = true;
   }
   return Lease(this, unit);

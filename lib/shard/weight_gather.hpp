@@ -17,6 +17,7 @@
 #include "comm/communicator.hpp"
 #include "runtime/arena.hpp"
 #include "runtime/stream.hpp"
+#include "shard/exposed_wait.hpp"
 #include "shard/layout.hpp"
 #include "shard/slots.hpp"
 #include "shard/unit_view.hpp"
@@ -42,7 +43,7 @@ template <class T>
 class WeightGather {
  public:
   WeightGather(const ShardLayout& layout, GatherBuffers<T> buffers, Ref<const float, 1> masters,
-               Communicator& group, Stream& compute, Stream& gather);
+               Communicator& group, Stream& compute, Stream& gather, ExposedWait& exposed);
 
   /// While it lives, the unit's weights stay where they are.
   class Lease {
@@ -84,6 +85,7 @@ class WeightGather {
   Stream& compute_;
   Stream& stream_;
   std::vector<Slot> slots_;
+  ExposedWait& exposed_;
   Event updated_;
 };
 

@@ -41,6 +41,8 @@ class TrainStep {
   void run(std::int64_t steps_done, const NextBatch& next_batch, StepResults& results,
            Timers& timers);
 
+  /// Device seconds that the last step's computation waited for communication; 0 on the host.
+  double exposed_wait_seconds() const { return exposed_.seconds(); }
   double lr(std::int64_t steps_done) const { return schedule_.lr(steps_done); }
 
  private:
@@ -49,6 +51,7 @@ class TrainStep {
   const Mesh& mesh_;
   TrainingStreams& streams_;
   BatchUpload upload_;
+  ExposedWait exposed_;
   WeightGather<T> weights_;
   GradientReduce gradients_;
   Llama<T> model_;

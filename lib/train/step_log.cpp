@@ -50,15 +50,17 @@ void StepLog::add(const std::vector<StepResult>& results, std::int64_t last_step
   }
 }
 
-void StepLog::write(std::int64_t step, double lr, std::int64_t reserved_bytes, Timers& timers) {
+void StepLog::write(std::int64_t step, double lr, std::int64_t reserved_bytes, double exposed_s,
+                    Timers& timers) {
   const auto steps = static_cast<double>(steps_);
   const double elapsed_s = since_last_.lap();
   const Timers::Totals laps = timers.lap();
   const auto ranks = static_cast<double>(mesh_.size());
 
   // A NaN on any rank must show: MPI's maximum may drop it, so the sum decides.
-  std::array<double, 3> sums = {loss_sum_ / steps, lap_of(laps, "data") / steps,
-                                lap_of(laps, "communication") / steps};
+  std::array<double, 3> sums = {
+      loss_sum_ / steps, lap_of(laps, "data") / steps,
+      shape_.backend == Backend::cuda ? exposed_s : lap_of(laps, "communication") / steps};
   std::array<double, 3> maxima = {loss_max_, elapsed_s, static_cast<double>(reserved_bytes)};
   all_reduce_sum(mesh_.host_world(), sums);
   all_reduce_max(mesh_.host_world(), maxima);

@@ -32,8 +32,10 @@ class StepLog {
   /// step was not made.
   void add(const std::vector<StepResult>& results, std::int64_t last_step, OnNonfinite policy);
   /// Collective: writes the line for the steps added since the last. reserved_bytes: what this
-  /// process occupies. timers: "data" and "communication" are laps since the last line.
-  void write(std::int64_t step, double lr, std::int64_t reserved_bytes, Timers& timers);
+  /// process occupies. exposed_s: the device's own measure of the last step's waiting (cuda).
+  /// timers: "data" and, on the host, "communication" since the last line.
+  void write(std::int64_t step, double lr, std::int64_t reserved_bytes, double exposed_s,
+             Timers& timers);
 
  private:
   TrainingShape shape_;

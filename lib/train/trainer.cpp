@@ -127,6 +127,8 @@ void train(const RunConfig& config, const TrainingShape& shape, const Mesh& mesh
   KOIOS_REQUIRE(arena.taken().total_bytes == plan.total_bytes, "the plan says ", plan.total_bytes,
                 " bytes, ", arena.taken().total_bytes, " were used");
 
+  launch.start.done("memory");
+
   TrainingStreams streams(backend);
   MathHandles math(backend, shape.math, memory.library_workspace);
   initialize_parameters(streams.compute, layout, memory.parameters.master,
@@ -136,6 +138,8 @@ void train(const RunConfig& config, const TrainingShape& shape, const Mesh& mesh
                   shape.mesh.dp_coordinate(mesh.rank()), shape.mesh.dp());
 
   const NextBatch next_batch = [&] { return data.next(); };
+
+  launch.start.done("model and data");
 
   Console console({.shown = is_root,
                    .color = log::settings().color,
@@ -167,7 +171,15 @@ void train(const RunConfig& config, const TrainingShape& shape, const Mesh& mesh
     if (due || results.full()) {
       const auto timer = timers.scope("log");
       step_log.add(results.read(), number, config.training.on_nonfinite);
-      if (due) step_log.write(number, step.lr(done), launch.device.reserved_bytes(), timers);
+      if (due) {
+        step_log.write(number, step.lr(done), launch.device.reserved_bytes(),
+                       step.exposed_wait_seconds(), timers);
+        if (number == 1) {
+          launch.start.done("first step");
+          log::info("first step done ", launch.start.total_seconds(),
+                    " s after launch: ", launch.start.describe());
+        }
+      }
     }
     if (data.epoch() > epoch) {
       epoch = data.epoch();
@@ -208,7 +220,9 @@ void run_training(const RunConfig& config, const MeshShape& mesh_shape, const La
     log::info(line);
   }
   print_places(launch);
+  launch.start.done("tokenizer and plan");
   const Mesh mesh(launch.mpi, mesh_shape, shape.backend, comm_options(config));
+  launch.start.done("communicators");
   if (shape.compute == DType::bfloat16) {
     train<bf16>(config, shape, mesh, launch, *tokenizer, plan);
   } else {

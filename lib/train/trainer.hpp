@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "config/run_config.hpp"
+#include "core/phase_clock.hpp"
 #include "runtime/device.hpp"
 #include "runtime/mpi_env.hpp"
 #include "train/training_shape.hpp"
@@ -16,6 +17,7 @@ namespace koios {
 struct Launch {
   const MpiEnv& mpi;
   const DeviceEnv& device;
+  PhaseClock& start;
   std::vector<std::string> command_line;
   std::string effective_deck;
   std::vector<std::pair<std::string, std::string>> library_versions;

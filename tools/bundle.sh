@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# Puts a build into one relocatable folder, for a machine it was not built on: the binary, the shared
+# libraries the other machine may lack, decks, and a launcher. What belongs to the machine itself
+# stays behind: C and C++ run time, MPI and what it stands on, CUDA, NCCL, cuDNN and the driver.
+#
+#   tools/bundle.sh BUILD_DIR OUT_DIR [more executables of the build ...]
+#   OUT_DIR/run -np 2 koios input/debug.ini training/steps=20        on the other machine
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+fail() { echo "error: $*" >&2; exit 1; }
+[[ $# -ge 2 ]] || fail 'usage: tools/bundle.sh BUILD_DIR OUT_DIR [more executables]'
+build=$1 out=$2
+shift 2
+[[ -x $build/app/koios ]] || fail "$build/app/koios is not there; build it first"
+
+own='^(libc|libm|libdl|librt|libpthread|libstdc\+\+|libgcc_s|libgomp|ld-linux.*|libmpi.*|libopen-rte'
+own+='|libopen-pal|libhwloc|libevent.*|libudev|libz|libnccl|libcuda|libcudart|libcublas.*|libcudnn.*'
+own+='|libnvrtc.*|libnvJitLink.*)(-x86-64)?\.so'
+
+rm -rf "$out"
+mkdir -p "$out/bin" "$out/lib"
+for program in "$build/app/koios" "$@"; do
+  strip -o "$out/bin/$(basename "$program")" "$program"
+  ldd "$program" | awk '$2 == "=>" && $3 ~ /^\// { print $1, $3 }' | while read -r name path; do
+    [[ $name =~ $own ]] || cp -nL "$path" "$out/lib/$name"
+  done
+done
+cp -r input "$out/input"
+
+cat >"$out/run" <<'RUN'
+#!/usr/bin/env bash
+# run [mpirun options] PROGRAM [arguments]: PROGRAM of this folder's bin/ under the machine's mpirun.
+# Only the ranks see the carried libraries. KOIOS_LIBRARIES: further folders, for NCCL, cuBLAS, cuDNN
+# where the loader does not find them.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+options=() program=
+while [[ $# -gt 0 && -z $program ]]; do
+  if [[ -x $here/bin/$1 ]]; then program=$here/bin/$1; else options+=("$1"); fi
+  shift
+done
+[[ -n $program ]] || { echo "error: none of $(ls "$here/bin" | tr '\n' ' ')was named" >&2; exit 2; }
+((EUID != 0)) || export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+forward=(-x "LD_LIBRARY_PATH=$here/lib${KOIOS_LIBRARIES:+:$KOIOS_LIBRARIES}${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}")
+for name in $(compgen -e | grep -E '^(NCCL_|OMP_|KOIOS_|OPENBLAS_|CUDA_|CUBLAS|CUDNN)' || true); do
+  forward+=(-x "$name")
+done
+exec mpirun --bind-to none "${forward[@]}" "${options[@]}" "$program" "$@"
+RUN
+chmod +x "$out/run"
+echo "bundled into $out: $(du -sh "$out" | cut -f1), $(ls "$out/lib" | wc -l) libraries, programs: $(ls "$out/bin" | tr '\n' ' ')"
