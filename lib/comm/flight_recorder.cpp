@@ -56,7 +56,8 @@ FlightRecorder::Entry& FlightRecorder::slot(std::int64_t number) {
 std::int64_t FlightRecorder::issued(int communicator, CommOp op, std::int64_t bytes) {
   const std::lock_guard lock(mutex_);
   Group& group = groups_[static_cast<std::size_t>(communicator)];
-  slot(++last_) = {last_, ++group.calls, communicator, op, bytes, now_s(), 0};
+  ++last_;
+  slot(last_) = {last_, ++group.calls, communicator, op, bytes, now_s(), 0};
   return last_;
 }
 
