@@ -4,7 +4,6 @@
 #include <iostream>
 #include <thread>
 
-#include "app/blas_core.hpp"
 #include "app/command_line.hpp"
 #include "app/deck_setup.hpp"
 #include "app/versions.hpp"
@@ -67,7 +66,6 @@ int run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  restart_with_fast_blas(argv);
   try {
     return run(argc, argv);
   } catch (const std::exception& e) {
