@@ -21,15 +21,15 @@ Layout of a file (plain contiguous datasets, default library version, little-end
     /logits_step1        float32 [batch_size, seq_len, vocab_size]
     /params_initial/X    float32  exactly the values the run started from
     /gradients_step1/X   float32  before clipping, of the mean loss
-    /params_after_5/X    float32  after all `steps` updates
+    /params_final/X    float32  after all `steps` updates
                          X is Meta's name, e.g. layers.0.attention.wq.weight ([out, in], as in y = x W^T)
 
 Differences of the same run in single precision, as a yardstick for tolerances (each depends a little on the
 machine's BLAS; a float implementation with another order of sums errs by a small multiple of it):
 
-    attribute fp32_rel_diff of a dataset   |x32 - x64|_2 / |x64|_2; for params_after_5 the denominator is the
+    attribute fp32_rel_diff of a dataset   |x32 - x64|_2 / |x64|_2; for params_final the denominator is the
                                            distance travelled, |x64 - initial|_2
-    attribute fp32_max_diff of a dataset   max |x32 - x64| / max |x64|; for params_after_5 again of the distance
+    attribute fp32_max_diff of a dataset   max |x32 - x64| / max |x64|; for params_final again of the distance
     /fp32_rel_diff_*                       the largest over the group (loss, grad norm: over the steps)
 
 Gradient accumulation needs no golden of its own: the mean over batch_size sequences equals the mean of the
@@ -82,6 +82,8 @@ CASES = [
     Case("llama_tiny", 48, 3, 6, 2, 72, 101, 19, 6, 1.0, "adamw", seed=1),
     Case("llama_tiny_adam", 48, 1, 6, 2, 72, 101, 19, 6, 1.0, "adam", seed=2),  # L2 added to the gradient
     Case("llama_tiny_mha", 40, 2, 5, 5, 64, 83, 23, 4, 100.0, "adamw", seed=3),  # n_kv_heads = n_heads, no clipping
+    # 84 sequences divide over 1, 2, 3, 4 and 7 ranks, and 20 steps let the meshes drift apart.
+    Case("llama_tiny_84", 24, 2, 4, 2, 40, 61, 11, 84, 1.0, "adamw", seed=4, steps=20, lr=3e-3),
 ]
 
 
@@ -234,7 +236,7 @@ def train(c, dtype, make=make_optimizer):
         out["losses"].append(loss.item())
         out["grad_norms"].append(norm.item())
         out["lrs"].append(lr)
-    out["params_after_5"] = {name: p.detach().double().numpy().copy() for name, p in params.items()}
+    out["params_final"] = {name: p.detach().double().numpy().copy() for name, p in params.items()}
     for key in ("losses", "grad_norms", "lrs"):
         out[key] = np.array(out[key], dtype=np.float64)
     return out
@@ -269,10 +271,10 @@ def write(c, path):
         put("losses", exact["losses"], "<f8", differences(single["losses"], exact["losses"]))
         put("grad_norms", exact["grad_norms"], "<f8", differences(single["grad_norms"], exact["grad_norms"]))
         put("logits_step1", exact["logits_step1"], "<f4", differences(single["logits_step1"], exact["logits_step1"]))
-        largest = {"gradients_step1": 0.0, "params_after_5": 0.0}
+        largest = {"gradients_step1": 0.0, "params_final": 0.0}
         for name, initial in exact["params_initial"].items():
             put("params_initial/" + name, initial, "<f4")
-            for group, origin in (("gradients_step1", 0.0), ("params_after_5", initial.astype(np.float64))):
+            for group, origin in (("gradients_step1", 0.0), ("params_final", initial.astype(np.float64))):
                 diffs = differences(single[group][name], exact[group][name], origin)
                 put(f"{group}/{name}", exact[group][name], "<f4", diffs)
                 largest[group] = max(largest[group], diffs[0])
@@ -281,7 +283,7 @@ def write(c, path):
             f.attrs["fp32_rel_diff_" + key] = np.max(np.abs(single[series] / exact[series] - 1))
         f.attrs["fp32_rel_diff_logits"] = f["logits_step1"].attrs["fp32_rel_diff"]
         f.attrs["fp32_rel_diff_gradients"] = np.float64(largest["gradients_step1"])
-        f.attrs["fp32_rel_diff_params"] = np.float64(largest["params_after_5"])
+        f.attrs["fp32_rel_diff_params"] = np.float64(largest["params_final"])
         attributes = dict(f.attrs)
     os.replace(temporary, path)
     report(c, exact, attributes)
@@ -383,7 +385,7 @@ def check_accumulation(c, check):
 
 def check_training(c, check, exact):
     other = train(c, torch.float64, WrittenOutOptimizer)
-    worst = max(differences(other["params_after_5"][n], exact["params_after_5"][n], v.astype(np.float64))[0]
+    worst = max(differences(other["params_final"][n], exact["params_final"][n], v.astype(np.float64))[0]
                 for n, v in exact["params_initial"].items())
     check("torch.optim against the formulas, of the distance travelled", worst, 1e-9)
 
@@ -400,7 +402,7 @@ def check_file(c, check, exact, path):
         for key in ("losses", "grad_norms", "lrs"):
             check(f"file: {key}", differences(f[key][...], exact[key])[1], 1e-11)
         check("file: logits", differences(f["logits_step1"][...], exact["logits_step1"])[0], 1e-7)
-        for group in ("gradients_step1", "params_after_5"):
+        for group in ("gradients_step1", "params_final"):
             worst = max(differences(f[f"{group}/{n}"][...], x)[0] for n, x in exact[group].items())
             check(f"file: {group}", worst, 1e-7)
 

@@ -57,11 +57,6 @@ struct RunOutput {
   }
 };
 
-double communication_seconds(const Mesh& mesh) {
-  return mesh.shard_gather().host_seconds() + mesh.shard_reduce().host_seconds() +
-         mesh.stage().host_seconds();
-}
-
 /// Minimum, mean and maximum of each timer over the ranks, printed by rank 0.
 void print_timers(const Timers& timers, const Mesh& mesh, double whole_s) {
   const Timers::Totals totals = timers.totals();
@@ -163,9 +158,9 @@ void train(const RunConfig& config, const TrainingShape& shape, const Mesh& mesh
     const std::int64_t number = done + 1;
     {
       const auto timer = timers.scope("step");
-      const double before_s = communication_seconds(mesh);
+      const double before_s = mesh.host_seconds();
       step.run(done, next_batch, results, timers);
-      timers.add("communication", communication_seconds(mesh) - before_s);
+      timers.add("communication", mesh.host_seconds() - before_s);
     }
     const bool due = number == 1 || number % log_freq == 0 || number == steps;
     if (due || results.full()) {
