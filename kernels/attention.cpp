@@ -1,6 +1,7 @@
 #include "kernels/attention.hpp"
 
 #include "kernels/detail/attention_host.hpp"
+#include "kernels/detail/attention_plan.hpp"
 #include "kernels/detail/math_impl.hpp"
 
 namespace koios {
@@ -38,10 +39,11 @@ void require_workspace(Backend backend, const MathHandles& math, const Attention
 std::int64_t attention_workspace_bytes(Backend backend, const MathOptions& options,
                                        const AttentionShape& shape, std::int64_t element_bytes) {
   require_shape(shape);
-  (void)options;
-  (void)element_bytes;
-  (void)backend;
-  return detail::attention_host_workspace_bytes(shape);
+  if (backend == Backend::host) return detail::attention_host_workspace_bytes(shape);
+  if (detail::uses_cudnn(options, shape, element_bytes)) {
+    return detail::attention_cudnn_workspace_bytes(shape, options.deterministic);
+  }
+  return detail::FallbackTiling(shape, element_bytes).total;
 }
 
 template <class T>

@@ -40,6 +40,7 @@ struct Gemm {
   bool accumulate = false;
   float scale = 1;
   std::int64_t batch = 1;
+  bool tune = true;  // worth timing candidates for: a product of the model, at few shapes
 };
 
 /// The operands of both passes; data is null for what a pass does not have.

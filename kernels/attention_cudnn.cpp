@@ -1,0 +1,234 @@
+#include "kernels/detail/attention_cudnn.hpp"
+
+#include <cudnn_frontend.h>
+
+#include <cmath>
+#include <compare>
+#include <map>
+#include <source_location>
+#include <unordered_map>
+#include <utility>
+
+#include "kernels/detail/attention_plan.hpp"
+#include "runtime/handle.hpp"
+
+namespace koios::detail {
+namespace {
+
+namespace fe = cudnn_frontend;
+using Tensor = std::shared_ptr<fe::graph::Tensor_attributes>;
+
+void close_cudnn(cudnnHandle_t handle) { cudnnDestroy(handle); }
+using CudnnHandle = Handle<cudnnHandle_t, &close_cudnn>;
+
+void check(cudnnStatus_t status, const char* call,
+           std::source_location where = std::source_location::current()) {
+  if (status == CUDNN_STATUS_SUCCESS) return;
+  throw LibraryError("cuDNN", call, cudnnGetErrorString(status), where);
+}
+
+/// Names of the tensors in a graph.
+enum Uid : std::int64_t { kQ = 1, kK, kV, kO, kStats, kDo, kDq, kDk, kDv };
+
+struct GraphKey {
+  std::int64_t batch, seq_len, heads, kv_heads, head_dim;
+  std::int64_t q_pitch, k_pitch, v_pitch, o_pitch;
+  std::int64_t do_pitch, dq_pitch, dk_pitch, dv_pitch;  // 0 forward
+
+  auto operator<=>(const GraphKey&) const = default;
+
+  explicit GraphKey(const AttentionCall& c)
+      : batch(c.shape.batch),
+        seq_len(c.shape.seq_len),
+        heads(c.shape.heads),
+        kv_heads(c.shape.kv_heads),
+        head_dim(c.shape.head_dim),
+        q_pitch(c.q.pitch),
+        k_pitch(c.k.pitch),
+        v_pitch(c.v.pitch),
+        o_pitch(c.o.pitch),
+        do_pitch(c.d_o.pitch),
+        dq_pitch(c.dq.pitch),
+        dk_pitch(c.dk.pitch),
+        dv_pitch(c.dv.pitch) {}
+
+  bool is_backward() const { return dq_pitch != 0; }
+};
+
+std::string describe(const GraphKey& key) {
+  return cat(key.is_backward() ? "backward" : "forward", " attention of ", key.batch,
+             " sequences of ", key.seq_len, " tokens, ", key.heads, " heads on ", key.kv_heads,
+             ", head size ", key.head_dim);
+}
+
+/// cuDNN may refuse what its documentation allows, by version and GPU: the user has a way out.
+void require_good(fe::error_t error, const GraphKey& key, const char* step) {
+  if (error.is_good()) return;
+  throw UserError(cat("cuDNN ", cudnnGetVersion(), " cannot do the ", describe(key), " (", step,
+                      ": ", error.get_message(), "); choose the fallback attention"));
+}
+
+struct Plan {
+  std::shared_ptr<fe::graph::Graph> graph;
+  std::int64_t workspace_bytes = 0;
+};
+
+/// [B, heads, T, E] as it lies in rows of `pitch` elements.
+Tensor make_tensor(fe::graph::Graph& graph, const GraphKey& key, const char* name, Uid uid,
+                   std::int64_t heads, std::int64_t pitch) {
+  return graph.tensor(fe::graph::Tensor_attributes()
+                          .set_name(name)
+                          .set_uid(uid)
+                          .set_dim({key.batch, heads, key.seq_len, key.head_dim})
+                          .set_stride({key.seq_len * pitch, key.head_dim, pitch, 1}));
+}
+
+void set_output(const GraphKey& key, const Tensor& tensor, Uid uid, std::int64_t heads,
+                std::int64_t pitch) {
+  tensor->set_output(true)
+      .set_uid(uid)
+      .set_dim({key.batch, heads, key.seq_len, key.head_dim})
+      .set_stride({key.seq_len * pitch, key.head_dim, pitch, 1});
+}
+
+void describe_stats(const GraphKey& key, fe::graph::Tensor_attributes& stats) {
+  stats.set_uid(kStats)
+      .set_dim({key.batch, key.heads, key.seq_len, 1})
+      .set_stride({key.heads * key.seq_len, key.seq_len, 1, 1})
+      .set_data_type(fe::DataType_t::FLOAT);
+}
+
+void describe_forward(fe::graph::Graph& graph, const GraphKey& key, float scale) {
+  const auto q = make_tensor(graph, key, "q", kQ, key.heads, key.q_pitch);
+  const auto k = make_tensor(graph, key, "k", kK, key.kv_heads, key.k_pitch);
+  const auto v = make_tensor(graph, key, "v", kV, key.kv_heads, key.v_pitch);
+  auto [o, stats] = graph.sdpa(q, k, v,
+                               fe::graph::SDPA_attributes()
+                                   .set_name("attention_forward")
+                                   .set_generate_stats(true)
+                                   .set_causal_mask(true)
+                                   .set_attn_scale(scale));
+  set_output(key, o, kO, key.heads, key.o_pitch);
+  stats->set_output(true);
+  describe_stats(key, *stats);
+}
+
+void describe_backward(fe::graph::Graph& graph, const GraphKey& key, float scale,
+                       bool deterministic) {
+  const auto q = make_tensor(graph, key, "q", kQ, key.heads, key.q_pitch);
+  const auto k = make_tensor(graph, key, "k", kK, key.kv_heads, key.k_pitch);
+  const auto v = make_tensor(graph, key, "v", kV, key.kv_heads, key.v_pitch);
+  const auto o = make_tensor(graph, key, "o", kO, key.heads, key.o_pitch);
+  const auto d_o = make_tensor(graph, key, "do", kDo, key.heads, key.do_pitch);
+  fe::graph::Tensor_attributes stats_attributes;
+  stats_attributes.set_name("stats");
+  describe_stats(key, stats_attributes);
+  const auto stats = graph.tensor(stats_attributes);
+  auto [dq, dk, dv] = graph.sdpa_backward(q, k, v, o, d_o, stats,
+                                          fe::graph::SDPA_backward_attributes()
+                                              .set_name("attention_backward")
+                                              .set_causal_mask(true)
+                                              .set_attn_scale(scale)
+                                              .set_deterministic_algorithm(deterministic));
+  set_output(key, dq, kDq, key.heads, key.dq_pitch);
+  set_output(key, dk, kDk, key.kv_heads, key.dk_pitch);
+  set_output(key, dv, kDv, key.kv_heads, key.dv_pitch);
+}
+
+Plan make_plan(cudnnHandle_t handle, const GraphKey& key, bool deterministic) {
+  Plan plan;
+  plan.graph = std::make_shared<fe::graph::Graph>();
+  plan.graph->set_io_data_type(fe::DataType_t::BFLOAT16)
+      .set_intermediate_data_type(fe::DataType_t::FLOAT)
+      .set_compute_data_type(fe::DataType_t::FLOAT);
+  const float scale = 1 / std::sqrt(static_cast<float>(key.head_dim));
+  if (key.is_backward()) {
+    describe_backward(*plan.graph, key, scale, deterministic);
+  } else {
+    describe_forward(*plan.graph, key, scale);
+  }
+  require_good(plan.graph->validate(), key, "validate");
+  require_good(plan.graph->build_operation_graph(handle), key, "build_operation_graph");
+  require_good(plan.graph->create_execution_plans({fe::HeurMode_t::A}), key,
+               "create_execution_plans");
+  require_good(plan.graph->check_support(handle), key, "check_support");
+  require_good(plan.graph->build_plans(handle), key, "build_plans");
+  require_good(plan.graph->get_workspace_size(plan.workspace_bytes), key, "get_workspace_size");
+  return plan;
+}
+
+}  // namespace
+
+struct AttentionCudnn::Impl {
+  bool deterministic = false;
+  CudnnHandle handle;  // opened by the first call: loading cuDNN takes time and memory
+  std::map<GraphKey, Plan> plans;
+
+  void open() {
+    if (handle) return;
+    cudnnHandle_t raw = nullptr;
+    check(cudnnCreate(&raw), "cudnnCreate");
+    handle = CudnnHandle(raw);
+  }
+
+  void run(Stream& stream, const AttentionCall& call,
+           std::unordered_map<std::int64_t, void*> pointers) {
+    open();
+    check(cudnnSetStream(handle.get(), static_cast<cudaStream_t>(stream.native())),
+          "cudnnSetStream");
+    const GraphKey key(call);
+    auto found = plans.find(key);
+    if (found == plans.end()) {
+      found = plans.emplace(key, make_plan(handle.get(), key, deterministic)).first;
+    }
+    const Plan& plan = found->second;
+    if (plan.workspace_bytes > call.workspace.size()) {
+      throw UserError(cat("cuDNN ", cudnnGetVersion(), " wants ", plan.workspace_bytes,
+                          " bytes of workspace for the ", describe(key),
+                          ", and the memory plan has ", call.workspace.size(),
+                          ": choose the fallback attention, or train without job/deterministic"));
+    }
+    auto error = plan.graph->execute(handle.get(), pointers, call.workspace.data);
+    if (!error.is_good()) {
+      throw LibraryError("cuDNN", "execute", cat(error.get_message(), " in the ", describe(key)),
+                         std::source_location::current());
+    }
+  }
+};
+
+bool has_cudnn() { return true; }
+
+AttentionCudnn::AttentionCudnn(const MathOptions& options) : impl_(std::make_unique<Impl>()) {
+  impl_->deterministic = options.deterministic;
+}
+AttentionCudnn::~AttentionCudnn() = default;
+
+namespace {
+
+void* pointer(const Matrix& m) { return const_cast<void*>(m.data); }
+
+}  // namespace
+
+void AttentionCudnn::forward(Stream& stream, const AttentionCall& call) {
+  impl_->run(stream, call,
+             {{kQ, pointer(call.q)},
+              {kK, pointer(call.k)},
+              {kV, pointer(call.v)},
+              {kO, pointer(call.o)},
+              {kStats, call.lse_BHT}});
+}
+
+void AttentionCudnn::backward(Stream& stream, const AttentionCall& call) {
+  impl_->run(stream, call,
+             {{kQ, pointer(call.q)},
+              {kK, pointer(call.k)},
+              {kV, pointer(call.v)},
+              {kO, pointer(call.o)},
+              {kStats, call.lse_BHT},
+              {kDo, pointer(call.d_o)},
+              {kDq, pointer(call.dq)},
+              {kDk, pointer(call.dk)},
+              {kDv, pointer(call.dv)}});
+}
+
+}  // namespace koios::detail

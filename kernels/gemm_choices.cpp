@@ -1,0 +1,74 @@
+#include "kernels/detail/gemm_choices.hpp"
+
+#include <fstream>
+#include <iomanip>
+#include <sstream>
+#include <utility>
+
+#include "core/error.hpp"
+#include "core/log.hpp"
+
+namespace koios::detail {
+namespace {
+
+constexpr const char* kFormat = "koios-gemm-1";
+
+}  // namespace
+
+std::string to_string(const GemmKey& key) {
+  std::ostringstream out;
+  out << "m=" << key.m << " n=" << key.n << " k=" << key.k << " lda=" << key.lda
+      << " ldb=" << key.ldb << " ldd=" << key.ldd << " a=" << (key.transpose_a ? 't' : 'n')
+      << " b=" << (key.transpose_b ? 't' : 'n') << " beta=" << (key.accumulate ? 1 : 0)
+      << " in=" << to_string(key.input) << " out=" << to_string(key.output)
+      << " align=" << key.alignment_a << ',' << key.alignment_b << ',' << key.alignment_d;
+  if (key.batch != 1) {
+    out << " batch=" << key.batch << " strides=" << key.stride_a << ',' << key.stride_b << ','
+        << key.stride_d;
+  }
+  return out.str();
+}
+
+GemmChoices::GemmChoices(std::string file, std::string environment)
+    : file_(std::move(file)), environment_(std::move(environment)) {
+  if (!file_.empty()) load();
+}
+
+void GemmChoices::load() {
+  std::ifstream in(file_);
+  for (std::string line; std::getline(in, line);) {
+    // koios-gemm-1 <environment> | <key> | <8 hexadecimal words>
+    const auto first = line.find(" | ");
+    const auto second = line.find(" | ", first + 1);
+    if (second == std::string::npos || line.substr(0, first) != cat(kFormat, ' ', environment_)) {
+      continue;
+    }
+    GemmAlgorithm algorithm;
+    std::istringstream words(line.substr(second + 3));
+    for (auto& word : algorithm) words >> std::hex >> word;
+    if (words) of_key_.emplace(line.substr(first + 3, second - first - 3), algorithm);
+  }
+}
+
+std::optional<GemmAlgorithm> GemmChoices::find(const GemmKey& key) const {
+  const auto found = of_key_.find(to_string(key));
+  if (found == of_key_.end()) return std::nullopt;
+  return found->second;
+}
+
+void GemmChoices::add(const GemmKey& key, const GemmAlgorithm& algorithm) {
+  of_key_[to_string(key)] = algorithm;
+  if (file_.empty()) return;
+  std::ostringstream line;
+  line << kFormat << ' ' << environment_ << " | " << to_string(key) << " |";
+  for (const auto word : algorithm) line << ' ' << std::hex << word;
+  line << '\n';
+  std::ofstream out(file_, std::ios::app);
+  out << line.str() << std::flush;
+  if (!out) {
+    log::warning("cannot write the GEMM choices to ", file_, ": they will be made anew next time");
+    file_.clear();
+  }
+}
+
+}  // namespace koios::detail

@@ -1,0 +1,359 @@
+#include "kernels/detail/gemm_cublaslt.hpp"
+
+#include <cuda_runtime_api.h>
+
+#include <algorithm>
+#include <cstring>
+#include <optional>
+#include <source_location>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/log.hpp"
+#include "kernels/detail/check_cublas.hpp"
+#include "runtime/check_cuda.hpp"
+
+namespace koios::detail {
+namespace {
+
+constexpr int kMaxCandidates = 32;
+constexpr int kFinalists = 6;
+constexpr int kFinalRounds = 7;
+/// A candidate this much slower than the best one in the first round is out.
+constexpr double kHopeless = 1.25;
+/// Below this a product takes microseconds, and the first choice is as good as any.
+constexpr double kWorthTiming = 1e8;  // flop
+
+void close_desc(cublasLtMatmulDesc_t desc) { cublasLtMatmulDescDestroy(desc); }
+void close_layout(cublasLtMatrixLayout_t layout) { cublasLtMatrixLayoutDestroy(layout); }
+void close_preference(cublasLtMatmulPreference_t p) { cublasLtMatmulPreferenceDestroy(p); }
+void close_event(cudaEvent_t event) { cudaEventDestroy(event); }
+void free_device(void* memory) { cudaFree(memory); }
+using MatmulDesc = Handle<cublasLtMatmulDesc_t, &close_desc>;
+using MatrixLayout = Handle<cublasLtMatrixLayout_t, &close_layout>;
+using Preference = Handle<cublasLtMatmulPreference_t, &close_preference>;
+using CudaEvent = Handle<cudaEvent_t, &close_event>;
+using DeviceMemory = Handle<void*, &free_device>;
+
+cudaStream_t native(const Stream& stream) { return static_cast<cudaStream_t>(stream.native()); }
+
+cudaDataType_t cuda_type(DType dtype) {
+  switch (dtype) {
+    case DType::float32:
+      return CUDA_R_32F;
+    case DType::bfloat16:
+      return CUDA_R_16BF;
+    default:
+      KOIOS_REQUIRE(false, "matrix products of ", to_string(dtype));
+      return CUDA_R_32F;
+  }
+}
+
+/// The largest power of two up to 256 that divides an address.
+int alignment_of(const void* data) {
+  const auto address = reinterpret_cast<std::uintptr_t>(data) | 256;
+  return static_cast<int>(address & (~address + 1));
+}
+
+/// "cublasLt-130100/NVIDIA_H200": what stored choices hold for.
+std::string environment() {
+  int device = 0;
+  check_cuda(cudaGetDevice(&device), "cudaGetDevice");
+  cudaDeviceProp properties;
+  check_cuda(cudaGetDeviceProperties(&properties, device), "cudaGetDeviceProperties");
+  std::string gpu = properties.name;
+  std::replace(gpu.begin(), gpu.end(), ' ', '_');
+  return cat("cublasLt-", cublasLtGetVersion(), '/', gpu);
+}
+
+CublasLtHandle open_cublaslt() {
+  cublasLtHandle_t handle = nullptr;
+  check_cublas(cublasLtCreate(&handle), "cublasLtCreate");
+  return CublasLtHandle(handle);
+}
+
+/// A row-major matrix is its transpose in column-major terms, so c = op(a) op(b) is computed as
+/// c^T = op(b)^T op(a)^T: cuBLASLt's a is our b, and its b our a.
+GemmKey key_of(const Gemm& gemm) {
+  const Matrix& a = gemm.b.matrix;
+  const Matrix& b = gemm.a.matrix;
+  const Matrix& d = gemm.c.matrix;
+  return {.m = d.columns,
+          .n = d.rows,
+          .k = gemm.a.transposed ? gemm.a.matrix.rows : gemm.a.matrix.columns,
+          .lda = a.pitch,
+          .ldb = b.pitch,
+          .ldd = d.pitch,
+          .stride_a = gemm.b.stride,
+          .stride_b = gemm.a.stride,
+          .stride_d = gemm.c.stride,
+          .batch = gemm.batch,
+          .transpose_a = gemm.b.transposed,
+          .transpose_b = gemm.a.transposed,
+          .accumulate = gemm.accumulate,
+          .input = a.dtype,
+          .output = d.dtype,
+          .alignment_a = alignment_of(a.data),
+          .alignment_b = alignment_of(b.data),
+          .alignment_d = alignment_of(d.data)};
+}
+
+template <class Value>
+void set(cublasLtMatmulDesc_t desc, cublasLtMatmulDescAttributes_t attribute, Value value) {
+  check_cublas(cublasLtMatmulDescSetAttribute(desc, attribute, &value, sizeof(value)),
+               "cublasLtMatmulDescSetAttribute");
+}
+
+template <class Value>
+void set(cublasLtMatmulPreference_t preference, cublasLtMatmulPreferenceAttributes_t attribute,
+         Value value) {
+  check_cublas(cublasLtMatmulPreferenceSetAttribute(preference, attribute, &value, sizeof(value)),
+               "cublasLtMatmulPreferenceSetAttribute");
+}
+
+MatmulDesc make_desc(const GemmKey& key) {
+  cublasLtMatmulDesc_t raw = nullptr;
+  check_cublas(cublasLtMatmulDescCreate(&raw, CUBLAS_COMPUTE_32F, CUDA_R_32F),
+               "cublasLtMatmulDescCreate");
+  MatmulDesc desc(raw);
+  set(raw, CUBLASLT_MATMUL_DESC_TRANSA, key.transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N);
+  set(raw, CUBLASLT_MATMUL_DESC_TRANSB, key.transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N);
+  return desc;
+}
+
+MatrixLayout make_layout(DType dtype, std::int64_t rows, std::int64_t columns, std::int64_t ld,
+                         std::int64_t batch, std::int64_t stride) {
+  cublasLtMatrixLayout_t layout = nullptr;
+  check_cublas(cublasLtMatrixLayoutCreate(&layout, cuda_type(dtype), rows, columns, ld),
+               "cublasLtMatrixLayoutCreate");
+  MatrixLayout owner(layout);
+  if (batch > 1) {
+    const auto count = static_cast<std::int32_t>(batch);
+    check_cublas(cublasLtMatrixLayoutSetAttribute(layout, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT,
+                                                  &count, sizeof(count)),
+                 "cublasLtMatrixLayoutSetAttribute");
+    check_cublas(cublasLtMatrixLayoutSetAttribute(
+                     layout, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &stride, sizeof(stride)),
+                 "cublasLtMatrixLayoutSetAttribute");
+  }
+  return owner;
+}
+
+CudaEvent make_event() {
+  cudaEvent_t event = nullptr;
+  check_cuda(cudaEventCreate(&event), "cudaEventCreate");
+  return CudaEvent(event);
+}
+
+/// Bytes from the first to the last element of the output.
+std::size_t output_bytes(const Gemm& gemm) {
+  const Matrix& c = gemm.c.matrix;
+  const std::int64_t elements =
+      (gemm.batch - 1) * gemm.c.stride + (c.rows - 1) * c.pitch + c.columns;
+  return static_cast<std::size_t>(elements * size_of(c.dtype));
+}
+
+double median(std::vector<float> values) {
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
+}  // namespace
+
+/// The descriptors of one kind of product, and its algorithm.
+struct GemmCublasLt::Product {
+  MatmulDesc desc;
+  MatrixLayout a, b, d;
+  cublasLtMatmulAlgo_t algorithm{};
+
+  /// c and d differ only while candidates are timed.
+  cublasStatus_t run(cublasLtHandle_t handle, cudaStream_t stream, const Gemm& gemm, void* out,
+                     const cublasLtMatmulAlgo_t& with, Ref<std::byte, 1> workspace) const {
+    const float alpha = gemm.scale;
+    const float beta = gemm.accumulate ? 1.0F : 0.0F;
+    // Without accumulation nothing is read, and c must be d.
+    const void* c = gemm.accumulate ? gemm.c.matrix.data : out;
+    return cublasLtMatmul(handle, desc.get(), &alpha, gemm.b.matrix.data, a.get(),
+                          gemm.a.matrix.data, b.get(), &beta, c, d.get(), out, d.get(), &with,
+                          workspace.data, static_cast<std::size_t>(workspace.size()), stream);
+  }
+};
+
+namespace {
+
+using Candidates = std::vector<cublasLtMatmulAlgo_t>;
+
+/// cuBLASLt's proposals, the one it believes in most first.
+Candidates propose(cublasLtHandle_t handle, const GemmKey& key, cublasLtMatmulDesc_t desc,
+                   cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t d,
+                   std::int64_t workspace_bytes, int count) {
+  cublasLtMatmulPreference_t raw = nullptr;
+  check_cublas(cublasLtMatmulPreferenceCreate(&raw), "cublasLtMatmulPreferenceCreate");
+  const Preference preference(raw);
+  set(raw, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, static_cast<std::uint64_t>(workspace_bytes));
+  // Partial sums of split-K in float32 only: in the output's type they would lose bits.
+  set(raw, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+      static_cast<std::uint32_t>(CUBLASLT_REDUCTION_SCHEME_NONE |
+                                 CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE));
+  set(raw, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, static_cast<std::uint32_t>(key.alignment_a));
+  set(raw, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, static_cast<std::uint32_t>(key.alignment_b));
+  set(raw, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, static_cast<std::uint32_t>(key.alignment_d));
+  set(raw, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, static_cast<std::uint32_t>(key.alignment_d));
+  std::vector<cublasLtMatmulHeuristicResult_t> results(count);
+  int found = 0;
+  check_cublas(
+      cublasLtMatmulAlgoGetHeuristic(handle, desc, a, b, d, d, raw, count, results.data(), &found),
+      "cublasLtMatmulAlgoGetHeuristic");
+  Candidates candidates;
+  for (int i = 0; i < found; ++i) {
+    if (results[i].state == CUBLAS_STATUS_SUCCESS) candidates.push_back(results[i].algo);
+  }
+  if (candidates.empty()) {
+    throw LibraryError("cuBLASLt", "cublasLtMatmulAlgoGetHeuristic",
+                       cat("no algorithm for ", to_string(key)), std::source_location::current());
+  }
+  return candidates;
+}
+
+/// Times `run(candidate)`, which returns false if it cannot, on the stream. Candidates take turns,
+/// so that all see the card equally warm; the median of their turns counts.
+template <class Run>
+std::size_t fastest(cudaStream_t stream, std::size_t count, const Run& run) {
+  const CudaEvent start = make_event();
+  const CudaEvent stop = make_event();
+  struct Entry {
+    std::size_t index;
+    std::vector<float> times_ms;
+  };
+  const auto time = [&](Entry& entry) {
+    check_cuda(cudaEventRecord(start.get(), stream), "cudaEventRecord");
+    const bool ran = run(entry.index);
+    check_cuda(cudaEventRecord(stop.get(), stream), "cudaEventRecord");
+    check_cuda(cudaEventSynchronize(stop.get()), "cudaEventSynchronize");
+    float ms = 0;
+    check_cuda(cudaEventElapsedTime(&ms, start.get(), stop.get()), "cudaEventElapsedTime");
+    if (ran) entry.times_ms.push_back(ms);
+    return ran;
+  };
+
+  std::vector<Entry> entries;
+  for (std::size_t i = 0; i < count; ++i) {
+    Entry entry{i, {}};
+    if (!time(entry)) continue;  // loads the kernel; not counted
+    entry.times_ms.clear();
+    if (time(entry)) entries.push_back(std::move(entry));
+  }
+  if (entries.empty()) return 0;
+  const auto faster = [](const Entry& x, const Entry& y) {
+    return median(x.times_ms) < median(y.times_ms);
+  };
+  std::sort(entries.begin(), entries.end(), faster);
+  const double limit = kHopeless * median(entries[0].times_ms);
+  std::erase_if(entries, [&](const Entry& e) { return median(e.times_ms) > limit; });
+  if (entries.size() > kFinalists) entries.resize(kFinalists);
+  for (int round = 0; round < kFinalRounds && entries.size() > 1; ++round) {
+    for (auto& entry : entries) time(entry);
+  }
+  return std::min_element(entries.begin(), entries.end(), faster)->index;
+}
+
+}  // namespace
+
+GemmCublasLt::GemmCublasLt(const MathOptions& options, Ref<std::byte, 1> workspace)
+    : options_(options),
+      workspace_(workspace),
+      handle_(open_cublaslt()),
+      choices_(options.gemm_cache_file, environment()) {}
+
+GemmCublasLt::~GemmCublasLt() = default;
+
+cublasLtMatmulAlgo_t GemmCublasLt::choose(Stream& stream, const Gemm& gemm, const GemmKey& key,
+                                          const Product& product) {
+  const auto stored = options_.deterministic ? std::nullopt : choices_.find(key);
+  if (stored) {
+    cublasLtMatmulAlgo_t algorithm;
+    static_assert(sizeof(algorithm) == sizeof(*stored));
+    std::memcpy(&algorithm, stored->data(), sizeof(algorithm));
+    cublasLtMatmulHeuristicResult_t result{};
+    const auto status =
+        cublasLtMatmulAlgoCheck(handle_.get(), product.desc.get(), product.a.get(), product.b.get(),
+                                product.d.get(), product.d.get(), &algorithm, &result);
+    if (status == CUBLAS_STATUS_SUCCESS &&
+        static_cast<std::int64_t>(result.workspaceSize) <= workspace_.size()) {
+      return algorithm;
+    }
+    log::warning("the stored GEMM choice for ", to_string(key), " does not fit and is made anew");
+  }
+  const double flop = 2.0 * static_cast<double>(key.m) * static_cast<double>(key.n) *
+                      static_cast<double>(key.k) * static_cast<double>(key.batch);
+  const bool timed = gemm.tune && !options_.deterministic && flop >= kWorthTiming;
+  const Candidates candidates =
+      propose(handle_.get(), key, product.desc.get(), product.a.get(), product.b.get(),
+              product.d.get(), workspace_.size(), timed ? kMaxCandidates : 1);
+  if (!timed) return candidates[0];
+
+  void* memory = nullptr;
+  if (candidates.size() > 1 && cudaMalloc(&memory, output_bytes(gemm)) != cudaSuccess) {
+    cudaGetLastError();
+    log::warning("no memory to time the GEMM ", to_string(key),
+                 ": cuBLASLt's first choice is taken");
+    return candidates[0];
+  }
+  const DeviceMemory out(memory);
+  std::size_t best = 0;
+  if (candidates.size() > 1) {
+    best = fastest(native(stream), candidates.size(), [&](std::size_t i) {
+      return product.run(handle_.get(), native(stream), gemm, out.get(), candidates[i],
+                         workspace_) == CUBLAS_STATUS_SUCCESS;
+    });
+  }
+  GemmAlgorithm words;
+  std::memcpy(words.data(), &candidates[best], sizeof(words));
+  choices_.add(key, words);
+  return candidates[best];
+}
+
+std::unique_ptr<GemmCublasLt::Product> GemmCublasLt::make_product(Stream& stream, const Gemm& gemm,
+                                                                  const GemmKey& key) {
+  const auto layout = [&](DType dtype, bool transposed, std::int64_t rows, std::int64_t columns,
+                          std::int64_t ld, std::int64_t stride) {
+    if (transposed) std::swap(rows, columns);
+    return make_layout(dtype, rows, columns, ld, key.batch, stride);
+  };
+  auto product = std::make_unique<Product>();
+  product->desc = make_desc(key);
+  product->a = layout(key.input, key.transpose_a, key.m, key.k, key.lda, key.stride_a);
+  product->b = layout(key.input, key.transpose_b, key.k, key.n, key.ldb, key.stride_b);
+  product->d = layout(key.output, false, key.m, key.n, key.ldd, key.stride_d);
+  product->algorithm = choose(stream, gemm, key, *product);
+  return product;
+}
+
+GemmCublasLt::Product& GemmCublasLt::product(Stream& stream, const Gemm& gemm) {
+  const GemmKey key = key_of(gemm);
+  auto& product = products_[key];
+  if (!product) product = make_product(stream, gemm, key);
+  return *product;
+}
+
+void GemmCublasLt::run(Stream& stream, const Gemm& gemm) {
+  KOIOS_REQUIRE(gemm.a.matrix.dtype == gemm.b.matrix.dtype, "operands of different types");
+  void* out = const_cast<void*>(gemm.c.matrix.data);
+  if (key_of(gemm).k == 0) {  // an empty sum, which cuBLASLt refuses
+    KOIOS_REQUIRE(gemm.batch == 1, "a batch of empty products");
+    if (gemm.accumulate) return;
+    const Matrix& c = gemm.c.matrix;
+    const auto width = static_cast<std::size_t>(size_of(c.dtype));
+    check_cuda(
+        cudaMemset2DAsync(out, c.pitch * width, 0, c.columns * width, c.rows, native(stream)),
+        "cudaMemset2DAsync");
+    return;
+  }
+  const Product& p = product(stream, gemm);
+  check_cublas(p.run(handle_.get(), native(stream), gemm, out, p.algorithm, workspace_),
+               "cublasLtMatmul");
+}
+
+}  // namespace koios::detail
