@@ -15,6 +15,8 @@ constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 /// the maximum grows, once per chunk); a row held in registers is not read a second time.
 template <class T, bool kGradient>
 struct CrossEntropy {
+  using CudaShapes =
+      detail::Shapes<detail::Shape<256, 4, 4>, detail::Shape<512, 8, 2>, detail::Shape<1024, 4>>;
   Ref<float, 1> loss;
   Ref<T, 2> logits;
   Ref<const std::int32_t, 1> label;
@@ -44,18 +46,20 @@ struct CrossEntropy {
     float my_sum = 0;
     for (std::int64_t begin = 0; begin < size; begin += kChunk) {
       const std::int64_t count = Kokkos::min(kChunk, size - begin);
+      held.fetch(lanes, row + begin, count);
       typename Lanes::Max chunk_max;
       lanes.each(count, [&](auto width, int p, std::int64_t i) {
-        chunk_max.add(held.read(width, p, row + begin + i));
+        chunk_max.add(held.get(width, p, row + begin + i));
       });
       const float new_max = Kokkos::fmax(my_max, chunk_max.value());
       typename Lanes::Sum chunk_sum;
       lanes.each(count, [&](auto width, int p, std::int64_t i) {
-        chunk_sum.add(exp(held.again(width, p, row + begin + i) - new_max));
+        chunk_sum.add(exp(held.get(width, p, row + begin + i) - new_max));
       });
       if (new_max > my_max) my_sum *= Kokkos::exp(my_max - new_max);
       my_sum += chunk_sum.value();
       my_max = new_max;
+      if constexpr (Lanes::kWholeRow) break;
     }
     const float max = lanes.max(my_max);
     // A lane without elements has the sum 0 and the maximum -inf.
@@ -67,7 +71,7 @@ struct CrossEntropy {
       for (std::int64_t begin = 0; begin < size; begin += kChunk) {
         lanes.each(Kokkos::min(kChunk, size - begin), [&](auto width, int p, std::int64_t i) {
           const auto logit =
-              Lanes::kWholeRow ? held.again(width, p, row + i) : load(width, row + begin + i);
+              Lanes::kWholeRow ? held.get(width, p, row + i) : load(width, row + begin + i);
           auto gradient = exp(logit - max) * factor;
           const std::int64_t k = target - (begin + i);
           if (k >= 0 && k < decltype(width)::size) {
@@ -75,6 +79,7 @@ struct CrossEntropy {
           }
           store(row + begin + i, gradient);
         });
+        if constexpr (Lanes::kWholeRow) break;
       }
     }
   }

@@ -30,12 +30,21 @@ struct Backward {
 
   template <class Width>
   KOKKOS_FUNCTION void operator()(Width width, std::int64_t segment, std::int64_t i) const {
+    constexpr int kTogether = 8;  // reads under way at once; the sum itself goes in order
     const std::int32_t end = sort.begin_S1[segment + 1];
     float* at = d_table.row(sort.token_S[segment]) + i;
     auto sum = load(width, at);
-    for (std::int32_t k = sort.begin_S1[segment]; k < end; ++k) {
-      sum = sum + load(width, dy.row(sort.position_N[k]) + i);
+    std::int32_t k = sort.begin_S1[segment];
+    for (; k + kTogether <= end; k += kTogether) {
+      typename Width::template Image<T> rows[kTogether];
+      KOIOS_UNROLL
+      for (int r = 0; r < kTogether; ++r) {
+        rows[r] = load_image(width, dy.row(sort.position_N[k + r]) + i);
+      }
+      KOIOS_UNROLL
+      for (int r = 0; r < kTogether; ++r) sum = sum + unpack(rows[r]);
     }
+    for (; k < end; ++k) sum = sum + load(width, dy.row(sort.position_N[k]) + i);
     store(at, sum);
   }
 };

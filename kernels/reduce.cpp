@@ -13,10 +13,11 @@ constexpr std::int64_t kLeastChunk = 4096;
 /// Sum over x[0, size), for each lane in float32 over short pieces and in double over those.
 template <bool kSquare, class Lanes>
 KOKKOS_FUNCTION float sum_of(const Lanes& lanes, const float* x, std::int64_t size) {
+  const std::int64_t chunk = Lanes::kChunk;  // min() takes references, which device code has not
   double mine = 0;
-  for (std::int64_t begin = 0; begin < size; begin += Lanes::kChunk) {
+  for (std::int64_t begin = 0; begin < size; begin += chunk) {
     typename Lanes::Sum piece;
-    lanes.each(Kokkos::min<std::int64_t>(Lanes::kChunk, size - begin),
+    lanes.each(Kokkos::min(chunk, size - begin),
                [&](auto width, int, std::int64_t i) {
                  const auto v = load(width, x + begin + i);
                  if constexpr (kSquare) {
@@ -32,6 +33,7 @@ KOKKOS_FUNCTION float sum_of(const Lanes& lanes, const float* x, std::int64_t si
 
 template <bool kSquare>
 struct PartialSums {
+  using CudaShapes = detail::Shapes<>;
   Ref<const float, 1> x;
   Ref<float, 1> partials;
   std::int64_t chunk;
@@ -46,6 +48,7 @@ struct PartialSums {
 };
 
 struct Total {
+  using CudaShapes = detail::Shapes<>;
   Ref<float, 1> out;
   Ref<const float, 1> partials;
   bool accumulate;
@@ -72,6 +75,7 @@ void reduce(Stream& s, const char* label, Ref<float, 1> out, Ref<const float, 1>
 }
 
 struct ClipScale {
+  using CudaShapes = detail::Shapes<>;
   Ref<float, 1> norm, scale;
   Ref<const float, 1> norm_squared;
   float max_norm;

@@ -1,5 +1,7 @@
 #include "kernels/rmsnorm.hpp"
 
+#include <type_traits>
+
 #include "kernels/detail/column_sum.hpp"
 #include "kernels/detail/launch.hpp"
 
@@ -15,6 +17,13 @@ constexpr std::int64_t kCudaPartials = 264;  // two per multiprocessor of an H10
 
 template <class T, bool kAdd>
 struct Forward {
+  // As many blocks to a multiprocessor as leave registers for the packs of one row, or of two.
+  using CudaShapes = std::conditional_t<
+      kAdd,
+      detail::Shapes<detail::Shape<32, 4, 4>, detail::Shape<128, 2, 8>, detail::Shape<256, 2, 4>,
+                     detail::Shape<256, 4, 2>, detail::Shape<512, 4, 1>>,
+      detail::Shapes<detail::Shape<32, 4, 8>, detail::Shape<128, 2, 10>, detail::Shape<256, 2, 5>,
+                     detail::Shape<256, 4, 4>, detail::Shape<512, 4, 2>>>;
   Ref<T, 2> sum, y;
   Ref<float, 1> rstd;
   Ref<const T, 2> x, residual;
@@ -25,60 +34,77 @@ struct Forward {
   KOKKOS_FUNCTION void operator()(const Lanes& lanes, std::int64_t n) const {
     const std::int64_t size = w.extent[0];
     const T* in = kAdd ? sum.row(n) : x.row(n);
-    typename Lanes::template Held<T> row;
+    typename Lanes::template Held<T> row, added, weight;
+    row.fetch(lanes, x.row(n), size);
+    if constexpr (kAdd) added.fetch(lanes, residual.row(n), size);
     typename Lanes::Sum squares;
     lanes.each(size, [&](auto width, int p, std::int64_t i) {
+      auto v = row.get(width, p, x.row(n) + i);
       if constexpr (kAdd) {
-        const auto added = load(width, x.row(n) + i) + load(width, residual.row(n) + i);
-        const auto rounded = detail::pack_as<T>(added);
+        const auto rounded = detail::pack_as<T>(v + added.get(width, p, residual.row(n) + i));
         store_image(sum.row(n) + i, rounded);
         row.keep(p, rounded);
-        const auto v = unpack(rounded);
-        squares.add(v * v);
-      } else {
-        const auto v = row.read(width, p, in + i);
-        squares.add(v * v);
+        v = unpack(rounded);
       }
+      squares.add(v * v);
     });
+    weight.fetch(lanes, w.data, size);
     const float mean = lanes.sum(squares.value()) / static_cast<float>(size);
     const float r = 1.0F / Kokkos::sqrt(mean + eps);
     if (lanes.rank() == 0) rstd[n] = r;
     lanes.each(size, [&](auto width, int p, std::int64_t i) {
-      store(y.row(n) + i, row.again(width, p, in + i) * r * load(width, w.data + i));
+      store(y.row(n) + i, row.get(width, p, in + i) * r * weight.get(width, p, w.data + i));
     });
   }
 };
 
 template <class T>
 struct Backward {
+  using CudaShapes = detail::Shapes<detail::Shape<128, 1, 4>, detail::Shape<256, 1, 3>,
+                                    detail::Shape<512, 1, 2>, detail::Shape<1024, 1>>;
   Ref<T, 2> dx;
   Ref<float, 2> partial;
   Ref<const T, 2> dy, dresidual, x;
   Ref<const float, 1> rstd;
   Ref<const T, 1> w;
 
-  /// With g = dy w: dx = rstd g - x rstd^3 mean(g x), dw = sum_n dy x rstd.
+  /// Rows begin to end of part. With g = dy w: dx = rstd g - x rstd^3 mean(g x), dw = sum_n dy x
+  /// rstd. The next row is fetched before the threads wait for each other's sums of this one.
   template <class Lanes>
   KOKKOS_FUNCTION void operator()(const Lanes& lanes, std::int64_t part) const {
+    using Held = typename Lanes::template Held<T>;
     const std::int64_t size = w.extent[0];
     const std::int64_t parts = partial.extent[0];
     const std::int64_t begin = x.extent[0] * part / parts;
     const std::int64_t end = x.extent[0] * (part + 1) / parts;
-    typename Lanes::template Held<T> x_row, dy_row;
+    const bool has_residual = dresidual.data != nullptr;
     typename Lanes::RowSum dw(lanes, partial.row(part), size);
+    Held weight, x_row, dy_row, x_next, dy_next, residual_row;
+    weight.fetch(lanes, w.data, size);
+    if (begin < end) {
+      x_next.fetch(lanes, x.row(begin), size);
+      dy_next.fetch(lanes, dy.row(begin), size);
+    }
     for (std::int64_t n = begin; n < end; ++n) {
       const float r = rstd[n];
+      x_row = x_next;
+      dy_row = dy_next;
+      if (has_residual) residual_row.fetch(lanes, dresidual.row(n), size);
+      if (n + 1 < end) {
+        x_next.fetch(lanes, x.row(n + 1), size);
+        dy_next.fetch(lanes, dy.row(n + 1), size);
+      }
       typename Lanes::Sum dot;
       lanes.each(size, [&](auto width, int p, std::int64_t i) {
-        const auto g = dy_row.read(width, p, dy.row(n) + i) * load(width, w.data + i);
-        dot.add(g * x_row.read(width, p, x.row(n) + i));
+        const auto g = dy_row.get(width, p, dy.row(n) + i) * weight.get(width, p, w.data + i);
+        dot.add(g * x_row.get(width, p, x.row(n) + i));
       });
       const float c = lanes.sum(dot.value()) * r * r * r / static_cast<float>(size);
       lanes.each(size, [&](auto width, int p, std::int64_t i) {
-        const auto xs = x_row.again(width, p, x.row(n) + i);
-        const auto dys = dy_row.again(width, p, dy.row(n) + i);
-        auto d = dys * load(width, w.data + i) * r - xs * c;
-        if (dresidual.data != nullptr) d = d + load(width, dresidual.row(n) + i);
+        const auto xs = x_row.get(width, p, x.row(n) + i);
+        const auto dys = dy_row.get(width, p, dy.row(n) + i);
+        auto d = dys * weight.get(width, p, w.data + i) * r - xs * c;
+        if (has_residual) d = d + residual_row.get(width, p, dresidual.row(n) + i);
         dw.add(width, p, i, dys * xs * r);
         store(dx.row(n) + i, d);
       });

@@ -13,7 +13,7 @@ namespace koios::detail {
 
 /// Float is float or a vector of them, Bits the unsigned integers of the same shape.
 template <class Float, class Bits>
-KOIOS_HOST_DEVICE inline Float exp_polynomial(Float x) {
+inline Float exp_polynomial(Float x) {
   const Float lowest = Float{} - 87.0F;
   const Float highest = Float{} + 88.73F;
   x = x < lowest ? lowest : x;
@@ -44,10 +44,12 @@ template <int W>
 KOIOS_HOST_DEVICE inline ArrayPack<W> exp(const ArrayPack<W>& a) {
   return generate(ArrayWidth<W>{}, [&](int k) { return fast_exp(a.v[k]); });
 }
+#if !defined(__CUDA_ARCH__)
 template <int W>
-KOIOS_HOST_DEVICE inline SimdPack<W> exp(const SimdPack<W>& a) {
+inline SimdPack<W> exp(const SimdPack<W>& a) {
   return {exp_polynomial<typename SimdTypes<W>::Float, typename SimdTypes<W>::Bits>(a.v)};
 }
+#endif
 
 /// 1 / (1 + exp(-x))
 template <int W>
@@ -60,9 +62,11 @@ KOIOS_HOST_DEVICE inline ArrayPack<W> sigmoid(const ArrayPack<W>& a) {
 #endif
   });
 }
+#if !defined(__CUDA_ARCH__)
 template <int W>
-KOIOS_HOST_DEVICE inline SimdPack<W> sigmoid(const SimdPack<W>& a) {
+inline SimdPack<W> sigmoid(const SimdPack<W>& a) {
   return {1.0F / (exp(SimdPack<W>{-a.v}).v + 1.0F)};
 }
+#endif
 
 }  // namespace koios::detail

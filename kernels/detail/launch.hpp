@@ -61,8 +61,7 @@ bool allows_packs(const Refs&... refs) {
   return (allows(refs) && ...);
 }
 
-// ---- lanes
-// ----------------------------------------------------------------------------------------
+// ---- lanes ----
 
 /// The host's single thread. It keeps nothing between passes: the row is still in its cache.
 struct HostLane {
@@ -81,16 +80,14 @@ struct HostLane {
     for (; i < size; ++i) body(Scalar{}, 0, i);
   }
 
+  /// What a body reads more than once of a row: fetched before, kept, read again where it is used.
   template <class T>
   struct Held {
+    KOIOS_HOST_DEVICE void fetch(const HostLane&, const T*, std::int64_t) {}
     template <class Image>
     KOIOS_HOST_DEVICE void keep(int, const Image&) {}
     template <class Width>
-    KOIOS_HOST_DEVICE typename Width::Pack read(Width width, int, const T* at) {
-      return load(width, at);
-    }
-    template <class Width>
-    KOIOS_HOST_DEVICE typename Width::Pack again(Width width, int, const T* at) const {
+    KOIOS_HOST_DEVICE typename Width::Pack get(Width width, int, const T* at) const {
       return load(width, at);
     }
   };
@@ -149,8 +146,20 @@ struct HostLane {
   KOIOS_HOST_DEVICE float max(float mine) const { return mine; }
 };
 
-// ---- loops of the host
-// ----------------------------------------------------------------------------
+// ---- CUDA's ways to hold a row, named by bodies ----
+
+/// One way to hold a row: how many threads, packs of each, and blocks to fit a multiprocessor.
+template <int kThreads_, int kPacks_, int kResident_ = 1>
+struct Shape {
+  static constexpr int kThreads = kThreads_;
+  static constexpr int kPacks = kPacks_;
+  static constexpr int kResident = kResident_;
+};
+/// In the order in which they are tried.
+template <class... Each>
+struct Shapes {};
+
+// ---- loops of the host ----
 
 /// body(lane, row), short rows several at a time.
 template <class Body>
@@ -182,8 +191,9 @@ void host_chunks(const char* label, std::int64_t size, const Body& body) {
 
 namespace koios::detail {
 
-/// body(lanes, row) for every row. T: the type whose rows are long, which decides the packs;
-/// packs: whether its rows and all others that the body reads in packs allow them.
+/// body(lanes, row) for every row. T: the type whose rows are long, which decides the packs; packs:
+/// whether its rows and all others that the body reads in packs allow them. Body::CudaShapes are
+/// the ways in which CUDA may hold a row; where none fits, a body reads it anew in each pass.
 template <class T, class Body>
 void for_each_row(Stream& s, const char* label, std::int64_t rows, std::int64_t row_size,
                   [[maybe_unused]] bool packs, const Body& body) {
@@ -192,7 +202,7 @@ void for_each_row(Stream& s, const char* label, std::int64_t rows, std::int64_t 
       s, [&](HostExec) { host_rows(label, rows, row_size, body); },
       [&](auto exec) {
 #if defined(KOIOS_CUDA)
-        cuda_rows<T>(exec, label, rows, row_size, packs, body);
+        cuda_rows<T>(exec, label, rows, row_size, packs, body, typename Body::CudaShapes{});
 #else
         (void)exec;
 #endif

@@ -6,7 +6,6 @@
 //                  so; W = 1 is also the host's tail of a row
 // An Image is a pack as it lies in memory (T, not float): what a kernel keeps of a row in registers
 // at half the size, and what rounding to T gives.
-// All is marked host and device for the compiler's sake; each kind runs on its side only.
 #pragma once
 
 #include <cmath>
@@ -24,8 +23,11 @@
 // The loops over a pack have constant trip counts and must disappear: a pack lives in registers.
 #if defined(__CUDA_ARCH__)
 #define KOIOS_UNROLL _Pragma("unroll")
+#define KOIOS_UNROLL_BY(n) _Pragma(KOIOS_UNROLL_TEXT(unroll n))
+#define KOIOS_UNROLL_TEXT(text) #text
 #else
 #define KOIOS_UNROLL
+#define KOIOS_UNROLL_BY(n)
 #endif
 
 namespace koios::detail {
@@ -39,8 +41,7 @@ inline constexpr int kSimdFloats = 8;
 inline constexpr int kSimdFloats = 4;
 #endif
 
-// ---- arrays: CUDA threads, and single elements anywhere
-// -------------------------------------------
+// ---- arrays: CUDA threads, and single elements anywhere ----
 
 template <int W>
 struct ArrayPack {
@@ -118,12 +119,23 @@ KOIOS_HOST_DEVICE inline float total(const ArrayPack<W>& a) {
 
 template <int W>
 KOIOS_HOST_DEVICE inline float largest(const ArrayPack<W>& a) {
-  float m = a.v[0];
-  KOIOS_UNROLL
-  for (int k = 1; k < W; ++k) m = a.v[k] > m ? a.v[k] : m;
-  return m;
+  if constexpr (W == 1) {
+    return a.v[0];
+  } else {
+    ArrayPack<W / 2> half;
+    KOIOS_UNROLL
+    for (int k = 0; k < W / 2; ++k) {
+      half.v[k] = a.v[k] > a.v[k + W / 2] ? a.v[k] : a.v[k + W / 2];
+    }
+    return largest(half);
+  }
 }
 
+/// Element by element, the larger one.
+template <int W>
+KOIOS_HOST_DEVICE inline ArrayPack<W> larger(const ArrayPack<W>& a, const ArrayPack<W>& b) {
+  return generate(ArrayWidth<W>{}, [&](int k) { return a.v[k] > b.v[k] ? a.v[k] : b.v[k]; });
+}
 /// Element by element, the square root.
 template <int W>
 KOIOS_HOST_DEVICE inline ArrayPack<W> sqrt(const ArrayPack<W>& a) {
@@ -163,11 +175,12 @@ KOIOS_HOST_DEVICE inline ArrayImage<T, W> load_image(ArrayWidth<W>, const T* p) 
     for (int k = 0; k < static_cast<int>(sizeof(r) / sizeof(uint4)); ++k) {
       reinterpret_cast<uint4*>(&r)[k] = reinterpret_cast<const uint4*>(p)[k];
     }
-    return r;
-  }
+  } else
 #endif
-  KOIOS_UNROLL
-  for (int k = 0; k < W; ++k) r.v[k] = p[k];
+  {
+    KOIOS_UNROLL
+    for (int k = 0; k < W; ++k) r.v[k] = p[k];
+  }
   return r;
 }
 
@@ -179,11 +192,12 @@ KOIOS_HOST_DEVICE inline void store_image(T* p, const ArrayImage<T, W>& image) {
     for (int k = 0; k < static_cast<int>(sizeof(image) / sizeof(uint4)); ++k) {
       reinterpret_cast<uint4*>(p)[k] = reinterpret_cast<const uint4*>(&image)[k];
     }
-    return;
-  }
+  } else
 #endif
-  KOIOS_UNROLL
-  for (int k = 0; k < W; ++k) p[k] = image.v[k];
+  {
+    KOIOS_UNROLL
+    for (int k = 0; k < W; ++k) p[k] = image.v[k];
+  }
 }
 
 template <class T, int W>
@@ -203,16 +217,25 @@ KOIOS_HOST_DEVICE inline ArrayImage<T, W> pack_as(const ArrayPack<W>& a) {
       r.v[k].bits = __bfloat16_as_ushort(two.x);
       r.v[k + 1].bits = __bfloat16_as_ushort(two.y);
     }
-    return r;
-  }
+  } else
 #endif
-  KOIOS_UNROLL
-  for (int k = 0; k < W; ++k) r.v[k] = static_cast<T>(a.v[k]);
+  {
+    KOIOS_UNROLL
+    for (int k = 0; k < W; ++k) r.v[k] = static_cast<T>(a.v[k]);
+  }
   return r;
 }
 
-// ---- vector registers of the host
-// -----------------------------------------------------------------
+// ---- vector registers of the host ----
+
+#if defined(__CUDA_ARCH__)
+// nvcc also compiles bodies for the host's lanes when it compiles for the device, where it refuses
+// vectors, and throws the result away.
+template <int W>
+using SimdWidth = ArrayWidth<W>;
+template <int W>
+using SimdPack = ArrayPack<W>;
+#else
 
 template <int W>
 struct SimdTypes {
@@ -247,7 +270,7 @@ struct SimdWidth {
 };
 
 template <class To, class From>
-KOIOS_HOST_DEVICE inline To vector_cast(const From& from) {
+inline To vector_cast(const From& from) {
   static_assert(sizeof(To) == sizeof(From));
   To to;
   std::memcpy(&to, &from, sizeof(to));
@@ -255,74 +278,75 @@ KOIOS_HOST_DEVICE inline To vector_cast(const From& from) {
 }
 
 template <int W>
-KOIOS_HOST_DEVICE inline SimdPack<W> filled(SimdWidth<W>, float value) {
+inline SimdPack<W> filled(SimdWidth<W>, float value) {
   return {value - typename SimdTypes<W>::Float{}};
 }
 
 template <int W>
-KOIOS_HOST_DEVICE inline SimdPack<W> operator+(const SimdPack<W>& a, const SimdPack<W>& b) {
+inline SimdPack<W> operator+(const SimdPack<W>& a, const SimdPack<W>& b) {
   return {a.v + b.v};
 }
 template <int W>
-KOIOS_HOST_DEVICE inline SimdPack<W> operator-(const SimdPack<W>& a, const SimdPack<W>& b) {
+inline SimdPack<W> operator-(const SimdPack<W>& a, const SimdPack<W>& b) {
   return {a.v - b.v};
 }
 template <int W>
-KOIOS_HOST_DEVICE inline SimdPack<W> operator*(const SimdPack<W>& a, const SimdPack<W>& b) {
+inline SimdPack<W> operator*(const SimdPack<W>& a, const SimdPack<W>& b) {
   return {a.v * b.v};
 }
 template <int W>
-KOIOS_HOST_DEVICE inline SimdPack<W> operator/(const SimdPack<W>& a, const SimdPack<W>& b) {
+inline SimdPack<W> operator/(const SimdPack<W>& a, const SimdPack<W>& b) {
   return {a.v / b.v};
 }
 template <int W>
-KOIOS_HOST_DEVICE inline SimdPack<W> operator+(const SimdPack<W>& a, float b) {
+inline SimdPack<W> operator+(const SimdPack<W>& a, float b) {
   return {a.v + b};
 }
 template <int W>
-KOIOS_HOST_DEVICE inline SimdPack<W> operator-(const SimdPack<W>& a, float b) {
+inline SimdPack<W> operator-(const SimdPack<W>& a, float b) {
   return {a.v - b};
 }
 template <int W>
-KOIOS_HOST_DEVICE inline SimdPack<W> operator*(const SimdPack<W>& a, float b) {
+inline SimdPack<W> operator*(const SimdPack<W>& a, float b) {
   return {a.v * b};
 }
 
 template <int W>
-KOIOS_HOST_DEVICE inline float total(const SimdPack<W>& a) {
-  float sum = a.v[0];
-  for (int k = 1; k < W; ++k) sum += a.v[k];
-  return sum;
+inline ArrayPack<W> elements(const SimdPack<W>& a) {
+  ArrayPack<W> r;
+  std::memcpy(&r, &a, sizeof(r));
+  return r;
 }
 template <int W>
-KOIOS_HOST_DEVICE inline float largest(const SimdPack<W>& a) {
-  float m = a.v[0];
-  for (int k = 1; k < W; ++k) m = a.v[k] > m ? a.v[k] : m;
-  return m;
+inline float total(const SimdPack<W>& a) {
+  return total(elements(a));
+}
+template <int W>
+inline float largest(const SimdPack<W>& a) {
+  return largest(elements(a));
 }
 /// Element by element, the larger one.
 template <int W>
-KOIOS_HOST_DEVICE inline SimdPack<W> larger(const SimdPack<W>& a, const SimdPack<W>& b) {
+inline SimdPack<W> larger(const SimdPack<W>& a, const SimdPack<W>& b) {
   return {a.v > b.v ? a.v : b.v};
 }
 
 template <int W>
-KOIOS_HOST_DEVICE inline SimdPack<W> sqrt(const SimdPack<W>& a) {
+inline SimdPack<W> sqrt(const SimdPack<W>& a) {
   SimdPack<W> r;
   for (int k = 0; k < W; ++k) r.v[k] = __builtin_sqrtf(a.v[k]);
   return r;
 }
 
 template <int W>
-KOIOS_HOST_DEVICE inline SimdPack<W> one_hot(SimdWidth<W> width, int k) {
+inline SimdPack<W> one_hot(SimdWidth<W> width, int k) {
   SimdPack<W> r = filled(width, 0.0F);
   r.v[k] = 1.0F;
   return r;
 }
 
 template <int W>
-KOIOS_HOST_DEVICE inline SimdPack<W> turn_pairs(const SimdPack<W>& x, const SimdPack<W>& angle,
-                                                float direction) {
+inline SimdPack<W> turn_pairs(const SimdPack<W>& x, const SimdPack<W>& angle, float direction) {
   typename SimdTypes<W>::Lane even{}, odd{}, other{};
   typename SimdTypes<W>::Float sign{};
   for (int k = 0; k < W; ++k) {
@@ -336,29 +360,29 @@ KOIOS_HOST_DEVICE inline SimdPack<W> turn_pairs(const SimdPack<W>& x, const Simd
 }
 
 template <int W, class T>
-KOIOS_HOST_DEVICE inline SimdImage<T, W> load_image(SimdWidth<W>, const T* p) {
+inline SimdImage<T, W> load_image(SimdWidth<W>, const T* p) {
   SimdImage<T, W> r;
   std::memcpy(&r.v, p, sizeof(r.v));
   return r;
 }
 template <class T, int W>
-KOIOS_HOST_DEVICE inline void store_image(T* p, const SimdImage<T, W>& image) {
+inline void store_image(T* p, const SimdImage<T, W>& image) {
   std::memcpy(static_cast<void*>(p), &image.v, sizeof(image.v));
 }
 
 template <int W>
-KOIOS_HOST_DEVICE inline SimdPack<W> unpack(const SimdImage<float, W>& image) {
+inline SimdPack<W> unpack(const SimdImage<float, W>& image) {
   return {image.v};
 }
 template <int W>
-KOIOS_HOST_DEVICE inline SimdPack<W> unpack(const SimdImage<bf16, W>& image) {
+inline SimdPack<W> unpack(const SimdImage<bf16, W>& image) {
   using Bits = typename SimdTypes<W>::Bits;
   const Bits wide = __builtin_convertvector(image.v, Bits) << 16;
   return {vector_cast<typename SimdTypes<W>::Float>(wide)};
 }
 
 template <class T, int W>
-KOIOS_HOST_DEVICE inline SimdImage<T, W> pack_as(const SimdPack<W>& a) {
+inline SimdImage<T, W> pack_as(const SimdPack<W>& a) {
   if constexpr (std::is_same_v<T, float>) {
     return {a.v};
   } else {  // bf16's constructor, on vectors
@@ -372,8 +396,9 @@ KOIOS_HOST_DEVICE inline SimdImage<T, W> pack_as(const SimdPack<W>& a) {
   }
 }
 
-// ---- both
-// -----------------------------------------------------------------------------------------
+#endif
+
+// ---- both ----
 
 template <class Width, class T>
 KOIOS_HOST_DEVICE inline typename Width::Pack load(Width width, const T* p) {
