@@ -17,15 +17,14 @@ KOKKOS_FUNCTION float sum_of(const Lanes& lanes, const float* x, std::int64_t si
   double mine = 0;
   for (std::int64_t begin = 0; begin < size; begin += chunk) {
     typename Lanes::Sum piece;
-    lanes.each(Kokkos::min(chunk, size - begin),
-               [&](auto width, int, std::int64_t i) {
-                 const auto v = load(width, x + begin + i);
-                 if constexpr (kSquare) {
-                   piece.add(v * v);
-                 } else {
-                   piece.add(v);
-                 }
-               });
+    lanes.each(Kokkos::min(chunk, size - begin), [&](auto width, int, std::int64_t i) {
+      const auto v = load(width, x + begin + i);
+      if constexpr (kSquare) {
+        piece.add(v * v);
+      } else {
+        piece.add(v);
+      }
+    });
     mine += piece.value();
   }
   return lanes.sum(static_cast<float>(mine));

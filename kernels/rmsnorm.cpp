@@ -170,7 +170,8 @@ void rmsnorm_backward(Stream& s, Ref<T, 2> dx_ND, Ref<float, 1> dw_D, Ref<float,
                 rstd_N.extent[0], " of ", rows);
   const bool packs = detail::allows_packs(dx_ND, dy_ND, dresidual_ND, x_ND, w_D, partial_PD);
   detail::for_each_row<T>(s, "rmsnorm_backward", partial_PD.extent[0], size, packs,
-                          Backward<T>{dx_ND, partial_PD, dy_ND, dresidual_ND, x_ND, rstd_N, w_D});
+                          Backward<T>{dx_ND, partial_PD, dy_ND, dresidual_ND, x_ND, rstd_N, w_D},
+                          ceil_div(rows, partial_PD.extent[0]) * size);
   detail::column_sum(s, "rmsnorm_backward_weight", dw_D, partial_PD, write == Write::accumulate);
 }
 

@@ -1,6 +1,6 @@
 // exp and the logistic function on packs, fast enough that the kernels stay bound by memory.
-//   host  a polynomial that vectorises: at most 2 ulp within [-87, 88.37]; below it stays at
-//         exp(-87) = 1.6e-38, above it is infinite; NaN stays NaN
+//   host  a polynomial that vectorises: good to 1 ulp in [-87, 88.37] (2 without fused
+//         multiply-add); below it stays at exp(-87) = 1.6e-38, above it is infinite; NaN stays NaN
 //   cuda  __expf: 2 + |1.16 x| ulp (CUDA C++ Programming Guide, intrinsic functions)
 // ref of the polynomial: Moshier, Cephes, expf.
 #pragma once

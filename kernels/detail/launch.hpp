@@ -161,10 +161,10 @@ struct Shapes {};
 
 // ---- loops of the host ----
 
-/// body(lane, row), short rows several at a time.
+/// body(lane, row), several rows at a time where one is little work.
 template <class Body>
-void host_rows(const char* label, std::int64_t rows, std::int64_t row_size, const Body& body) {
-  const std::int64_t together = ceil_div(kHostGrain, std::max<std::int64_t>(1, row_size));
+void host_rows(const char* label, std::int64_t rows, std::int64_t work, const Body& body) {
+  const std::int64_t together = ceil_div(kHostGrain, std::max<std::int64_t>(1, work));
   Kokkos::parallel_for(label, HostRange(HostExec{}, 0, ceil_div(rows, together)),
                        [=](std::int64_t group) {
                          const std::int64_t end = std::min(rows, (group + 1) * together);
@@ -194,12 +194,13 @@ namespace koios::detail {
 /// body(lanes, row) for every row. T: the type whose rows are long, which decides the packs; packs:
 /// whether its rows and all others that the body reads in packs allow them. Body::CudaShapes are
 /// the ways in which CUDA may hold a row; where none fits, a body reads it anew in each pass.
+/// work: elements that one call of the body reads, where that is not row_size.
 template <class T, class Body>
 void for_each_row(Stream& s, const char* label, std::int64_t rows, std::int64_t row_size,
-                  [[maybe_unused]] bool packs, const Body& body) {
+                  [[maybe_unused]] bool packs, const Body& body, std::int64_t work = 0) {
   if (rows == 0) return;
   dispatch(
-      s, [&](HostExec) { host_rows(label, rows, row_size, body); },
+      s, [&](HostExec) { host_rows(label, rows, work > 0 ? work : row_size, body); },
       [&](auto exec) {
 #if defined(KOIOS_CUDA)
         cuda_rows<T>(exec, label, rows, row_size, packs, body, typename Body::CudaShapes{});
