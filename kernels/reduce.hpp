@@ -10,7 +10,8 @@ namespace koios {
 /// Entries of scratch that the sums need.
 inline constexpr std::int64_t kSumPartials = 1024;
 
-/// out[0] (+)= sum of x; float32 over short pieces, double over those, float32 trees between threads.
+/// out[0] (+)= sum of x; float32 over short pieces, double over those, float32 trees between
+/// threads.
 void sum(Stream& s, Ref<float, 1> out, Ref<const float, 1> x, Ref<float, 1> partials,
          bool accumulate);
 
