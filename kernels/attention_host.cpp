@@ -76,10 +76,16 @@ HeadRows<T> head_rows(const Matrix& m, const AttentionShape& shape, std::int64_t
 template <class T>
 void pack_transposed(float* dst, HeadRows<T> src, const Tiling& tiling, std::int64_t block_size,
                      std::int64_t rows, std::int64_t padded_rows, float scale = 1) {
-  for (std::int64_t t = 0; t < padded_rows; ++t) {
-    float* column = dst + t / block_size * block_size * tiling.head_dim + t % block_size;
-    for (std::int64_t e = 0; e < tiling.head_dim; ++e) {
-      column[e * block_size] = t < rows ? scale * static_cast<float>(src.row(t)[e]) : 0.0F;
+  for (std::int64_t t = 0; t < padded_rows; t += kLanes) {
+    float* columns = dst + t / block_size * block_size * tiling.head_dim + t % block_size;
+    for (std::int64_t e = 0; e < tiling.head_dim; e += kLanes) {
+      Vec square[kLanes];
+      for (int i = 0; i < kLanes; ++i) {
+        square[i] = t + i < rows ? scale * load_part(src.row(t + i), e, tiling.head_dim) : Vec{};
+      }
+      transpose(square);
+      const std::int64_t count = std::min<std::int64_t>(kLanes, tiling.head_dim - e);
+      for (std::int64_t i = 0; i < count; ++i) store(columns + (e + i) * block_size, square[i]);
     }
   }
 }
@@ -88,19 +94,19 @@ void pack_transposed(float* dst, HeadRows<T> src, const Tiling& tiling, std::int
 template <class T>
 void pack_rows(float* dst, HeadRows<T> src, const Tiling& tiling, std::int64_t rows,
                std::int64_t padded_rows, float scale = 1) {
-  for (std::int64_t t = 0; t < padded_rows; ++t, dst += tiling.padded_head_dim) {
-    std::int64_t e = 0;
-    if (t < rows) {
-      for (; e < tiling.head_dim; ++e) dst[e] = scale * static_cast<float>(src.row(t)[e]);
+  for (std::int64_t t = 0; t < padded_rows; ++t) {
+    for (std::int64_t e = 0; e < tiling.padded_head_dim; e += kLanes, dst += kLanes) {
+      store(dst, t < rows ? scale * load_part(src.row(t), e, tiling.head_dim) : Vec{});
     }
-    std::fill(dst + e, dst + tiling.padded_head_dim, 0.0F);
   }
 }
 
-/// rows = scale * src (rows x padded E)
+/// One row = scale * src (padded E)
 template <class T>
 void unpack_row(T* dst, const float* src, const Tiling& tiling, float scale) {
-  for (std::int64_t e = 0; e < tiling.head_dim; ++e) dst[e] = static_cast<T>(scale * src[e]);
+  for (std::int64_t e = 0; e < tiling.head_dim; e += kLanes) {
+    store_part(dst, e, tiling.head_dim, scale * load(src + e));
+  }
 }
 
 /// In a block of the score matrix that the diagonal crosses: those of later keys vanish.
@@ -267,11 +273,12 @@ void load_statistics(GradientBlock& block, const float* lse, HeadRows<const T> o
                      const Tiling& tiling, std::int64_t first_query, std::int64_t queries) {
   for (std::int64_t i = 0; i < queries; ++i) {
     const T* o_row = o.row(first_query + i);
-    float sum = 0;
-    for (std::int64_t e = 0; e < tiling.head_dim; ++e) {
-      sum += block.d_o[i * tiling.padded_head_dim + e] * static_cast<float>(o_row[e]);
+    Vec sum{};
+    for (std::int64_t e = 0; e < tiling.head_dim; e += kLanes) {
+      sum +=
+          load(block.d_o + i * tiling.padded_head_dim + e) * load_part(o_row, e, tiling.head_dim);
     }
-    block.delta[i] = sum;
+    block.delta[i] = horizontal_sum(sum);
     block.lse[i] = kLog2E * lse[first_query + i];
   }
 }

@@ -2,8 +2,10 @@
 // product on them. For files that the host compiler builds (not nvcc).
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 #include "kernels/detail/pack.hpp"
 
@@ -44,6 +46,47 @@ inline float horizontal_max(Vec v) {
 }
 inline float horizontal_sum(Vec v) {
   return reduce_lanes(v, [](auto a, auto b) { return a + b; });
+}
+
+/// Elements [i, i + kLanes) of a row of `size`, as float; zero past its end.
+template <class T>
+inline Vec load_part(const T* row, std::int64_t i, std::int64_t size) {
+  if (i + kLanes <= size) return load(SimdWidth<kLanes>{}, row + i).v;
+  Vec v{};
+  for (std::int64_t lane = 0; i + lane < size; ++lane) v[lane] = static_cast<float>(row[i + lane]);
+  return v;
+}
+/// The same the other way, rounded to T; what lies past the end stays.
+template <class T>
+inline void store_part(T* row, std::int64_t i, std::int64_t size, Vec v) {
+  if (i + kLanes <= size) {
+    store(row + i, SimdPack<kLanes>{v});
+    return;
+  }
+  for (std::int64_t lane = 0; i + lane < size; ++lane) row[i + lane] = static_cast<T>(v[lane]);
+}
+
+/// One step of a transposition by halves: lanes whose index has bit S come from b, the others from
+/// a; kUpper picks the second of the two results.
+template <int S, bool kUpper, std::size_t... Lane>
+inline Vec exchange_lanes(Vec a, Vec b, std::index_sequence<Lane...>) {
+  return __builtin_shufflevector(
+      a, b, ((Lane & S) != 0 ? kLanes + Lane - (kUpper ? 0 : S) : Lane + (kUpper ? S : 0))...);
+}
+
+template <int S = 1>
+inline void transpose(Vec (&v)[kLanes]) {
+  if constexpr (S < kLanes) {
+#pragma GCC unroll 16
+    for (int i = 0; i < kLanes; ++i) {
+      if ((i & S) != 0) continue;
+      const Vec a = v[i];
+      const Vec b = v[i + S];
+      v[i] = exchange_lanes<S, false>(a, b, std::make_index_sequence<kLanes>{});
+      v[i + S] = exchange_lanes<S, true>(a, b, std::make_index_sequence<kLanes>{});
+    }
+    transpose<2 * S>(v);
+  }
 }
 
 /// 0, 1, 2, ...

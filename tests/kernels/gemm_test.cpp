@@ -2,8 +2,6 @@
 
 #include <gtest/gtest.h>
 
-#include <functional>
-
 #include "tests/kernels/backends.hpp"
 #include "tests/kernels/compare.hpp"
 #include "tests/kernels/scratch.hpp"
@@ -16,16 +14,16 @@ using test::DeviceMatrix;
 struct Dims {
   std::int64_t N, I, O;
 };
-// Single rows and columns, odd sizes, and more than one block of the host's bf16 path (512).
-constexpr Dims kDims[] = {{1, 1, 1},     {1, 6, 3},      {7, 16, 5},
-                          {65, 130, 33}, {130, 96, 130}, {600, 520, 24}};
+// Single rows and columns, odd sizes, more than one block of the host's bf16 path (512), and on
+// CUDA one product that is large enough to have its algorithms timed (1e8 flop).
+constexpr Dims kDims[] = {{1, 1, 1},      {1, 6, 3},      {7, 16, 5},     {65, 130, 33},
+                          {130, 96, 130}, {600, 520, 24}, {520, 520, 200}};
 constexpr std::int64_t kGap = 6;  // elements between the rows
 
 /// a(i, l) and b(l, j) give the operands; start is what the output held.
-test::Expected multiply(std::int64_t rows, std::int64_t columns, std::int64_t depth,
-                        const std::function<double(std::int64_t, std::int64_t)>& a,
-                        const std::function<double(std::int64_t, std::int64_t)>& b,
-                        const std::vector<double>& start) {
+template <class A, class B>
+test::Expected multiply(std::int64_t rows, std::int64_t columns, std::int64_t depth, const A& a,
+                        const B& b, const std::vector<double>& start) {
   test::Expected e(start.size());
   for (std::int64_t i = 0; i < rows; ++i) {
     for (std::int64_t j = 0; j < columns; ++j) {
