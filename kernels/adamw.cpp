@@ -21,13 +21,16 @@ struct Update {
 
   template <class Width>
   KOKKOS_FUNCTION void operator()(Width width, std::int64_t i) const {
+    // All reads are under way before the first is waited for.
     const float scale = grad_scale[0];
-    if (scale == 0) return;
     auto p = load(width, parameter.data + i);
-    const auto g = load(width, gradient.data + i) * scale + p * coupled_decay;
     auto m = load(width, exp_avg.data + i);
+    auto v = load(width, exp_avg_sq.data + i);
+    auto g = load(width, gradient.data + i);
+    if (scale == 0) return;
+    g = g * scale + p * coupled_decay;
     m = m + (g - m) * one_minus_beta1;
-    const auto v = load(width, exp_avg_sq.data + i) * beta2 + g * g * one_minus_beta2;
+    v = v * beta2 + g * g * one_minus_beta2;
     p = p * kept - m * step_size / (sqrt(v) * root_correction + eps);
     store(parameter.data + i, p);
     store(exp_avg.data + i, m);

@@ -15,8 +15,7 @@ constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 /// the maximum grows, once per chunk); a row held in registers is not read a second time.
 template <class T, bool kGradient>
 struct CrossEntropy {
-  using CudaShapes =
-      detail::Shapes<detail::Shape<256, 4, 4>, detail::Shape<512, 8, 2>, detail::Shape<1024, 4>>;
+  using CudaShapes = detail::Shapes<detail::Shape<256, 4, 4>, detail::Shape<512, 8, 2>>;
   Ref<float, 1> loss;
   Ref<T, 2> logits;
   Ref<const std::int32_t, 1> label;
@@ -27,6 +26,8 @@ struct CrossEntropy {
     constexpr std::int64_t kChunk = Lanes::kChunk;
     const std::int64_t size = logits.extent[1];
     T* row = logits.row(n);
+    typename Lanes::template Held<T> held;
+    held.fetch(lanes, row, size);
     const std::int64_t target = label[n];
     if (target < 0) {
       if (lanes.rank() == 0) loss[n] = 0;
@@ -41,12 +42,10 @@ struct CrossEntropy {
     }
 
     const auto target_logit = static_cast<float>(row[target]);
-    typename Lanes::template Held<T> held;
     float my_max = kMinusInfinity;
     float my_sum = 0;
     for (std::int64_t begin = 0; begin < size; begin += kChunk) {
       const std::int64_t count = Kokkos::min(kChunk, size - begin);
-      held.fetch(lanes, row + begin, count);
       typename Lanes::Max chunk_max;
       lanes.each(count, [&](auto width, int p, std::int64_t i) {
         chunk_max.add(held.get(width, p, row + begin + i));

@@ -6,6 +6,7 @@
 
 #include <Kokkos_Core.hpp>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 #include <type_traits>
 
@@ -57,12 +58,12 @@ KOIOS_HOST_DEVICE inline float across_threads(float x, [[maybe_unused]] int rank
 template <class T, int W>
 KOIOS_HOST_DEVICE inline ArrayImage<T, W> unrelated(ArrayImage<T, W> image) {
 #if defined(__CUDA_ARCH__)
-  if constexpr (sizeof(T) * W % sizeof(std::uint32_t) == 0) {
-    auto* words = reinterpret_cast<std::uint32_t*>(&image);
+  if constexpr (sizeof(image) % sizeof(std::uint32_t) == 0) {
+    std::uint32_t words[sizeof(image) / sizeof(std::uint32_t)];
+    std::memcpy(words, &image, sizeof(image));
     KOIOS_UNROLL
-    for (int k = 0; k < static_cast<int>(sizeof(image) / sizeof(std::uint32_t)); ++k) {
-      asm volatile("" : "+r"(words[k]));
-    }
+    for (auto& word : words) asm volatile("" : "+r"(word));
+    std::memcpy(&image, words, sizeof(image));
   }
 #endif
   return image;

@@ -173,7 +173,8 @@ KOIOS_HOST_DEVICE inline ArrayImage<T, W> load_image(ArrayWidth<W>, const T* p) 
   if constexpr (sizeof(r) % sizeof(uint4) == 0) {
     KOIOS_UNROLL
     for (int k = 0; k < static_cast<int>(sizeof(r) / sizeof(uint4)); ++k) {
-      reinterpret_cast<uint4*>(&r)[k] = reinterpret_cast<const uint4*>(p)[k];
+      const uint4 words = reinterpret_cast<const uint4*>(p)[k];
+      std::memcpy(reinterpret_cast<char*>(&r) + k * sizeof(uint4), &words, sizeof(uint4));
     }
   } else
 #endif
@@ -190,7 +191,9 @@ KOIOS_HOST_DEVICE inline void store_image(T* p, const ArrayImage<T, W>& image) {
   if constexpr (sizeof(image) % sizeof(uint4) == 0) {
     KOIOS_UNROLL
     for (int k = 0; k < static_cast<int>(sizeof(image) / sizeof(uint4)); ++k) {
-      reinterpret_cast<uint4*>(p)[k] = reinterpret_cast<const uint4*>(&image)[k];
+      uint4 words;
+      std::memcpy(&words, reinterpret_cast<const char*>(&image) + k * sizeof(uint4), sizeof(uint4));
+      reinterpret_cast<uint4*>(p)[k] = words;
     }
   } else
 #endif
