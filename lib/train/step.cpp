@@ -33,12 +33,14 @@ void TrainStep<T>::run(std::int64_t steps_done, const NextBatch& next_batch, Ste
 
   exposed_.start_step();
   for (int micro = 0; micro < shape_.micro_batches; ++micro) {
-    const DeviceBatch batch = [&] {
+    const Batch batch = [&] {
       const auto timer = timers.scope("data");
-      return upload_.upload(next_batch(), compute);
+      return next_batch();
     }();
+    const DeviceBatch on_device = upload_.upload(batch, compute);
     gradients_.start_micro_batch(micro);
-    model_.forward_backward(batch, loss_scale, shape_.gather.prefetch_blocks, weights_, gradients_);
+    model_.forward_backward(on_device, loss_scale, shape_.gather.prefetch_blocks, weights_,
+                            gradients_);
     sum(compute, memory_.step.loss_sum, model_.losses(), memory_.norm.partials, micro > 0);
   }
   gradients_.finish();
