@@ -203,6 +203,8 @@ AttentionCudnn::AttentionCudnn(const MathOptions& options) : impl_(std::make_uni
 }
 AttentionCudnn::~AttentionCudnn() = default;
 
+std::int64_t AttentionCudnn::version() { return static_cast<std::int64_t>(cudnnGetVersion()); }
+
 namespace {
 
 void* pointer(const Matrix& m) { return const_cast<void*>(m.data); }

@@ -10,6 +10,7 @@ bool has_cudnn() { return false; }
 
 AttentionCudnn::AttentionCudnn(const MathOptions&) {}
 AttentionCudnn::~AttentionCudnn() = default;
+std::int64_t AttentionCudnn::version() { return 0; }
 
 void AttentionCudnn::forward(Stream&, const AttentionCall&) {
   KOIOS_REQUIRE(false, "this build has no cuDNN");

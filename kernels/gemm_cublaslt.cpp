@@ -29,12 +29,10 @@ void close_desc(cublasLtMatmulDesc_t desc) { cublasLtMatmulDescDestroy(desc); }
 void close_layout(cublasLtMatrixLayout_t layout) { cublasLtMatrixLayoutDestroy(layout); }
 void close_preference(cublasLtMatmulPreference_t p) { cublasLtMatmulPreferenceDestroy(p); }
 void close_event(cudaEvent_t event) { cudaEventDestroy(event); }
-void free_device(void* memory) { cudaFree(memory); }
 using MatmulDesc = Handle<cublasLtMatmulDesc_t, &close_desc>;
 using MatrixLayout = Handle<cublasLtMatrixLayout_t, &close_layout>;
 using Preference = Handle<cublasLtMatmulPreference_t, &close_preference>;
 using CudaEvent = Handle<cudaEvent_t, &close_event>;
-using DeviceMemory = Handle<void*, &free_device>;
 
 cudaStream_t native(const Stream& stream) { return static_cast<cudaStream_t>(stream.native()); }
 
@@ -145,6 +143,28 @@ CudaEvent make_event() {
   check_cuda(cudaEventCreate(&event), "cudaEventCreate");
   return CudaEvent(event);
 }
+
+/// Device memory in the order of a stream, so that nothing else on the device has to come to rest.
+class TemporaryMemory {
+ public:
+  TemporaryMemory(cudaStream_t stream, std::size_t bytes) : stream_(stream) {
+    if (cudaMallocAsync(&data_, bytes, stream) != cudaSuccess) {
+      cudaGetLastError();
+      data_ = nullptr;
+    }
+  }
+  TemporaryMemory(const TemporaryMemory&) = delete;
+  TemporaryMemory& operator=(const TemporaryMemory&) = delete;
+  ~TemporaryMemory() {
+    if (data_ != nullptr) cudaFreeAsync(data_, stream_);
+  }
+  /// nullptr where there was no room.
+  void* get() const { return data_; }
+
+ private:
+  cudaStream_t stream_;
+  void* data_ = nullptr;
+};
 
 /// Bytes from the first to the last element of the output.
 std::size_t output_bytes(const Gemm& gemm) {
@@ -294,16 +314,14 @@ cublasLtMatmulAlgo_t GemmCublasLt::choose(Stream& stream, const Gemm& gemm, cons
               product.d.get(), workspace_.size(), timed ? kMaxCandidates : 1);
   if (!timed) return candidates[0];
 
-  void* memory = nullptr;
-  if (candidates.size() > 1 && cudaMalloc(&memory, output_bytes(gemm)) != cudaSuccess) {
-    cudaGetLastError();
-    log::warning("no memory to time the GEMM ", to_string(key),
-                 ": cuBLASLt's first choice is taken");
-    return candidates[0];
-  }
-  const DeviceMemory out(memory);
   std::size_t best = 0;
   if (candidates.size() > 1) {
+    const TemporaryMemory out(native(stream), output_bytes(gemm));
+    if (out.get() == nullptr) {
+      log::warning("no memory to time the GEMM ", to_string(key),
+                   ": cuBLASLt's first choice is taken");
+      return candidates[0];
+    }
     best = fastest(native(stream), candidates.size(), [&](std::size_t i) {
       return product.run(handle_.get(), native(stream), gemm, out.get(), candidates[i],
                          workspace_) == CUBLAS_STATUS_SUCCESS;

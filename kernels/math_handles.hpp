@@ -22,7 +22,8 @@ struct MathOptions {
 
 class MathHandles {
  public:
-  /// workspace: device memory for the libraries, at least gemm_workspace_bytes(backend).
+  /// workspace: device memory for the libraries, at least gemm_workspace_bytes(backend). Since it
+  /// is one, the products of a MathHandles go to one stream at a time.
   MathHandles(Backend backend, const MathOptions& options, Ref<std::byte, 1> workspace);
   MathHandles(const MathHandles&) = delete;
   MathHandles& operator=(const MathHandles&) = delete;

@@ -42,4 +42,11 @@ std::unique_ptr<MathHandles::Impl> make_cuda_math(const MathOptions& options,
   return std::make_unique<CudaMath>(options, workspace);
 }
 
+std::vector<std::pair<std::string, std::string>> cuda_math_versions() {
+  std::vector<std::pair<std::string, std::string>> versions{
+      {"cuBLASLt", std::to_string(cublasLtGetVersion())}};
+  if (has_cudnn()) versions.emplace_back("cuDNN", std::to_string(AttentionCudnn::version()));
+  return versions;
+}
+
 }  // namespace koios::detail

@@ -6,6 +6,8 @@ namespace koios::detail {
 
 bool has_cudnn() { return true; }
 
+std::vector<std::pair<std::string, std::string>> cuda_math_versions() { return {}; }
+
 std::unique_ptr<MathHandles::Impl> make_cuda_math(const MathOptions&, Ref<std::byte, 1>) {
   throw UserError("this build has no CUDA: use the cuda preset, or job/backend = host");
 }

@@ -13,6 +13,9 @@ class AttentionCudnn {
   explicit AttentionCudnn(const MathOptions& options);
   ~AttentionCudnn();
 
+  /// 91900 is 9.19.0; 0 without cuDNN.
+  static std::int64_t version();
+
   void forward(Stream& stream, const AttentionCall& call);
   void backward(Stream& stream, const AttentionCall& call);
 

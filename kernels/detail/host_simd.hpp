@@ -11,12 +11,7 @@
 
 namespace koios::detail {
 
-#if defined(__AVX512F__)
-inline constexpr int kLanes = 16;  // floats in a vector; 32 registers
-#else
-inline constexpr int kLanes = 8;  // 16 registers of AVX2; two registers each where they are shorter
-#endif
-
+inline constexpr int kLanes = kSimdFloats;
 using Vec = SimdTypes<kLanes>::Float;
 using IntVec = SimdTypes<kLanes>::Lane;
 
@@ -156,10 +151,10 @@ inline void micro_product(float* c, std::int64_t c_pitch, Scalars<RowStep, Depth
 }
 
 /// Rows of a tile product are a multiple of this.
-inline constexpr std::int64_t kTileRows = kLanes == 16 ? 16 : 8;
+inline constexpr std::int64_t kTileRows = kLanes;
 
 /// c (=|+=) a b. rows: a multiple of kTileRows; columns: a multiple of kLanes, contiguous in b and
-/// c. Micro-tiles of 16 vectors (of 32 registers) or 8 (of 16) hide the latency of fma.
+/// c. Micro-tiles of 16 vectors (AVX-512 has 32 registers) or 8 (of 16) hide the latency of fma.
 template <bool Accumulate, std::int64_t RowStep, std::int64_t DepthStep>
 inline void tile_product(float* c, std::int64_t c_pitch, Scalars<RowStep, DepthStep> a,
                          const float* b, std::int64_t b_pitch, std::int64_t rows,

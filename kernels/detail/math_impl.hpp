@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "core/dtype.hpp"
 #include "core/ref.hpp"
@@ -76,6 +78,9 @@ std::unique_ptr<MathHandles::Impl> make_host_math(const MathOptions& options,
 /// In a host build: throws UserError.
 std::unique_ptr<MathHandles::Impl> make_cuda_math(const MathOptions& options,
                                                   Ref<std::byte, 1> workspace);
+
+/// cuBLASLt's and cuDNN's, as far as they are in this build.
+std::vector<std::pair<std::string, std::string>> cuda_math_versions();
 
 /// Side of the square blocks in which the host casts bf16 operands to float.
 inline constexpr std::int64_t kCastBlock = 512;
