@@ -53,6 +53,7 @@ struct CrossEntropy {
       const float new_max = Kokkos::fmax(my_max, chunk_max.value());
       typename Lanes::Sum chunk_sum;
       lanes.each(count, [&](auto width, int p, std::int64_t i) {
+        lanes.prefetch(row + begin + 2 * kChunk + i);  // the next row's at the end of this one
         chunk_sum.add(exp(held.get(width, p, row + begin + i) - new_max));
       });
       if (new_max > my_max) my_sum *= Kokkos::exp(my_max - new_max);

@@ -80,6 +80,14 @@ struct HostLane {
     for (; i < size; ++i) body(Scalar{}, 0, i);
   }
 
+  /// Asks for memory that a later pass will read. Processors do not fetch ahead over the end of a
+  /// page by themselves, so a pass that computes much should call it for what comes next.
+  KOIOS_HOST_DEVICE void prefetch([[maybe_unused]] const void* at) const {
+#if !defined(__CUDA_ARCH__)
+    __builtin_prefetch(at);
+#endif
+  }
+
   /// What a body reads more than once of a row: fetched before, kept, read again where it is used.
   template <class T>
   struct Held {

@@ -97,6 +97,8 @@ class CudaLanes {
     }
   }
 
+  KOIOS_HOST_DEVICE void prefetch(const void*) const {}
+
   template <class T>
   class Held {
    public:
