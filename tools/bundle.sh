@@ -4,7 +4,11 @@
 # stays behind: C and C++ run time, MPI and what it stands on, CUDA, NCCL, cuDNN and the driver.
 #
 #   tools/bundle.sh BUILD_DIR OUT_DIR [more executables of the build ...]
-#   OUT_DIR/run -np 2 koios input/debug.ini training/steps=20        on the other machine
+# On the other machine:
+#   OUT_DIR/run -np 2 koios OUT_DIR/input/debug.ini training/steps=20
+#   OUT_DIR/gpu_tests           where the test programs of a cuda build were carried too:
+#   tools/bundle.sh build/cuda OUT_DIR $(find build/cuda/tests -name '*gpu_test' -o -name '*cuda_test' \
+#                                        -o -name train_llama_golden_test)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 fail() { echo "error: $*" >&2; exit 1; }
@@ -25,7 +29,7 @@ for program in "$build/app/koios" "$@"; do
     [[ $name =~ $own ]] || cp -nL "$path" "$out/lib/$name"
   done
 done
-cp -r input "$out/input"
+cp -r input tests/golden "$out/"
 
 cat >"$out/run" <<'RUN'
 #!/usr/bin/env bash
@@ -47,5 +51,25 @@ for name in $(compgen -e | grep -E '^(NCCL_|OMP_|KOIOS_|OPENBLAS_|CUDA_|CUBLAS|C
 done
 exec mpirun --bind-to none "${forward[@]}" "${options[@]}" "$program" "$@"
 RUN
-chmod +x "$out/run"
+cat >"$out/gpu_tests" <<'TESTS'
+#!/usr/bin/env bash
+# Every test program of this folder on one GPU, those of communication and training also on two.
+set -uo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+export KOIOS_GOLDEN_DIR=$here/golden
+passed=0 failed=0
+check() { # RANKS PROGRAM
+  if "$here/run" -np "$1" "$2" --gtest_brief=1; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
+}
+gpus=$(nvidia-smi -L | wc -l)
+for program in "$here"/bin/*_test; do
+  name=$(basename "$program")
+  echo "=== $name"
+  check 1 "$name"
+  case $name in communicator* | train*) ((gpus < 2)) || check 2 "$name" ;; esac
+done
+echo "$passed passed, $failed failed"
+((failed == 0))
+TESTS
+chmod +x "$out/run" "$out/gpu_tests"
 echo "bundled into $out: $(du -sh "$out" | cut -f1), $(ls "$out/lib" | wc -l) libraries, programs: $(ls "$out/bin" | tr '\n' ' ')"

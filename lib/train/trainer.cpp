@@ -115,6 +115,7 @@ void train(const RunConfig& config, const TrainingShape& shape, const Mesh& mesh
 
   const std::vector<std::string> hosts = launch.mpi.all_gather(launch.mpi.host());
   const auto output = is_root ? std::make_unique<RunOutput>(config, launch, hosts) : nullptr;
+  barrier(mesh.host_world());  // the folder is there for every rank
 
   Arena arena(backend, plan);
   const ShardLayout layout = shard_layout(shape, mesh.rank());

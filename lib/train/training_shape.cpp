@@ -52,6 +52,10 @@ TrainingShape training_shape(const RunConfig& config, const MeshShape& mesh, Bac
   shape.gather = {config.training.reshard_after_forward, config.training.prefetch_blocks};
   shape.math.attention = attention_kind(m.attention);
   shape.math.deterministic = config.job.deterministic;
+  // Timed choices differ from start to start; a deterministic run takes the heuristic's first.
+  if (backend == Backend::cuda && !config.job.deterministic) {
+    shape.math.gemm_cache_file = (config.job.dump_folder / "gemm_choices.txt").string();
+  }
   return shape;
 }
 
