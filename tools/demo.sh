@@ -32,9 +32,9 @@ folder=${folder:-outputs}
 cat <<TEXT
 [demo] metrics: $folder/metrics.jsonl (one JSON object a line); the deck as it ran: $folder/effective.ini
 [demo] to look at the curves:
-    python3 -m venv build/tensorboard
-    build/tensorboard/bin/pip install -r tools/requirements-tensorboard.txt
-    build/tensorboard/bin/python tools/metrics_to_tensorboard.py $folder
-    build/tensorboard/bin/tensorboard --logdir $folder
+    python3 -m venv .venv
+    .venv/bin/pip install -r tools/requirements-tensorboard.txt
+    .venv/bin/python tools/metrics_to_tensorboard.py $folder
+    .venv/bin/tensorboard --logdir $folder
   then open http://localhost:6006; from another machine, first: ssh -L 6006:localhost:6006 $(hostname)
 TEXT
