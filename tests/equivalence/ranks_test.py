@@ -67,6 +67,18 @@ class Ranks(unittest.TestCase):
             self.assertLessEqual(worst, LOSS_BOUND, more)
             self.assertEqual(run.traffic("plan"), run.traffic("measured"), more)
 
+    def test_more_ranks_than_rows(self):
+        small = {"model__dim": 4, "model__n_heads": 2, "model__n_kv_heads": 1, "model__ffn_dim": 5,
+                 "training__seq_len": 8, "training__steps": 5}  # 7 ranks share rows of 2, 4 and 5
+        one = self.workplace.run(1, settings(1, **small), folder="small1")
+        seven = self.workplace.run(7, settings(7, **small), folder="small7")
+        self.assertEqual(seven.returncode, 0, seven.output)
+        self.assertEqual((len(one.losses()), len(seven.losses())), (5, 5))
+        worst = max(abs(a - b) for a, b in zip(one.losses(), seven.losses()))
+        print(f"7 ranks, rows of 2, 4 and 5: largest loss difference {worst:.2e}")
+        self.assertLessEqual(worst, LOSS_BOUND)
+        self.assertEqual(seven.traffic("plan"), seven.traffic("measured"))
+
     def test_traffic_is_what_the_plan_says(self):
         for ranks, run in self.runs.items():
             self.assertEqual(run.traffic("plan"), run.traffic("measured"), f"{ranks} ranks")
