@@ -44,7 +44,7 @@ void add_model(DeckSchema& schema, ModelConfig& c) {
   schema.add(s, "flavor", &c.flavor).one_of(flavors).help("the sizes that are not given below");
   schema.add(s, "norm_type", &c.norm_type)
       .works_now({NormType::rmsnorm, NormType::fused_rmsnorm})
-      .help("rmsnorm rounds before the weight is applied, fused_rmsnorm after");
+      .help("the two compute alike: float32 in one pass, rounded once after the weight");
   schema.add(s, "tokenizer_path", &c.tokenizer_path).help("SentencePiece model");
   schema.add(s, "attention", &c.attention)
       .help("auto: cuDNN's where it fits, otherwise Koios' own kernel");
