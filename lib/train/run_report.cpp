@@ -1,0 +1,53 @@
+#include "train/run_report.hpp"
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "comm/host_reduce.hpp"
+#include "core/log.hpp"
+#include "train/plan_report.hpp"
+
+namespace koios {
+
+void print_places(const Launch& launch) {
+  const DeviceInfo& device = launch.device.info();
+  const bool on_gpu = launch.device.backend() == Backend::cuda;
+  const std::vector<std::string> uuids = launch.mpi.all_gather(device.uuid);
+  const std::vector<std::string> places =
+      launch.mpi.all_gather(on_gpu ? cat(launch.mpi.host(), "  ", device.name, "  ", device.uuid,
+                                         "  pci ", device.pci_bus, "  numa ", device.numa_node)
+                                   : cat(launch.mpi.host(), "  ", device.name));
+  for (std::size_t rank = 0; rank < places.size(); ++rank) {
+    log::info("rank ", rank, "  ", places[rank]);
+    const auto first = std::find(uuids.begin(), uuids.end(), uuids[rank]) - uuids.begin();
+    if (on_gpu && static_cast<std::size_t>(first) < rank) {
+      log::info("warning: ranks ", first, " and ", rank, " share a GPU; start one rank per GPU");
+    }
+  }
+}
+
+void print_timers(const Timers& timers, const Mesh& mesh, double whole_s) {
+  const Timers::Totals totals = timers.totals();
+  std::vector<double> lowest;
+  for (const auto& [name, seconds] : totals) lowest.push_back(seconds);
+  std::vector<double> sum = lowest;
+  std::vector<double> highest = lowest;
+  all_reduce_min(mesh.host_world(), lowest);
+  all_reduce_sum(mesh.host_world(), sum);
+  all_reduce_max(mesh.host_world(), highest);
+  std::vector<TimerRow> rows;
+  for (std::size_t i = 0; i < totals.size(); ++i) {
+    rows.push_back({totals[i].first, lowest[i], sum[i] / mesh.size(), highest[i]});
+  }
+  log::info("where the time went:\n", timer_table(rows, whole_s));
+}
+
+void print_traffic(const Mesh& mesh, std::int64_t steps) {
+  const std::int64_t gathered = mesh.shard_gather().traffic().all_gather_bytes;
+  const std::int64_t reduced = mesh.shard_reduce().traffic().reduce_scatter_bytes;
+  log::info("traffic measured per rank and step: all-gather ", with_commas(gathered / steps),
+            " bytes, reduce-scatter ", with_commas(reduced / steps), " bytes sent");
+}
+
+}  // namespace koios
