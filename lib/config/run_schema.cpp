@@ -128,7 +128,6 @@ void add_training(DeckSchema& schema, TrainingConfig& c, ParallelConfig& p, Data
       .range(1, 1 << 20)
       .help("per step");
   schema.add(s, "reduce_every_micro_batch", &c.reduce_every_micro_batch)
-      .works_now({true})
       .help("keep gradients sharded while accumulating; false: less traffic, more memory");
   schema.add(s, "data_parallel_degree", &p.data_parallel)
       .unit("ranks")
@@ -159,8 +158,7 @@ void add_training(DeckSchema& schema, TrainingConfig& c, ParallelConfig& p, Data
   schema.add(s, "mixed_precision_param", &c.mixed_precision_param)
       .help("of weights and activations in compute; auto: bfloat16 on CUDA, float32 on the CPU");
   schema.add(s, "mixed_precision_reduce", &c.mixed_precision_reduce)
-      .works_now({ReducePrecision::float32})
-      .help("of the gradients' reduction");
+      .help("in which gradients are summed over ranks; bfloat16: half the traffic");
   schema.add(s, "fp8_linear", &c.fp8_linear)
       .one_of({"", "dynamic"})
       .works_now({""})

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/integers.hpp"
 #include "kernels/elementwise.hpp"
 
 namespace koios {
@@ -12,29 +13,37 @@ constexpr int kBlockBuffers = 2;
 
 }  // namespace
 
-GradientBuffers::GradientBuffers(Arena& arena, const ShardLayout& layout, int micro_batches,
-                                 int reduce_scratch_factor)
+GradientBuffers::GradientBuffers(Arena& arena, const ShardLayout& layout,
+                                 const ReduceOptions& options)
     : shard(arena.take<float>("gradient shard", layout.shard_size())) {
   if (layout.ranks() == 1) return;
-  slots.emplace(arena, "full gradients", layout, kBlockBuffers);
+  const int units = narrow<int>(static_cast<std::int64_t>(layout.units().size()));
+  slots.emplace(arena, "full gradients", layout, options.every_micro_batch ? kBlockBuffers : units);
   std::int64_t largest_shard = 0;
   std::int64_t largest_full = 0;
   for (const UnitLayout& unit : layout.units()) {
     largest_shard = std::max(largest_shard, unit.shard_size);
     largest_full = std::max(largest_full, unit.full_size);
   }
-  if (micro_batches > 1) micro_batch = arena.take<float>("gradient micro-batch", largest_shard);
-  if (reduce_scratch_factor > 0) {
-    reduce_scratch =
-        arena.take<float>("reduce-scatter scratch", largest_full * reduce_scratch_factor);
+  if (options.dtype == DType::bfloat16) {
+    narrow_full = arena.take<bf16>("gradients in bfloat16", largest_full);
+    narrow_shard = arena.take<bf16>("gradients in bfloat16", largest_shard);
+  } else if (options.micro_batches > 1 && options.every_micro_batch) {
+    micro_batch = arena.take<float>("gradient micro-batch", largest_shard);
+  }
+  if (options.scratch_factor > 0) {
+    reduce_scratch = arena.take<float>(
+        "reduce-scatter scratch",
+        ceil_div(largest_full * size_of(options.dtype), sizeof(float)) * options.scratch_factor);
   }
 }
 
 GradientReduce::GradientReduce(const ShardLayout& layout, GradientBuffers buffers,
-                               Communicator& group, Stream& compute, Stream& reduce,
-                               ExposedWait& exposed)
+                               const ReduceOptions& options, Communicator& group, Stream& compute,
+                               Stream& reduce, ExposedWait& exposed)
     : layout_(layout),
       buffers_(std::move(buffers)),
+      options_(options),
       group_(group),
       compute_(compute),
       stream_(reduce),
@@ -50,40 +59,58 @@ GradientReduce::GradientReduce(const ShardLayout& layout, GradientBuffers buffer
 
 GradientReduce::Output GradientReduce::begin(int unit) {
   const UnitLayout& unit_layout = layout_.unit(unit);
-  if (!buffers_.slots) {
-    return {{unit_layout, buffers_.shard.data + unit_layout.shard_offset},
-            first_ ? Write::overwrite : Write::accumulate};
-  }
+  const Write into_sum = micro_batch_ == 0 ? Write::overwrite : Write::accumulate;
+  if (!buffers_.slots)
+    return {{unit_layout, buffers_.shard.data + unit_layout.shard_offset}, into_sum};
   const auto slot =
       static_cast<std::size_t>(buffers_.slots->slot_of_unit[static_cast<std::size_t>(unit)]);
   exposed_.wait(reduced_[slot]);
-  return {{unit_layout, buffers_.slots->of(unit).data}, Write::overwrite};
+  return {{unit_layout, buffers_.slots->of(unit).data},
+          options_.every_micro_batch ? Write::overwrite : into_sum};
+}
+
+template <class T>
+void GradientReduce::reduce_scatter(const UnitLayout& unit, Ref<T, 1> full, Ref<T, 1> shard) {
+  GroupCall call(group_);
+  for (const ParameterLayout& p : unit.parameters) {
+    group_.reduce_scatter(any(slice(full, p.full_offset, p.part_size() * layout_.ranks())),
+                          any(slice(shard, p.shard_offset - unit.shard_offset, p.part_size())),
+                          ReduceOp::sum, stream_);
+  }
+}
+
+template <class T>
+void GradientReduce::take(const UnitLayout& unit, Ref<T, 1> arrived, Write write) {
+  for (const ParameterLayout& p : unit.parameters) {
+    const Ref<float, 1> sum = slice(buffers_.shard, p.shard_offset, p.part_size());
+    const Ref<const T, 1> part = slice(arrived, p.shard_offset - unit.shard_offset, p.part_size());
+    if (write == Write::overwrite) {
+      cast<float, T>(stream_, sum, part);
+    } else {
+      add_into<float, T>(stream_, sum, part);
+    }
+  }
 }
 
 void GradientReduce::reduce(int unit) {
-  if (!buffers_.slots) return;
+  const bool is_last = micro_batch_ + 1 == options_.micro_batches;
+  if (!buffers_.slots || !(options_.every_micro_batch || is_last)) return;
+  const bool is_first = micro_batch_ == 0 || !options_.every_micro_batch;
   const UnitLayout& unit_layout = layout_.unit(unit);
   const Ref<float, 1> full = buffers_.slots->of(unit);
   written_.record(compute_);
   stream_.wait(written_);
-  const Ref<float, 1> mine =
-      first_ ? slice(buffers_.shard, unit_layout.shard_offset, unit_layout.shard_size)
-             : slice(buffers_.micro_batch, 0, unit_layout.shard_size);
-  {
-    GroupCall call(group_);
-    for (const ParameterLayout& p : unit_layout.parameters) {
-      group_.reduce_scatter(
-          any(slice(full, p.full_offset, p.part_size() * layout_.ranks())),
-          any(slice(mine, p.shard_offset - unit_layout.shard_offset, p.part_size())), ReduceOp::sum,
-          stream_);
-    }
-  }
-  if (!first_) {
-    // Parameter by parameter: the scratch's alignment gaps hold what other units left there.
-    for (const ParameterLayout& p : unit_layout.parameters) {
-      add_into<float, float>(stream_, slice(buffers_.shard, p.shard_offset, p.part_size()),
-                             slice(mine, p.shard_offset - unit_layout.shard_offset, p.part_size()));
-    }
+  if (options_.dtype == DType::bfloat16) {
+    const Ref<bf16, 1> narrow_full = slice(buffers_.narrow_full, 0, full.size());
+    cast<bf16, float>(stream_, narrow_full, full);
+    reduce_scatter(unit_layout, narrow_full, buffers_.narrow_shard);
+    take(unit_layout, buffers_.narrow_shard, is_first ? Write::overwrite : Write::accumulate);
+  } else if (is_first) {
+    reduce_scatter(unit_layout, full,
+                   slice(buffers_.shard, unit_layout.shard_offset, unit_layout.shard_size));
+  } else {
+    reduce_scatter(unit_layout, full, buffers_.micro_batch);
+    take(unit_layout, buffers_.micro_batch, Write::accumulate);
   }
   const auto slot =
       static_cast<std::size_t>(buffers_.slots->slot_of_unit[static_cast<std::size_t>(unit)]);

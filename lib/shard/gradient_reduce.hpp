@@ -8,7 +8,10 @@
 //   ...
 //   gradients.finish();                               // the compute stream waits for all of them
 //
-// Micro-batches after the first reduce into a scratch shard that is added to the gradient shard.
+// Micro-batches after the first reduce into a scratch shard that is added to the gradient shard;
+// or the full gradients are kept, later micro-batches accumulate there, and the last one reduces.
+// Reduced in bfloat16, half the bytes travel: each rank rounds its sum of a micro-batch once before
+// they do, and adds what arrives to its float32 shard.
 // On one rank the shard is the full gradient: the GEMMs write (or accumulate) there directly.
 #pragma once
 
@@ -26,21 +29,28 @@
 
 namespace koios {
 
+struct ReduceOptions {
+  DType dtype = DType::float32;  // in which gradients travel and are summed over ranks
+  bool every_micro_batch = true;
+  int micro_batches = 1;
+  int scratch_factor = 0;  // comm's reduce_scratch_factor(backend)
+};
+
 struct GradientBuffers {
   Ref<float, 1> shard;                    // this rank's gradients, flat
   std::optional<UnitSlots<float>> slots;  // full gradients on their way out
   Ref<float, 1> micro_batch;              // one unit's shard of a later micro-batch
+  Ref<bf16, 1> narrow_full;               // one unit's full gradients as they travel in bfloat16
+  Ref<bf16, 1> narrow_shard;              // and what arrives
   Ref<float, 1> reduce_scratch;           // what the communicator needs
 
-  /// reduce_scratch_factor: Communicator::reduce_scratch_factor of the shard group.
-  GradientBuffers(Arena& arena, const ShardLayout& layout, int micro_batches,
-                  int reduce_scratch_factor);
+  GradientBuffers(Arena& arena, const ShardLayout& layout, const ReduceOptions& options);
 };
 
 class GradientReduce {
  public:
-  GradientReduce(const ShardLayout& layout, GradientBuffers buffers, Communicator& group,
-                 Stream& compute, Stream& reduce, ExposedWait& exposed);
+  GradientReduce(const ShardLayout& layout, GradientBuffers buffers, const ReduceOptions& options,
+                 Communicator& group, Stream& compute, Stream& reduce, ExposedWait& exposed);
 
   struct Output {
     UnitView<float> view;
@@ -48,7 +58,7 @@ class GradientReduce {
   };
 
   /// The first micro-batch of a step replaces the gradients, later ones add to them.
-  void start_micro_batch(int micro_batch) { first_ = micro_batch == 0; }
+  void start_micro_batch(int micro_batch) { micro_batch_ = micro_batch; }
   Output begin(int unit);
   void reduce(int unit);
   void finish();
@@ -56,8 +66,16 @@ class GradientReduce {
   Ref<float, 1> shard() const { return buffers_.shard; }
 
  private:
+  template <class T>
+  void reduce_scatter(const UnitLayout& unit, Ref<T, 1> full, Ref<T, 1> shard);
+  /// shard of the unit = (first reduction of the step) or += arrived, parameter by parameter: the
+  /// alignment gaps of a scratch buffer hold what other units left there.
+  template <class T>
+  void take(const UnitLayout& unit, Ref<T, 1> arrived, Write write);
+
   const ShardLayout& layout_;
   GradientBuffers buffers_;
+  ReduceOptions options_;
   Communicator& group_;
   Stream& compute_;
   Stream& stream_;
@@ -65,7 +83,7 @@ class GradientReduce {
   Event written_;
   ExposedWait& exposed_;
   Event all_reduced_;
-  bool first_ = true;
+  int micro_batch_ = 0;
 };
 
 }  // namespace koios

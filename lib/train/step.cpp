@@ -16,8 +16,8 @@ TrainStep<T>::TrainStep(const RunConfig& config, const TrainingShape& shape,
       exposed_(streams.compute),
       weights_(layout, memory.gather, memory.parameters.master, mesh.shard_gather(),
                streams.compute, streams.gather, exposed_),
-      gradients_(layout, memory.gradients, mesh.shard_reduce(), streams.compute, streams.reduce,
-                 exposed_),
+      gradients_(layout, memory.gradients, shape.reduce, mesh.shard_reduce(), streams.compute,
+                 streams.reduce, exposed_),
       model_(shape.model, shape.micro_batch, memory.model, math, streams.compute),
       schedule_(config.lr_scheduler, config.optimizer.lr, config.training.steps,
                 config.training.warmup_steps),
@@ -32,7 +32,7 @@ void TrainStep<T>::run(std::int64_t steps_done, const NextBatch& next_batch, Ste
   const float loss_scale = 1.0F / static_cast<float>(shape_.tokens_per_step());
 
   exposed_.start_step();
-  for (int micro = 0; micro < shape_.micro_batches; ++micro) {
+  for (int micro = 0; micro < shape_.reduce.micro_batches; ++micro) {
     const Batch batch = [&] {
       const auto timer = timers.scope("data");
       return next_batch();

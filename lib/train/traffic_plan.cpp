@@ -25,7 +25,7 @@ TrafficPlan plan_traffic(const TrainingShape& shape) {
   };
   TrafficPlan plan;
   std::vector<int> held(static_cast<std::size_t>(buffers), -1);  // by the blocks' shared buffers
-  for (int micro = 0; micro < shape.micro_batches; ++micro) {
+  for (int micro = 0; micro < shape.reduce.micro_batches; ++micro) {
     for (const int unit : order) {
       const bool is_block = unit > 0 && unit + 1 < units;
       if (is_block) {
@@ -37,9 +37,10 @@ TrafficPlan plan_traffic(const TrainingShape& shape) {
       }
       plan.all_gather_bytes += sent_elements(unit) * size_of(shape.compute);
     }
-    for (int unit = 0; unit < units; ++unit) {
-      plan.reduce_scatter_bytes += sent_elements(unit) * size_of(DType::float32);
-    }
+  }
+  const int reductions = shape.reduce.every_micro_batch ? shape.reduce.micro_batches : 1;
+  for (int unit = 0; unit < units; ++unit) {
+    plan.reduce_scatter_bytes += reductions * sent_elements(unit) * size_of(shape.reduce.dtype);
   }
   return plan;
 }

@@ -20,7 +20,7 @@ template <class T>
 TrainingMemory<T>::TrainingMemory(Arena& arena, const TrainingShape& shape,
                                   const ShardLayout& layout)
     : parameters(arena, layout),
-      gradients(arena, layout, shape.micro_batches, reduce_scratch_factor(shape.backend)),
+      gradients(arena, layout, shape.reduce),
       gather(arena, layout, shape.gather),
       model(arena, shape.model, shape.micro_batch, shape.math),
       norm(arena),

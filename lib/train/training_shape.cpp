@@ -47,9 +47,13 @@ TrainingShape training_shape(const RunConfig& config, const MeshShape& mesh, Bac
                  .rope_theta = m.rope_theta,
                  .depth_init = m.depth_init};
   shape.micro_batch = {config.training.batch_size, config.training.seq_len};
-  shape.micro_batches = narrow<int>(config.training.gradient_accumulation_steps);
   shape.mesh = mesh;
   shape.gather = {config.training.reshard_after_forward, config.training.prefetch_blocks};
+  const bool is_narrow = config.training.mixed_precision_reduce == ReducePrecision::bfloat16;
+  shape.reduce = {.dtype = is_narrow ? DType::bfloat16 : DType::float32,
+                  .every_micro_batch = config.training.reduce_every_micro_batch,
+                  .micro_batches = narrow<int>(config.training.gradient_accumulation_steps),
+                  .scratch_factor = reduce_scratch_factor(backend)};
   shape.math.attention = attention_kind(m.attention);
   shape.math.deterministic = config.job.deterministic;
   // Timed choices differ from start to start; a deterministic run takes the heuristic's first.

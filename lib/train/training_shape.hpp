@@ -6,6 +6,7 @@
 #include "kernels/math_handles.hpp"
 #include "model/activations.hpp"
 #include "model/llama_shapes.hpp"
+#include "shard/gradient_reduce.hpp"
 #include "shard/weight_gather.hpp"
 
 namespace koios {
@@ -15,15 +16,15 @@ struct TrainingShape {
   DType compute = DType::float32;  // of weights and activations
   LlamaShapes model;
   MicroBatchShape micro_batch;
-  int micro_batches = 1;  // per step
   MeshShape mesh;
   GatherOptions gather;
+  ReduceOptions reduce;
   MathOptions math;
 
   /// Ranks that share each parameter.
   int shard_ranks() const { return mesh.size(Axis::dp_shard) * mesh.size(Axis::cp); }
   /// Label tokens of one step, over all ranks.
-  std::int64_t tokens_per_step() const { return micro_batch.tokens() * micro_batches * mesh.dp(); }
+  std::int64_t tokens_per_step() const { return micro_batch.tokens() * reduce.micro_batches * mesh.dp(); }
 };
 
 /// vocab_size: the model's (the deck's key, or the tokenizer's size where that is 0).

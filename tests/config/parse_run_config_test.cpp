@@ -118,10 +118,6 @@ TEST(RunConfig, what_does_not_work_yet_says_so) {
             "[training] data_parallel_replicate_degree = 2: not implemented yet; now: 1");
   EXPECT_EQ(message_of("training/fp8_linear=dynamic"),
             "[training] fp8_linear = dynamic: not implemented yet; now: (empty)");
-  EXPECT_EQ(message_of("training/mixed_precision_reduce=bfloat16"),
-            "[training] mixed_precision_reduce = bfloat16: not implemented yet; now: float32");
-  EXPECT_EQ(message_of("training/reduce_every_micro_batch=false"),
-            "[training] reduce_every_micro_batch = false: not implemented yet; now: true");
   EXPECT_EQ(message_of("activation_checkpoint/mode=selective"),
             "[activation_checkpoint] mode = selective: not implemented yet; now: none");
   EXPECT_EQ(message_of("checkpoint/folder=checkpoints"),

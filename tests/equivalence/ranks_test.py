@@ -57,6 +57,9 @@ class Ranks(unittest.TestCase):
     def test_accumulation_and_resharding_change_nothing(self):
         for more in ({"training__gradient_accumulation_steps": 3,
                       "training__batch_size": GLOBAL_BATCH // 6},
+                     {"training__gradient_accumulation_steps": 3,
+                      "training__batch_size": GLOBAL_BATCH // 6,
+                      "training__reduce_every_micro_batch": "false"},
                      {"training__reshard_after_forward": "false"},
                      {"training__prefetch_blocks": 2}):
             run = self.workplace.run(2, settings(2, **more), folder="variant" + str(len(more)))
@@ -66,6 +69,23 @@ class Ranks(unittest.TestCase):
             print(f"{more}: largest loss difference {worst:.2e}")
             self.assertLessEqual(worst, LOSS_BOUND, more)
             self.assertEqual(run.traffic("plan"), run.traffic("measured"), more)
+
+    def test_gradients_reduced_in_bfloat16(self):
+        # Each rank rounds its share of a gradient once, by at most 2^-9 of it: a perturbation far
+        # above float32's, which 20 steps carry into the third digit of the loss at most.
+        whole = self.runs[3].traffic("measured")
+        for more in ({}, {"training__gradient_accumulation_steps": 2,
+                          "training__batch_size": GLOBAL_BATCH // 6}):
+            run = self.workplace.run(3, settings(3, training__mixed_precision_reduce="bfloat16",
+                                                 **more), folder="narrow" + str(len(more)))
+            self.assertEqual(run.returncode, 0, run.output)
+            self.assertEqual(run.traffic("plan"), run.traffic("measured"))
+            worst = self.worst_difference(self.runs[1], run)
+            print(f"reduced in bfloat16, {more}: largest loss difference {worst:.2e}")
+            self.assertGreater(worst, 0)
+            self.assertLessEqual(worst, 5e-3)
+            if not more:
+                self.assertEqual(run.traffic("measured"), (whole[0], whole[1] // 2))
 
     def test_more_ranks_than_rows(self):
         small = {"model__dim": 4, "model__n_heads": 2, "model__n_kv_heads": 1, "model__ffn_dim": 5,

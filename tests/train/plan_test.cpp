@@ -76,10 +76,15 @@ TEST(TrafficPlan, resharding_gathers_all_but_the_last_blocks_twice) {
   EXPECT_EQ(plan.reduce_scatter_bytes, everything * 4 * 3 / 4);
 
   shape.gather.reshard_after_forward = false;
-  shape.micro_batches = 3;
+  shape.reduce.micro_batches = 3;
   plan = plan_traffic(shape);
   EXPECT_EQ(plan.all_gather_bytes, everything * 2 * 3 / 4);
   EXPECT_EQ(plan.reduce_scatter_bytes, 3 * everything * 4 * 3 / 4);
+
+  shape.reduce.every_micro_batch = false;
+  EXPECT_EQ(plan_traffic(shape).reduce_scatter_bytes, everything * 4 * 3 / 4);
+  shape.reduce.dtype = DType::bfloat16;
+  EXPECT_EQ(plan_traffic(shape).reduce_scatter_bytes, everything * 2 * 3 / 4);
 }
 
 TEST(TrafficPlan, one_rank_sends_nothing) {
