@@ -1,6 +1,5 @@
 #include "train/run_report.hpp"
 
-#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -9,23 +8,6 @@
 #include "train/plan_report.hpp"
 
 namespace koios {
-
-void print_places(const Launch& launch) {
-  const DeviceInfo& device = launch.device.info();
-  const bool on_gpu = launch.device.backend() == Backend::cuda;
-  const std::vector<std::string> uuids = launch.mpi.all_gather(device.uuid);
-  const std::vector<std::string> places =
-      launch.mpi.all_gather(on_gpu ? cat(launch.mpi.host(), "  ", device.name, "  ", device.uuid,
-                                         "  pci ", device.pci_bus, "  numa ", device.numa_node)
-                                   : cat(launch.mpi.host(), "  ", device.name));
-  for (std::size_t rank = 0; rank < places.size(); ++rank) {
-    log::info("rank ", rank, "  ", places[rank]);
-    const auto first = std::find(uuids.begin(), uuids.end(), uuids[rank]) - uuids.begin();
-    if (on_gpu && static_cast<std::size_t>(first) < rank) {
-      log::info("warning: ranks ", first, " and ", rank, " share a GPU; start one rank per GPU");
-    }
-  }
-}
 
 void print_timers(const Timers& timers, const Mesh& mesh, double whole_s) {
   const Timers::Totals totals = timers.totals();

@@ -1,5 +1,4 @@
-// What is printed around the steps: where the ranks run, and at the end where the time went and
-// what was sent.
+// What is printed at the end of a run: where the time went and what was sent.
 #pragma once
 
 #include <cstdint>

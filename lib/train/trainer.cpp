@@ -15,6 +15,7 @@
 #include "metrics/terminal.hpp"
 #include "shard/parameters.hpp"
 #include "train/flops.hpp"
+#include "train/places.hpp"
 #include "train/plan_report.hpp"
 #include "train/run_output.hpp"
 #include "train/run_report.hpp"
@@ -101,7 +102,7 @@ Training<T>::Training(const RunConfig& config, const TrainingShape& shape, const
                 .first_step = 0,
                 .steps = config.training.steps}),
       results_(shape.backend, std::min<std::int64_t>(config.metrics.log_freq, 1024),
-               shape.micro_batch.tokens() * shape.micro_batches),
+               shape.micro_batch.tokens() * shape.reduce.micro_batches),
       step_log_(shape, mesh,
                 {.steps = config.training.steps,
                  .arena_bytes = plan.total_bytes,
@@ -198,7 +199,7 @@ void run_training(const RunConfig& config, const MeshShape& mesh_shape, const La
        describe_plan(shape, plan, plan_traffic(shape), launch.device.info().memory_bytes)) {
     log::info(line);
   }
-  print_places(launch);
+  print_places(launch.mpi, launch.device);
   launch.start.done("tokenizer and plan");
   const Mesh mesh(launch.mpi, mesh_shape, shape.backend, comm_options(config));
   launch.start.done("communicators");

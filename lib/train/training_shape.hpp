@@ -24,7 +24,9 @@ struct TrainingShape {
   /// Ranks that share each parameter.
   int shard_ranks() const { return mesh.size(Axis::dp_shard) * mesh.size(Axis::cp); }
   /// Label tokens of one step, over all ranks.
-  std::int64_t tokens_per_step() const { return micro_batch.tokens() * reduce.micro_batches * mesh.dp(); }
+  std::int64_t tokens_per_step() const {
+    return micro_batch.tokens() * reduce.micro_batches * mesh.dp();
+  }
 };
 
 /// vocab_size: the model's (the deck's key, or the tokenizer's size where that is 0).
