@@ -5,12 +5,9 @@
 
 #include "comm/mesh.hpp"
 #include "metrics/timers.hpp"
-#include "train/trainer.hpp"
 
 namespace koios {
 
-/// Where each rank runs, one line a rank; warns where two ranks share a GPU. Collective.
-void print_places(const Launch& launch);
 /// Minimum, mean and maximum of each timer over the ranks. Collective.
 void print_timers(const Timers& timers, const Mesh& mesh, double whole_s);
 void print_traffic(const Mesh& mesh, std::int64_t steps);
