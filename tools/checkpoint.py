@@ -1,0 +1,210 @@
+#!/usr/bin/env python3
+"""Looks into Koios' checkpoints and carries weights to and from other programs.
+
+  info FILE...             step, tokens, model, versions, sizes; --deck prints the deck
+  verify FILE|FOLDER...    computes every checksum anew and names what is damaged
+  to-hf FILE OUT           a folder that Hugging Face's LlamaForCausalLM loads
+  from-hf FOLDER OUT.h5    such a folder's weights, for checkpoint/initial_load_path
+  to-dcp FILE OUT          a folder that torchtitan loads (checkpoint.initial_load_path there)
+
+Needs h5py and numpy (tools/requirements-checkpoint.txt); to-dcp needs PyTorch too. No more than one
+tensor is in memory at a time. docs/checkpoints.md describes the files.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+
+def how_to_install(error):
+    requirements = os.path.relpath(Path(__file__).with_name("requirements-checkpoint.txt"))
+    place = (f"install it with: {sys.executable} -m pip install -r {requirements}"
+             if sys.prefix != sys.base_prefix else
+             f"python3 -m venv .venv && .venv/bin/pip install -r {requirements}, then run this tool "
+             "with .venv/bin/python3")
+    return f"checkpoint: error: {error.name} is not usable here ({error}); {place}"
+
+
+try:
+    from koios_checkpoint import ToolError
+    from koios_checkpoint.checkpoint_file import CheckpointFile
+    from koios_checkpoint.dcp import to_dcp
+    from koios_checkpoint.hugging_face import from_hugging_face, to_hugging_face
+    from koios_checkpoint.verify import verify
+except ImportError as missing:
+    sys.exit(how_to_install(missing))
+
+TYPES = ("float32", "float16", "bfloat16")
+
+
+def gib(size):
+    return f"{size / 2**30:.2f} GiB"
+
+
+# ---- info ----------------------------------------------------------------------------------------
+def sizes_by_kind(checkpoint):
+    """{model, optimizer, ...: (datasets, bytes)}"""
+    kinds = {}
+    for path in checkpoint.dataset_paths():
+        kind = "model" if checkpoint.is_weights_only else path.split("/")[1]
+        count, size = kinds.get(kind, (0, 0))
+        kinds[kind] = (count + 1, size + checkpoint.array(path).bytes)
+    return kinds
+
+
+def describe(checkpoint):
+    attributes, state, sizes = checkpoint.attributes, checkpoint.train_state(), checkpoint.sizes()
+    parameters = sum(array.dataset.size for _, array in checkpoint.parameters())
+    types = sorted({array.dtype for _, array in checkpoint.parameters()})
+    yield "file", f"{checkpoint.path}, {gib(checkpoint.path.stat().st_size)}"
+    yield "kind", ("weights only: no optimizer, cannot be resumed" if checkpoint.is_weights_only
+                   else "checkpoint")
+    yield "written", (f"{attributes.get('created', 'unknown')} by "
+                      f"{attributes.get('koios_version', 'unknown')}, format version "
+                      f"{attributes['format_version']}")
+    if "mesh" in attributes:
+        yield "mesh", attributes["mesh"]
+    if state:
+        yield "step", f"{state.get('step', '?')} of {state.get('steps', '?')}"
+        tokens = state.get("tokens")
+        yield "tokens", f"{tokens:,}" if isinstance(tokens, int) else "?"
+        yield "schedule", (f"lr {state.get('lr', '?')}, warm-up {state.get('warmup_steps', '?')}, "
+                           f"{state.get('samples_per_step', '?')} samples a step, seed "
+                           f"{state.get('seed', '?')}")
+    yield "model", (f"{parameters:,} parameters in {', '.join(types)}: dim {sizes.dim}, "
+                    f"{sizes.n_layers} layers, heads {sizes.n_heads}/{sizes.n_kv_heads}, ffn "
+                    f"{sizes.ffn_dim}, vocabulary {sizes.vocab_size}, norm_eps {sizes.norm_eps:g}, "
+                    f"rope_theta {sizes.rope_theta:g}")
+    for kind, (count, size) in sizes_by_kind(checkpoint).items():
+        yield kind, f"{count} datasets, {size:,} bytes"
+
+
+def info(arguments):
+    for path in arguments.files:
+        with CheckpointFile(path) as checkpoint:
+            if arguments.deck:
+                print(checkpoint.attributes.get("deck", ""), end="")
+                continue
+            for key, value in describe(checkpoint):
+                print(f"{key:<11} {value}")
+
+
+# ---- verify --------------------------------------------------------------------------------------
+def checkpoint_files(places):
+    """Each file itself; of a folder all that end in .h5."""
+    for place in places:
+        if place.is_dir():
+            files = sorted(place.glob("*.h5"))
+            if not files:
+                raise ToolError(f"{place} holds no file that ends in .h5")
+            yield from files
+        else:
+            yield place
+
+
+def verify_files(arguments):
+    damaged = 0
+    for path in checkpoint_files(arguments.places):
+        try:
+            with CheckpointFile(path) as checkpoint:
+                count, size, problems = verify(checkpoint)
+        except ToolError as error:
+            damaged += 1
+            print(f"{error}", flush=True)
+            continue
+        damaged += bool(problems)
+        for problem in problems:
+            print(f"{path}: {problem}")
+        if not problems:
+            print(f"{path}: good, {count} datasets, {gib(size)}", flush=True)
+    if damaged:
+        raise ToolError(f"{damaged} file{'s are' if damaged > 1 else ' is'} not good")
+
+
+# ---- conversions ---------------------------------------------------------------------------------
+def tokenizer_of(checkpoint, given):
+    """The path to copy from: the option, or what the deck in the file names."""
+    if given:
+        if not given.is_file():
+            raise ToolError(f"{given} is not there")
+        return given
+    named = checkpoint.deck.get("model/tokenizer_path")
+    if named and Path(named).is_file():
+        return Path(named)
+    print(f"no tokenizer copied: {named or 'the file names none'}"
+          f"{' is not there' if named else ''}; give it with --tokenizer")
+    return None
+
+
+def to_hf(arguments):
+    with CheckpointFile(arguments.file) as checkpoint:
+        size = to_hugging_face(checkpoint, arguments.out, arguments.dtype,
+                               tokenizer_of(checkpoint, arguments.tokenizer),
+                               int(arguments.max_shard_size * 1e9))
+    print(f"{arguments.out}: {gib(size)} of weights for LlamaForCausalLM")
+
+
+def from_hf(arguments):
+    sizes, tokenizer, notes = from_hugging_face(arguments.folder, arguments.out, arguments.dtype)
+    for note in notes:
+        print(f"note: {note}")
+    print(f"{arguments.out}: a deck to train it says\n")
+    keys = ("dim", "n_layers", "n_heads", "n_kv_heads", "ffn_dim", "vocab_size", "norm_eps",
+            "rope_theta")
+    print("[model]", *(f"{key} = {getattr(sizes, key)}" for key in keys), sep="\n")
+    print(f"tokenizer_path = {tokenizer}" if tokenizer else
+          f"# tokenizer_path: {arguments.folder} holds no tokenizer.model (SentencePiece)")
+    print(f"\n[checkpoint]\ninitial_load_path = {arguments.out.absolute()}")
+
+
+def torchtitan(arguments):
+    with CheckpointFile(arguments.file) as checkpoint:
+        size = to_dcp(checkpoint, arguments.out, arguments.dtype)
+    print(f"{arguments.out}: {gib(size)} of weights for torch.distributed.checkpoint")
+
+
+# ---- command line --------------------------------------------------------------------------------
+def parse_arguments():
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name, action):
+        found = commands.add_parser(name)
+        found.set_defaults(action=action)
+        return found
+
+    sub = command("info", info)
+    sub.add_argument("files", type=Path, nargs="+", metavar="FILE")
+    sub.add_argument("--deck", action="store_true", help="print the deck that is in the file")
+    sub = command("verify", verify_files)
+    sub.add_argument("places", type=Path, nargs="+", metavar="FILE|FOLDER")
+    for name, action, default in (("to-hf", to_hf, None), ("to-dcp", torchtitan, None),
+                                  ("from-hf", from_hf, "float32")):
+        sub = command(name, action)
+        what = "folder" if name == "from-hf" else "file"
+        sub.add_argument(what, type=Path, metavar=what.upper())
+        sub.add_argument("out", type=Path, metavar="OUT")
+        sub.add_argument("--dtype", choices=TYPES, default=default,
+                         help=f"default: {default or 'what the file holds'}")
+        if name == "to-hf":
+            sub.add_argument("--tokenizer", type=Path, metavar="FILE",
+                             help="SentencePiece model; default: the one the deck in FILE names")
+            sub.add_argument("--max-shard-size", type=float, default=5, metavar="GB",
+                             help="of a safetensors file (default: 5)")
+    return parser.parse_args()
+
+
+def main():
+    arguments = parse_arguments()
+    try:
+        arguments.action(arguments)
+    except (ToolError, OSError) as error:
+        sys.exit(f"checkpoint: error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""Llama 2's sizes and its parameters under Meta's names, as Koios stores them."""
+
+import dataclasses
+
+from . import ToolError
+
+
+@dataclasses.dataclass(frozen=True)
+class LlamaSizes:
+    dim: int
+    n_layers: int
+    n_heads: int
+    n_kv_heads: int
+    ffn_dim: int
+    vocab_size: int
+    norm_eps: float
+    rope_theta: float
+
+    @property
+    def head_dim(self):
+        return self.dim // self.n_heads
+
+    def deck(self, seq_len, tokenizer_path):
+        """What a deck has to say to train such a model."""
+        values = {"name": "llama", **dataclasses.asdict(self)}
+        if tokenizer_path:
+            values["tokenizer_path"] = tokenizer_path
+        lines = ["[model]", *(f"{key} = {value}" for key, value in values.items()),
+                 "", "[training]", f"seq_len = {seq_len}"]
+        return "\n".join(lines) + "\n"
+
+    def shapes(self):
+        """name -> shape, in the order of the model."""
+        layer = {
+            "attention_norm": (self.dim,),
+            "attention.wq": (self.n_heads * self.head_dim, self.dim),
+            "attention.wk": (self.n_kv_heads * self.head_dim, self.dim),
+            "attention.wv": (self.n_kv_heads * self.head_dim, self.dim),
+            "attention.wo": (self.dim, self.n_heads * self.head_dim),
+            "ffn_norm": (self.dim,),
+            "feed_forward.w1": (self.ffn_dim, self.dim),
+            "feed_forward.w3": (self.ffn_dim, self.dim),
+            "feed_forward.w2": (self.dim, self.ffn_dim),
+        }
+        shapes = {"tok_embeddings.weight": (self.vocab_size, self.dim)}
+        for number in range(self.n_layers):
+            shapes |= {f"layers.{number}.{name}.weight": shape for name, shape in layer.items()}
+        return shapes | {"norm.weight": (self.dim,),
+                         "output.weight": (self.vocab_size, self.dim)}
+
+
+def parse_deck(text):
+    """{section/key: value} of an effective deck; Koios wrote it, one `key = value` a line."""
+    values, section = {}, ""
+    for line in text.splitlines():
+        line = line.split(" #")[0].strip()
+        if line.startswith("[") and line.endswith("]"):
+            section = line[1:-1]
+        elif "=" in line and not line.startswith((";", "#")):
+            key, value = line.split("=", 1)
+            values[f"{section}/{key.strip()}"] = value.strip()
+    return values
+
+
+def sizes_of_deck(deck, vocab_size, where):
+    """A deck's [model] section with every size in it."""
+    def value(key, kind):
+        try:
+            return kind(deck[f"model/{key}"])
+        except KeyError:
+            raise ToolError(f"{where}: its deck has no [model] {key}") from None
+        except ValueError:
+            raise ToolError(f"{where}: [model] {key} = {deck[f'model/{key}']} of its deck is not a "
+                            "number") from None
+
+    integers = {key: value(key, int)
+                for key in ("dim", "n_layers", "n_heads", "n_kv_heads", "ffn_dim")}
+    for key, number in integers.items():
+        if number <= 0:
+            raise ToolError(f"{where}: its deck says [model] {key} = {number}")
+    return LlamaSizes(**integers, vocab_size=vocab_size, norm_eps=value("norm_eps", float),
+                      rope_theta=value("rope_theta", float))
