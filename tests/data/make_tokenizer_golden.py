@@ -2,6 +2,7 @@
 """Writes tokenizer_golden.jsonl with the Python package: pip install sentencepiece (0.2.3 made it).
 
 usage: make_tokenizer_golden.py build/assets/tokenizer.model > tests/data/tokenizer_golden.jsonl
+       make_tokenizer_golden.py build/assets/tokenizer.model FILE    count and digest of its ids
 """
 import json
 import sys
@@ -30,6 +31,14 @@ TEXTS = [
 ]
 
 processor = sentencepiece.SentencePieceProcessor(model_file=sys.argv[1])
+if len(sys.argv) > 2:
+    with open(sys.argv[2], encoding="utf-8", newline="") as file:
+        ids = processor.encode(file.read())
+    digest = 0xCBF29CE484222325  # FNV-1a, an id at a time
+    for i in ids:
+        digest = (digest ^ i) * 0x100000001B3 % 2**64
+    print(len(ids), hex(digest))
+    sys.exit()
 for text in TEXTS:
     ids = processor.encode(text)
     print(json.dumps({"text": text, "ids": ids, "decoded": processor.decode(ids)}))

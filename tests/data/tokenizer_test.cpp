@@ -1,10 +1,14 @@
 // SentencePiece: a small model trained here, and the real one of tools/setup.sh where it is there.
 #include "data/tokenizer.hpp"
 
+#include <sentencepiece_processor.h>
 #include <sentencepiece_trainer.h>
 
 #include <nlohmann/json.hpp>
+#include <random>
+#include <thread>
 
+#include "data/bpe_encoder.hpp"
 #include "fixtures.hpp"
 
 namespace koios {
@@ -25,6 +29,54 @@ std::string assets() {
   return std::filesystem::exists(folder + "/tokenizer.model") ? folder : "";
 }
 
+std::string utf8(std::uint32_t c) {
+  const auto byte = [](std::uint32_t value) { return static_cast<char>(value); };
+  if (c < 0x80) return {byte(c)};
+  if (c < 0x800) return {byte(0xC0 | (c >> 6)), byte(0x80 | (c & 63))};
+  if (c < 0x10000) {
+    return {byte(0xE0 | (c >> 12)), byte(0x80 | ((c >> 6) & 63)), byte(0x80 | (c & 63))};
+  }
+  return {byte(0xF0 | (c >> 18)), byte(0x80 | ((c >> 12) & 63)), byte(0x80 | ((c >> 6) & 63)),
+          byte(0x80 | (c & 63))};
+}
+
+/// Runs of one script each, of spaces, of one letter, and of any characters at all.
+std::string wild_text(std::mt19937& random, int runs) {
+  constexpr std::string_view kPlain = "  \t\n\raeiouthnsrdl.,;:=-_\"'()0123ETA";
+  constexpr std::uint32_t kScripts[] = {0xA0,   0x370,  0x400,  0x600,  0x900,   0xE00,  0x2000,
+                                        0x2580, 0x3040, 0x4E00, 0xAC00, 0x1F600, 0xFFE0, 0x300};
+  std::string text;
+  for (int run = 0; run < runs; ++run) {
+    const auto kind = random() % 6;
+    const std::uint32_t script = kScripts[random() % std::size(kScripts)];
+    const std::string same = utf8(script + static_cast<std::uint32_t>(random() % 64));
+    for (auto i = random() % 40; i > 0; --i) {
+      if (kind < 3) text += kPlain[random() % kPlain.size()];
+      if (kind == 3) text += utf8(script + static_cast<std::uint32_t>(random() % 100));
+      if (kind == 4) text += i % 2 == 0 ? same : "\xE2\x96\x81";
+      if (kind == 5) {
+        const auto c = static_cast<std::uint32_t>(random() % 0x110000);
+        text += utf8(c >= 0xD800 && c < 0xE000 ? c - 0x2000 : c);
+      }
+    }
+  }
+  return text;
+}
+
+/// Koios' ids are the library's, of many texts.
+void expect_library_ids(const std::string& model, int texts) {
+  const auto tokenizer = load_sentencepiece(model);
+  sentencepiece::SentencePieceProcessor library;
+  ASSERT_TRUE(library.Load(model).ok());
+  std::mt19937 random(4);
+  for (int i = 0; i < texts; ++i) {
+    const std::string text = wild_text(random, 1 + i % 12);
+    std::vector<int> expected;
+    ASSERT_TRUE(library.Encode(text, &expected).ok());
+    ASSERT_EQ(tokenizer->encode(text), expected) << text;
+  }
+}
+
 class SmallModel : public ::testing::Test {
  protected:
   std::string train(const std::string& more = "") const {
@@ -33,10 +85,10 @@ class SmallModel : public ::testing::Test {
     const auto corpus = folder_.write("corpus.txt", text);
     ::testing::internal::CaptureStderr();
     const auto status = sentencepiece::SentencePieceTrainer::Train(
-        cat("--input=", corpus, " --model_prefix=", folder_.path("m"),
+        // Of an option that is given twice, the first counts.
+        cat("--input=", corpus, " --model_prefix=", folder_.path("m"), " ", more,
             " --vocab_size=350 --model_type=bpe --byte_fallback=true --hard_vocab_limit=false"
-            " --minloglevel=2 --num_threads=1 ",
-            more));
+            " --minloglevel=2 --num_threads=1"));
     ::testing::internal::GetCapturedStderr();
     EXPECT_TRUE(status.ok()) << status.ToString();
     return folder_.path("m.model");
@@ -56,6 +108,46 @@ TEST_F(SmallModel, round_trip_with_bytes_for_what_it_does_not_know) {
   }
   EXPECT_LT(tokenizer->encode("the quick brown").size(), 6u);
   EXPECT_THROW(tokenizer->decode(std::vector<std::int32_t>{100000}), InvariantError);
+}
+
+/// Whether the model gets Koios' own encoder.
+bool is_fast(const std::string& model) {
+  const auto contents = parse_sentencepiece_model(read_file(model));
+  return contents && BpeEncoder::make(*contents) != nullptr;
+}
+
+TEST_F(SmallModel, ids_are_the_librarys_with_and_without_the_encoder_of_our_own) {
+  const std::string as_llama =
+      " --normalization_rule_name=identity --remove_extra_whitespaces=false "
+      "--allow_whitespace_only_pieces=true";
+  const std::pair<const char*, bool> cases[] = {
+      {"", true},
+      {"--add_dummy_prefix=false", true},
+      {"--split_by_whitespace=false", true},  // pieces with spaces inside
+      {"--user_defined_symbols=quick,<x>", false},
+      {"--byte_fallback=false --unk_surface=?", false},
+      {"--treat_whitespace_as_suffix=true", false},
+      {"--remove_extra_whitespaces=true", false},
+      {"--normalization_rule_name=nmt_nfkc", false}};
+  for (const auto& [option, fast] : cases) {
+    const std::string model = train(cat(option, as_llama));
+    EXPECT_EQ(is_fast(model), fast) << option;
+    expect_library_ids(model, 200);
+  }
+}
+
+TEST_F(SmallModel, a_damaged_message_is_no_model) {
+  const std::string whole = read_file(train());
+  ASSERT_TRUE(parse_sentencepiece_model(whole));
+  std::mt19937 random(9);
+  for (int i = 0; i < 2000; ++i) {  // must neither crash nor run away
+    std::string damaged =
+        whole.substr(0, random() % 2 == 0 ? whole.size() : random() % whole.size());
+    for (auto flips = random() % 4; flips > 0 && !damaged.empty(); --flips) {
+      damaged[random() % damaged.size()] ^= static_cast<char>(1 + random() % 255);
+    }
+    if (const auto model = parse_sentencepiece_model(damaged)) BpeEncoder::make(*model);
+  }
 }
 
 TEST_F(SmallModel, is_known_again_by_its_hash) {
@@ -94,6 +186,30 @@ TEST(RealModel, ids_are_those_of_the_python_package) {
     EXPECT_EQ(tokenizer->decode(ids), sample["decoded"].get<std::string>());
   }
   EXPECT_GT(cases, 10);
+}
+
+TEST(RealModel, ids_are_the_librarys_whatever_the_text) {
+  if (assets().empty()) GTEST_SKIP() << "no tokenizer.model: run tools/setup.sh";
+  EXPECT_TRUE(is_fast(assets() + "/tokenizer.model"));
+  expect_library_ids(assets() + "/tokenizer.model", 1000);
+}
+
+TEST(RealModel, ids_of_a_whole_book_are_those_of_the_python_package) {
+  if (assets().empty()) GTEST_SKIP() << "no tokenizer.model: run tools/setup.sh";
+  const auto tokenizer = load_sentencepiece(assets() + "/tokenizer.model");
+  const std::string text = read_file(assets() + "/kjv.txt");
+  std::vector<std::vector<std::int32_t>> ids(3);
+  {
+    std::vector<std::jthread> threads;
+    for (auto& out : ids) threads.emplace_back([&] { out = tokenizer->encode(text); });
+  }
+  for (const auto& of_thread : ids) EXPECT_EQ(of_thread, ids[0]);
+  std::uint64_t digest = 0xCBF29CE484222325ULL;
+  for (const std::int32_t id : ids[0]) {
+    digest = (digest ^ static_cast<std::uint64_t>(id)) * 0x100000001B3ULL;
+  }
+  EXPECT_EQ(ids[0].size(), 1103243u);  // make_tokenizer_golden.py MODEL kjv.txt
+  EXPECT_EQ(digest, 0x683d39bc3a5bab2eULL);
 }
 
 }  // namespace
