@@ -108,34 +108,6 @@ void CudaStreamImpl::wait(const detail::EventImpl& event) {
 
 std::string version_text(int version) { return cat(version / 1000, ".", version % 1000 / 10); }
 
-/// One clear line for what a user can mend: no driver, an old driver, no GPU.
-void require_gpu() {
-  int driver = 0;
-  int runtime = 0;
-  check_cuda(cudaDriverGetVersion(&driver), "cudaDriverGetVersion");
-  check_cuda(cudaRuntimeGetVersion(&runtime), "cudaRuntimeGetVersion");
-  if (driver == 0) {
-    throw UserError(
-        "job/backend = cuda, but this machine has no NVIDIA driver: run on a GPU node, "
-        "or set job/backend = host");
-  }
-  int count = 0;
-  const cudaError_t code = cudaGetDeviceCount(&count);
-  cudaGetLastError();
-  if (code == cudaErrorInsufficientDriver) {
-    throw UserError(cat("the NVIDIA driver is too old: it supports CUDA ", version_text(driver),
-                        ", this build needs ", version_text(runtime),
-                        ": update the driver, or build with an older toolkit"));
-  }
-  if (code == cudaErrorNoDevice || (code == cudaSuccess && count == 0)) {
-    throw UserError(
-        "job/backend = cuda, but no GPU is visible: check nvidia-smi, "
-        "CUDA_VISIBLE_DEVICES and the job's --gres/--gpus-per-node, or set "
-        "job/backend = host");
-  }
-  check_cuda(code, "cudaGetDeviceCount");
-}
-
 std::string uuid_text(const cudaUUID_t& uuid) {
   std::string text = "GPU-";
   for (int i = 0; i < 16; ++i) {
@@ -168,8 +140,32 @@ int count_devices() {
   return count;
 }
 
+std::string gpu_problem() {
+  int driver = 0;
+  int runtime = 0;
+  check_cuda(cudaDriverGetVersion(&driver), "cudaDriverGetVersion");
+  check_cuda(cudaRuntimeGetVersion(&runtime), "cudaRuntimeGetVersion");
+  if (driver == 0) return "this machine has no NVIDIA driver: run on a GPU node";
+  int count = 0;
+  const cudaError_t code = cudaGetDeviceCount(&count);
+  cudaGetLastError();
+  if (code == cudaErrorInsufficientDriver) {
+    return cat("the NVIDIA driver is too old: it supports CUDA ", version_text(driver),
+               ", this build needs ", version_text(runtime),
+               ": update the driver, or build with an older toolkit");
+  }
+  if (code == cudaErrorNoDevice || (code == cudaSuccess && count == 0)) {
+    return "no GPU is visible: check nvidia-smi, CUDA_VISIBLE_DEVICES and the job's "
+           "--gpus-per-node";
+  }
+  check_cuda(code, "cudaGetDeviceCount");
+  return "";
+}
+
 DeviceInfo open_device(int index) {
-  require_gpu();
+  if (const std::string problem = gpu_problem(); !problem.empty()) {
+    throw UserError(cat("[job] backend = cuda: ", problem));
+  }
   use_device(index);
   cudaDeviceProp properties{};
   check_cuda(cudaGetDeviceProperties(&properties, index), "cudaGetDeviceProperties");

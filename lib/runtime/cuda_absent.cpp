@@ -15,6 +15,7 @@ namespace {
 
 bool is_built_in() { return false; }
 int count_devices() { return 0; }
+std::string gpu_problem() { no_cuda(); }
 DeviceInfo open_device(int /*index*/) { no_cuda(); }
 void use_device(int /*index*/) { no_cuda(); }
 MemoryInfo memory_info() { no_cuda(); }

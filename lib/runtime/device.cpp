@@ -56,9 +56,8 @@ DeviceEnv::DeviceEnv(Backend backend, int local_rank) : backend_(backend) {
     info_ = host_info();
     // The Kokkos of a CUDA build starts no backend without a GPU.
     if (cuda::is_built_in() && gpus == 0) {
-      throw UserError(
-          "this is the CUDA build and there is no usable GPU, which it needs even for "
-          "job/backend = host: use the host build (cmake --preset host)");
+      throw UserError(cat("this is the CUDA build, which needs a GPU even for job/backend = host; ",
+                          cuda::gpu_problem(), ", or use the host build (cmake --preset host)"));
     }
   }
   Kokkos::InitializationSettings settings;

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 
 #include "runtime/detail/stream_impl.hpp"
 #include "runtime/device.hpp"
@@ -20,6 +21,8 @@ bool is_built_in();
 
 /// Usable GPUs; 0 without a driver.
 int count_devices();
+/// Why there is none, with what a user can do; "" where there is one.
+std::string gpu_problem();
 /// Makes GPU `index` the calling thread's. Throws UserError where there is none.
 DeviceInfo open_device(int index);
 void use_device(int index);
