@@ -18,6 +18,9 @@ struct Batch {
   std::vector<std::int32_t> tokens;  // (B, T)
   std::vector<std::int32_t> labels;  // (B, T), the token after each
   EmbeddingIndex index;              // of tokens
+  /// (B, T), where in its sequence each token's document begins; 0 where that was in an earlier
+  /// one.
+  std::vector<std::int32_t> document_start;
 
   /// On the last micro-batch of a step: where the next step starts, the same on every rank.
   std::optional<SequenceState> next_step;

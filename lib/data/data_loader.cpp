@@ -49,11 +49,13 @@ std::optional<Batch> DataLoader::make_batch(const std::stop_token& stop) {
   batch.sequences = batch_size_;
   batch.seq_len = seq_len_;
   std::vector<std::int32_t> sample(narrow<std::size_t>(seq_len_ + 1));
+  std::vector<std::int32_t> start(sample.size());
   for (std::int64_t i = 0; i < batch_size_; ++i) {
     if (stop.stop_requested()) return std::nullopt;
-    sequence_.take(sample);
+    sequence_.take(sample, start);
     batch.tokens.insert(batch.tokens.end(), sample.begin(), sample.end() - 1);
     batch.labels.insert(batch.labels.end(), sample.begin() + 1, sample.end());
+    batch.document_start.insert(batch.document_start.end(), start.begin(), start.end() - 1);
   }
   batch.epoch = sequence_.epoch();
   batch.index = make_embedding_index(batch.tokens);

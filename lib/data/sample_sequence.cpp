@@ -26,7 +26,8 @@ std::int64_t count_streams(const DataOptions& options, RecordReader reader, std:
 }  // namespace
 
 SampleSequence::SampleSequence(const DataOptions& options, const Tokenizer& tokenizer)
-    : sample_size_(options.seq_len + 1), skipped_(static_cast<std::size_t>(options.seq_len) + 1) {
+    : sample_size_(options.seq_len + 1),
+      skipped_(2 * static_cast<std::size_t>(options.seq_len + 1)) {
   KOIOS_REQUIRE(options.seq_len > 0 && options.streams > 0, options.seq_len, ", ", options.streams);
   if (options.vocab_size > 0 && tokenizer.vocab_size() > options.vocab_size) {
     throw UserError(cat("the tokenizer has ", tokenizer.vocab_size(),
@@ -41,13 +42,16 @@ SampleSequence::SampleSequence(const DataOptions& options, const Tokenizer& toke
   }
 }
 
-void SampleSequence::take(std::span<std::int32_t> sample) {
+void SampleSequence::take(std::span<std::int32_t> sample, std::span<std::int32_t> document_start) {
   KOIOS_REQUIRE(std::ssize(sample) == sample_size_, sample.size(), " tokens of ", sample_size_);
-  streams_[static_cast<std::size_t>(next_sample_ % streams())].take(sample);
+  streams_[static_cast<std::size_t>(next_sample_ % streams())].take(sample, document_start);
   ++next_sample_;
 }
 
-void SampleSequence::skip() { take(skipped_); }
+void SampleSequence::skip() {
+  const auto size = static_cast<std::size_t>(sample_size_);
+  take(std::span(skipped_).first(size), std::span(skipped_).last(size));
+}
 
 std::int64_t SampleSequence::epoch() const {
   std::int64_t latest = 0;

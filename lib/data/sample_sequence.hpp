@@ -31,8 +31,9 @@ class SampleSequence {
 
   /// The id of the next sample.
   std::int64_t next_sample() const { return next_sample_; }
-  /// The next sample, seq_len + 1 tokens.
-  void take(std::span<std::int32_t> sample);
+  /// The next sample, seq_len + 1 tokens, and for each of them the position in the sample at which
+  /// its document begins (0 where that was in an earlier sample).
+  void take(std::span<std::int32_t> sample, std::span<std::int32_t> document_start);
   void skip();
 
   /// Passes over the data that some stream has completed: 0 until the first token repeats.
@@ -47,7 +48,7 @@ class SampleSequence {
   std::int64_t sample_size_;
   std::int64_t next_sample_ = 0;
   std::vector<TokenStream> streams_;
-  std::vector<std::int32_t> skipped_;
+  std::vector<std::int32_t> skipped_;  // a sample and its document starts
 };
 
 }  // namespace koios

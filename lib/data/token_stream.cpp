@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "core/error.hpp"
+#include "core/integers.hpp"
 
 namespace koios {
 
@@ -23,15 +24,18 @@ void TokenStream::tokenize_current() {
   }
 }
 
-void TokenStream::take(std::span<std::int32_t> out) {
-  while (!out.empty()) {
+void TokenStream::take(std::span<std::int32_t> tokens, std::span<std::int32_t> document_start) {
+  KOIOS_REQUIRE(tokens.size() == document_start.size(), tokens.size(), ", ", document_start.size());
+  std::size_t taken = 0;
+  while (taken < tokens.size()) {
     if (tokens_.empty()) tokenize_current();
     const auto rest = std::span(tokens_).subspan(static_cast<std::size_t>(offset_));
-    const auto piece = rest.first(std::min(rest.size(), out.size()));
-    std::ranges::copy(piece, out.begin());
+    const auto piece = rest.first(std::min(rest.size(), tokens.size() - taken));
+    std::ranges::copy(piece, tokens.subspan(taken).begin());
+    std::ranges::fill(document_start.subspan(taken, piece.size()), narrow<std::int32_t>(taken));
     offset_ += std::ssize(piece);
-    out = out.subspan(piece.size());
-    if (out.empty()) return;
+    taken += piece.size();
+    if (taken == tokens.size()) return;
     documents_.advance();
     tokens_.clear();
     offset_ = 0;

@@ -25,8 +25,9 @@ class TokenStream {
   /// `tokenizer` must outlive the stream.
   TokenStream(DocumentStream documents, const Tokenizer& tokenizer);
 
-  /// Fills `out` with the next tokens.
-  void take(std::span<std::int32_t> out);
+  /// Fills `tokens` with the next ones, and for each says where in `tokens` its document begins; 0
+  /// where that was before.
+  void take(std::span<std::int32_t> tokens, std::span<std::int32_t> document_start);
 
   std::int64_t epoch() const { return documents_.position().epoch; }
   StreamState state() const { return {documents_.position(), offset_}; }

@@ -63,9 +63,11 @@ class Loader : public ::testing::Test {
 TEST_F(Loader, one_sequence_on_every_mesh) {
   SampleSequence direct(options(1, 1), kBytes);
   std::vector<std::int32_t> expected(3 * kGlobalBatch * (kSeqLen + 1));
+  std::vector<std::int32_t> start(kSeqLen + 1);
   for (std::int64_t j = 0; j < 3 * kGlobalBatch; ++j) {
     direct.take(
-        std::span(expected).subspan(static_cast<std::size_t>(j * (kSeqLen + 1)), kSeqLen + 1));
+        std::span(expected).subspan(static_cast<std::size_t>(j * (kSeqLen + 1)), kSeqLen + 1),
+        start);
   }
   for (const int dp : {1, 2, 3, 4, 7}) EXPECT_EQ(run(dp, 1, 3), expected) << "dp " << dp;
 }
@@ -124,6 +126,21 @@ TEST_F(Loader, carries_the_index_of_its_tokens) {
   EXPECT_EQ(batch.index.position.size(), batch.tokens.size());
   EXPECT_EQ(batch.tokens[static_cast<std::size_t>(batch.index.position[0])],
             batch.index.segment_token[0]);
+}
+
+TEST_F(Loader, carries_where_documents_begin) {
+  SampleSequence direct(options(1, 1), kBytes);
+  std::vector<std::int32_t> sample(kSeqLen + 1), start(kSeqLen + 1);
+  DataLoader loader(options(2, 2), kBytes, 0, 1);
+  for (int i = 0; i < 20; ++i) {
+    const Batch b = loader.next();
+    std::vector<std::int32_t> expected;
+    for (int j = 0; j < 2; ++j) {
+      direct.take(sample, start);
+      expected.insert(expected.end(), start.begin(), start.end() - 1);
+    }
+    EXPECT_EQ(b.document_start, expected) << "micro-batch " << i;
+  }
 }
 
 TEST_F(Loader, an_error_in_the_data_reaches_the_caller) {

@@ -27,7 +27,8 @@ DataOptions jsonl_options(const std::string& path, std::int64_t seq_len) {
 
 std::string take(SampleSequence& sequence, std::int64_t seq_len) {
   std::vector<std::int32_t> sample(static_cast<std::size_t>(seq_len + 1));
-  sequence.take(sample);
+  std::vector<std::int32_t> document_start(sample.size());
+  sequence.take(sample, document_start);
   return kBytes.decode(sample);
 }
 
@@ -57,6 +58,50 @@ TEST(Packing, pieces_run_on_across_documents_and_epochs) {
             (std::vector<std::string>{"<abc>", "<><de", "fgh><", "abc><", "><def", "gh><a"}));
   EXPECT_EQ(sequence.next_sample(), 6);
   EXPECT_EQ(sequence.epoch(), 2);
+}
+
+// Samples 2 to 5 begin inside of a document.
+TEST(Packing, each_token_says_where_its_document_begins) {
+  const TempFolder folder;
+  auto options = jsonl_options(folder.write("a.jsonl",
+                                            "{\"text\": \"abc\"}\n{\"text\": \"\"}\n"
+                                            "{\"text\": \"defgh\"}\n"),
+                               4);
+  options.shuffle = false;
+  SampleSequence sequence(options, kBytes);
+  std::vector<std::int32_t> sample(5), start(5);
+  using Starts = std::vector<std::int32_t>;
+  const std::vector<std::pair<std::string, Starts>> expected = {
+      {"<abc>", {0, 0, 0, 0, 0}}, {"<><de", {0, 0, 2, 2, 2}}, {"fgh><", {0, 0, 0, 0, 4}},
+      {"abc><", {0, 0, 0, 0, 4}}, {"><def", {0, 1, 1, 1, 1}}, {"gh><a", {0, 0, 0, 3, 3}}};
+  for (const auto& [text, starts] : expected) {
+    sequence.take(sample, start);
+    EXPECT_EQ(kBytes.decode(sample), text);
+    EXPECT_EQ(start, starts) << text;
+  }
+}
+
+// With bos before each document and nowhere else, a document begins where the last bos was.
+TEST(Packing, documents_begin_at_bos_in_every_stream_and_after_a_restore) {
+  const TempFolder folder;
+  auto options = jsonl_options(folder.write("a", numbered_documents(50, 20)), 16);
+  options.streams = 3;
+  options.shuffle_window = 4;
+  SampleSequence sequence(options, kBytes);
+  std::vector<std::int32_t> sample(17), start(17);
+  for (int i = 0; i < 200; ++i) {
+    if (i % 7 == 3) {
+      const SequenceState state = sequence.state();
+      sequence = SampleSequence(options, kBytes);
+      sequence.restore(state);
+    }
+    sequence.take(sample, start);
+    std::int32_t begin = 0;
+    for (std::size_t t = 0; t < sample.size(); ++t) {
+      if (sample[t] == kBytes.bos()) begin = static_cast<std::int32_t>(t);
+      ASSERT_EQ(start[t], begin) << "sample " << i << ", token " << t;
+    }
+  }
 }
 
 TEST(Packing, a_document_longer_than_many_samples) {
