@@ -12,74 +12,70 @@ using detail::store;
 template <class T>
 struct Forward {
   Ref<T, 2> y;
-  Ref<const T, 2> gate_up;
+  Ref<const T, 2> gate, up;
 
   template <class Width>
   KOKKOS_FUNCTION void operator()(Width width, std::int64_t n, std::int64_t i) const {
-    const T* at = gate_up.row(n) + i;
-    const auto gate = load(width, at);
-    const auto up = load(width, at + y.extent[1]);
-    store(y.row(n) + i, gate * sigmoid(gate) * up);
+    const auto g = load(width, gate.row(n) + i);
+    store(y.row(n) + i, g * sigmoid(g) * load(width, up.row(n) + i));
   }
 };
 
 template <class T>
 struct Backward {
-  Ref<T, 2> d_gate_up;
-  Ref<const T, 2> dy, gate_up;
+  Ref<T, 2> d_gate, d_up;
+  Ref<const T, 2> dy, gate, up;
 
   template <class Width>
   KOKKOS_FUNCTION void operator()(Width width, std::int64_t n, std::int64_t i) const {
-    const std::int64_t half = dy.extent[1];
-    const T* at = gate_up.row(n) + i;
-    const auto gate = load(width, at);
-    const auto up = load(width, at + half);
+    const auto g = load(width, gate.row(n) + i);
+    const auto u = load(width, up.row(n) + i);
     const auto d = load(width, dy.row(n) + i);
-    const auto s = sigmoid(gate);
-    const auto silu = gate * s;
+    const auto s = sigmoid(g);
+    const auto silu = g * s;
     // silu' = s (1 + gate (1 - s)) = s + silu (1 - s)
-    store(d_gate_up.row(n) + i, d * up * (s + silu - silu * s));
-    store(d_gate_up.row(n) + half + i, d * silu);
+    store(d_gate.row(n) + i, d * u * (s + silu - silu * s));
+    store(d_up.row(n) + i, d * silu);
   }
 };
 
-/// The second half of a row starts at a pack's boundary only if the first half is whole packs.
-template <class T, class... Refs>
-bool halves_allow_packs(std::int64_t half, const Refs&... refs) {
-  return half % (16 / std::int64_t{sizeof(T)}) == 0 && detail::allows_packs(refs...);
+template <class T>
+void require_shape(const char* name, Ref<T, 2> a, std::int64_t rows, std::int64_t row_size) {
+  KOIOS_REQUIRE(a.extent[0] == rows && a.extent[1] == row_size, name, " is ", a.extent[0], "x",
+                a.extent[1], ", not ", rows, "x", row_size);
 }
 
 }  // namespace
 
 template <class T>
-void swiglu_forward(Stream& s, Ref<T, 2> y_NF, Ref<const T, 2> gate_up_N2F) {
+void swiglu_forward(Stream& s, Ref<T, 2> y_NF, Ref<const T, 2> gate_NF, Ref<const T, 2> up_NF) {
   const std::int64_t rows = y_NF.extent[0];
-  const std::int64_t half = y_NF.extent[1];
-  KOIOS_REQUIRE(gate_up_N2F.extent[0] == rows && gate_up_N2F.extent[1] == 2 * half, "gate|up is ",
-                gate_up_N2F.extent[0], "x", gate_up_N2F.extent[1], ", y ", rows, "x", half);
-  detail::for_each_pack<T>(s, "swiglu_forward", rows, half,
-                           halves_allow_packs<T>(half, y_NF, gate_up_N2F),
-                           Forward<T>{y_NF, gate_up_N2F});
+  const std::int64_t size = y_NF.extent[1];
+  require_shape("gate", gate_NF, rows, size);
+  require_shape("up", up_NF, rows, size);
+  detail::for_each_pack<T>(s, "swiglu_forward", rows, size,
+                           detail::allows_packs(y_NF, gate_NF, up_NF),
+                           Forward<T>{y_NF, gate_NF, up_NF});
 }
 
 template <class T>
-void swiglu_backward(Stream& s, Ref<T, 2> d_gate_up_N2F, Ref<const T, 2> dy_NF,
-                     Ref<const T, 2> gate_up_N2F) {
+void swiglu_backward(Stream& s, Ref<T, 2> d_gate_NF, Ref<T, 2> d_up_NF, Ref<const T, 2> dy_NF,
+                     Ref<const T, 2> gate_NF, Ref<const T, 2> up_NF) {
   const std::int64_t rows = dy_NF.extent[0];
-  const std::int64_t half = dy_NF.extent[1];
-  for (const auto& [name, a] : {std::pair<const char*, Ref<const T, 2>>{"gate|up", gate_up_N2F},
-                                {"d_gate|up", d_gate_up_N2F}}) {
-    KOIOS_REQUIRE(a.extent[0] == rows && a.extent[1] == 2 * half, name, " is ", a.extent[0], "x",
-                  a.extent[1], ", dy ", rows, "x", half);
-  }
-  detail::for_each_pack<T>(s, "swiglu_backward", rows, half,
-                           halves_allow_packs<T>(half, d_gate_up_N2F, dy_NF, gate_up_N2F),
-                           Backward<T>{d_gate_up_N2F, dy_NF, gate_up_N2F});
+  const std::int64_t size = dy_NF.extent[1];
+  require_shape("gate", gate_NF, rows, size);
+  require_shape("up", up_NF, rows, size);
+  require_shape("d_gate", d_gate_NF, rows, size);
+  require_shape("d_up", d_up_NF, rows, size);
+  detail::for_each_pack<T>(s, "swiglu_backward", rows, size,
+                           detail::allows_packs(d_gate_NF, d_up_NF, dy_NF, gate_NF, up_NF),
+                           Backward<T>{d_gate_NF, d_up_NF, dy_NF, gate_NF, up_NF});
 }
 
-#define KOIOS_INSTANTIATE(T)                                            \
-  template void swiglu_forward<T>(Stream&, Ref<T, 2>, Ref<const T, 2>); \
-  template void swiglu_backward<T>(Stream&, Ref<T, 2>, Ref<const T, 2>, Ref<const T, 2>);
+#define KOIOS_INSTANTIATE(T)                                                             \
+  template void swiglu_forward<T>(Stream&, Ref<T, 2>, Ref<const T, 2>, Ref<const T, 2>); \
+  template void swiglu_backward<T>(Stream&, Ref<T, 2>, Ref<T, 2>, Ref<const T, 2>,       \
+                                   Ref<const T, 2>, Ref<const T, 2>);
 KOIOS_INSTANTIATE(float)
 KOIOS_INSTANTIATE(bf16)
 #undef KOIOS_INSTANTIATE

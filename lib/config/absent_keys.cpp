@@ -27,7 +27,6 @@ const std::vector<AbsentKey>& absent_keys() {
       not_yet("job", "walltime"),
       not_yet("training", "context_parallel_degree"),
       not_yet("parallel", "async_tp"),
-      not_yet("activation_checkpoint", "selective_ac_option"),
       not_yet("checkpoint", "interval"),
       not_yet("checkpoint", "interval_type"),
       not_yet("checkpoint", "model_weights_only"),

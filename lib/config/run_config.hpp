@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "config/enum_names.hpp"
+#include "config/selective_option.hpp"
 
 namespace koios {
 
@@ -190,7 +191,8 @@ struct CheckpointConfig {
 
 /// [activation_checkpoint]
 struct ActivationCheckpointConfig {
-  RecomputeMode mode = RecomputeMode::none;
+  RecomputeMode mode = RecomputeMode::selective;
+  SelectiveOption selective_ac_option;  // mode selective only
 
   bool operator==(const ActivationCheckpointConfig&) const = default;
 };

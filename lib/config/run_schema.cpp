@@ -188,8 +188,13 @@ void add_rest(DeckSchema& schema, RunConfig& c) {
       .may_be_empty()
       .help("under dump_folder; empty: no checkpoints");
   schema.add("activation_checkpoint", "mode", &c.activation_checkpoint.mode)
-      .works_now({RecomputeMode::none})
-      .help("activations that the backward computes again");
+      .help("activations that the backward pass computes again: full keeps a block's input only");
+  schema
+      .add("activation_checkpoint", "selective_ac_option",
+           &c.activation_checkpoint.selective_ac_option)
+      .help(
+          "mode selective: N = every N-th block wholly; op = norms and swiglu of all blocks; "
+          "op_half = also wk, wo and w3");
   schema.add("comm", "init_timeout_seconds", &c.comm.init_timeout_seconds)
       .unit("s")
       .range(1, kWeek)

@@ -1,18 +1,26 @@
 // What the forward pass leaves for the backward pass, and the scratch both share. The saved
 // tensors of a block are named here and nowhere else: recomputation is a choice of what to keep.
+// A tensor that is not kept lies in scratch that all blocks share, and is there again when the
+// block's backward pass wants it.
 // Legend: N tokens of a micro-batch (B*T), D model, F ffn, V vocabulary, Q = (H + 2K) E columns of
 // q|k|v, C tokens of one chunk of the head, P partial sums of a norm's weight gradient.
 #pragma once
 
 #include <cstdint>
+#include <string_view>
 #include <vector>
 
 #include "core/ref.hpp"
 #include "kernels/attention.hpp"
 #include "model/llama_shapes.hpp"
+#include "model/recompute.hpp"
 #include "runtime/arena.hpp"
 
 namespace koios {
+
+/// Labels of the memory plan: what blocks keep, and what they share because they compute it again.
+inline constexpr std::string_view kActivations = "activations";
+inline constexpr std::string_view kRecomputed = "recomputed activations";
 
 struct MicroBatchShape {
   std::int64_t batch_size = 0;  // B
@@ -23,19 +31,25 @@ struct MicroBatchShape {
 
 template <class T>
 struct BlockSaved {
+  Recompute recompute = Recompute::none;
   Ref<T, 2> x_ND;  // residual stream into the block
   Ref<float, 1> rstd1_N;
-  Ref<T, 2> normed1_ND;    // into q|k|v
-  Ref<T, 2> qkv_NQ;        // q and k already turned
+  Ref<T, 2> normed1_ND;  // into q|k|v
+  Ref<T, 2> qkv_NQ;      // q and k already turned; with op_half instead the next two
+  Ref<T, 2> qv_NQ;       // q|v
+  Ref<T, 2> k_NK;
   Ref<T, 2> attention_ND;  // heads' outputs, into wo
   Ref<float, 1> lse_BHT;
   Ref<T, 2> mid_ND;  // residual stream after attention
   Ref<float, 1> rstd2_N;
-  Ref<T, 2> normed2_ND;  // into w1|w3
-  Ref<T, 2> gate_up_N2F;
+  Ref<T, 2> normed2_ND;    // into w1|w3
+  Ref<T, 2> gate_up_N2F;   // with op_half only up is there
+  Ref<T, 2> gate_NF;       // with op_half
   Ref<T, 2> activated_NF;  // into w2
 
-  BlockSaved(Arena& arena, const LlamaShapes& model, const MicroBatchShape& batch);
+  /// shared: another block of the same level, for what is not kept; null for the first.
+  BlockSaved(Arena& arena, const LlamaShapes& model, const MicroBatchShape& batch,
+             Recompute recompute, const BlockSaved* shared);
 };
 
 template <class T>
@@ -58,7 +72,7 @@ struct LlamaBuffers {
   Ref<std::byte, 1> attention_workspace;
 
   LlamaBuffers(Arena& arena, const LlamaShapes& model, const MicroBatchShape& batch,
-               const MathOptions& math);
+               const MathOptions& math, const RecomputePolicy& recompute = {});
 };
 
 AttentionShape attention_shape(const LlamaShapes& model, const MicroBatchShape& batch);

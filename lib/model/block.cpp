@@ -9,10 +9,10 @@
 namespace koios {
 namespace {
 
-/// The columns of q, k, v, and of q|k together, in the output of the q|k|v GEMM.
+/// Where q, k and v lie: columns of one GEMM's output, or k by itself.
 template <class T>
 struct QkvColumns {
-  Ref<T, 2> q, k, v, qk;
+  Ref<T, 2> q, k, v, qk;  // qk: q|k together, where they are neighbours
 
   QkvColumns(const LlamaShapes& m, Ref<T, 2> qkv_NQ) {
     const std::int64_t q_cols = m.n_heads * m.head_dim();
@@ -22,7 +22,82 @@ struct QkvColumns {
     v = column_range(qkv_NQ, q_cols + kv_cols, kv_cols);
     qk = column_range(qkv_NQ, 0, q_cols + kv_cols);
   }
+  QkvColumns(Ref<T, 2> qv_NQ, Ref<T, 2> k_NK) : k(k_NK) {
+    const std::int64_t kv_cols = k.extent[1];
+    q = column_range(qv_NQ, 0, qv_NQ.extent[1] - kv_cols);
+    v = column_range(qv_NQ, qv_NQ.extent[1] - kv_cols, kv_cols);
+  }
 };
+
+template <class T>
+QkvColumns<T> qkv_columns(const LlamaShapes& m, const BlockSaved<T>& saved) {
+  if (saved.recompute == Recompute::op_half) return {saved.qv_NQ, saved.k_NK};
+  return {m, saved.qkv_NQ};
+}
+
+template <class T>
+Ref<T, 2> up_of(const BlockSaved<T>& saved) {
+  const std::int64_t ffn = saved.activated_NF.extent[1];
+  return column_range(saved.gate_up_N2F, ffn, ffn);
+}
+template <class T>
+Ref<T, 2> gate_of(const BlockSaved<T>& saved) {
+  if (saved.recompute == Recompute::op_half) return saved.gate_NF;
+  return column_range(saved.gate_up_N2F, 0, saved.activated_NF.extent[1]);
+}
+
+// The steps of the forward pass. A product that op_half computes again is a GEMM of its own both
+// times, so that both give the same bits.
+
+template <class T>
+void k_forward(BlockContext<T>& c, BlockSaved<T>& saved, const UnitView<const T>& w) {
+  linear_forward<T>(c.math, c.stream, saved.k_NK, saved.normed1_ND, w.matrix(kWk));
+  rope_forward<T>(c.stream, saved.k_NK, c.buffers.rope_TE);
+}
+
+template <class T>
+void qkv_forward(BlockContext<T>& c, BlockSaved<T>& saved, const UnitView<const T>& w) {
+  const QkvColumns<T> qkv = qkv_columns(c.model, saved);
+  if (saved.recompute == Recompute::op_half) {
+    linear_forward<T>(c.math, c.stream, qkv.q, saved.normed1_ND, w.matrix(kWq));
+    linear_forward<T>(c.math, c.stream, qkv.v, saved.normed1_ND, w.matrix(kWv));
+    rope_forward<T>(c.stream, qkv.q, c.buffers.rope_TE);
+    k_forward(c, saved, w);
+  } else {
+    stacked_forward<T>(c.math, c.stream, saved.qkv_NQ, saved.normed1_ND, w.stacked(kWq, kWv));
+    rope_forward<T>(c.stream, qkv.qk, c.buffers.rope_TE);
+  }
+}
+
+template <class T>
+void attend(BlockContext<T>& c, BlockSaved<T>& saved) {
+  const QkvColumns<T> qkv = qkv_columns(c.model, saved);
+  attention_forward<T>(c.math, c.stream, c.attention, saved.attention_ND, saved.lse_BHT, qkv.q,
+                       qkv.k, qkv.v, c.buffers.attention_workspace);
+}
+
+/// mid = x + wo(attention), and its norm.
+template <class T>
+void add_attention(BlockContext<T>& c, BlockSaved<T>& saved, const UnitView<const T>& w) {
+  linear_forward<T>(c.math, c.stream, c.buffers.delta_ND, saved.attention_ND, w.matrix(kWo));
+  add_rmsnorm_forward<T>(c.stream, saved.mid_ND, saved.normed2_ND, saved.rstd2_N, saved.x_ND,
+                         c.buffers.delta_ND, w.vector(kFfnNorm), c.model.norm_eps);
+}
+
+template <class T>
+void up_forward(BlockContext<T>& c, BlockSaved<T>& saved, const UnitView<const T>& w) {
+  linear_forward<T>(c.math, c.stream, up_of(saved), saved.normed2_ND, w.matrix(kW3));
+}
+
+template <class T>
+void gate_up_forward(BlockContext<T>& c, BlockSaved<T>& saved, const UnitView<const T>& w) {
+  if (saved.recompute == Recompute::op_half) {
+    linear_forward<T>(c.math, c.stream, saved.gate_NF, saved.normed2_ND, w.matrix(kW1));
+    up_forward(c, saved, w);
+  } else {
+    stacked_forward<T>(c.math, c.stream, saved.gate_up_N2F, saved.normed2_ND, w.stacked(kW1, kW3));
+  }
+}
 
 }  // namespace
 
@@ -31,27 +106,44 @@ void block_forward(BlockContext<T>& c, BlockSaved<T>& saved, Ref<const T, 2> pre
                    const UnitView<const T>& w) {
   Stream& s = c.stream;
   LlamaBuffers<T>& b = c.buffers;
-  const float eps = c.model.norm_eps;
 
   if (previous_ND.data != nullptr) {
     add_rmsnorm_forward<T>(s, saved.x_ND, saved.normed1_ND, saved.rstd1_N, previous_ND, b.delta_ND,
-                           w.vector(kAttentionNorm), eps);
+                           w.vector(kAttentionNorm), c.model.norm_eps);
   } else {
     rmsnorm_forward<T>(s, saved.normed1_ND, saved.rstd1_N, saved.x_ND, w.vector(kAttentionNorm),
-                       eps);
+                       c.model.norm_eps);
   }
-  stacked_forward<T>(c.math, s, saved.qkv_NQ, saved.normed1_ND, w.stacked(kWq, kWv));
-  const QkvColumns<T> qkv(c.model, saved.qkv_NQ);
-  rope_forward<T>(s, qkv.qk, b.rope_TE);
-  attention_forward<T>(c.math, s, c.attention, saved.attention_ND, saved.lse_BHT, qkv.q, qkv.k,
-                       qkv.v, b.attention_workspace);
-  linear_forward<T>(c.math, s, b.delta_ND, saved.attention_ND, w.matrix(kWo));
-
-  add_rmsnorm_forward<T>(s, saved.mid_ND, saved.normed2_ND, saved.rstd2_N, saved.x_ND, b.delta_ND,
-                         w.vector(kFfnNorm), eps);
-  stacked_forward<T>(c.math, s, saved.gate_up_N2F, saved.normed2_ND, w.stacked(kW1, kW3));
-  swiglu_forward<T>(s, saved.activated_NF, saved.gate_up_N2F);
+  qkv_forward(c, saved, w);
+  attend(c, saved);
+  add_attention(c, saved, w);
+  gate_up_forward(c, saved, w);
+  swiglu_forward<T>(s, saved.activated_NF, gate_of(saved), up_of(saved));
   linear_forward<T>(c.math, s, b.delta_ND, saved.activated_NF, w.matrix(kW2));
+}
+
+template <class T>
+void block_recompute(BlockContext<T>& c, BlockSaved<T>& saved, const UnitView<const T>& w) {
+  const Recompute level = saved.recompute;
+  if (level == Recompute::none) return;
+  Stream& s = c.stream;
+
+  rmsnorm_forward<T>(s, saved.normed1_ND, saved.rstd1_N, saved.x_ND, w.vector(kAttentionNorm),
+                     c.model.norm_eps);
+  if (level == Recompute::op_half) k_forward(c, saved, w);
+  if (level == Recompute::full) {
+    qkv_forward(c, saved, w);
+    attend(c, saved);
+  }
+  if (level == Recompute::op) {
+    rmsnorm_forward<T>(s, saved.normed2_ND, saved.rstd2_N, saved.mid_ND, w.vector(kFfnNorm),
+                       c.model.norm_eps);
+  } else {
+    add_attention(c, saved, w);
+  }
+  if (level == Recompute::op_half) up_forward(c, saved, w);
+  if (level == Recompute::full) gate_up_forward(c, saved, w);
+  swiglu_forward<T>(s, saved.activated_NF, gate_of(saved), up_of(saved));
 }
 
 template <class T>
@@ -63,7 +155,9 @@ void block_backward(BlockContext<T>& c, BlockSaved<T>& saved, const UnitView<con
   // Feed-forward: dx is the gradient of mid + w2(...), so of both.
   linear_backward_input<T>(c.math, s, b.d_activated_NF, b.dx_ND, w.matrix(kW2));
   linear_backward_weight<T>(c.math, s, g.matrix(kW2), b.dx_ND, saved.activated_NF, write);
-  swiglu_backward<T>(s, saved.gate_up_N2F, b.d_activated_NF, saved.gate_up_N2F);  // in place
+  const Ref<T, 2> d_gate_NF = column_range(saved.gate_up_N2F, 0, saved.activated_NF.extent[1]);
+  swiglu_backward<T>(s, d_gate_NF, up_of(saved), b.d_activated_NF, gate_of(saved),
+                     up_of(saved));  // in place
   stacked_backward_input<T>(c.math, s, b.d_normed_ND, saved.gate_up_N2F, w.stacked(kW1, kW3));
   stacked_backward_weight<T>(c.math, s, g.stacked(kW1, kW3), saved.gate_up_N2F, saved.normed2_ND,
                              write);
@@ -73,7 +167,7 @@ void block_backward(BlockContext<T>& c, BlockSaved<T>& saved, const UnitView<con
   // Attention: dx is now the gradient of x + wo(...).
   linear_backward_input<T>(c.math, s, b.d_attention_ND, b.dx_ND, w.matrix(kWo));
   linear_backward_weight<T>(c.math, s, g.matrix(kWo), b.dx_ND, saved.attention_ND, write);
-  const QkvColumns<T> qkv(c.model, saved.qkv_NQ);
+  const QkvColumns<T> qkv = qkv_columns(c.model, saved);
   const QkvColumns<T> d_qkv(c.model, b.d_qkv_NQ);
   attention_backward<T>(c.math, s, c.attention, d_qkv.q, d_qkv.k, d_qkv.v, b.d_attention_ND,
                         saved.attention_ND, saved.lse_BHT, qkv.q, qkv.k, qkv.v,
@@ -89,8 +183,12 @@ template void block_forward<float>(BlockContext<float>&, BlockSaved<float>&, Ref
                                    const UnitView<const float>&);
 template void block_forward<bf16>(BlockContext<bf16>&, BlockSaved<bf16>&, Ref<const bf16, 2>,
                                   const UnitView<const bf16>&);
+template void block_recompute<float>(BlockContext<float>&, BlockSaved<float>&,
+                                     const UnitView<const float>&);
 template void block_backward<float>(BlockContext<float>&, BlockSaved<float>&,
                                     const UnitView<const float>&, const UnitView<float>&, Write);
+template void block_recompute<bf16>(BlockContext<bf16>&, BlockSaved<bf16>&,
+                                    const UnitView<const bf16>&);
 template void block_backward<bf16>(BlockContext<bf16>&, BlockSaved<bf16>&,
                                    const UnitView<const bf16>&, const UnitView<float>&, Write);
 

@@ -27,6 +27,11 @@ template <class T>
 void block_forward(BlockContext<T>& c, BlockSaved<T>& saved, Ref<const T, 2> previous_ND,
                    const UnitView<const T>& weights);
 
+/// Computes again what block_forward did and `saved` does not keep; all but buffers.delta_ND is
+/// then as the forward pass left it. Collectives of the recomputed part are issued again.
+template <class T>
+void block_recompute(BlockContext<T>& c, BlockSaved<T>& saved, const UnitView<const T>& weights);
+
 /// In: buffers.dx_ND = gradient of the block's output. Out: buffers.dx_ND = gradient of its input.
 /// Parameter gradients go to `gradients`, in float32.
 template <class T>

@@ -59,7 +59,8 @@ void Llama<T>::forward_blocks(int prefetch_blocks, WeightGather<T>& weights) {
     for (int ahead = 1; ahead <= prefetch_blocks; ++ahead) {
       weights.prefetch(unit_of_block(layer + ahead));  // the head follows the last block
     }
-    block_forward<T>(context_, buffers_.block[static_cast<std::size_t>(layer)],
+    if (saved(layer).recompute != Recompute::none) in_scratch_ = layer;
+    block_forward<T>(context_, saved(layer),
                      layer == 0 ? Ref<const T, 2>{} : stream_after(layer - 1), lease.view());
   }
 }
@@ -72,11 +73,18 @@ void Llama<T>::backward_blocks(int prefetch_blocks, WeightGather<T>& weights,
     for (int ahead = 1; ahead <= prefetch_blocks && layer - ahead >= 0; ++ahead) {
       weights.prefetch(unit_of_block(layer - ahead));
     }
+    recompute(layer, lease.view());
     const auto out = gradients.begin(unit_of_block(layer));
-    block_backward<T>(context_, buffers_.block[static_cast<std::size_t>(layer)], lease.view(),
-                      out.view, out.write);
+    block_backward<T>(context_, saved(layer), lease.view(), out.view, out.write);
     gradients.reduce(unit_of_block(layer));
   }
+}
+
+template <class T>
+void Llama<T>::recompute(int layer, const UnitView<const T>& weights) {
+  if (saved(layer).recompute == Recompute::none || in_scratch_ == layer) return;
+  block_recompute<T>(context_, saved(layer), weights);
+  in_scratch_ = layer;
 }
 
 template class Llama<float>;

@@ -34,6 +34,9 @@ class Llama {
  private:
   void forward_blocks(int prefetch_blocks, WeightGather<T>& weights);
   void backward_blocks(int prefetch_blocks, WeightGather<T>& weights, GradientReduce& gradients);
+  /// What block `layer` does not keep, unless the forward pass has just left it there.
+  void recompute(int layer, const UnitView<const T>& weights);
+  BlockSaved<T>& saved(int layer) { return buffers_.block[static_cast<std::size_t>(layer)]; }
   /// The residual stream that the unit after block `layer` adds delta to.
   Ref<const T, 2> stream_after(int layer) const {
     return buffers_.block[static_cast<std::size_t>(layer)].mid_ND;
@@ -42,6 +45,7 @@ class Llama {
   LlamaShapes shapes_;
   LlamaBuffers<T> buffers_;
   Stream& compute_;
+  int in_scratch_ = -1;  // the block whose recomputed activations the shared scratch holds
   BlockContext<T> context_;
 };
 

@@ -4,6 +4,7 @@
 #include <cstdio>
 
 #include "core/error.hpp"
+#include "train/training_memory.hpp"
 
 namespace koios {
 
@@ -31,6 +32,26 @@ std::string describe_model(const std::string& name, const LlamaShapes& m) {
              ", vocabulary ", m.vocab_size);
 }
 
+std::string describe_recomputation(const TrainingShape& shape) {
+  std::vector<RecomputePolicy> choices = {{Recompute::none, 1},
+                                          {Recompute::op, 1},
+                                          {Recompute::op_half, 1},
+                                          {Recompute::full, 2},
+                                          {Recompute::full, 1}};
+  if (std::find(choices.begin(), choices.end(), shape.recompute) == choices.end()) {
+    choices.insert(choices.end() - 1, shape.recompute);
+  }
+  std::string text;
+  for (const RecomputePolicy& choice : choices) {
+    TrainingShape other = shape;
+    other.recompute = choice;
+    text += cat(text.empty() ? "" : ", ", choice.describe(), " ",
+                gib(activation_bytes(plan_memory(other))));
+  }
+  return cat("activations by [activation_checkpoint]: ", text,
+             "; now: ", shape.recompute.describe());
+}
+
 std::vector<std::string> describe_plan(const TrainingShape& shape, const MemoryPlan& memory,
                                        const TrafficPlan& traffic,
                                        std::optional<std::int64_t> device_bytes) {
@@ -49,6 +70,7 @@ std::vector<std::string> describe_plan(const TrainingShape& shape, const MemoryP
   for (const auto& line : memory.lines) row(line.label, line.bytes);
   row("total", memory.total_bytes);
   if (device_bytes) lines.push_back(cat("  of ", gib(*device_bytes), " there"));
+  lines.push_back(describe_recomputation(shape));
   lines.push_back(cat("traffic plan per rank and step: all-gather ",
                       with_commas(traffic.all_gather_bytes), " bytes, reduce-scatter ",
                       with_commas(traffic.reduce_scatter_bytes), " bytes sent"));

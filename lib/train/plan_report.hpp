@@ -17,6 +17,9 @@ std::vector<std::string> describe_plan(const TrainingShape& shape, const MemoryP
                                        const TrafficPlan& traffic,
                                        std::optional<std::int64_t> device_bytes);
 
+/// What each choice of recomputation would keep: the user's choice in figures.
+std::string describe_recomputation(const TrainingShape& shape);
+
 /// "23.20 M parameters in 8 layers ..." of the model.
 std::string describe_model(const std::string& name, const LlamaShapes& model);
 

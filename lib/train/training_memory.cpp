@@ -22,7 +22,7 @@ TrainingMemory<T>::TrainingMemory(Arena& arena, const TrainingShape& shape,
     : parameters(arena, layout),
       gradients(arena, layout, shape.reduce),
       gather(arena, layout, shape.gather),
-      model(arena, shape.model, shape.micro_batch, shape.math),
+      model(arena, shape.model, shape.micro_batch, shape.math, shape.recompute),
       norm(arena),
       step(arena, shape),
       library_workspace(arena.take<std::byte>("library workspace",
@@ -40,6 +40,14 @@ MemoryPlan plan_memory(const TrainingShape& shape) {
     TrainingMemory<float>(planner, shape, layout);
   }
   return planner.taken();
+}
+
+std::int64_t activation_bytes(const MemoryPlan& plan) {
+  std::int64_t bytes = 0;
+  for (const auto& line : plan.lines) {
+    if (line.label == kActivations || line.label == kRecomputed) bytes += line.bytes;
+  }
+  return bytes;
 }
 
 }  // namespace koios

@@ -40,4 +40,8 @@ struct TrainingMemory {
 /// Bytes of every part for one rank; all ranks have the same plan.
 MemoryPlan plan_memory(const TrainingShape& shape);
 
+/// What the blocks' activations take in a plan: those kept, and what blocks share to compute the
+/// others again.
+std::int64_t activation_bytes(const MemoryPlan& plan);
+
 }  // namespace koios

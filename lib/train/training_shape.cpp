@@ -29,6 +29,20 @@ AttentionKind attention_kind(AttentionChoice choice) {
   KOIOS_REQUIRE(false, "unknown attention");
 }
 
+RecomputePolicy recompute_policy(const ActivationCheckpointConfig& config) {
+  if (config.mode == RecomputeMode::none) return {};
+  if (config.mode == RecomputeMode::full) return {Recompute::full, 1};
+  switch (config.selective_ac_option.kind) {
+    case SelectiveOption::Kind::blocks:
+      return {Recompute::full, config.selective_ac_option.every};
+    case SelectiveOption::Kind::op:
+      return {Recompute::op, 1};
+    case SelectiveOption::Kind::op_half:
+      return {Recompute::op_half, 1};
+  }
+  KOIOS_REQUIRE(false, "unknown option");
+}
+
 }  // namespace
 
 TrainingShape training_shape(const RunConfig& config, const MeshShape& mesh, Backend backend,
@@ -54,6 +68,7 @@ TrainingShape training_shape(const RunConfig& config, const MeshShape& mesh, Bac
                   .every_micro_batch = config.training.reduce_every_micro_batch,
                   .micro_batches = narrow<int>(config.training.gradient_accumulation_steps),
                   .scratch_factor = reduce_scratch_factor(backend)};
+  shape.recompute = recompute_policy(config.activation_checkpoint);
   shape.math.attention = attention_kind(m.attention);
   shape.math.deterministic = config.job.deterministic;
   // Timed choices differ from start to start; a deterministic run takes the heuristic's first.

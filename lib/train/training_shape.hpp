@@ -20,6 +20,7 @@ struct TrainingShape {
   GatherOptions gather;
   ReduceOptions reduce;
   MathOptions math;
+  RecomputePolicy recompute;
 
   /// Ranks that share each parameter.
   int shard_ranks() const { return mesh.size(Axis::dp_shard) * mesh.size(Axis::cp); }

@@ -104,6 +104,13 @@ TEST(RunConfig, values_are_judged_by_type_and_range) {
             "[model] flavor = 8B: not one of debugmodel, 271M, 1B, 7B, 13B, 26B, 70B");
   EXPECT_EQ(message_of("job/deterministic=maybe"),
             "[job] deterministic = maybe: not one of true, false, yes, no, on, off, 1, 0");
+  EXPECT_EQ(message_of("activation_checkpoint/mode=some"),
+            "[activation_checkpoint] mode = some: not one of none, selective, full");
+  for (const char* option : {"0", "-2", "ops", "2 blocks"}) {
+    EXPECT_EQ(message_of(cat("activation_checkpoint/selective_ac_option=", option)),
+              cat("[activation_checkpoint] selective_ac_option = ", option,
+                  ": not op, op_half or a number of blocks above 0"));
+  }
   EXPECT_EQ(message_of("metrics/log_ranks=0,x"),
             "[metrics] log_ranks = 0,x: not a list of whole numbers such as 0,3,5, nor all");
   EXPECT_EQ(errors_of("", {"job/description=", "checkpoint/folder=", "training/fp8_linear="}), "");
@@ -118,8 +125,6 @@ TEST(RunConfig, what_does_not_work_yet_says_so) {
             "[training] data_parallel_replicate_degree = 2: not implemented yet; now: 1");
   EXPECT_EQ(message_of("training/fp8_linear=dynamic"),
             "[training] fp8_linear = dynamic: not implemented yet; now: (empty)");
-  EXPECT_EQ(message_of("activation_checkpoint/mode=selective"),
-            "[activation_checkpoint] mode = selective: not implemented yet; now: none");
   EXPECT_EQ(message_of("checkpoint/folder=checkpoints"),
             "[checkpoint] folder = checkpoints: not implemented yet; now: (empty)");
   EXPECT_EQ(message_of("checkpoint/interval=500"),

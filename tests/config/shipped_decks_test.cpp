@@ -30,7 +30,7 @@ TEST(ShippedDecks, parse_and_keep_the_rules) {
   }
 }
 
-// torchtitan's values: batch x sequence, learning rate, steps, warm-up, norm.
+// torchtitan's values: batch x sequence, learning rate, steps, warm-up, norm, recomputation.
 TEST(ShippedDecks, keep_the_values_of_torchtitan) {
   struct Expected {
     const char* name;
@@ -51,6 +51,12 @@ TEST(ShippedDecks, keep_the_values_of_torchtitan) {
   }
   EXPECT_EQ(shipped("llama2_7b.ini").config.model.norm_type, NormType::fused_rmsnorm);
   EXPECT_EQ(shipped("llama2_70b.ini").config.model.norm_type, NormType::rmsnorm);
+  for (const char* name : {"llama2_7b.ini", "llama2_13b.ini"}) {
+    const ActivationCheckpointConfig c = shipped(name).config.activation_checkpoint;
+    EXPECT_EQ(c.mode, RecomputeMode::selective) << name;
+    EXPECT_EQ(c.selective_ac_option.kind, SelectiveOption::Kind::op) << name;
+  }
+  EXPECT_EQ(shipped("llama2_70b.ini").config.activation_checkpoint.mode, RecomputeMode::full);
 }
 
 }  // namespace

@@ -62,6 +62,71 @@ TEST(MemoryPlan, one_float32_rank_gathers_nothing) {
   EXPECT_TRUE(by_label(plan_memory(shape_of(1, DType::bfloat16))).contains("gathered weights"));
 }
 
+/// Bytes that one block keeps, by docs/recomputation.md: N tokens, c bytes an element.
+std::int64_t kept_bytes(const TrainingShape& shape, Recompute level) {
+  const LlamaShapes& m = shape.model;
+  const std::int64_t n = shape.micro_batch.tokens();
+  const std::int64_t c = size_of(shape.compute);
+  const std::int64_t q = m.dim, k = m.n_kv_heads * m.head_dim(), v = k;
+  switch (level) {
+    case Recompute::none:
+      return n * (c * (5 * m.dim + q + k + v + 3 * m.ffn_dim) + 4 * (2 + m.n_heads));
+    case Recompute::op:
+      return n * (c * (3 * m.dim + q + k + v + 2 * m.ffn_dim) + 4 * m.n_heads);
+    case Recompute::op_half:
+      return n * (c * (2 * m.dim + q + v + m.ffn_dim) + 4 * m.n_heads);
+    case Recompute::full:
+      return n * c * m.dim;
+  }
+  return 0;
+}
+
+TEST(MemoryPlan, activations_are_what_the_formulas_say) {
+  for (const DType compute : {DType::float32, DType::bfloat16}) {
+    TrainingShape shape = shape_of(2, compute);
+    shape.model.n_kv_heads = 4;
+    const std::int64_t n = shape.micro_batch.tokens();
+    const std::int64_t head = n * (size_of(compute) * 2 * shape.model.dim + 2 * 4);
+    const std::int64_t none = kept_bytes(shape, Recompute::none);
+    for (const RecomputePolicy policy :
+         {RecomputePolicy{Recompute::none, 1}, RecomputePolicy{Recompute::op, 1},
+          RecomputePolicy{Recompute::op_half, 1}, RecomputePolicy{Recompute::full, 3},
+          RecomputePolicy{Recompute::full, 2}, RecomputePolicy{Recompute::full, 1}}) {
+      SCOPED_TRACE(policy.describe());
+      shape.recompute = policy;
+      const MemoryPlan plan = plan_memory(shape);
+      const std::int64_t again = shape.model.n_layers / policy.every;
+      const std::int64_t kept = kept_bytes(shape, policy.level);
+      EXPECT_EQ(by_label(plan)["activations"],
+                head + again * kept + (shape.model.n_layers - again) * none);
+      // Once for all blocks; op_half leaves the place of gate beside up to the gradients.
+      const std::int64_t gate =
+          policy.level == Recompute::op_half ? n * size_of(compute) * shape.model.ffn_dim : 0;
+      EXPECT_EQ(by_label(plan)["recomputed activations"], none - kept + gate);
+      EXPECT_EQ(activation_bytes(plan),
+                by_label(plan)["activations"] + by_label(plan)["recomputed activations"]);
+    }
+  }
+}
+
+TEST(RecomputePolicy, every_nth_block_counts_from_the_nth) {
+  const RecomputePolicy third{Recompute::full, 3};
+  std::string blocks;
+  for (std::int64_t layer = 0; layer < 8; ++layer) {
+    if (third.of_block(layer) == Recompute::full) blocks += cat(layer, " ");
+  }
+  EXPECT_EQ(blocks, "2 5 ");
+}
+
+TEST(PlanReport, recomputation_is_said_for_every_choice) {
+  TrainingShape shape = shape_of(1, DType::float32);
+  shape.recompute = {Recompute::full, 3};
+  EXPECT_EQ(describe_recomputation(shape),
+            "activations by [activation_checkpoint]: none 0.068 GiB, selective op 0.051 GiB, "
+            "selective op_half 0.035 GiB, selective 2 0.044 GiB, selective 3 0.060 GiB, "
+            "full 0.013 GiB; now: selective 3");
+}
+
 TEST(TrafficPlan, resharding_gathers_all_but_the_last_blocks_twice) {
   TrainingShape shape = shape_of(4, DType::bfloat16);
   const LlamaShapes& m = shape.model;
