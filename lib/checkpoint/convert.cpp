@@ -1,0 +1,80 @@
+#include "checkpoint/convert.hpp"
+
+#include <bit>
+#include <cstring>
+
+#include "core/dtype.hpp"
+#include "core/error.hpp"
+
+namespace koios {
+
+std::uint16_t to_float16(float value) {
+  const auto bits = std::bit_cast<std::uint32_t>(value);
+  const auto sign = static_cast<std::uint16_t>((bits >> 16) & 0x8000U);
+  const std::uint32_t magnitude = bits & 0x7fffffffU;
+  if (magnitude > 0x7f800000U) return sign | 0x7e00U;      // NaN
+  if (magnitude >= 0x47800000U) return sign | 0x7c00U;     // 2^16 and more, infinity
+  if (magnitude < 0x33000000U) return sign;                // below half the least subnormal
+  const int exponent = static_cast<int>(magnitude >> 23);  // of float32, biased by 127
+  std::uint32_t mantissa = (magnitude & 0x7fffffU) | 0x800000U;
+  // 10 of the 24 bits stay, fewer where the result is subnormal (exponent below 2^-14).
+  const int dropped = exponent >= 113 ? 13 : 126 - exponent;
+  const std::uint32_t half = 1U << (dropped - 1);
+  const std::uint32_t odd = (mantissa >> dropped) & 1U;
+  mantissa = (mantissa + half - 1 + odd) >> dropped;
+  // Adding the mantissa with its leading bit lets a carry move into the exponent.
+  const std::uint32_t base = exponent >= 113 ? static_cast<std::uint32_t>(exponent - 113) << 10 : 0;
+  return static_cast<std::uint16_t>(sign | (base + mantissa));
+}
+
+float from_float16(std::uint16_t bits) {
+  const std::uint32_t sign = (bits & 0x8000U) << 16;
+  const std::uint32_t exponent = (bits >> 10) & 0x1fU;
+  const std::uint32_t mantissa = bits & 0x3ffU;
+  if (exponent == 0) {
+    const float value = static_cast<float>(mantissa) * 0x1p-24F;
+    return sign != 0 ? -value : value;
+  }
+  const std::uint32_t wide = exponent == 31 ? 0xffU : exponent + 112;
+  return std::bit_cast<float>(sign | (wide << 23) | (mantissa << 13));
+}
+
+void convert_to(FileType type, void* out, const float* values, std::int64_t count) {
+  switch (type) {
+    case FileType::float32:
+      std::memcpy(out, values, static_cast<std::size_t>(count) * sizeof(float));
+      return;
+    case FileType::float16:
+      for (std::int64_t i = 0; i < count; ++i) {
+        static_cast<std::uint16_t*>(out)[i] = to_float16(values[i]);
+      }
+      return;
+    case FileType::bfloat16:
+      for (std::int64_t i = 0; i < count; ++i) static_cast<bf16*>(out)[i] = bf16(values[i]);
+      return;
+    default:
+      KOIOS_REQUIRE(false, "values are not saved as ", to_string(type));
+  }
+}
+
+void convert_from(FileType type, float* values, const void* in, std::int64_t count) {
+  switch (type) {
+    case FileType::float32:
+      std::memcpy(values, in, static_cast<std::size_t>(count) * sizeof(float));
+      return;
+    case FileType::float16:
+      for (std::int64_t i = 0; i < count; ++i) {
+        values[i] = from_float16(static_cast<const std::uint16_t*>(in)[i]);
+      }
+      return;
+    case FileType::bfloat16:
+      for (std::int64_t i = 0; i < count; ++i) {
+        values[i] = static_cast<float>(static_cast<const bf16*>(in)[i]);
+      }
+      return;
+    default:
+      KOIOS_REQUIRE(false, "values are not saved as ", to_string(type));
+  }
+}
+
+}  // namespace koios

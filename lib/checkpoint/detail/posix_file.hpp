@@ -1,0 +1,39 @@
+// A file by its descriptor: whole reads and writes at an offset, space, and what reaches the disk.
+// Every failure is a UserError that names the file.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+
+#include "runtime/handle.hpp"
+
+namespace koios::checkpoint {
+
+void close_descriptor(int fd);
+
+class PosixFile {
+ public:
+  enum class Mode { read, write, create };
+  PosixFile(std::filesystem::path path, Mode mode);
+
+  void write_at(std::int64_t offset, const void* data, std::int64_t bytes);
+  void read_at(std::int64_t offset, void* data, std::int64_t bytes) const;
+  std::int64_t size() const;
+  /// Takes disk space for the first `bytes` bytes now, so that writing them cannot run out of it.
+  void reserve(std::int64_t bytes);
+  /// Returns when the content is on the disk.
+  void sync();
+  /// Lets the next reads come from the disk instead of this node's memory, where the system can.
+  void drop_cache();
+
+ private:
+  [[noreturn]] void fail(const char* what) const;
+
+  std::filesystem::path path_;
+  Handle<int, &close_descriptor, -1> fd_;
+};
+
+/// A rename or removal in the folder is on the disk.
+void sync_folder(const std::filesystem::path& folder);
+
+}  // namespace koios::checkpoint

@@ -1,0 +1,153 @@
+#include "checkpoint/detail/structure.hpp"
+
+#include <algorithm>
+
+#include "checkpoint/detail/h5_values.hpp"
+#include "core/error.hpp"
+
+namespace koios::checkpoint {
+namespace {
+
+namespace fs = std::filesystem;
+using h5::check;
+
+constexpr const char* kTrainState = "train_state";
+/// Smaller objects are not aligned.
+constexpr hsize_t kAlignedFrom = 64 * 1024;
+
+h5::PropertyList file_access() {
+  h5::PropertyList access(check(H5Pcreate(H5P_FILE_ACCESS), "H5Pcreate"));
+  // The formats of 1.10 put a checksum on every block of metadata.
+  check(H5Pset_libver_bounds(access.get(), H5F_LIBVER_V110, H5F_LIBVER_V110),
+        "H5Pset_libver_bounds");
+#if H5_VERSION_GE(1, 10, 7)
+  // The run folder is locked as a whole; file systems without locks must do.
+  check(H5Pset_file_locking(access.get(), false, true), "H5Pset_file_locking");
+#endif
+  return access;
+}
+
+h5::File open(const fs::path& path, unsigned mode) {
+  return h5::File(check(H5Fopen(path.c_str(), mode, file_access().get()), "H5Fopen"));
+}
+
+/// Contiguous, allocated when the file is made, never filled with zeros first.
+h5::PropertyList large_array() {
+  h5::PropertyList creation(check(H5Pcreate(H5P_DATASET_CREATE), "H5Pcreate"));
+  check(H5Pset_layout(creation.get(), H5D_CONTIGUOUS), "H5Pset_layout");
+  check(H5Pset_alloc_time(creation.get(), H5D_ALLOC_TIME_EARLY), "H5Pset_alloc_time");
+  check(H5Pset_fill_time(creation.get(), H5D_FILL_TIME_NEVER), "H5Pset_fill_time");
+  return creation;
+}
+
+void make_groups(hid_t file, const Structure& wanted) {
+  std::vector<std::string> names;
+  const auto add_parents = [&](const std::string& name) {
+    for (auto at = name.find('/'); at != std::string::npos; at = name.find('/', at + 1)) {
+      names.push_back(name.substr(0, at));
+    }
+  };
+  for (const StoredArray& array : wanted.arrays) add_parents(array.name);
+  for (const SmallArray& array : wanted.head.arrays) add_parents(array.name);
+  if (!wanted.head.train_state.empty()) names.emplace_back(kTrainState);
+  std::sort(names.begin(), names.end());
+  names.erase(std::unique(names.begin(), names.end()), names.end());
+  for (const std::string& name : names) {
+    const h5::Group group(
+        check(H5Gcreate2(file, name.c_str(), H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT), "H5Gcreate2"));
+    if (name == kTrainState) h5::write_attributes(group.get(), wanted.head.train_state);
+  }
+}
+
+std::int64_t offset_of(hid_t dataset, const std::string& name) {
+  const haddr_t offset = H5Dget_offset(dataset);
+  if (offset == HADDR_UNDEF)
+    throw UserError(cat("/", name, " has no contiguous place in the file"));
+  return static_cast<std::int64_t>(offset);
+}
+
+bool is_small(const std::string& name) {
+  return name.starts_with("train_state/") || name.starts_with("data_state/");
+}
+
+/// Names of all datasets, sorted.
+std::vector<std::string> dataset_names(hid_t file) {
+  std::vector<std::string> names;
+  const auto add = [](hid_t object, const char* name, const H5O_info_t* info, void* out) -> herr_t {
+    static_cast<void>(object);
+    if (info->type == H5O_TYPE_DATASET) {
+      static_cast<std::vector<std::string>*>(out)->emplace_back(name);
+    }
+    return 0;
+  };
+  check(H5Ovisit2(file, H5_INDEX_NAME, H5_ITER_NATIVE, add, &names, H5O_INFO_BASIC), "H5Ovisit2");
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+bool has_group(hid_t file, const char* name) {
+  return check(H5Lexists(file, name, H5P_DEFAULT), "H5Lexists") > 0;
+}
+
+}  // namespace
+
+Structure create_file(const fs::path& path, Structure wanted, std::int64_t alignment) {
+  const h5::Quiet quiet;
+  std::sort(wanted.arrays.begin(), wanted.arrays.end(),
+            [](const auto& a, const auto& b) { return a.name < b.name; });
+  std::sort(wanted.head.arrays.begin(), wanted.head.arrays.end(),
+            [](const auto& a, const auto& b) { return a.name < b.name; });
+  const h5::PropertyList access = file_access();
+  check(H5Pset_alignment(access.get(), kAlignedFrom, static_cast<hsize_t>(alignment)),
+        "H5Pset_alignment");
+  const h5::File file(
+      check(H5Fcreate(path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, access.get()), "H5Fcreate"));
+  h5::write_attributes(file.get(), wanted.head.root);
+  make_groups(file.get(), wanted);
+  for (const SmallArray& array : wanted.head.arrays) h5::write_small_array(file.get(), array);
+  const h5::PropertyList creation = large_array();
+  for (StoredArray& array : wanted.arrays) {
+    const h5::Dataset dataset(
+        check(H5Dcreate2(file.get(), array.name.c_str(), h5::file_type(array.type).get(),
+                         h5::space_of(array.shape).get(), H5P_DEFAULT, creation.get(), H5P_DEFAULT),
+              "H5Dcreate2"));
+    h5::create_checksum(dataset.get(), array.type, 0);
+    array.offset = offset_of(dataset.get(), array.name);
+  }
+  check(H5Fflush(file.get(), H5F_SCOPE_GLOBAL), "H5Fflush");
+  return wanted;
+}
+
+void write_checksums(const fs::path& path, const std::vector<StoredArray>& arrays) {
+  const h5::Quiet quiet;
+  const h5::File file = open(path, H5F_ACC_RDWR);
+  for (const StoredArray& array : arrays) {
+    const h5::Dataset dataset(
+        check(H5Dopen2(file.get(), array.name.c_str(), H5P_DEFAULT), "H5Dopen2"));
+    h5::set_checksum(dataset.get(), array.checksum);
+  }
+  check(H5Fflush(file.get(), H5F_SCOPE_GLOBAL), "H5Fflush");
+}
+
+Structure read_file(const fs::path& path) {
+  const h5::Quiet quiet;
+  const h5::File file = open(path, H5F_ACC_RDONLY);
+  Structure structure;
+  structure.head.root = h5::read_attributes(file.get());
+  if (has_group(file.get(), kTrainState)) {
+    const h5::Group group(check(H5Gopen2(file.get(), kTrainState, H5P_DEFAULT), "H5Gopen2"));
+    structure.head.train_state = h5::read_attributes(group.get());
+  }
+  for (const std::string& name : dataset_names(file.get())) {
+    if (is_small(name)) {
+      structure.head.arrays.push_back(h5::read_small_array(file.get(), name));
+      continue;
+    }
+    const h5::Dataset dataset(check(H5Dopen2(file.get(), name.c_str(), H5P_DEFAULT), "H5Dopen2"));
+    structure.arrays.push_back({name, h5::file_type_of(dataset.get()), h5::shape_of(dataset.get()),
+                                offset_of(dataset.get(), name), h5::read_checksum(dataset.get())});
+  }
+  return structure;
+}
+
+}  // namespace koios::checkpoint
