@@ -23,6 +23,9 @@ enum class DatasetKind { text, jsonl, alpaca, openwebtext, c4, tokens };
 enum class ParamPrecision { automatic, bfloat16, float32 };
 enum class ReducePrecision { float32, bfloat16 };
 enum class OnNonfinite { stop, skip };
+enum class IntervalType { steps, seconds };
+enum class ExportType { float32, float16, bfloat16 };
+enum class ResumeMode { automatic, required, none };
 enum class RecomputeMode { none, selective, full };
 
 constexpr EnumTable<BackendChoice, 3> names_of(BackendChoice) {
@@ -69,6 +72,17 @@ constexpr EnumTable<ReducePrecision, 2> names_of(ReducePrecision) {
 }
 constexpr EnumTable<OnNonfinite, 2> names_of(OnNonfinite) {
   return {{{OnNonfinite::stop, "stop"}, {OnNonfinite::skip, "skip"}}};
+}
+constexpr EnumTable<IntervalType, 2> names_of(IntervalType) {
+  return {{{IntervalType::steps, "steps"}, {IntervalType::seconds, "seconds"}}};
+}
+constexpr EnumTable<ExportType, 3> names_of(ExportType) {
+  using enum ExportType;
+  return {{{float32, "float32"}, {float16, "float16"}, {bfloat16, "bfloat16"}}};
+}
+constexpr EnumTable<ResumeMode, 3> names_of(ResumeMode) {
+  using enum ResumeMode;
+  return {{{automatic, "auto"}, {required, "required"}, {none, "none"}}};
 }
 constexpr EnumTable<RecomputeMode, 3> names_of(RecomputeMode) {
   using enum RecomputeMode;
@@ -184,8 +198,18 @@ struct MetricsConfig {
 
 /// [checkpoint]; empty folder: off
 struct CheckpointConfig {
-  std::filesystem::path folder;
+  std::filesystem::path folder;  // under the run folder
+  std::int64_t interval = 500;
+  IntervalType interval_type = IntervalType::steps;
+  bool save_first_step = true;
+  bool model_weights_only = false;
+  ExportType export_dtype = ExportType::float32;
+  bool asynchronous = false;
+  ResumeMode resume = ResumeMode::automatic;
+  std::int64_t keep_latest_k = 0;  // 0: all
+  std::int64_t keep_every = 0;     // steps; 0: none beside these
 
+  bool is_on() const { return !folder.empty(); }
   bool operator==(const CheckpointConfig&) const = default;
 };
 

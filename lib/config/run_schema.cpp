@@ -182,11 +182,36 @@ void add_data(DeckSchema& schema, DataConfig& c) {
       .help("documents of a stream that are shuffled together");
 }
 
-void add_rest(DeckSchema& schema, RunConfig& c) {
-  schema.add("checkpoint", "folder", &c.checkpoint.folder)
-      .works_now({""})
+void add_checkpoint(DeckSchema& schema, CheckpointConfig& c) {
+  const char* s = "checkpoint";
+  schema.add(s, "folder", &c.folder)
       .may_be_empty()
       .help("under dump_folder; empty: no checkpoints");
+  schema.add(s, "interval", &c.interval)
+      .unit("steps or s")
+      .range(1, 1000 * kMillion)
+      .help("between two saves; the last step is always saved");
+  schema.add(s, "interval_type", &c.interval_type).help("unit of interval");
+  schema.add(s, "save_first_step", &c.save_first_step)
+      .help("save step 1 too, so that what keeps saves from working is known at once");
+  schema.add(s, "model_weights_only", &c.model_weights_only)
+      .help("the last save holds the weights alone, and cannot be resumed");
+  schema.add(s, "export_dtype", &c.export_dtype).help("of these weights");
+  schema.add(s, "async", &c.asynchronous)
+      .help("save from a copy in host memory while training goes on; 12 bytes a parameter");
+  schema.add(s, "resume", &c.resume)
+      .help("auto continues from the newest good checkpoint, if there is one; none: starts anew");
+  schema.add(s, "keep_latest_k", &c.keep_latest_k)
+      .unit("checkpoints")
+      .range(0, kMillion)
+      .help("older ones are deleted; 0 = none are");
+  schema.add(s, "keep_every", &c.keep_every)
+      .unit("steps")
+      .range(0, 1000 * kMillion)
+      .help("multiples of this are never deleted; 0 = all may be");
+}
+
+void add_rest(DeckSchema& schema, RunConfig& c) {
   schema.add("activation_checkpoint", "mode", &c.activation_checkpoint.mode)
       .help("activations that the backward pass computes again: full keeps a block's input only");
   schema
@@ -220,6 +245,7 @@ DeckSchema make_run_schema(RunConfig& config) {
   add_lr_scheduler(schema, config.lr_scheduler);
   add_training(schema, config.training, config.parallel, config.data);
   add_data(schema, config.data);
+  add_checkpoint(schema, config.checkpoint);
   add_rest(schema, config);
   for (const AbsentKey& key : absent_keys()) schema.add_absent(key);
   return schema;

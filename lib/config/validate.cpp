@@ -119,6 +119,14 @@ void check_parallel(Rules& rules, const RunConfig& c, int ranks) {
                 cat("[training] ", problem));
 }
 
+void check_checkpoint(Rules& rules, const CheckpointConfig& c) {
+  const std::string folder = c.folder.lexically_normal().string();
+  rules.require(c.folder.is_relative() && !folder.starts_with("..") && folder != ".",
+                {"checkpoint/folder"},
+                cat("[checkpoint] folder = ", c.folder.string(),
+                    ": must be a folder below job/dump_folder, such as checkpoints"));
+}
+
 /// Why the file cannot be read; empty where it can.
 std::string file_problem(const std::filesystem::path& path) {
   std::error_code ignored;
@@ -156,6 +164,7 @@ std::vector<DeckError> check_rules(const ParsedDeck& parsed, int ranks) {
   check_model(rules, parsed.config.model);
   check_schedule(rules, parsed.config);
   check_parallel(rules, parsed.config, ranks);
+  check_checkpoint(rules, parsed.config.checkpoint);
   return std::move(rules).errors();
 }
 

@@ -14,6 +14,8 @@ inline constexpr std::string_view kLearningRate = "lr";
 
 // Label tokens; the first counts from the start of training, over all ranks.
 inline constexpr std::string_view kTokensSeen = "tokens_seen";
+// Of the samples of the steps since the last row, over all ranks: equal on every mesh.
+inline constexpr std::string_view kSamplesHash = "data/samples_hash";
 inline constexpr std::string_view kTokensPerSecondPerRank = "wps";
 inline constexpr std::string_view kTokensPerSecond = "tokens_per_second";
 inline constexpr std::string_view kTflops = "tflops";

@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 
+#include "checkpoint/checksum.hpp"
 #include "comm/host_reduce.hpp"
 #include "core/log.hpp"
 #include "metrics/metric_keys.hpp"
@@ -34,8 +35,26 @@ void report_nonfinite(const StepResult& result, std::int64_t step, OnNonfinite p
 }  // namespace
 
 StepLog::StepLog(const TrainingShape& shape, const Mesh& mesh, const Facts& facts,
-                 MetricsWriter* writer, Console& console)
-    : shape_(shape), mesh_(mesh), facts_(facts), writer_(writer), console_(console) {}
+                 const RunState& start, MetricsWriter* writer, Console& console)
+    : shape_(shape),
+      mesh_(mesh),
+      facts_(facts),
+      writer_(writer),
+      console_(console),
+      first_step_(start.step),
+      tokens_before_(start.tokens),
+      losses_(start.losses) {}
+
+void StepLog::add_samples(const Batch& batch) {
+  // Ranks that share their samples count them once.
+  if (shape_.mesh.coordinate(mesh_.rank(), Axis::tp) != 0) return;
+  samples_hash_ += checksum(batch.tokens.data(), size_of(DType::int32),
+                            batch.first_sample * batch.seq_len, std::ssize(batch.tokens));
+}
+
+std::int64_t StepLog::tokens_seen(std::int64_t step) const {
+  return tokens_before_ + (step - first_step_) * shape_.tokens_per_step();
+}
 
 void StepLog::add(const std::vector<StepResult>& results, std::int64_t last_step,
                   OnNonfinite policy) {
@@ -58,9 +77,10 @@ void StepLog::write(std::int64_t step, double lr, std::int64_t reserved_bytes, d
   const auto ranks = static_cast<double>(mesh_.size());
 
   // A NaN on any rank must show: MPI's maximum may drop it, so the sum decides.
-  std::array<double, 3> sums = {
+  std::array<double, 4> sums = {
       loss_sum_ / steps, lap_of(laps, "data") / steps,
-      shape_.backend == Backend::cuda ? exposed_s : lap_of(laps, "communication") / steps};
+      shape_.backend == Backend::cuda ? exposed_s : lap_of(laps, "communication") / steps,
+      static_cast<double>(static_cast<std::uint32_t>(samples_hash_))};
   std::array<double, 3> maxima = {loss_max_, elapsed_s, static_cast<double>(reserved_bytes)};
   all_reduce_sum(mesh_.host_world(), sums);
   all_reduce_max(mesh_.host_world(), maxima);
@@ -86,7 +106,8 @@ void StepLog::write(std::int64_t step, double lr, std::int64_t reserved_bytes, d
                         {metric::kLossMax, loss_max},
                         {metric::kGradNorm, grad_norm_},
                         {metric::kLearningRate, lr},
-                        {metric::kTokensSeen, static_cast<double>(step) * tokens},
+                        {metric::kTokensSeen, static_cast<double>(tokens_seen(step))},
+                        {metric::kSamplesHash, std::fmod(sums[3], 0x1p32)},
                         {metric::kTokensPerSecondPerRank, tok_per_s / ranks},
                         {metric::kTokensPerSecond, tok_per_s},
                         {metric::kTflops, flops_per_rank / 1e12},
@@ -110,8 +131,10 @@ void StepLog::write(std::int64_t step, double lr, std::int64_t reserved_bytes, d
                       .tok_per_s_per_rank = tok_per_s / ranks,
                       .mfu_pct = mfu_pct,
                       .peak_gib = to_gib(maxima[2])});
+  losses_.push_back({step, loss, loss_max});
   steps_ = 0;
   loss_sum_ = 0;
+  samples_hash_ = 0;
 }
 
 }  // namespace koios

@@ -4,12 +4,15 @@
 
 #include <cstdint>
 #include <optional>
+#include <vector>
 
 #include "comm/mesh.hpp"
 #include "core/stopwatch.hpp"
+#include "data/batch.hpp"
 #include "metrics/console.hpp"
 #include "metrics/metrics_writer.hpp"
 #include "metrics/timers.hpp"
+#include "train/run_state.hpp"
 #include "train/step_results.hpp"
 #include "train/training_shape.hpp"
 
@@ -23,9 +26,12 @@ class StepLog {
     std::int64_t device_bytes = 0;     // what the device has; 0: unknown
     std::optional<double> peak_flops;  // of one device
   };
-  /// writer: rank 0 only, else null.
-  StepLog(const TrainingShape& shape, const Mesh& mesh, const Facts& facts, MetricsWriter* writer,
-          Console& console);
+  /// start: where this start of the run began. writer: rank 0 only, else null.
+  StepLog(const TrainingShape& shape, const Mesh& mesh, const Facts& facts, const RunState& start,
+          MetricsWriter* writer, Console& console);
+
+  /// Counts a micro-batch of this rank in the hash of the samples that the next line will say.
+  void add_samples(const Batch& batch);
 
   /// Adds the results of the steps up to `last_step` to what the next line will say. A loss or norm
   /// that is not finite is warned about (skip) or thrown as UserError (stop); the update of such a
@@ -36,6 +42,13 @@ class StepLog {
   /// timers: "data" and, on the host, "communication" since the last line.
   void write(std::int64_t step, double lr, std::int64_t reserved_bytes, double exposed_s,
              Timers& timers);
+  /// What came since the last line does not count as training.
+  void restart_clock() { since_last_.lap(); }
+
+  /// Label tokens of all steps up to `step`, over all ranks.
+  std::int64_t tokens_seen(std::int64_t step) const;
+  /// The rows so far, those before this start among them; the same on every rank.
+  const std::vector<LossRow>& losses() const { return losses_; }
 
  private:
   TrainingShape shape_;
@@ -43,7 +56,11 @@ class StepLog {
   Facts facts_;
   MetricsWriter* writer_;
   Console& console_;
+  std::int64_t first_step_;     // steps done before this start
+  std::int64_t tokens_before_;  // and their label tokens
+  std::vector<LossRow> losses_;
   Stopwatch since_last_;
+  std::uint64_t samples_hash_ = 0;
   std::int64_t steps_ = 0;
   double loss_sum_ = 0;
   double loss_max_ = 0;

@@ -17,6 +17,7 @@
 #include "train/flops.hpp"
 #include "train/places.hpp"
 #include "train/plan_report.hpp"
+#include "train/run_checkpoints.hpp"
 #include "train/run_output.hpp"
 #include "train/run_report.hpp"
 #include "train/step.hpp"
@@ -57,12 +58,19 @@ class Training {
   void run();
 
  private:
-  bool is_logged(std::int64_t step) const {
-    return step == 1 || step % config_.metrics.log_freq == 0 || step == config_.training.steps;
-  }
+  /// Parameters, moments and the rest as a checkpoint or the seed gives them.
+  RunState begin();
   void take_step(std::int64_t steps_done);
+  /// A step that is saved is logged too: what is saved is known to be finite, and a resumed run
+  /// writes the same lines as one that was never stopped.
+  bool is_logged(std::int64_t step, bool is_saved) const {
+    return is_saved || step == 1 || step % config_.metrics.log_freq == 0 ||
+           step == config_.training.steps;
+  }
   /// Brings in the results of the steps so far; writes a line where one is due.
-  void log(std::int64_t step);
+  void log(std::int64_t step, bool is_saved);
+  void tell_of_start_and_epochs(std::int64_t step);
+  void save(std::int64_t step, Watchdog& watchdog);
 
   const RunConfig& config_;
   const Launch& launch_;
@@ -72,12 +80,14 @@ class Training {
   TrainingMemory<T> memory_;
   TrainingStreams streams_;
   MathHandles math_;
+  RunCheckpoints checkpoints_;
+  RunState start_;
   TrainStep<T> step_;
   DataLoader data_;
   Console console_;
   StepResults results_;
   StepLog step_log_;
-  Timers timers_{"data", "communication", "step", "log"};
+  Timers timers_{"data", "communication", "step", "log", "checkpoint"};
   std::int64_t epoch_ = 0;
 };
 
@@ -93,13 +103,16 @@ Training<T>::Training(const RunConfig& config, const TrainingShape& shape, const
       memory_(arena_, shape, layout_),
       streams_(shape.backend),
       math_(shape.backend, shape.math, memory_.library_workspace),
+      checkpoints_(config, shape, layout_, memory_.parameters, mesh, launch.effective_deck,
+                   streams_.compute),
+      start_(begin()),
       step_(config, shape, layout_, memory_, math_, mesh, streams_),
       data_(data_options(config, shape.model.vocab_size), tokenizer,
-            shape.mesh.dp_coordinate(mesh.rank()), shape.mesh.dp()),
+            shape.mesh.dp_coordinate(mesh.rank()), shape.mesh.dp(), start_.data),
       console_({.shown = mesh.rank() == 0,
                 .color = log::settings().color,
                 .progress = mesh.rank() == 0 && stdout_is_terminal(),
-                .first_step = 0,
+                .first_step = start_.step,
                 .steps = config.training.steps}),
       results_(shape.backend, std::min<std::int64_t>(config.metrics.log_freq, 1024),
                shape.micro_batch.tokens() * shape.reduce.micro_batches),
@@ -108,57 +121,93 @@ Training<T>::Training(const RunConfig& config, const TrainingShape& shape, const
                  .arena_bytes = plan.total_bytes,
                  .device_bytes = launch.device.info().memory_bytes,
                  .peak_flops = peak_flops(launch.device.info().name)},
-                metrics, console_) {
+                start_, metrics, console_) {
   KOIOS_REQUIRE(arena_.taken().total_bytes == plan.total_bytes, "the plan says ", plan.total_bytes,
                 " bytes, ", arena_.taken().total_bytes, " were used");
+}
+
+template <class T>
+RunState Training<T>::begin() {
+  if (std::optional<RunState> state = checkpoints_.resume()) return *state;
   initialize_parameters(streams_.compute, layout_, memory_.parameters.master,
-                        static_cast<std::uint64_t>(config.job.seed));
+                        static_cast<std::uint64_t>(config_.job.seed));
+  return {};
 }
 
 template <class T>
 void Training<T>::run() {
   const std::int64_t steps = config_.training.steps;
+  if (start_.step >= steps) {
+    log::info("training/steps = ", steps, " are done already: nothing is left to do");
+    return;
+  }
   Watchdog watchdog(mesh_, comm_options(config_), config_.job.dump_folder);
   const Stopwatch whole;
-  for (std::int64_t done = 0; done < steps; ++done) {
+  for (std::int64_t done = start_.step; done < steps; ++done) {
     take_step(done);
-    log(done + 1);
+    const bool is_saved = checkpoints_.is_due(done + 1);
+    log(done + 1, is_saved);
+    if (is_saved) save(done + 1, watchdog);
     console_.progress(done + 1);
     watchdog.beat();
   }
   console_.clear_progress();
   print_timers(timers_, mesh_, whole.seconds());
-  if (steps > 0) print_traffic(mesh_, steps);
+  print_traffic(mesh_, steps - start_.step);
 }
 
 template <class T>
 void Training<T>::take_step(std::int64_t steps_done) {
   const auto timer = timers_.scope("step");
   const double before_s = mesh_.host_seconds();
-  step_.run(
-      steps_done, [&] { return data_.next(); }, results_, timers_);
+  const auto next_batch = [&] {
+    Batch batch = data_.next();
+    step_log_.add_samples(batch);
+    return batch;
+  };
+  step_.run(steps_done, next_batch, results_, timers_);
   timers_.add("communication", mesh_.host_seconds() - before_s);
 }
 
 template <class T>
-void Training<T>::log(std::int64_t step) {
-  if (is_logged(step) || results_.full()) {
+void Training<T>::log(std::int64_t step, bool is_saved) {
+  if (is_logged(step, is_saved) || results_.full()) {
     const auto timer = timers_.scope("log");
     step_log_.add(results_.read(), step, config_.training.on_nonfinite);
-    if (is_logged(step)) {
+    if (is_logged(step, is_saved)) {
       step_log_.write(step, step_.lr(step - 1), launch_.device.reserved_bytes(),
                       step_.exposed_wait_seconds(), timers_);
     }
-    if (step == 1) {
-      launch_.start.done("first step");
-      log::info("first step done ", launch_.start.total_seconds(),
-                " s after launch: ", launch_.start.describe());
-    }
   }
-  if (data_.epoch() > epoch_) {
-    epoch_ = data_.epoch();
-    log::info("step ", step, ": the data starts again, epoch ", epoch_ + 1);
+  tell_of_start_and_epochs(step);
+}
+
+template <class T>
+void Training<T>::tell_of_start_and_epochs(std::int64_t step) {
+  const bool is_first = step == start_.step + 1;
+  if (is_first) {
+    streams_.compute.synchronize();
+    launch_.start.done("first step");
+    log::info("first step done ", launch_.start.total_seconds(),
+              " s after launch: ", launch_.start.describe());
   }
+  if (data_.epoch() == epoch_) return;
+  epoch_ = data_.epoch();
+  if (is_first && start_.step > 0) return;  // it started again before the checkpoint
+  log::info("step ", step, ": the data starts again, epoch ", epoch_ + 1);
+}
+
+template <class T>
+void Training<T>::save(std::int64_t step, Watchdog& watchdog) {
+  const auto timer = timers_.scope("checkpoint");
+  watchdog.allow(checkpoints_.longest_save_s());
+  console_.clear_progress();
+  checkpoints_.save({.step = step,
+                     .tokens = step_log_.tokens_seen(step),
+                     .lr = step_.lr(step - 1),
+                     .losses = step_log_.losses(),
+                     .data = data_.state()});
+  step_log_.restart_clock();
 }
 
 template <class T>

@@ -1,0 +1,19 @@
+// Two decks compared key by key: that of a checkpoint with the one in force.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace koios {
+
+struct DeckDifference {
+  std::string key;    // "optimizer/lr"
+  std::string saved;  // "(absent)" where that deck lacks the key
+  std::string current;
+};
+
+/// Both texts are effective decks.
+std::vector<DeckDifference> compare_decks(std::string_view saved, std::string_view current);
+
+}  // namespace koios

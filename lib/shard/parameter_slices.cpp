@@ -1,0 +1,24 @@
+#include "shard/parameter_slices.hpp"
+
+namespace koios {
+
+std::vector<ParameterSlice> parameter_slices(const ShardLayout& layout) {
+  std::vector<ParameterSlice> slices;
+  for (const UnitLayout& unit : layout.units()) {
+    for (const ParameterLayout& p : unit.parameters) {
+      slices.push_back({.name = p.spec.name,
+                        .is_vector = p.spec.is_vector,
+                        .rows = p.spec.rows,
+                        .cols = p.spec.cols,
+                        .first_row = p.first_row,
+                        .first_col = 0,
+                        .local_rows = p.rows_here,
+                        .local_cols = p.spec.cols,
+                        .shard_offset = p.shard_offset,
+                        .is_owner = true});
+    }
+  }
+  return slices;
+}
+
+}  // namespace koios

@@ -1,0 +1,137 @@
+#include "train/run_state.hpp"
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <string_view>
+
+#include "config/deck_difference.hpp"
+#include "core/log.hpp"
+#include "data/saved_position.hpp"
+#include "metrics/build_info.hpp"
+#include "metrics/provenance.hpp"
+
+namespace koios {
+namespace {
+
+constexpr const char* kFormat = "koios";
+constexpr std::int64_t kFormatVersion = 1;
+constexpr const char* kCheckpoint = "checkpoint";
+constexpr const char* kLosses = "train_state/loss_history";
+constexpr std::string_view kPosition = "data_state/";
+
+/// A run that continues with another value of these would not be the same run.
+constexpr std::array<std::string_view, 14> kFixed = {
+    "model/name",    "model/dim",      "model/n_layers",   "model/n_heads",      "model/n_kv_heads",
+    "model/ffn_dim", "model/norm_eps", "model/rope_theta", "optimizer/name",     "training/dataset",
+    "job/seed",      "data/streams",   "data/shuffle",     "data/shuffle_window"};
+
+Attributes root_attributes(const char* kind, const TrainingShape& shape,
+                           const std::string& effective_deck) {
+  return {{"format", kFormat},
+          {"format_version", kFormatVersion},
+          {"kind", kind},
+          {"koios_version", cat(build_info::version(), " ", build_info::git_commit())},
+          {"deck", effective_deck},
+          {"mesh", shape.mesh.describe()},
+          {"vocab_size", shape.model.vocab_size},
+          {"created", iso_time_utc(std::chrono::system_clock::now())}};
+}
+
+SmallArray loss_array(const std::vector<LossRow>& rows) {
+  std::vector<double> values;
+  for (const LossRow& row : rows) {
+    values.insert(values.end(), {static_cast<double>(row.step), row.mean, row.max});
+  }
+  return {kLosses, {static_cast<std::int64_t>(rows.size()), 3}, std::move(values)};
+}
+
+std::vector<LossRow> losses_of(const SmallArray& array) {
+  const auto* values = std::get_if<std::vector<double>>(&array.values);
+  if (values == nullptr || array.shape.size() != 2 || array.shape[1] != 3) {
+    throw UserError(cat("/", kLosses, " is not [n, 3] of float64"));
+  }
+  std::vector<LossRow> rows;
+  for (std::size_t i = 0; i + 2 < values->size(); i += 3) {
+    rows.push_back({static_cast<std::int64_t>((*values)[i]), (*values)[i + 1], (*values)[i + 2]});
+  }
+  return rows;
+}
+
+}  // namespace
+
+CheckpointHead make_head(const RunState& state, const RunConfig& config, const TrainingShape& shape,
+                         const std::string& effective_deck) {
+  CheckpointHead head;
+  head.root = root_attributes(kCheckpoint, shape, effective_deck);
+  head.train_state = {{"step", state.step},
+                      {"tokens", state.tokens},
+                      {"seed", config.job.seed},
+                      {"steps", config.training.steps},
+                      {"warmup_steps", config.training.warmup_steps},
+                      {"samples_per_step", shape.tokens_per_step() / config.training.seq_len},
+                      {"lr", state.lr}};
+  head.arrays.push_back(loss_array(state.losses));
+  for (const auto& [name, values] : save_position(state.data)) {
+    head.arrays.push_back(
+        {std::string(kPosition) + name, {static_cast<std::int64_t>(values.size())}, values});
+  }
+  return head;
+}
+
+CheckpointHead make_weights_head(const TrainingShape& shape, const std::string& effective_deck) {
+  return {root_attributes("weights", shape, effective_deck), {}, {}};
+}
+
+RunState read_state(const CheckpointHead& head) {
+  if (head.text("format") != kFormat) throw UserError("it is not a file of Koios");
+  const auto version = head.root.find("format_version");
+  if (version == head.root.end() || !std::holds_alternative<std::int64_t>(version->second) ||
+      std::get<std::int64_t>(version->second) > kFormatVersion) {
+    throw UserError("its format is newer than this version of Koios");
+  }
+  if (head.text("kind") != kCheckpoint) {
+    throw UserError(cat("it holds ", head.text("kind"), " only and cannot be resumed"));
+  }
+  RunState state;
+  state.step = head.integer("step");
+  state.tokens = head.integer("tokens");
+  SavedPosition position;
+  for (const SmallArray& array : head.arrays) {
+    if (array.name == kLosses) state.losses = losses_of(array);
+    const auto* values = std::get_if<std::vector<std::int64_t>>(&array.values);
+    if (array.name.starts_with(kPosition) && values != nullptr) {
+      position[array.name.substr(kPosition.size())] = *values;
+    }
+  }
+  state.data = restore_position(position);
+  return state;
+}
+
+void compare_with_deck(const CheckpointHead& head, const TrainingShape& shape,
+                       const std::string& effective_deck, const std::string& file) {
+  std::string contradictions;
+  const auto contradict = [&](std::string_view key, const auto& saved, const auto& current) {
+    contradictions +=
+        cat(contradictions.empty() ? "" : "; ", key, " was ", saved, ", now ", current);
+  };
+  for (const DeckDifference& d : compare_decks(head.text("deck"), effective_deck)) {
+    if (std::find(kFixed.begin(), kFixed.end(), d.key) != kFixed.end()) {
+      contradict(d.key, d.saved, d.current);
+    } else {
+      log::info("differs from the checkpoint's deck: ", d.key, " was ", d.saved, ", now ",
+                d.current);
+    }
+  }
+  const auto vocabulary = head.root.find("vocab_size");
+  const auto* saved_size =
+      vocabulary == head.root.end() ? nullptr : std::get_if<std::int64_t>(&vocabulary->second);
+  if (saved_size != nullptr && *saved_size != shape.model.vocab_size) {
+    contradict("the vocabulary", *saved_size, shape.model.vocab_size);
+  }
+  if (contradictions.empty()) return;
+  throw UserError(cat(file, " is of another run: ", contradictions,
+                      ". Set that back, or start anew in another job/dump_folder"));
+}
+
+}  // namespace koios

@@ -1,0 +1,44 @@
+// All of a run that is not parameters or moments: what a checkpoint's head says, and what a resumed
+// run starts with.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "checkpoint/head.hpp"
+#include "config/run_config.hpp"
+#include "data/sample_sequence.hpp"
+#include "train/training_shape.hpp"
+
+namespace koios {
+
+/// One logged row: mean and maximum loss of the steps since the row before.
+struct LossRow {
+  std::int64_t step = 0;
+  double mean = 0;
+  double max = 0;
+};
+
+struct RunState {
+  std::int64_t step = 0;    // optimizer steps done
+  std::int64_t tokens = 0;  // label tokens trained on
+  double lr = 0;            // of the last step
+  std::vector<LossRow> losses;
+  SequenceState data;  // where the next step's samples start
+};
+
+CheckpointHead make_head(const RunState& state, const RunConfig& config, const TrainingShape& shape,
+                         const std::string& effective_deck);
+/// The head of an export: what the weights are, without the run.
+CheckpointHead make_weights_head(const TrainingShape& shape, const std::string& effective_deck);
+
+/// UserError where the head is not that of a checkpoint that can be resumed.
+RunState read_state(const CheckpointHead& head);
+
+/// Compares the checkpoint's deck with the one in force: says what differs, and throws UserError
+/// where the run could not be the same one (sizes of the model, order of data, optimizer).
+void compare_with_deck(const CheckpointHead& head, const TrainingShape& shape,
+                       const std::string& effective_deck, const std::string& file);
+
+}  // namespace koios

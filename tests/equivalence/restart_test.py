@@ -1,0 +1,108 @@
+"""Stopping and continuing: N steps = k + (N - k), bit for bit on the same mesh, within the bounds of
+the design on another; always the same samples."""
+
+import re
+import shutil
+import unittest
+
+from koios_run import Workplace
+
+GLOBAL_BATCH = 84  # divides by 1, 2, 3, 4 and 7
+STEPS = 9
+LOSS_BOUND = 2e-4  # sums in another order
+
+
+def settings(ranks, **more):
+    out = {"training/batch_size": GLOBAL_BATCH // ranks, "training/steps": STEPS,
+           "optimizer/lr": 2e-3, "checkpoint/folder": "checkpoints", "checkpoint/interval": 3}
+    out.update({key.replace("__", "/"): value for key, value in more.items()})
+    return out
+
+
+EXACT = ("loss_metrics/global_avg_loss", "loss_metrics/global_max_loss", "grad_norm", "lr",
+         "tokens_seen", "data/samples_hash")
+
+
+class Restart(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.workplace = Workplace().__enter__()
+        cls.straight = cls.run_of(2, "straight")
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.workplace.__exit__()
+
+    @classmethod
+    def run_of(cls, ranks, folder, **more):
+        run = cls.workplace.run(ranks, settings(ranks, **more), folder=folder)
+        if run.returncode != 0:
+            raise AssertionError(run.output)
+        return run
+
+    def copy_up_to(self, step, folder):
+        """A run folder that looks as if the run had been stopped after this step."""
+        target = self.workplace.path / folder
+        shutil.copytree(self.straight.folder, target)
+        for file in (target / "checkpoints").iterdir():
+            if int(re.search(r"step_(\d+)\.h5$", file.name)[1]) > step:
+                file.unlink()
+
+    def last_rows(self, run):
+        """Row by step; the last one counts."""
+        return {row["step"]: row for row in run.rows()}
+
+    def assert_same_rows(self, run):
+        expected, got = self.last_rows(self.straight), self.last_rows(run)
+        self.assertEqual(expected.keys(), got.keys())
+        for step, row in expected.items():
+            for key in EXACT:
+                self.assertEqual(row[key], got[step][key], f"step {step}: {key}")
+
+    def assert_same_file(self, run, other, step):
+        """All but what says when it was written and by which deck."""
+        name = f"checkpoints/step_{step:08d}.h5"
+        a, b = ((r.folder / name).read_bytes() for r in (run, other))
+        self.assertEqual(len(a), len(b))
+        different = sum(x != y for x, y in zip(a[1 << 16:], b[1 << 16:]))
+        self.assertEqual(different, 0, "values differ")
+
+    def test_same_mesh_gives_the_same_bits(self):
+        self.copy_up_to(6, "one")
+        run = self.run_of(2, "one")
+        self.assertRegex(run.stdout, r"continues from .*step_00000006.h5, step 6")
+        self.assertEqual([row["step"] for row in run.rows() if row["run"] == 2], [7, 8, 9])
+        self.assert_same_rows(run)
+        self.assert_same_file(self.straight, run, 9)
+
+    def test_two_restarts_give_the_same_bits(self):
+        self.copy_up_to(3, "two")
+        stopped = self.run_of(2, "two", training__steps=6, checkpoint__interval=3)
+        self.assertRegex(stopped.stdout, "differs .* training/steps was 9, now 6")
+        # The schedule of a shorter run is another one: take the straight run's checkpoint again.
+        shutil.copy(self.straight.folder / "checkpoints/step_00000006.h5",
+                    stopped.folder / "checkpoints/step_00000006.h5")
+        (stopped.folder / "metrics.jsonl").write_bytes(
+            b"".join((self.straight.folder / "metrics.jsonl").read_bytes().splitlines(True)[:6]))
+        self.assert_same_rows(self.run_of(2, "two"))
+
+    def test_other_meshes_stay_within_the_bounds(self):
+        expected = self.last_rows(self.straight)
+        for ranks in (1, 4, 3):
+            with self.subTest(ranks=ranks):
+                folder = f"on{ranks}"
+                self.copy_up_to(3, folder)
+                run = self.run_of(ranks, folder)
+                got = self.last_rows(run)
+                worst = 0
+                for step in range(4, STEPS + 1):
+                    self.assertEqual(expected[step]["data/samples_hash"],
+                                     got[step]["data/samples_hash"])
+                    worst = max(worst, abs(expected[step]["loss_metrics/global_avg_loss"]
+                                           - got[step]["loss_metrics/global_avg_loss"]))
+                print(f"2 ranks, continued on {ranks}: largest loss difference {worst:.2e}")
+                self.assertLessEqual(worst, LOSS_BOUND)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
