@@ -1,8 +1,10 @@
 """Stopping and continuing: N steps = k + (N - k), bit for bit on the same mesh, within the bounds of
 the design on another; always the same samples."""
 
+import os
 import re
 import shutil
+import subprocess
 import unittest
 
 from koios_run import Workplace
@@ -21,6 +23,12 @@ def settings(ranks, **more):
 
 EXACT = ("loss_metrics/global_avg_loss", "loss_metrics/global_max_loss", "grad_norm", "lr",
          "tokens_seen", "data/samples_hash")
+
+
+def digest(path):
+    """A line for each dataset, which two files share where its values are the same."""
+    return subprocess.run([os.environ["KOIOS_DIGEST_PROBE"], str(path)], capture_output=True,
+                          text=True, check=True).stdout
 
 
 class Restart(unittest.TestCase):
@@ -59,13 +67,11 @@ class Restart(unittest.TestCase):
             for key in EXACT:
                 self.assertEqual(row[key], got[step][key], f"step {step}: {key}")
 
-    def assert_same_file(self, run, other, step):
-        """All but what says when it was written and by which deck."""
-        name = f"checkpoints/step_{step:08d}.h5"
-        a, b = ((r.folder / name).read_bytes() for r in (run, other))
-        self.assertEqual(len(a), len(b))
-        different = sum(x != y for x, y in zip(a[1 << 16:], b[1 << 16:]))
-        self.assertEqual(different, 0, "values differ")
+    def assert_same_values(self, run, other, step):
+        a, b = (digest(r.folder / f"checkpoints/step_{step:08d}.h5") for r in (run, other))
+        self.assertIn("optimizer/exp_avg_sq/layers.1.attention.wq.weight 48 48", a)
+        self.assertIn("data_state/next_sample", a)
+        self.assertEqual(a, b)
 
     def test_same_mesh_gives_the_same_bits(self):
         self.copy_up_to(6, "one")
@@ -73,7 +79,7 @@ class Restart(unittest.TestCase):
         self.assertRegex(run.stdout, r"continues from .*step_00000006.h5, step 6")
         self.assertEqual([row["step"] for row in run.rows() if row["run"] == 2], [7, 8, 9])
         self.assert_same_rows(run)
-        self.assert_same_file(self.straight, run, 9)
+        self.assert_same_values(self.straight, run, 9)
 
     def test_two_restarts_give_the_same_bits(self):
         self.copy_up_to(3, "two")
