@@ -42,6 +42,17 @@ struct Add {
   }
 };
 
+template <class T>
+struct CopyMatrix {
+  Ref<T, 2> dst;
+  Ref<const T, 2> src;
+
+  template <class Width>
+  KOKKOS_FUNCTION void operator()(Width width, std::int64_t n, std::int64_t i) const {
+    store_image(dst.row(n) + i, load_image(width, src.row(n) + i));
+  }
+};
+
 struct Fill {
   Ref<float, 1> dst;
   float value;
@@ -53,16 +64,17 @@ struct Fill {
 };
 
 struct FillNormal {
-  Ref<float, 1> dst;
+  Ref<float, 2> dst;  // contiguous
   std::uint64_t seed, stream_of_name;
-  std::int64_t first;
+  std::int64_t first, cols;
   double std, cut;
 
   template <class Width>
   KOKKOS_FUNCTION void operator()(Width, std::int64_t i) const {
+    const std::int64_t size = dst.row_size();
     for (std::int64_t k = i; k < i + Width::size; ++k) {
-      const auto index = static_cast<std::uint64_t>(first + k);
-      dst[k] = static_cast<float>(std * normal_at(seed, stream_of_name, index, cut));
+      const auto index = static_cast<std::uint64_t>(first + k / size * cols + k % size);
+      dst.data[k] = static_cast<float>(std * normal_at(seed, stream_of_name, index, cut));
     }
   }
 };
@@ -98,6 +110,14 @@ void add(Stream& s, Ref<T, 2> dst, Ref<const T, 2> a, Ref<const T, 2> b) {
                            Add<T>{dst, a, b});
 }
 
+template <class T>
+void copy_matrix(Stream& s, Ref<T, 2> dst, Ref<const T, 2> src) {
+  KOIOS_REQUIRE(src.extent[0] == dst.extent[0] && src.extent[1] == dst.extent[1], "dst ",
+                dst.extent[0], "x", dst.extent[1], ", src ", src.extent[0], "x", src.extent[1]);
+  detail::for_each_pack<T>(s, "copy_matrix", dst.extent[0], dst.extent[1],
+                           detail::allows_packs(dst, src), CopyMatrix<T>{dst, src});
+}
+
 void fill(Stream& s, Ref<float, 1> dst, float value) {
   detail::for_each_element<float>(s, "fill", dst.extent[0], detail::allows_packs(dst),
                                   Fill{dst, value});
@@ -105,9 +125,16 @@ void fill(Stream& s, Ref<float, 1> dst, float value) {
 
 void fill_normal(Stream& s, Ref<float, 1> dst, std::uint64_t seed, std::uint64_t stream_of_name,
                  std::int64_t first, double std, double cut) {
+  fill_normal(s, make_ref(dst.data, 1, dst.extent[0]), seed, stream_of_name, first, dst.extent[0],
+              std, cut);
+}
+
+void fill_normal(Stream& s, Ref<float, 2> dst, std::uint64_t seed, std::uint64_t stream_of_name,
+                 std::int64_t first, std::int64_t cols, double std, double cut) {
   KOIOS_REQUIRE(cut > 0, "nothing lies within ", cut, " of the mean");
-  detail::for_each_element<float>(s, "fill_normal", dst.extent[0], detail::allows_packs(dst),
-                                  FillNormal{dst, seed, stream_of_name, first, std, cut});
+  KOIOS_REQUIRE(dst.is_contiguous(), "rows of ", dst.row_size(), " with a pitch of ", dst.pitch);
+  detail::for_each_element<float>(s, "fill_normal", dst.size(), detail::allows_packs(dst),
+                                  FillNormal{dst, seed, stream_of_name, first, cols, std, cut});
 }
 
 #define KOIOS_INSTANTIATE(To, From)                                      \
@@ -120,5 +147,7 @@ KOIOS_INSTANTIATE(bf16, bf16)
 #undef KOIOS_INSTANTIATE
 template void add<float>(Stream&, Ref<float, 2>, Ref<const float, 2>, Ref<const float, 2>);
 template void add<bf16>(Stream&, Ref<bf16, 2>, Ref<const bf16, 2>, Ref<const bf16, 2>);
+template void copy_matrix<float>(Stream&, Ref<float, 2>, Ref<const float, 2>);
+template void copy_matrix<bf16>(Stream&, Ref<bf16, 2>, Ref<const bf16, 2>);
 
 }  // namespace koios

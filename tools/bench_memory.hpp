@@ -30,7 +30,7 @@ struct BenchBuffers {
   LlamaBuffers<T> model;
   Ref<T, 1> weights;
   Ref<float, 1> gradients;
-  Ref<T, 2> previous_ND;
+  Ref<T, 2> previous_SD;
   Ref<T, 1> gathered;  // this rank's rows of a unit
   Ref<float, 1> master, exp_avg, exp_avg_sq, gradient_shard;
   Ref<float, 1> partials, norm_squared, scale;
@@ -42,7 +42,7 @@ struct BenchBuffers {
       : model(a, m, batch, {}),
         weights(a.take<T>("weights", full.shard_size())),
         gradients(a.take<float>("gradients", full.shard_size())),
-        previous_ND(a.take<T>("weights", batch.tokens(), m.dim)),
+        previous_SD(a.take<T>("weights", batch.tokens(), m.dim)),
         gathered(a.take<T>("weights", gathered_size)),
         master(a.take<float>("optimizer", shard_size)),
         exp_avg(a.take<float>("optimizer", shard_size)),

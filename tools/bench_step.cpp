@@ -102,10 +102,10 @@ class BenchStep {
 
   void step() {
     BenchBuffers<T>& b = *memory_;
-    const std::int64_t ND = b.previous_ND.size();
+    const std::int64_t ND = b.previous_SD.size();
     cast_unit("cast: embedding", kEmbedding);
     times_.time("embedding forward", pass(2, ND), [&] {
-      embedding_forward<T>(stream_, b.previous_ND, b.token_N, weights(kEmbedding).matrix(0));
+      embedding_forward<T>(stream_, b.previous_SD, b.token_N, weights(kEmbedding).matrix(0));
     });
     forward();
     head();
@@ -118,7 +118,7 @@ class BenchStep {
                 [&] { fill_zero(stream_, any(d_table)); });
     const auto summed = static_cast<double>(memory_.sort().token_S.size() * m_.dim);
     times_.time("embedding backward", bytes(pass(1, ND).amount + 8 * summed),
-                [&] { embedding_backward<T>(stream_, d_table, b.model.dx_ND, memory_.sort()); });
+                [&] { embedding_backward<T>(stream_, d_table, b.model.dx_SD, memory_.sort()); });
     optimizer();
   }
 
@@ -143,7 +143,7 @@ class BenchStep {
   void norm(const char* name, int unit, int weight, Ref<T, 2> sum, Ref<T, 2> y, Ref<float, 1> rstd,
             Ref<T, 2> x) {
     times_.time(name, pass(4, x.size()), [&] {
-      add_rmsnorm_forward<T>(stream_, sum, y, rstd, x, memory_->model.delta_ND,
+      add_rmsnorm_forward<T>(stream_, sum, y, rstd, x, memory_->model.delta_SD,
                              weights(unit).vector(weight), m_.norm_eps);
     });
   }
@@ -151,8 +151,8 @@ class BenchStep {
                      Ref<float, 1> rstd) {
     LlamaBuffers<T>& b = memory_->model;
     times_.time(name, pass(dresidual.data == nullptr ? 3 : 4, x.size()), [&] {
-      rmsnorm_backward<T>(stream_, b.dx_ND, gradients(unit).vector(weight), b.norm_partial_PD,
-                          b.d_normed_ND, dresidual, x, rstd, weights(unit).vector(weight),
+      rmsnorm_backward<T>(stream_, b.dx_SD, gradients(unit).vector(weight), b.norm_partial_PD,
+                          b.d_normed_SD, dresidual, x, rstd, weights(unit).vector(weight),
                           Write::overwrite);
     });
   }
@@ -163,21 +163,21 @@ class BenchStep {
     LlamaBuffers<T>& b = memory_->model;
     BlockSaved<T>& v = b.block.front();
     cast_unit("cast: block", kBlock);
-    norm("add_rmsnorm", kBlock, kAttentionNorm, v.x_ND, v.normed1_ND, v.rstd1_N,
-         memory_->previous_ND);
-    gemm_forward("qkv", kBlock, kWq, kWv, v.qkv_NQ, v.normed1_ND);
+    norm("add_rmsnorm", kBlock, kAttentionNorm, v.x_SD, v.normed1_SD, v.rstd1_S,
+         memory_->previous_SD);
+    gemm_forward("qkv", kBlock, kWq, kWv, v.qkv_NQ, v.normed1_SD);
     const auto [q, k, value, qk] = columns(v.qkv_NQ);
     times_.time("rope forward", pass(2, qk.size()), [&] { rope_forward<T>(s, qk, b.rope_TE); });
     times_.time("attention forward", attention(2), [&] {
-      attention_forward<T>(math_, s, attention_, v.attention_ND, v.lse_BHT, q, k, value,
+      attention_forward<T>(math_, s, attention_, v.attention_NA, v.lse_BHT, q, k, value,
                            b.attention_workspace);
     });
-    gemm_forward("wo", kBlock, kWo, kWo, b.delta_ND, v.attention_ND);
-    norm("add_rmsnorm", kBlock, kFfnNorm, v.mid_ND, v.normed2_ND, v.rstd2_N, v.x_ND);
-    gemm_forward("w1|w3", kBlock, kW1, kW3, v.gate_up_N2F, v.normed2_ND);
+    gemm_forward("wo", kBlock, kWo, kWo, b.delta_SD, v.attention_NA);
+    norm("add_rmsnorm", kBlock, kFfnNorm, v.mid_SD, v.normed2_SD, v.rstd2_S, v.x_SD);
+    gemm_forward("w1|w3", kBlock, kW1, kW3, v.gate_up_N2F, v.normed2_SD);
     times_.time("swiglu forward", pass(3, v.activated_NF.size()),
                 [&] { swiglu_forward<T>(s, v.activated_NF, v.gate_up_N2F); });
-    gemm_forward("w2", kBlock, kW2, kW2, b.delta_ND, v.activated_NF);
+    gemm_forward("w2", kBlock, kW2, kW2, b.delta_SD, v.activated_NF);
   }
 
   void backward() {
@@ -185,26 +185,26 @@ class BenchStep {
     LlamaBuffers<T>& b = memory_->model;
     BlockSaved<T>& v = b.block.front();
     cast_unit("cast: block", kBlock);
-    dgrad("w2", kBlock, kW2, kW2, b.d_activated_NF, b.dx_ND);
-    wgrad("w2", kBlock, kW2, kW2, b.dx_ND, v.activated_NF);
+    dgrad("w2", kBlock, kW2, kW2, b.d_activated_NF, b.dx_SD);
+    wgrad("w2", kBlock, kW2, kW2, b.dx_SD, v.activated_NF);
     times_.time("swiglu backward", pass(5, v.activated_NF.size()),
                 [&] { swiglu_backward<T>(s, v.gate_up_N2F, b.d_activated_NF, v.gate_up_N2F); });
-    dgrad("w1|w3", kBlock, kW1, kW3, b.d_normed_ND, v.gate_up_N2F);
-    wgrad("w1|w3", kBlock, kW1, kW3, v.gate_up_N2F, v.normed2_ND);
-    norm_backward("rmsnorm backward", kBlock, kFfnNorm, b.dx_ND, v.mid_ND, v.rstd2_N);
-    dgrad("wo", kBlock, kWo, kWo, b.d_attention_ND, b.dx_ND);
-    wgrad("wo", kBlock, kWo, kWo, b.dx_ND, v.attention_ND);
+    dgrad("w1|w3", kBlock, kW1, kW3, b.d_normed_SD, v.gate_up_N2F);
+    wgrad("w1|w3", kBlock, kW1, kW3, v.gate_up_N2F, v.normed2_SD);
+    norm_backward("rmsnorm backward", kBlock, kFfnNorm, b.dx_SD, v.mid_SD, v.rstd2_S);
+    dgrad("wo", kBlock, kWo, kWo, b.d_attention_NA, b.dx_SD);
+    wgrad("wo", kBlock, kWo, kWo, b.dx_SD, v.attention_NA);
     const auto [q, k, value, qk] = columns(v.qkv_NQ);
     const auto [dq, dk, d_value, d_qk] = columns(b.d_qkv_NQ);
     times_.time("attention backward", attention(5), [&] {
-      attention_backward<T>(math_, s, attention_, dq, dk, d_value, b.d_attention_ND, v.attention_ND,
+      attention_backward<T>(math_, s, attention_, dq, dk, d_value, b.d_attention_NA, v.attention_NA,
                             v.lse_BHT, q, k, value, b.attention_workspace);
     });
     times_.time("rope backward", pass(2, d_qk.size()),
                 [&] { rope_backward<T>(s, d_qk, b.rope_TE); });
-    dgrad("qkv", kBlock, kWq, kWv, b.d_normed_ND, b.d_qkv_NQ);
-    wgrad("qkv", kBlock, kWq, kWv, b.d_qkv_NQ, v.normed1_ND);
-    norm_backward("rmsnorm backward", kBlock, kAttentionNorm, b.dx_ND, v.x_ND, v.rstd1_N);
+    dgrad("qkv", kBlock, kWq, kWv, b.d_normed_SD, b.d_qkv_NQ);
+    wgrad("qkv", kBlock, kWq, kWv, b.d_qkv_NQ, v.normed1_SD);
+    norm_backward("rmsnorm backward", kBlock, kAttentionNorm, b.dx_SD, v.x_SD, v.rstd1_S);
   }
 
   void head() {
@@ -212,22 +212,22 @@ class BenchStep {
     const std::int64_t tokens = batch_.tokens(), chunk = b.logits_CV.extent[0];
     const float scale = 1 / static_cast<float>(tokens * ranks_);
     cast_unit("cast: head", kHead);
-    norm("head add_rmsnorm", kHead, kFinalNorm, b.x_ND, b.normed_ND, b.rstd_N,
-         b.block.front().mid_ND);
+    norm("head add_rmsnorm", kHead, kFinalNorm, b.x_SD, b.normed_SD, b.rstd_S,
+         b.block.front().mid_SD);
     for (std::int64_t first = 0; first < tokens; first += chunk) {
       const std::int64_t count = std::min(chunk, tokens - first);
       const Ref<T, 2> logits = row_range(b.logits_CV, 0, count);
-      const Ref<T, 2> normed = row_range(b.normed_ND, first, count);
+      const Ref<T, 2> normed = row_range(b.normed_SD, first, count);
       gemm_forward("head", kHead, kOutput, kOutput, logits, normed);
       times_.time("head cross entropy", pass(2, logits.size()), [&] {
         cross_entropy_forward_backward<T>(stream_, slice(b.loss_N, first, count), logits,
                                           slice(memory_->label_N, first, count), scale);
       });
-      dgrad("head", kHead, kOutput, kOutput, row_range(b.d_normed_ND, first, count), logits);
+      dgrad("head", kHead, kOutput, kOutput, row_range(b.d_normed_SD, first, count), logits);
       wgrad("head", kHead, kOutput, kOutput, logits, normed,
             first == 0 ? Write::overwrite : Write::accumulate);
     }
-    norm_backward("head rmsnorm backward", kHead, kFinalNorm, {}, b.x_ND, b.rstd_N);
+    norm_backward("head rmsnorm backward", kHead, kFinalNorm, {}, b.x_SD, b.rstd_S);
   }
 
   void optimizer() {

@@ -6,11 +6,13 @@
 // A communicator outlives the work that it put on streams.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <exception>
 #include <string>
 #include <utility>
 
+#include "core/integers.hpp"
 #include "core/ref.hpp"
 #include "runtime/stream.hpp"
 
@@ -44,8 +46,10 @@ class Communicator {
   int rank() const { return rank_; }
   int size() const { return size_; }
 
-  /// In place: `full` holds size() equal parts, this rank's at its own place.
-  virtual void all_gather(AnyRef full, Stream& stream) = 0;
+  /// `full` holds size() equal parts, `mine` is this rank's: anywhere, or at its place in `full`.
+  virtual void all_gather(AnyRef mine, AnyRef full, Stream& stream) = 0;
+  /// In place.
+  void all_gather(AnyRef full, Stream& stream) { all_gather(part(full, rank_), full, stream); }
   /// mine = the op over ranks of their full.part(rank()). `full` holds size() equal parts and is
   /// not changed; `mine` must not overlap it. Over MPI sums are formed in float32 and in rank
   /// order; NCCL chooses its order, and rounds bfloat16 payloads at every hop.
@@ -75,6 +79,13 @@ class Communicator {
  protected:
   Communicator(std::string name, int rank, int size)
       : name_(std::move(name)), rank_(rank), size_(size) {}
+
+  /// Of size() equal parts of `full`, the one of `rank`.
+  AnyRef part(AnyRef full, int rank) const {
+    const std::int64_t count = div_exact(full.count, size_);
+    return {static_cast<std::byte*>(full.data) + rank * count * size_of(full.dtype), count,
+            full.dtype};
+  }
 
   std::string name_;
   int rank_;

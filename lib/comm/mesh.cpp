@@ -75,15 +75,18 @@ Mesh::Mesh(const MpiEnv& mpi, MeshShape shape, Backend backend, const CommOption
   g.host_world = g.make_mpi("host_world", in_mesh({pp, dp_replicate, dp_shard, cp, tp}));
   g.shard_gather = g.make("shard_gather", in_mesh({dp_shard, cp}));
   g.shard_reduce = g.make("shard_reduce", in_mesh({dp_shard, cp}));
+  g.tp = g.make("tp", in_mesh({tp}));
   // A communicator of NCCL holds device memory and takes time to start: groups of the same ranks
   // share one. (All that stage and data do comes after the reductions of the step.)
-  const auto make_or_share = [&](const char* name, std::initializer_list<Axis> along) {
-    const bool same = shape.group_size(along) == g.shard_reduce->size();
-    return same && backend == Backend::cuda ? g.shard_reduce : g.make(name, in_mesh(along));
+  const auto make_or_share = [&](const char* name, std::initializer_list<Axis> along,
+                                 std::initializer_list<Communicator*> within) {
+    for (Communicator* part : within) {
+      if (backend == Backend::cuda && shape.group_size(along) == part->size()) return part;
+    }
+    return g.make(name, in_mesh(along));
   };
-  g.stage = make_or_share("stage", {dp_replicate, dp_shard, cp, tp});
-  g.data = make_or_share("data", {dp_replicate, dp_shard, cp});
-  g.tp = g.make("tp", in_mesh({tp}));
+  g.stage = make_or_share("stage", {dp_replicate, dp_shard, cp, tp}, {g.shard_reduce, g.tp});
+  g.data = make_or_share("data", {dp_replicate, dp_shard, cp}, {g.shard_reduce});
 }
 
 Mesh::~Mesh() = default;

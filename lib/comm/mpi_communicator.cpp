@@ -52,10 +52,6 @@ void for_slices(void* data, std::int64_t count, std::int64_t element_bytes, Piec
   }
 }
 
-std::byte* part(AnyRef full, std::int64_t part_bytes, int rank) {
-  return static_cast<std::byte*>(full.data) + rank * part_bytes;
-}
-
 }  // namespace
 
 void close_mpi_comm(MPI_Comm comm) noexcept {
@@ -124,18 +120,22 @@ void MpiCommunicator::defer(const std::shared_ptr<Exchange>& exchange, Stream& s
   stream.defer([exchange] { exchange->complete(); }, touched);
 }
 
-void MpiCommunicator::all_gather(AnyRef full, Stream& stream) {
-  const std::int64_t part_bytes = div_exact(full.count, size_) * size_of(full.dtype);
+void MpiCommunicator::all_gather(AnyRef mine, AnyRef full, Stream& stream) {
+  const AnyRef place = part(full, rank_);
+  KOIOS_REQUIRE(mine.dtype == full.dtype && mine.count == place.count, "all_gather of ", mine.count,
+                " each of ", size_, " ranks into ", full.count);
+  const std::int64_t part_bytes = mine.bytes();
+  if (mine.data != place.data) copy(stream, place, mine);
   if (size_ == 1 || part_bytes == 0) return;
   stream.complete_touching(full);
   const Stopwatch watch;
   const auto exchange = start(CommOp::all_gather, full.bytes());
   for (int d = 1; d < size_; ++d) {
     const int from = (rank_ + size_ - d) % size_;
-    exchange->recv(part(full, part_bytes, from), part_bytes, from, kCollectiveTag);
+    exchange->recv(part(full, from).data, part_bytes, from, kCollectiveTag);
   }
   for (int d = 1; d < size_; ++d) {
-    exchange->send(part(full, part_bytes, rank_), part_bytes, (rank_ + d) % size_, kCollectiveTag);
+    exchange->send(place.data, part_bytes, (rank_ + d) % size_, kCollectiveTag);
   }
   defer(exchange, stream, {full});
   traffic_.all_gather_bytes += (size_ - 1) * part_bytes;
@@ -154,7 +154,7 @@ void MpiCommunicator::reduce_scatter(AnyRef full, AnyRef mine, ReduceOp op, Stre
   const Stopwatch watch;
   const auto exchange = start(CommOp::reduce_scatter, full.bytes());
   std::vector<const void*> parts(static_cast<std::size_t>(size_));
-  parts[static_cast<std::size_t>(rank_)] = part(full, part_bytes, rank_);
+  parts[static_cast<std::size_t>(rank_)] = part(full, rank_).data;
   for (int d = 1; d < size_; ++d) {
     const int from = (rank_ + size_ - d) % size_;
     std::byte* place = scratch + (d - 1) * part_bytes;
@@ -163,7 +163,7 @@ void MpiCommunicator::reduce_scatter(AnyRef full, AnyRef mine, ReduceOp op, Stre
   }
   for (int d = 1; d < size_; ++d) {
     const int to = (rank_ + d) % size_;
-    exchange->send(part(full, part_bytes, to), part_bytes, to, kCollectiveTag);
+    exchange->send(part(full, to).data, part_bytes, to, kCollectiveTag);
   }
   exchange->then([mine, op, parts = std::move(parts)] { combine_in_rank_order(mine, parts, op); });
   scratch_users_.push_back(exchange);

@@ -27,7 +27,8 @@ class MpiCommunicator final : public Communicator {
   MpiCommunicator(std::string name, MpiComm comm, FlightRecorder* recorder);
   ~MpiCommunicator() override;
 
-  void all_gather(AnyRef full, Stream& stream) override;
+  using Communicator::all_gather;
+  void all_gather(AnyRef mine, AnyRef full, Stream& stream) override;
   void reduce_scatter(AnyRef full, AnyRef mine, ReduceOp op, Stream& stream) override;
   void all_reduce(AnyRef inout, ReduceOp op, Stream& stream) override;
   void broadcast(AnyRef inout, int root, Stream& stream) override;

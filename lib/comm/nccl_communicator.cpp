@@ -142,15 +142,15 @@ void NcclCommunicator::issue(CommOp op, std::int64_t bytes, const char* function
   host_seconds_ += watch.seconds();
 }
 
-void NcclCommunicator::all_gather(AnyRef full, Stream& stream) {
-  const std::int64_t part = div_exact(full.count, size_);
-  if (part == 0) return;
-  const std::int64_t part_bytes = part * size_of(full.dtype);
-  const auto* mine = static_cast<const std::byte*>(full.data) + rank_ * part_bytes;
+void NcclCommunicator::all_gather(AnyRef mine, AnyRef full, Stream& stream) {
+  KOIOS_REQUIRE(mine.dtype == full.dtype && div_exact(full.count, size_) == mine.count,
+                "all_gather of ", mine.count, " each of ", size_, " ranks into ", full.count);
+  if (mine.count == 0) return;
   issue(CommOp::all_gather, full.bytes(), "ncclAllGather", stream, [&](cudaStream_t s) {
-    return ncclAllGather(mine, full.data, elements(part), nccl_type(full.dtype), comm_.get(), s);
+    return ncclAllGather(mine.data, full.data, elements(mine.count), nccl_type(full.dtype),
+                         comm_.get(), s);
   });
-  traffic_.all_gather_bytes += (size_ - 1) * part_bytes;
+  traffic_.all_gather_bytes += (size_ - 1) * mine.bytes();
 }
 
 void NcclCommunicator::reduce_scatter(AnyRef full, AnyRef mine, ReduceOp op, Stream& stream) {

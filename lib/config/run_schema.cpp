@@ -141,14 +141,14 @@ void add_training(DeckSchema& schema, TrainingConfig& c, ParallelConfig& p, Data
   schema.add(s, "tensor_parallel_degree", &p.tensor_parallel)
       .unit("ranks")
       .range(1, 1 << 14)
-      .help("divides the heads; above 1 is not implemented yet");
+      .help("share each layer: divides heads, ffn_dim, vocabulary and batch_size * seq_len");
   schema.add(s, "pipeline_parallel_degree", &p.pipeline_parallel)
       .unit("ranks")
       .range(1, 1 << 14)
       .works_now({1})
       .help("stages");
   schema.add(s, "enable_loss_parallel", &p.enable_loss_parallel)
-      .help("keep logits sharded over tensor-parallel ranks");
+      .help("tensor-parallel ranks exchange the loss's sums; false: they gather the logits");
   schema.add(s, "reshard_after_forward", &c.reshard_after_forward)
       .help("free gathered weights after a block's forward; the last block always keeps them");
   schema.add(s, "prefetch_blocks", &c.prefetch_blocks)

@@ -87,7 +87,7 @@ void check_schedule(Rules& rules, const RunConfig& c) {
 bool tensor_parallel_fits(std::int64_t degree, const RunConfig& c) {
   const std::int64_t tokens = c.training.batch_size * c.training.seq_len;
   return c.model.n_heads % degree == 0 && c.model.n_kv_heads % degree == 0 &&
-         c.model.ffn_dim % degree == 0 && tokens % degree == 0;
+         c.model.ffn_dim % degree == 0 && c.model.vocab_size % degree == 0 && tokens % degree == 0;
 }
 
 void check_parallel(Rules& rules, const RunConfig& c, int ranks) {
@@ -97,19 +97,17 @@ void check_parallel(Rules& rules, const RunConfig& c, int ranks) {
   for (std::int64_t degree = 1; degree <= c.model.n_kv_heads; ++degree) {
     if (tensor_parallel_fits(degree, c)) fitting += cat(fitting.empty() ? "" : ", ", degree);
   }
-  const bool fits = tensor_parallel_fits(tp, c);
+  // A vocabulary of 0 is the tokenizer's, which is not known here; 0 divides by everything.
+  const std::string vocabulary =
+      c.model.vocab_size > 0 ? cat(", vocab_size = ", c.model.vocab_size) : "";
   rules.require(
-      fits,
+      tensor_parallel_fits(tp, c),
       {key, "model/n_heads", "model/n_kv_heads", "model/ffn_dim", "model/flavor",
-       "training/batch_size", "training/seq_len"},
+       "model/vocab_size", "training/batch_size", "training/seq_len"},
       cat("[training] tensor_parallel_degree = ", tp, " must divide n_heads = ", c.model.n_heads,
-          ", n_kv_heads = ", c.model.n_kv_heads, ", ffn_dim = ", c.model.ffn_dim,
+          ", n_kv_heads = ", c.model.n_kv_heads, ", ffn_dim = ", c.model.ffn_dim, vocabulary,
           " and batch_size * seq_len = ", c.training.batch_size * c.training.seq_len,
           "; degrees that do: ", fitting));
-
-  // NOT YET: tensor parallelism. Its issue deletes this rule.
-  rules.require(!fits || tp == 1, {key},
-                cat("[training] tensor_parallel_degree = ", tp, ": not implemented yet; now: 1"));
 
   const std::string problem = mesh_problem(c.parallel, ranks);
   const bool is_left = c.parallel.data_parallel == -1;  // then the others are to blame

@@ -2,8 +2,10 @@
 // tensors of a block are named here and nowhere else: recomputation is a choice of what to keep.
 // A tensor that is not kept lies in scratch that all blocks share, and is there again when the
 // block's backward pass wants it.
-// Legend: N tokens of a micro-batch (B*T), D model, F ffn, V vocabulary, Q = (H + 2K) E columns of
-// q|k|v, C tokens of one chunk of the head, P partial sums of a norm's weight gradient.
+// Legend: N tokens of a micro-batch (B*T), S = N / tp of them on this rank (the residual stream is
+// sharded along the sequence), D model; this rank's share of: heads H and K, F ffn, V vocabulary,
+// A = H E columns of attention's output, Q = (H + 2K) E columns of q|k|v; C tokens of one chunk of
+// the head, P partial sums of a norm's weight gradient.
 #pragma once
 
 #include <cstdint>
@@ -14,6 +16,7 @@
 #include "kernels/attention.hpp"
 #include "model/llama_shapes.hpp"
 #include "model/recompute.hpp"
+#include "model/tensor_parallel.hpp"
 #include "runtime/arena.hpp"
 
 namespace koios {
@@ -32,17 +35,17 @@ struct MicroBatchShape {
 template <class T>
 struct BlockSaved {
   Recompute recompute = Recompute::none;
-  Ref<T, 2> x_ND;  // residual stream into the block
-  Ref<float, 1> rstd1_N;
-  Ref<T, 2> normed1_ND;  // into q|k|v
+  Ref<T, 2> x_SD;  // residual stream into the block
+  Ref<float, 1> rstd1_S;
+  Ref<T, 2> normed1_SD;  // into q|k|v
   Ref<T, 2> qkv_NQ;      // q and k already turned; with op_half instead the next two
   Ref<T, 2> qv_NQ;       // q|v
   Ref<T, 2> k_NK;
-  Ref<T, 2> attention_ND;  // heads' outputs, into wo
+  Ref<T, 2> attention_NA;  // heads' outputs, into wo
   Ref<float, 1> lse_BHT;
-  Ref<T, 2> mid_ND;  // residual stream after attention
-  Ref<float, 1> rstd2_N;
-  Ref<T, 2> normed2_ND;    // into w1|w3
+  Ref<T, 2> mid_SD;  // residual stream after attention
+  Ref<float, 1> rstd2_S;
+  Ref<T, 2> normed2_SD;    // into w1|w3
   Ref<T, 2> gate_up_N2F;   // with op_half only up is there
   Ref<T, 2> gate_NF;       // with op_half
   Ref<T, 2> activated_NF;  // into w2
@@ -55,25 +58,31 @@ struct BlockSaved {
 template <class T>
 struct LlamaBuffers {
   std::vector<BlockSaved<T>> block;
-  Ref<T, 2> x_ND;  // residual stream into the final norm
-  Ref<float, 1> rstd_N;
-  Ref<T, 2> normed_ND;  // into the head
+  Ref<T, 2> x_SD;  // residual stream into the final norm
+  Ref<float, 1> rstd_S;
+  Ref<T, 2> normed_SD;  // into the head
   Ref<float, 1> loss_N;
 
-  Ref<T, 2> delta_ND;  // forward: what a sub-layer adds to the residual stream
-  Ref<T, 2> dx_ND;     // backward: gradient of the residual stream
-  Ref<T, 2> d_normed_ND;
-  Ref<T, 2> d_attention_ND;
+  Ref<T, 2> delta_SD;  // forward: what a sub-layer adds to the residual stream
+  Ref<T, 2> dx_SD;     // backward: gradient of the residual stream
+  Ref<T, 2> d_normed_SD;
+  Ref<T, 2> d_attention_NA;
   Ref<T, 2> d_qkv_NQ;
   Ref<T, 2> d_activated_NF;
-  Ref<T, 2> logits_CV;
+  Ref<T, 2> logits_CV;       // the whole vocabulary's where logits are gathered
+  Ref<T, 1> logit_parts;     // the gathered columns, rank by rank
+  Ref<float, 1> softmax_4C;  // statistics of rows whose columns the ranks share
   Ref<float, 2> norm_partial_PD;
   Ref<float, 2> rope_TE;
   Ref<std::byte, 1> attention_workspace;
+  TensorParallelBuffers<T> tp;
 
   LlamaBuffers(Arena& arena, const LlamaShapes& model, const MicroBatchShape& batch,
                const MathOptions& math, const RecomputePolicy& recompute = {});
 };
+
+/// Tokens of one chunk of the head.
+std::int64_t head_chunk(Backend backend, std::int64_t tokens);
 
 AttentionShape attention_shape(const LlamaShapes& model, const MicroBatchShape& batch);
 

@@ -15,12 +15,10 @@ struct QkvColumns {
   Ref<T, 2> q, k, v, qk;  // qk: q|k together, where they are neighbours
 
   QkvColumns(const LlamaShapes& m, Ref<T, 2> qkv_NQ) {
-    const std::int64_t q_cols = m.n_heads * m.head_dim();
-    const std::int64_t kv_cols = m.n_kv_heads * m.head_dim();
-    q = column_range(qkv_NQ, 0, q_cols);
-    k = column_range(qkv_NQ, q_cols, kv_cols);
-    v = column_range(qkv_NQ, q_cols + kv_cols, kv_cols);
-    qk = column_range(qkv_NQ, 0, q_cols + kv_cols);
+    q = column_range(qkv_NQ, 0, m.q_cols());
+    k = column_range(qkv_NQ, m.q_cols(), m.kv_cols());
+    v = column_range(qkv_NQ, m.q_cols() + m.kv_cols(), m.kv_cols());
+    qk = column_range(qkv_NQ, 0, m.q_cols() + m.kv_cols());
   }
   QkvColumns(Ref<T, 2> qv_NQ, Ref<T, 2> k_NK) : k(k_NK) {
     const std::int64_t kv_cols = k.extent[1];
@@ -50,21 +48,23 @@ Ref<T, 2> gate_of(const BlockSaved<T>& saved) {
 // times, so that both give the same bits.
 
 template <class T>
-void k_forward(BlockContext<T>& c, BlockSaved<T>& saved, const UnitView<const T>& w) {
-  linear_forward<T>(c.math, c.stream, saved.k_NK, saved.normed1_ND, w.matrix(kWk));
+void k_forward(BlockContext<T>& c, BlockSaved<T>& saved, Ref<const T, 2> normed1_ND,
+               const UnitView<const T>& w) {
+  linear_forward<T>(c.math, c.stream, saved.k_NK, normed1_ND, w.matrix(kWk));
   rope_forward<T>(c.stream, saved.k_NK, c.buffers.rope_TE);
 }
 
 template <class T>
 void qkv_forward(BlockContext<T>& c, BlockSaved<T>& saved, const UnitView<const T>& w) {
   const QkvColumns<T> qkv = qkv_columns(c.model, saved);
+  const Ref<const T, 2> normed1_ND = c.tp.gather(saved.normed1_SD);
   if (saved.recompute == Recompute::op_half) {
-    linear_forward<T>(c.math, c.stream, qkv.q, saved.normed1_ND, w.matrix(kWq));
-    linear_forward<T>(c.math, c.stream, qkv.v, saved.normed1_ND, w.matrix(kWv));
+    linear_forward<T>(c.math, c.stream, qkv.q, normed1_ND, w.matrix(kWq));
+    linear_forward<T>(c.math, c.stream, qkv.v, normed1_ND, w.matrix(kWv));
     rope_forward<T>(c.stream, qkv.q, c.buffers.rope_TE);
-    k_forward(c, saved, w);
+    k_forward(c, saved, normed1_ND, w);
   } else {
-    stacked_forward<T>(c.math, c.stream, saved.qkv_NQ, saved.normed1_ND, w.stacked(kWq, kWv));
+    stacked_forward<T>(c.math, c.stream, saved.qkv_NQ, normed1_ND, w.stacked(kWq, kWv));
     rope_forward<T>(c.stream, qkv.qk, c.buffers.rope_TE);
   }
 }
@@ -72,46 +72,50 @@ void qkv_forward(BlockContext<T>& c, BlockSaved<T>& saved, const UnitView<const 
 template <class T>
 void attend(BlockContext<T>& c, BlockSaved<T>& saved) {
   const QkvColumns<T> qkv = qkv_columns(c.model, saved);
-  attention_forward<T>(c.math, c.stream, c.attention, saved.attention_ND, saved.lse_BHT, qkv.q,
+  attention_forward<T>(c.math, c.stream, c.attention, saved.attention_NA, saved.lse_BHT, qkv.q,
                        qkv.k, qkv.v, c.buffers.attention_workspace);
 }
 
 /// mid = x + wo(attention), and its norm.
 template <class T>
 void add_attention(BlockContext<T>& c, BlockSaved<T>& saved, const UnitView<const T>& w) {
-  linear_forward<T>(c.math, c.stream, c.buffers.delta_ND, saved.attention_ND, w.matrix(kWo));
-  add_rmsnorm_forward<T>(c.stream, saved.mid_ND, saved.normed2_ND, saved.rstd2_N, saved.x_ND,
-                         c.buffers.delta_ND, w.vector(kFfnNorm), c.model.norm_eps);
+  linear_forward<T>(c.math, c.stream, c.tp.partial(c.buffers.delta_SD), saved.attention_NA,
+                    w.matrix(kWo));
+  c.tp.reduce_scatter(c.buffers.delta_SD);
+  add_rmsnorm_forward<T>(c.stream, saved.mid_SD, saved.normed2_SD, saved.rstd2_S, saved.x_SD,
+                         c.buffers.delta_SD, w.vector(kFfnNorm), c.model.norm_eps);
 }
 
 template <class T>
-void up_forward(BlockContext<T>& c, BlockSaved<T>& saved, const UnitView<const T>& w) {
-  linear_forward<T>(c.math, c.stream, up_of(saved), saved.normed2_ND, w.matrix(kW3));
+void up_forward(BlockContext<T>& c, BlockSaved<T>& saved, Ref<const T, 2> normed2_ND,
+                const UnitView<const T>& w) {
+  linear_forward<T>(c.math, c.stream, up_of(saved), normed2_ND, w.matrix(kW3));
 }
 
 template <class T>
 void gate_up_forward(BlockContext<T>& c, BlockSaved<T>& saved, const UnitView<const T>& w) {
+  const Ref<const T, 2> normed2_ND = c.tp.gather(saved.normed2_SD);
   if (saved.recompute == Recompute::op_half) {
-    linear_forward<T>(c.math, c.stream, saved.gate_NF, saved.normed2_ND, w.matrix(kW1));
-    up_forward(c, saved, w);
+    linear_forward<T>(c.math, c.stream, saved.gate_NF, normed2_ND, w.matrix(kW1));
+    up_forward(c, saved, normed2_ND, w);
   } else {
-    stacked_forward<T>(c.math, c.stream, saved.gate_up_N2F, saved.normed2_ND, w.stacked(kW1, kW3));
+    stacked_forward<T>(c.math, c.stream, saved.gate_up_N2F, normed2_ND, w.stacked(kW1, kW3));
   }
 }
 
 }  // namespace
 
 template <class T>
-void block_forward(BlockContext<T>& c, BlockSaved<T>& saved, Ref<const T, 2> previous_ND,
+void block_forward(BlockContext<T>& c, BlockSaved<T>& saved, Ref<const T, 2> previous_SD,
                    const UnitView<const T>& w) {
   Stream& s = c.stream;
   LlamaBuffers<T>& b = c.buffers;
 
-  if (previous_ND.data != nullptr) {
-    add_rmsnorm_forward<T>(s, saved.x_ND, saved.normed1_ND, saved.rstd1_N, previous_ND, b.delta_ND,
+  if (previous_SD.data != nullptr) {
+    add_rmsnorm_forward<T>(s, saved.x_SD, saved.normed1_SD, saved.rstd1_S, previous_SD, b.delta_SD,
                            w.vector(kAttentionNorm), c.model.norm_eps);
   } else {
-    rmsnorm_forward<T>(s, saved.normed1_ND, saved.rstd1_N, saved.x_ND, w.vector(kAttentionNorm),
+    rmsnorm_forward<T>(s, saved.normed1_SD, saved.rstd1_S, saved.x_SD, w.vector(kAttentionNorm),
                        c.model.norm_eps);
   }
   qkv_forward(c, saved, w);
@@ -119,7 +123,8 @@ void block_forward(BlockContext<T>& c, BlockSaved<T>& saved, Ref<const T, 2> pre
   add_attention(c, saved, w);
   gate_up_forward(c, saved, w);
   swiglu_forward<T>(s, saved.activated_NF, gate_of(saved), up_of(saved));
-  linear_forward<T>(c.math, s, b.delta_ND, saved.activated_NF, w.matrix(kW2));
+  linear_forward<T>(c.math, s, c.tp.partial(b.delta_SD), saved.activated_NF, w.matrix(kW2));
+  c.tp.reduce_scatter(b.delta_SD);
 }
 
 template <class T>
@@ -128,20 +133,20 @@ void block_recompute(BlockContext<T>& c, BlockSaved<T>& saved, const UnitView<co
   if (level == Recompute::none) return;
   Stream& s = c.stream;
 
-  rmsnorm_forward<T>(s, saved.normed1_ND, saved.rstd1_N, saved.x_ND, w.vector(kAttentionNorm),
+  rmsnorm_forward<T>(s, saved.normed1_SD, saved.rstd1_S, saved.x_SD, w.vector(kAttentionNorm),
                      c.model.norm_eps);
-  if (level == Recompute::op_half) k_forward(c, saved, w);
+  if (level == Recompute::op_half) k_forward(c, saved, c.tp.gather(saved.normed1_SD), w);
   if (level == Recompute::full) {
     qkv_forward(c, saved, w);
     attend(c, saved);
   }
   if (level == Recompute::op) {
-    rmsnorm_forward<T>(s, saved.normed2_ND, saved.rstd2_N, saved.mid_ND, w.vector(kFfnNorm),
+    rmsnorm_forward<T>(s, saved.normed2_SD, saved.rstd2_S, saved.mid_SD, w.vector(kFfnNorm),
                        c.model.norm_eps);
   } else {
     add_attention(c, saved, w);
   }
-  if (level == Recompute::op_half) up_forward(c, saved, w);
+  if (level == Recompute::op_half) up_forward(c, saved, c.tp.gather(saved.normed2_SD), w);
   if (level == Recompute::full) gate_up_forward(c, saved, w);
   swiglu_forward<T>(s, saved.activated_NF, gate_of(saved), up_of(saved));
 }
@@ -153,30 +158,37 @@ void block_backward(BlockContext<T>& c, BlockSaved<T>& saved, const UnitView<con
   LlamaBuffers<T>& b = c.buffers;
 
   // Feed-forward: dx is the gradient of mid + w2(...), so of both.
-  linear_backward_input<T>(c.math, s, b.d_activated_NF, b.dx_ND, w.matrix(kW2));
-  linear_backward_weight<T>(c.math, s, g.matrix(kW2), b.dx_ND, saved.activated_NF, write);
+  const Ref<const T, 2> d_out_ND = c.tp.gather(b.dx_SD);
+  linear_backward_input<T>(c.math, s, b.d_activated_NF, d_out_ND, w.matrix(kW2));
+  linear_backward_weight<T>(c.math, s, g.matrix(kW2), d_out_ND, saved.activated_NF, write);
   const Ref<T, 2> d_gate_NF = column_range(saved.gate_up_N2F, 0, saved.activated_NF.extent[1]);
   swiglu_backward<T>(s, d_gate_NF, up_of(saved), b.d_activated_NF, gate_of(saved),
                      up_of(saved));  // in place
-  stacked_backward_input<T>(c.math, s, b.d_normed_ND, saved.gate_up_N2F, w.stacked(kW1, kW3));
-  stacked_backward_weight<T>(c.math, s, g.stacked(kW1, kW3), saved.gate_up_N2F, saved.normed2_ND,
-                             write);
-  rmsnorm_backward<T>(s, b.dx_ND, g.vector(kFfnNorm), b.norm_partial_PD, b.d_normed_ND, b.dx_ND,
-                      saved.mid_ND, saved.rstd2_N, w.vector(kFfnNorm), write);
+  stacked_backward_input<T>(c.math, s, c.tp.partial(b.d_normed_SD), saved.gate_up_N2F,
+                            w.stacked(kW1, kW3));
+  c.tp.reduce_scatter(b.d_normed_SD);
+  stacked_backward_weight<T>(c.math, s, g.stacked(kW1, kW3), saved.gate_up_N2F,
+                             c.tp.gather(saved.normed2_SD), write);
+  rmsnorm_backward<T>(s, b.dx_SD, g.vector(kFfnNorm), b.norm_partial_PD, b.d_normed_SD, b.dx_SD,
+                      saved.mid_SD, saved.rstd2_S, w.vector(kFfnNorm), write);
 
   // Attention: dx is now the gradient of x + wo(...).
-  linear_backward_input<T>(c.math, s, b.d_attention_ND, b.dx_ND, w.matrix(kWo));
-  linear_backward_weight<T>(c.math, s, g.matrix(kWo), b.dx_ND, saved.attention_ND, write);
+  const Ref<const T, 2> d_mid_ND = c.tp.gather(b.dx_SD);
+  linear_backward_input<T>(c.math, s, b.d_attention_NA, d_mid_ND, w.matrix(kWo));
+  linear_backward_weight<T>(c.math, s, g.matrix(kWo), d_mid_ND, saved.attention_NA, write);
   const QkvColumns<T> qkv = qkv_columns(c.model, saved);
   const QkvColumns<T> d_qkv(c.model, b.d_qkv_NQ);
-  attention_backward<T>(c.math, s, c.attention, d_qkv.q, d_qkv.k, d_qkv.v, b.d_attention_ND,
-                        saved.attention_ND, saved.lse_BHT, qkv.q, qkv.k, qkv.v,
+  attention_backward<T>(c.math, s, c.attention, d_qkv.q, d_qkv.k, d_qkv.v, b.d_attention_NA,
+                        saved.attention_NA, saved.lse_BHT, qkv.q, qkv.k, qkv.v,
                         b.attention_workspace);
   rope_backward<T>(s, d_qkv.qk, b.rope_TE);
-  stacked_backward_input<T>(c.math, s, b.d_normed_ND, b.d_qkv_NQ, w.stacked(kWq, kWv));
-  stacked_backward_weight<T>(c.math, s, g.stacked(kWq, kWv), b.d_qkv_NQ, saved.normed1_ND, write);
-  rmsnorm_backward<T>(s, b.dx_ND, g.vector(kAttentionNorm), b.norm_partial_PD, b.d_normed_ND,
-                      b.dx_ND, saved.x_ND, saved.rstd1_N, w.vector(kAttentionNorm), write);
+  stacked_backward_input<T>(c.math, s, c.tp.partial(b.d_normed_SD), b.d_qkv_NQ,
+                            w.stacked(kWq, kWv));
+  c.tp.reduce_scatter(b.d_normed_SD);
+  stacked_backward_weight<T>(c.math, s, g.stacked(kWq, kWv), b.d_qkv_NQ,
+                             c.tp.gather(saved.normed1_SD), write);
+  rmsnorm_backward<T>(s, b.dx_SD, g.vector(kAttentionNorm), b.norm_partial_PD, b.d_normed_SD,
+                      b.dx_SD, saved.x_SD, saved.rstd1_S, w.vector(kAttentionNorm), write);
 }
 
 template void block_forward<float>(BlockContext<float>&, BlockSaved<float>&, Ref<const float, 2>,

@@ -19,20 +19,21 @@ struct BlockContext {
   MathHandles& math;
   Stream& stream;
   LlamaBuffers<T>& buffers;
+  TensorParallel<T> tp;
 };
 
-/// Forms saved.x_ND = previous + buffers.delta (previous null: saved.x_ND already holds the
-/// input), leaves saved.mid_ND and this block's contribution in buffers.delta_ND.
+/// Forms saved.x_SD = previous + buffers.delta (previous null: saved.x_SD already holds the
+/// input), leaves saved.mid_SD and this block's contribution in buffers.delta_SD.
 template <class T>
-void block_forward(BlockContext<T>& c, BlockSaved<T>& saved, Ref<const T, 2> previous_ND,
+void block_forward(BlockContext<T>& c, BlockSaved<T>& saved, Ref<const T, 2> previous_SD,
                    const UnitView<const T>& weights);
 
-/// Computes again what block_forward did and `saved` does not keep; all but buffers.delta_ND is
+/// Computes again what block_forward did and `saved` does not keep; all but buffers.delta_SD is
 /// then as the forward pass left it. Collectives of the recomputed part are issued again.
 template <class T>
 void block_recompute(BlockContext<T>& c, BlockSaved<T>& saved, const UnitView<const T>& weights);
 
-/// In: buffers.dx_ND = gradient of the block's output. Out: buffers.dx_ND = gradient of its input.
+/// In: buffers.dx_SD = gradient of the block's output. Out: buffers.dx_SD = gradient of its input.
 /// Parameter gradients go to `gradients`, in float32.
 template <class T>
 void block_backward(BlockContext<T>& c, BlockSaved<T>& saved, const UnitView<const T>& weights,

@@ -2,13 +2,13 @@
 
 #include <algorithm>
 
-#include "kernels/cross_entropy.hpp"
 #include "kernels/rmsnorm.hpp"
+#include "model/vocabulary_loss.hpp"
 
 namespace koios {
 
 template <class T>
-void head_forward_backward(BlockContext<T>& c, Ref<const T, 2> previous_ND,
+void head_forward_backward(BlockContext<T>& c, Ref<const T, 2> previous_SD,
                            Ref<const std::int32_t, 1> label_N, float loss_scale,
                            const UnitView<const T>& w, const UnitView<float>& g, Write write) {
   Stream& s = c.stream;
@@ -16,22 +16,24 @@ void head_forward_backward(BlockContext<T>& c, Ref<const T, 2> previous_ND,
   const std::int64_t tokens = label_N.size();
   const std::int64_t chunk = b.logits_CV.extent[0];
 
-  add_rmsnorm_forward<T>(s, b.x_ND, b.normed_ND, b.rstd_N, previous_ND, b.delta_ND,
+  add_rmsnorm_forward<T>(s, b.x_SD, b.normed_SD, b.rstd_S, previous_SD, b.delta_SD,
                          w.vector(kFinalNorm), c.model.norm_eps);
+  const Ref<const T, 2> normed_ND = c.tp.gather(b.normed_SD);
+  const Ref<T, 2> d_normed_ND = c.tp.partial(b.d_normed_SD);
   for (std::int64_t first = 0; first < tokens; first += chunk) {
     const std::int64_t count = std::min(chunk, tokens - first);
-    const Ref<T, 2> logits = row_range(b.logits_CV, 0, count);
-    const Ref<T, 2> normed = row_range(b.normed_ND, first, count);
+    const Ref<T, 2> logits = chunk_logits(c, count);
+    const Ref<const T, 2> normed = row_range(normed_ND, first, count);
     linear_forward<T>(c.math, s, logits, normed, w.matrix(kOutput));
-    cross_entropy_forward_backward<T>(s, slice(b.loss_N, first, count), logits,
-                                      slice(label_N, first, count), loss_scale);
-    linear_backward_input<T>(c.math, s, row_range(b.d_normed_ND, first, count), logits,
+    vocabulary_loss<T>(c, slice(b.loss_N, first, count), slice(label_N, first, count), loss_scale);
+    linear_backward_input<T>(c.math, s, row_range(d_normed_ND, first, count), logits,
                              w.matrix(kOutput));
     linear_backward_weight<T>(c.math, s, g.matrix(kOutput), logits, normed,
                               first == 0 ? write : Write::accumulate);
   }
-  rmsnorm_backward<T>(s, b.dx_ND, g.vector(kFinalNorm), b.norm_partial_PD, b.d_normed_ND, {},
-                      b.x_ND, b.rstd_N, w.vector(kFinalNorm), write);
+  c.tp.reduce_scatter(b.d_normed_SD);
+  rmsnorm_backward<T>(s, b.dx_SD, g.vector(kFinalNorm), b.norm_partial_PD, b.d_normed_SD, {},
+                      b.x_SD, b.rstd_S, w.vector(kFinalNorm), write);
 }
 
 template void head_forward_backward<float>(BlockContext<float>&, Ref<const float, 2>,

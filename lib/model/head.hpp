@@ -8,11 +8,11 @@
 
 namespace koios {
 
-/// In: the residual stream as previous_ND + buffers.delta_ND. Out: buffers.loss_N (each token's
-/// loss), buffers.dx_ND = loss_scale * gradient of the residual stream, and the gradients of
+/// In: the residual stream as previous_SD + buffers.delta_SD. Out: buffers.loss_N (each token's
+/// loss), buffers.dx_SD = loss_scale * gradient of the residual stream, and the gradients of
 /// norm.weight and output.weight.
 template <class T>
-void head_forward_backward(BlockContext<T>& c, Ref<const T, 2> previous_ND,
+void head_forward_backward(BlockContext<T>& c, Ref<const T, 2> previous_SD,
                            Ref<const std::int32_t, 1> label_N, float loss_scale,
                            const UnitView<const T>& weights, const UnitView<float>& gradients,
                            Write write);

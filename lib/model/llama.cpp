@@ -15,11 +15,12 @@ int unit_of_block(int layer) { return layer + 1; }
 
 template <class T>
 Llama<T>::Llama(const LlamaShapes& shapes, const MicroBatchShape& batch, LlamaBuffers<T> buffers,
-                MathHandles& math, Stream& compute)
+                MathHandles& math, Communicator& tensor, Stream& compute, ExposedWait& exposed)
     : shapes_(shapes),
       buffers_(std::move(buffers)),
       compute_(compute),
-      context_{shapes_, attention_shape(shapes_, batch), math, compute_, buffers_} {
+      context_{shapes_,  attention_shape(shapes_, batch),         math, compute_,
+               buffers_, {tensor, buffers_.tp, compute_, exposed}} {
   rope_table(compute_, buffers_.rope_TE, shapes_.rope_theta);
 }
 
@@ -28,13 +29,16 @@ void Llama<T>::forward_backward(const DeviceBatch& batch, float loss_scale, int 
                                 WeightGather<T>& weights, GradientReduce& gradients) {
   const int last_block = narrow<int>(shapes_.n_layers) - 1;
   const int head_unit = unit_of_block(last_block) + 1;
+  const std::int64_t first_token = context_.tp.rank() * shapes_.vocab_here();  // of our table
 
   weights.prefetch(kEmbeddingUnit);
   weights.prefetch(unit_of_block(0));
   {
     const auto table = weights.acquire(kEmbeddingUnit);
-    embedding_forward<T>(compute_, buffers_.block.front().x_ND, batch.token_N,
-                         table.view().matrix(0));
+    const Ref<T, 2> x_SD = buffers_.block.front().x_SD;
+    embedding_forward<T>(compute_, context_.tp.partial(x_SD), batch.token_N, table.view().matrix(0),
+                         first_token);
+    context_.tp.reduce_scatter(x_SD);
   }
   forward_blocks(prefetch_blocks, weights);
   {
@@ -48,7 +52,8 @@ void Llama<T>::forward_backward(const DeviceBatch& batch, float loss_scale, int 
 
   const auto out = gradients.begin(kEmbeddingUnit);
   if (out.write == Write::overwrite) fill_zero(compute_, any(out.view.matrix(0)));
-  embedding_backward<T>(compute_, out.view.matrix(0), buffers_.dx_ND, batch.sort);
+  embedding_backward<T>(compute_, out.view.matrix(0), context_.tp.gather(buffers_.dx_SD),
+                        batch.sort, first_token);
   gradients.reduce(kEmbeddingUnit);
 }
 

@@ -22,10 +22,11 @@ template <class T>
 class Llama {
  public:
   Llama(const LlamaShapes& shapes, const MicroBatchShape& batch, LlamaBuffers<T> buffers,
-        MathHandles& math, Stream& compute);
+        MathHandles& math, Communicator& tensor, Stream& compute, ExposedWait& exposed);
 
   /// Each token's loss is left in losses(); gradients of loss_scale * (sum of losses) go to
-  /// `gradients`. comm: all-gathers through `weights`, reduce-scatters through `gradients`.
+  /// `gradients`. comm: all-gathers through `weights`, reduce-scatters through `gradients`; over
+  /// the tensor-parallel group on the compute stream.
   void forward_backward(const DeviceBatch& batch, float loss_scale, int prefetch_blocks,
                         WeightGather<T>& weights, GradientReduce& gradients);
 
@@ -39,7 +40,7 @@ class Llama {
   BlockSaved<T>& saved(int layer) { return buffers_.block[static_cast<std::size_t>(layer)]; }
   /// The residual stream that the unit after block `layer` adds delta to.
   Ref<const T, 2> stream_after(int layer) const {
-    return buffers_.block[static_cast<std::size_t>(layer)].mid_ND;
+    return buffers_.block[static_cast<std::size_t>(layer)].mid_SD;
   }
 
   LlamaShapes shapes_;

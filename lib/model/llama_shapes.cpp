@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "core/error.hpp"
+#include "model/tp_plan.hpp"
 
 namespace koios {
 namespace {
@@ -14,11 +15,13 @@ constexpr double kStd = 0.02;
 InitialValue normal(double std, double cut = kNoCut) { return {0, std, cut}; }
 
 ParameterSpec matrix(std::string name, std::int64_t rows, std::int64_t cols, InitialValue initial) {
-  return {std::move(name), rows, cols, false, initial};
+  const Split split = tensor_split(name);
+  return {std::move(name), rows, cols, false, initial, split};
 }
 
 ParameterSpec norm_weight(std::string name, std::int64_t size) {
-  return {std::move(name), size, 1, true, {1, 0, 0}};
+  const Split split = tensor_split(name);
+  return {std::move(name), size, 1, true, {1, 0, 0}, split};
 }
 
 UnitSpec block_unit(const LlamaShapes& m, std::int64_t layer) {

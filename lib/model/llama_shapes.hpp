@@ -19,9 +19,20 @@ struct LlamaShapes {
   float norm_eps = 1e-5F;
   double rope_theta = 10000;
   bool depth_init = true;
+  /// Ranks that share each layer (tensor parallelism). The sizes above are the whole model's.
+  std::int64_t tp = 1;
+  bool loss_parallel = true;  // with tp > 1: logits stay where they were computed
 
   std::int64_t head_dim() const { return dim / n_heads; }  // E
-  std::int64_t qkv_cols() const { return (n_heads + 2 * n_kv_heads) * head_dim(); }
+
+  // One rank's share.
+  std::int64_t heads_here() const { return n_heads / tp; }
+  std::int64_t kv_heads_here() const { return n_kv_heads / tp; }
+  std::int64_t q_cols() const { return heads_here() * head_dim(); }
+  std::int64_t kv_cols() const { return kv_heads_here() * head_dim(); }
+  std::int64_t qkv_cols() const { return q_cols() + 2 * kv_cols(); }
+  std::int64_t ffn_here() const { return ffn_dim / tp; }
+  std::int64_t vocab_here() const { return vocab_size / tp; }
 };
 
 /// Positions of a block's parameters in its unit. The order puts wq|wk|wv and w1|w3 side by side.

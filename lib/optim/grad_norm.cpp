@@ -1,5 +1,7 @@
 #include "optim/grad_norm.hpp"
 
+#include <utility>
+
 #include "kernels/reduce.hpp"
 
 namespace koios {
@@ -11,8 +13,12 @@ GradNormBuffers::GradNormBuffers(Arena& arena)
       scale(arena.take<float>("optimizer scratch", 1)) {}
 
 void gradient_norm(Stream& stream, const GradNormBuffers& out, Ref<const float, 1> gradient_shard,
-                   Communicator& stage, float max_norm) {
-  sum_of_squares(stream, out.norm_squared, gradient_shard, out.partials, false);
+                   const std::vector<ShardRange>& counted, Communicator& stage, float max_norm) {
+  bool accumulate = false;
+  for (const ShardRange& range : counted) {
+    sum_of_squares(stream, out.norm_squared, slice(gradient_shard, range.first, range.size),
+                   out.partials, std::exchange(accumulate, true));
+  }
   stage.all_reduce(any(out.norm_squared), ReduceOp::sum, stream);
   clip_scale(stream, out.norm, out.scale, out.norm_squared, max_norm);
 }

@@ -1,11 +1,14 @@
 // Global L2 norm of the gradients and the clip factor, left in the backend's memory: nothing waits.
-// Every parameter counts once: the shards of all ranks are disjoint and padding is zero.
+// Every parameter counts once: what the ranks count of their shards is disjoint, padding is zero.
 // ref: reference semantics of torch.nn.utils.clip_grad_norm_: g * min(1, max_norm / (norm + 1e-6)).
 #pragma once
+
+#include <vector>
 
 #include "comm/communicator.hpp"
 #include "core/ref.hpp"
 #include "runtime/arena.hpp"
+#include "shard/layout.hpp"
 
 namespace koios {
 
@@ -18,8 +21,9 @@ struct GradNormBuffers {
   explicit GradNormBuffers(Arena& arena);
 };
 
-/// comm: one all-reduce of a float over `stage`. max_norm <= 0: no clipping.
+/// counted: ShardLayout::counted(). comm: one all-reduce of a float over `stage`. max_norm <= 0: no
+/// clipping.
 void gradient_norm(Stream& stream, const GradNormBuffers& out, Ref<const float, 1> gradient_shard,
-                   Communicator& stage, float max_norm);
+                   const std::vector<ShardRange>& counted, Communicator& stage, float max_norm);
 
 }  // namespace koios

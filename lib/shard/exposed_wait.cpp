@@ -2,18 +2,16 @@
 
 namespace koios {
 
-void ExposedWait::wait(const Event& event) {
-  if (compute_.backend() == Backend::host) {
-    compute_.wait(event);
-    return;
-  }
+ExposedWait::Pair* ExposedWait::next() {
+  if (compute_.backend() == Backend::host) return nullptr;
   if (used_ == pairs_.size()) {
     pairs_.push_back({Event(compute_.backend(), true), Event(compute_.backend(), true)});
   }
-  Pair& pair = pairs_[used_++];
-  pair.before.record(compute_);
-  compute_.wait(event);
-  pair.after.record(compute_);
+  return &pairs_[used_++];
+}
+
+void ExposedWait::wait(const Event& event) {
+  measure([&] { compute_.wait(event); });
 }
 
 double ExposedWait::seconds() const {

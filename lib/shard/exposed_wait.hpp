@@ -3,7 +3,8 @@
 // is the calling thread's and the communicator counts it (Communicator::host_seconds).
 #pragma once
 
-#include <vector>
+#include <cstddef>
+#include <deque>
 
 #include "runtime/stream.hpp"
 
@@ -15,6 +16,14 @@ class ExposedWait {
 
   /// compute.wait(event), measured.
   void wait(const Event& event);
+  /// communicate(), which enqueues communication on the compute stream itself, measured.
+  template <class Communicate>
+  void measure(const Communicate& communicate) {
+    Pair* pair = next();
+    if (pair != nullptr) pair->before.record(compute_);
+    communicate();
+    if (pair != nullptr) pair->after.record(compute_);
+  }
   /// Forgets the step before.
   void start_step() { used_ = 0; }
   /// Seconds of the step since start_step(). The compute stream must have passed its last wait.
@@ -25,8 +34,11 @@ class ExposedWait {
     Event before;
     Event after;
   };
+  /// Null on the host.
+  Pair* next();
+
   Stream& compute_;
-  std::vector<Pair> pairs_;
+  std::deque<Pair> pairs_;
   std::size_t used_ = 0;
 };
 

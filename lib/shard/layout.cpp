@@ -13,8 +13,8 @@ std::int64_t UnitLayout::gathered_elements(int ranks) const {
   return elements;
 }
 
-ShardLayout::ShardLayout(const std::vector<UnitSpec>& units, int ranks, int rank)
-    : ranks_(ranks), rank_(rank) {
+ShardLayout::ShardLayout(const std::vector<UnitSpec>& units, int ranks, int rank, TensorPart tensor)
+    : ranks_(ranks), rank_(rank), tensor_(tensor) {
   KOIOS_REQUIRE(ranks >= 1 && rank >= 0 && rank < ranks, "rank ", rank, " of ", ranks);
   for (const UnitSpec& unit_spec : units) {
     UnitLayout unit;
@@ -23,9 +23,13 @@ ShardLayout::ShardLayout(const std::vector<UnitSpec>& units, int ranks, int rank
     for (const ParameterSpec& spec : unit_spec.parameters) {
       ParameterLayout p;
       p.spec = spec;
-      p.part_rows = ceil_div(spec.rows, ranks);
-      p.first_row = std::min(spec.rows, p.part_rows * rank);
-      p.rows_here = std::min(spec.rows, p.part_rows * (rank + 1)) - p.first_row;
+      p.rows = spec.split == Split::rows ? div_exact(spec.rows, tensor.ranks) : spec.rows;
+      p.cols = spec.split == Split::columns ? div_exact(spec.cols, tensor.ranks) : spec.cols;
+      p.part_rows = ceil_div(p.rows, ranks);
+      const std::int64_t first = std::min(p.rows, p.part_rows * rank);
+      p.rows_here = std::min(p.rows, p.part_rows * (rank + 1)) - first;
+      p.first_row = first + (spec.split == Split::rows ? p.rows * tensor.rank : 0);
+      p.first_col = spec.split == Split::columns ? p.cols * tensor.rank : 0;
       p.shard_offset = unit.shard_offset + unit.shard_size;
       p.full_offset = unit.full_size;
       unit.shard_size += round_up(p.part_size(), kAlignment);
@@ -36,6 +40,23 @@ ShardLayout::ShardLayout(const std::vector<UnitSpec>& units, int ranks, int rank
     shard_size_ += unit.shard_size;
     units_.push_back(std::move(unit));
   }
+}
+
+std::vector<ShardRange> ShardLayout::counted() const {
+  std::vector<ShardRange> ranges;
+  const auto add = [&](std::int64_t first, std::int64_t end) {
+    if (end > first) ranges.push_back({first, end - first});
+  };
+  std::int64_t begin = 0;
+  for (const UnitLayout& unit : units_) {
+    for (const ParameterLayout& p : unit.parameters) {
+      if (tensor_.rank == 0 || p.spec.split != Split::none) continue;
+      add(begin, p.shard_offset);
+      begin = p.shard_offset + round_up(p.part_size(), kAlignment);
+    }
+  }
+  add(begin, shard_size_);
+  return ranges;
 }
 
 }  // namespace koios

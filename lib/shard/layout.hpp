@@ -1,7 +1,8 @@
-// Which rows of which parameter this rank holds. Every parameter is split along dim 0 into equal
-// parts of s = ceil(rows / ranks) rows (FSDP2's layout); the last parts may be short or empty and
-// are padded with zero rows, because a gather moves equal counts. Parameters that are gathered
-// together (one transformer block) form a unit.
+// Which rows of which parameter this rank holds. Tensor parallelism takes its part first: equal
+// ranges of rows, or of columns, or the whole (ParameterSpec::split). That part is split along dim
+// 0 into equal parts of s = ceil(rows / ranks) rows (FSDP2's layout); the last parts may be short
+// or empty and are padded with zero rows, because a gather moves equal counts. Parameters that are
+// gathered together (one transformer block) form a unit.
 //
 // Two address spaces, in elements:
 //   shard  this rank's rows of all parameters, one flat array: masters, moments and gradients all
@@ -24,13 +25,17 @@ struct InitialValue {
   double cut = 0;  // in units of std
 };
 
-/// A parameter as a model declares it. A vector of n is n rows of 1 column.
+/// What of a parameter each rank of a tensor-parallel group has: all of it, or equal parts.
+enum class Split { none, rows, columns };
+
+/// A parameter as a model declares it, whole. A vector of n is n rows of 1 column.
 struct ParameterSpec {
   std::string name;  // Meta's name: layers.0.attention.wq.weight
   std::int64_t rows = 0;
   std::int64_t cols = 1;
   bool is_vector = false;
   InitialValue initial;
+  Split split = Split::none;
 
   std::int64_t size() const { return rows * cols; }
 };
@@ -42,13 +47,16 @@ struct UnitSpec {
 
 struct ParameterLayout {
   ParameterSpec spec;
+  std::int64_t rows = 0;          // of the tensor-parallel part, which is what is gathered
+  std::int64_t cols = 0;          // of the tensor-parallel part
   std::int64_t part_rows = 0;     // s, the same on every rank
-  std::int64_t first_row = 0;     // of this rank
   std::int64_t rows_here = 0;     // real rows on this rank, 0..s
+  std::int64_t first_row = 0;     // of these, in the whole parameter
+  std::int64_t first_col = 0;     // of these, in the whole parameter
   std::int64_t shard_offset = 0;  // of this rank's rows in the flat shard
   std::int64_t full_offset = 0;   // of row 0 in the unit's full array
 
-  std::int64_t part_size() const { return part_rows * spec.cols; }
+  std::int64_t part_size() const { return part_rows * cols; }
 };
 
 struct UnitLayout {
@@ -62,25 +70,43 @@ struct UnitLayout {
   std::int64_t gathered_elements(int ranks) const;
 };
 
+/// This rank's place in its tensor-parallel group.
+struct TensorPart {
+  int ranks = 1;
+  int rank = 0;
+};
+
+/// Elements of the flat shard.
+struct ShardRange {
+  std::int64_t first = 0;
+  std::int64_t size = 0;
+};
+
 class ShardLayout {
  public:
   /// Regions start at multiples of this many elements: 256 bytes in bf16.
   static constexpr std::int64_t kAlignment = 128;
 
-  ShardLayout(const std::vector<UnitSpec>& units, int ranks, int rank);
+  /// ranks, rank: of those that split the rows of one tensor-parallel part.
+  ShardLayout(const std::vector<UnitSpec>& units, int ranks, int rank, TensorPart tensor = {});
 
   int ranks() const { return ranks_; }
   int rank() const { return rank_; }
+  const TensorPart& tensor() const { return tensor_; }
   const std::vector<UnitLayout>& units() const { return units_; }
   const UnitLayout& unit(int index) const { return units_[static_cast<std::size_t>(index)]; }
   /// Elements of the flat shard.
   std::int64_t shard_size() const { return shard_size_; }
   /// Logical elements of all parameters.
   std::int64_t parameter_count() const { return parameter_count_; }
+  /// What of the shard this rank counts when something is summed over all ranks: everything, but
+  /// of a parameter that the tensor-parallel ranks hold alike only the first of them counts it.
+  std::vector<ShardRange> counted() const;
 
  private:
   int ranks_;
   int rank_;
+  TensorPart tensor_;
   std::vector<UnitLayout> units_;
   std::int64_t shard_size_ = 0;
   std::int64_t parameter_count_ = 0;

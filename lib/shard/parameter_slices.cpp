@@ -11,11 +11,11 @@ std::vector<ParameterSlice> parameter_slices(const ShardLayout& layout) {
                         .rows = p.spec.rows,
                         .cols = p.spec.cols,
                         .first_row = p.first_row,
-                        .first_col = 0,
+                        .first_col = p.first_col,
                         .local_rows = p.rows_here,
-                        .local_cols = p.spec.cols,
+                        .local_cols = p.cols,
                         .shard_offset = p.shard_offset,
-                        .is_owner = true});
+                        .is_owner = layout.tensor().rank == 0 || p.spec.split != Split::none});
     }
   }
   return slices;

@@ -1,4 +1,6 @@
 // A unit's full parameters (or their full gradients) as matrices: what the model computes with.
+// Under tensor parallelism "full" is this rank's part of each, gathered from the data-parallel
+// ranks.
 #pragma once
 
 #include <vector>
@@ -22,11 +24,11 @@ class UnitView {
 
   Ref<T, 2> matrix(int parameter) const {
     const ParameterLayout& p = at(parameter);
-    return make_ref(full_ + p.full_offset, p.spec.rows, p.spec.cols);
+    return make_ref(full_ + p.full_offset, p.rows, p.cols);
   }
   Ref<T, 1> vector(int parameter) const {
     const ParameterLayout& p = at(parameter);
-    return make_ref(full_ + p.full_offset, p.spec.rows);
+    return make_ref(full_ + p.full_offset, p.rows);
   }
   /// Parameters first..last stacked by rows; neighbours without a gap are one matrix, so a trio
   /// like wq|wk|wv is one GEMM where its rows divide by the ranks, else one each.

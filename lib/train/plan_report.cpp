@@ -74,6 +74,12 @@ std::vector<std::string> describe_plan(const TrainingShape& shape, const MemoryP
   lines.push_back(cat("traffic plan per rank and step: all-gather ",
                       with_commas(traffic.all_gather_bytes), " bytes, reduce-scatter ",
                       with_commas(traffic.reduce_scatter_bytes), " bytes sent"));
+  if (shape.model.tp > 1) {
+    lines.push_back(cat("tensor-parallel traffic plan per rank and step: all-gather ",
+                        with_commas(traffic.tensor_all_gather_bytes), " bytes, reduce-scatter ",
+                        with_commas(traffic.tensor_reduce_scatter_bytes), " bytes, all-reduce ",
+                        with_commas(traffic.all_reduce_bytes), " bytes sent"));
+  }
   return lines;
 }
 

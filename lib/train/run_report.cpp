@@ -30,6 +30,14 @@ void print_traffic(const Mesh& mesh, std::int64_t steps) {
   const std::int64_t reduced = mesh.shard_reduce().traffic().reduce_scatter_bytes;
   log::info("traffic measured per rank and step: all-gather ", with_commas(gathered / steps),
             " bytes, reduce-scatter ", with_commas(reduced / steps), " bytes sent");
+  if (mesh.tp().size() == 1) return;
+  const Traffic& tensor = mesh.tp().traffic();
+  std::int64_t all_reduced = tensor.all_reduce_bytes;
+  if (&mesh.stage() != &mesh.tp()) all_reduced += mesh.stage().traffic().all_reduce_bytes;
+  log::info("tensor-parallel traffic measured per rank and step: all-gather ",
+            with_commas(tensor.all_gather_bytes / steps), " bytes, reduce-scatter ",
+            with_commas(tensor.reduce_scatter_bytes / steps), " bytes, all-reduce ",
+            with_commas(all_reduced / steps), " bytes sent");
 }
 
 }  // namespace koios

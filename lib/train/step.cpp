@@ -1,6 +1,7 @@
 #include "train/step.hpp"
 
 #include "kernels/reduce.hpp"
+#include "shard/replicated.hpp"
 
 namespace koios {
 
@@ -10,6 +11,8 @@ TrainStep<T>::TrainStep(const RunConfig& config, const TrainingShape& shape,
                         MathHandles& math, const Mesh& mesh, TrainingStreams& streams)
     : shape_(shape),
       memory_(memory),
+      layout_(layout),
+      counted_(layout.counted()),
       mesh_(mesh),
       streams_(streams),
       upload_(memory.step, shape.backend),
@@ -18,7 +21,8 @@ TrainStep<T>::TrainStep(const RunConfig& config, const TrainingShape& shape,
                streams.compute, streams.gather, exposed_),
       gradients_(layout, memory.gradients, shape.reduce, mesh.shard_reduce(), streams.compute,
                  streams.reduce, exposed_),
-      model_(shape.model, shape.micro_batch, memory.model, math, streams.compute),
+      model_(shape.model, shape.micro_batch, memory.model, math, mesh.tp(), streams.compute,
+             exposed_),
       schedule_(config.lr_scheduler, config.optimizer.lr, config.training.steps,
                 config.training.warmup_steps),
       optimizer_(config.optimizer, memory.parameters),
@@ -44,7 +48,8 @@ void TrainStep<T>::run(std::int64_t steps_done, const NextBatch& next_batch, Ste
     sum(compute, memory_.step.loss_sum, model_.losses(), memory_.norm.partials, micro > 0);
   }
   gradients_.finish();
-  gradient_norm(compute, memory_.norm, gradients_.shard(), mesh_.stage(), max_norm_);
+  exposed_.measure([&] { sum_replicated(compute, layout_, gradients_.shard(), mesh_.tp()); });
+  gradient_norm(compute, memory_.norm, gradients_.shard(), counted_, mesh_.stage(), max_norm_);
   optimizer_.update(compute, steps_done + 1, lr(steps_done), gradients_.shard(),
                     memory_.norm.scale);
   weights_.invalidate();

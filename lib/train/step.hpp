@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <vector>
 
 #include "comm/mesh.hpp"
 #include "data/batch.hpp"
@@ -48,6 +49,8 @@ class TrainStep {
  private:
   TrainingShape shape_;
   TrainingMemory<T> memory_;
+  const ShardLayout& layout_;
+  std::vector<ShardRange> counted_;
   const Mesh& mesh_;
   TrainingStreams& streams_;
   BatchUpload upload_;

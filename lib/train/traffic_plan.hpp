@@ -1,5 +1,5 @@
-// What one step moves: payload bytes each rank sends in gathers and reduce-scatters. Measured
-// bytes (Communicator::traffic) must equal it; docs/sharding.md derives the formulas.
+// What one step moves: payload bytes each rank sends. Measured bytes (Communicator::traffic) must
+// equal it; docs/sharding.md derives the formulas.
 #pragma once
 
 #include <cstdint>
@@ -9,8 +9,15 @@
 namespace koios {
 
 struct TrafficPlan {
+  // Weights and gradients, between the ranks that share each parameter's rows.
   std::int64_t all_gather_bytes = 0;
   std::int64_t reduce_scatter_bytes = 0;
+  // Activations, between tensor-parallel ranks.
+  std::int64_t tensor_all_gather_bytes = 0;
+  std::int64_t tensor_reduce_scatter_bytes = 0;
+  /// Statistics of the loss and gradients of replicated parameters, between tensor-parallel ranks,
+  /// and the gradient norm, between all.
+  std::int64_t all_reduce_bytes = 0;
 };
 
 TrafficPlan plan_traffic(const TrainingShape& shape);

@@ -43,6 +43,14 @@ RecomputePolicy recompute_policy(const ActivationCheckpointConfig& config) {
   KOIOS_REQUIRE(false, "unknown option");
 }
 
+/// The deck's rules know the vocabulary only where the deck gives it.
+void require_equal_vocabularies(const LlamaShapes& m) {
+  if (m.vocab_size % m.tp == 0) return;
+  throw UserError(cat("[training] tensor_parallel_degree = ", m.tp, " does not divide the ",
+                      m.vocab_size, " tokens of the vocabulary; set [model] vocab_size = ",
+                      round_up(m.vocab_size, m.tp), ": what is beyond the tokenizer's is padding"));
+}
+
 }  // namespace
 
 TrainingShape training_shape(const RunConfig& config, const MeshShape& mesh, Backend backend,
@@ -59,7 +67,10 @@ TrainingShape training_shape(const RunConfig& config, const MeshShape& mesh, Bac
                  .vocab_size = vocab_size,
                  .norm_eps = static_cast<float>(m.norm_eps),
                  .rope_theta = m.rope_theta,
-                 .depth_init = m.depth_init};
+                 .depth_init = m.depth_init,
+                 .tp = mesh.size(Axis::tp),
+                 .loss_parallel = config.parallel.enable_loss_parallel};
+  require_equal_vocabularies(shape.model);
   shape.micro_batch = {config.training.batch_size, config.training.seq_len};
   shape.mesh = mesh;
   shape.gather = {config.training.reshard_after_forward, config.training.prefetch_blocks};
@@ -81,7 +92,10 @@ TrainingShape training_shape(const RunConfig& config, const MeshShape& mesh, Bac
 ShardLayout shard_layout(const TrainingShape& shape, int rank) {
   const int place = shape.mesh.coordinate(rank, Axis::dp_shard) * shape.mesh.size(Axis::cp) +
                     shape.mesh.coordinate(rank, Axis::cp);
-  return {llama_units(shape.model), shape.shard_ranks(), place};
+  return {llama_units(shape.model),
+          shape.shard_ranks(),
+          place,
+          {shape.mesh.size(Axis::tp), shape.mesh.coordinate(rank, Axis::tp)}};
 }
 
 }  // namespace koios

@@ -58,8 +58,11 @@ TEST(Rules, more_tensor_parallel_than_heads_lists_what_works) {
             "error: x.ini:4: [training] tensor_parallel_degree = 16 must divide n_heads = 64, "
             "n_kv_heads = 8, ffn_dim = 28672 and batch_size * seq_len = 16384; degrees that do: 1, "
             "2, 4, 8\n");
-  EXPECT_EQ(rules_of("[training]\ntensor_parallel_degree = 2\n", 2),
-            "error: x.ini:2: [training] tensor_parallel_degree = 2: not implemented yet; now: 1\n");
+  EXPECT_EQ(rules_of("[training]\ntensor_parallel_degree = 2\n", 2), "");
+  EXPECT_EQ(rules_of("[model]\nvocab_size = 32004\n[training]\ntensor_parallel_degree = 8\n", 8),
+            "error: x.ini:4: [training] tensor_parallel_degree = 8 must divide n_heads = 16, "
+            "n_kv_heads = 16, ffn_dim = 768, vocab_size = 32004 and batch_size * seq_len = 16384; "
+            "degrees that do: 1, 2, 4\n");
 }
 
 TEST(Rules, degrees_make_up_the_ranks) {

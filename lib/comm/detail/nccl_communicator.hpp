@@ -29,7 +29,8 @@ class NcclCommunicator final : public Communicator {
                    FlightRecorder* recorder);
   ~NcclCommunicator() override;
 
-  void all_gather(AnyRef full, Stream& stream) override;
+  using Communicator::all_gather;
+  void all_gather(AnyRef mine, AnyRef full, Stream& stream) override;
   void reduce_scatter(AnyRef full, AnyRef mine, ReduceOp op, Stream& stream) override;
   void all_reduce(AnyRef inout, ReduceOp op, Stream& stream) override;
   void broadcast(AnyRef inout, int root, Stream& stream) override;
