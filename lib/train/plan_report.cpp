@@ -4,6 +4,7 @@
 #include <cstdio>
 
 #include "core/error.hpp"
+#include "train/save_staging.hpp"
 #include "train/training_memory.hpp"
 
 namespace koios {
@@ -70,6 +71,9 @@ std::vector<std::string> describe_plan(const TrainingShape& shape, const MemoryP
   for (const auto& line : memory.lines) row(line.label, line.bytes);
   row("total", memory.total_bytes);
   if (device_bytes) lines.push_back(cat("  of ", gib(*device_bytes), " there"));
+  if (shape.async_saves) {
+    row("host memory for saves", SaveStaging::bytes(shard_layout(shape, 0)));
+  }
   lines.push_back(describe_recomputation(shape));
   lines.push_back(cat("traffic plan per rank and step: all-gather ",
                       with_commas(traffic.all_gather_bytes), " bytes, reduce-scatter ",

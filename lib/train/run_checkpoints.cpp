@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <span>
 #include <utility>
 
 #include "checkpoint/catalogue.hpp"
@@ -51,6 +52,11 @@ std::vector<SavedArray> saved_arrays(const std::vector<ParameterSlice>& slices,
   return arrays;
 }
 
+std::string describe(const SaveReport& report) {
+  return cat(", ", (report.bytes >> 20) + 1, " MiB in ", report.write_s, " s, verified in ",
+             report.verify_s, " s");
+}
+
 void make_folder(const fs::path& folder) {
   std::error_code error;
   fs::create_directories(folder, error);
@@ -63,41 +69,62 @@ void make_folder(const fs::path& folder) {
   }
 }
 
-}  // namespace
-
-RunCheckpoints::RunCheckpoints(const RunConfig& config, const TrainingShape& shape,
-                               const ShardLayout& layout, const ParameterBuffers& parameters,
-                               const Mesh& mesh, std::string effective_deck, Stream& compute)
-    : config_(config),
-      shape_(shape),
-      layout_(layout),
-      parameters_(parameters),
-      mesh_(mesh),
-      effective_deck_(std::move(effective_deck)),
-      compute_(compute),
-      folder_(config.job.dump_folder / config.checkpoint.folder) {
-  if (!config.checkpoint.is_on()) return;
-  ranks_.emplace();
-  access_ = make_host_access(compute);
-  ranks_->on_root([&] { make_folder(folder_); });
-}
-
-std::vector<SavedArray> RunCheckpoints::arrays() const {
-  const std::vector<ParameterSlice> slices = parameter_slices(layout_);
+std::vector<SavedArray> checkpoint_arrays(const ShardLayout& layout, const SavedValues& values) {
+  const std::vector<ParameterSlice> slices = parameter_slices(layout);
   std::vector<SavedArray> all;
-  for (const auto& [prefix, values] :
-       {std::pair("model/", parameters_.master),
-        std::pair("optimizer/exp_avg/", parameters_.exp_avg),
-        std::pair("optimizer/exp_avg_sq/", parameters_.exp_avg_sq)}) {
-    const auto part = saved_arrays(slices, prefix, FileType::float32, values);
-    all.insert(all.end(), part.begin(), part.end());
+  for (const auto& [prefix, part] :
+       {std::pair("model/", values.master), std::pair("optimizer/exp_avg/", values.exp_avg),
+        std::pair("optimizer/exp_avg_sq/", values.exp_avg_sq)}) {
+    const auto arrays = saved_arrays(slices, prefix, FileType::float32, part);
+    all.insert(all.end(), arrays.begin(), arrays.end());
   }
   return all;
 }
 
-std::vector<SavedArray> RunCheckpoints::weights() const {
-  return saved_arrays(parameter_slices(layout_), "", file_type(config_.checkpoint.export_dtype),
-                      parameters_.master);
+/// Rank 0, after a save.
+void prune(const fs::path& folder, std::int64_t newest_step, const Retention& retention) {
+  for (const auto& entry : superfluous(list_checkpoints(folder), newest_step, retention)) {
+    std::error_code error;
+    fs::remove(entry.path, error);
+    if (error) log::warning("cannot remove ", entry.path.string(), ": ", error.message());
+  }
+}
+
+/// Writes the file, removes older ones, and returns what is to be said of it. Collective.
+std::string write_and_prune(const CheckpointRanks& ranks, const fs::path& folder, std::int64_t step,
+                            const CheckpointHead& head, std::span<const SavedArray> arrays,
+                            HostAccess& access, const CheckpointConfig& config) {
+  const fs::path path = checkpoint_path(folder, step);
+  const SaveReport report = write_checkpoint(ranks, path, head, arrays, access);
+  if (ranks.is_root()) prune(folder, step, {config.keep_latest_k, config.keep_every});
+  return cat("saved ", path.string(), describe(report));
+}
+
+}  // namespace
+
+RunCheckpoints::RunCheckpoints(const RunConfig& config, const TrainingShape& shape,
+                               const ShardLayout& layout, const SavedValues& values,
+                               const Mesh& mesh, const Launch& launch, Stream& compute)
+    : config_(config),
+      shape_(shape),
+      layout_(layout),
+      values_(values),
+      mesh_(mesh),
+      launch_(launch),
+      compute_(compute),
+      folder_(config.job.dump_folder / config.checkpoint.folder) {
+  if (!config.checkpoint.is_on()) return;
+  ranks_ = std::make_shared<CheckpointRanks>();
+  access_ = make_host_access(compute);
+  ranks_->on_root([&] { make_folder(folder_); });
+  if (!config.checkpoint.asynchronous) return;
+  if (!launch.mpi.thread_multiple()) {
+    log::info("this MPI does not let two threads communicate: saves are synchronous");
+    return;
+  }
+  staging_ = std::make_shared<SaveStaging>(shape.backend, layout);
+  saved_line_ = std::make_shared<std::string>();
+  writer_ = std::make_unique<AsyncWriter>();
 }
 
 std::optional<RunState> RunCheckpoints::resume() {
@@ -146,9 +173,9 @@ std::optional<RunState> RunCheckpoints::load(const fs::path& path) {
   } catch (const UserError& error) {
     return pass_over(error);
   }
-  compare_with_deck(reader->head(), shape_, effective_deck_, path.string());
+  compare_with_deck(reader->head(), shape_, launch_.effective_deck, path.string());
   try {
-    reader->read(arrays(), *access_);
+    reader->read(checkpoint_arrays(layout_, values_), *access_);
   } catch (const UserError& error) {
     return pass_over(error);
   }
@@ -169,31 +196,72 @@ bool RunCheckpoints::is_due(std::int64_t step) {
   return due[0] > 0;
 }
 
+void RunCheckpoints::prepare() {
+  if (!writer_) return;
+  writer_->start([staging = staging_, &device = launch_.device] {
+    device.use_on_this_thread();
+    staging->allocate();
+  });
+}
+
 void RunCheckpoints::save(const RunState& state) {
-  compute_.synchronize();
   const bool is_export =
       config_.checkpoint.model_weights_only && state.step == config_.training.steps;
-  const fs::path path =
-      is_export ? weights_path(folder_, state.step) : checkpoint_path(folder_, state.step);
-  const CheckpointHead head = is_export ? make_weights_head(shape_, effective_deck_)
-                                        : make_head(state, config_, shape_, effective_deck_);
-  const SaveReport report =
-      write_checkpoint(*ranks_, path, head, is_export ? weights() : arrays(), *access_);
-  log::info("saved ", path.string(), is_export ? ", weights only: it cannot be resumed" : "", ", ",
-            (report.bytes >> 20) + 1, " MiB in ", report.write_s, " s, verified in ",
-            report.verify_s, " s");
-  if (!is_export) prune(state.step);
+  if (writer_) {
+    writer_->wait();
+    say_saved();
+  }
+  if (is_export) {
+    export_weights(state.step);
+  } else if (writer_) {
+    save_behind(state);
+  } else {
+    compute_.synchronize();
+    log::info(write_and_prune(*ranks_, folder_, state.step,
+                              make_head(state, config_, shape_, launch_.effective_deck),
+                              checkpoint_arrays(layout_, values_), *access_, config_.checkpoint));
+  }
   since_save_.lap();
 }
 
-void RunCheckpoints::prune(std::int64_t newest_step) {
-  if (!ranks_->is_root()) return;
-  const Retention retention = {config_.checkpoint.keep_latest_k, config_.checkpoint.keep_every};
-  for (const auto& entry : superfluous(list_checkpoints(folder_), newest_step, retention)) {
-    std::error_code error;
-    fs::remove(entry.path, error);
-    if (error) log::warning("cannot remove ", entry.path.string(), ": ", error.message());
-  }
+void RunCheckpoints::save_behind(const RunState& state) {
+  const Stopwatch watch;
+  staging_->copy_from(values_, compute_);
+  writer_->start([ranks = ranks_, staging = staging_, line = saved_line_, layout = layout_,
+                  folder = folder_, step = state.step, config = config_.checkpoint,
+                  head = make_head(state, config_, shape_, launch_.effective_deck),
+                  &device = launch_.device, stood_still_s = watch.seconds()] {
+    device.use_on_this_thread();
+    HostAccess access;
+    const std::vector<SavedArray> arrays = checkpoint_arrays(layout, staging->wait());
+    *line = cat(write_and_prune(*ranks, folder, step, head, arrays, access, config),
+                ", while training stood still for ", stood_still_s, " s");
+  });
+}
+
+void RunCheckpoints::export_weights(std::int64_t step) {
+  compute_.synchronize();
+  const fs::path path = weights_path(folder_, step);
+  const std::vector<SavedArray> arrays = saved_arrays(
+      parameter_slices(layout_), "", file_type(config_.checkpoint.export_dtype), values_.master);
+  const SaveReport report = write_checkpoint(
+      *ranks_, path, make_weights_head(shape_, launch_.effective_deck), arrays, *access_);
+  log::info("saved ", path.string(), ", weights only: it cannot be resumed", describe(report));
+}
+
+void RunCheckpoints::say_saved() {
+  if (!saved_line_->empty()) log::info(*saved_line_);
+  saved_line_->clear();
+}
+
+void RunCheckpoints::poll() {
+  if (writer_ && writer_->poll()) say_saved();
+}
+
+void RunCheckpoints::finish() {
+  if (!writer_) return;
+  writer_->wait();
+  say_saved();
 }
 
 double RunCheckpoints::longest_save_s() const {

@@ -8,13 +8,15 @@
 #include <string>
 #include <vector>
 
+#include "checkpoint/async_writer.hpp"
 #include "checkpoint/ranks.hpp"
 #include "checkpoint/saved_array.hpp"
 #include "comm/mesh.hpp"
 #include "core/stopwatch.hpp"
 #include "shard/layout.hpp"
-#include "shard/parameters.hpp"
 #include "train/run_state.hpp"
+#include "train/save_staging.hpp"
+#include "train/trainer.hpp"
 
 namespace koios {
 
@@ -22,38 +24,52 @@ class RunCheckpoints {
  public:
   /// Does nothing, ever, where [checkpoint] folder is empty. Collective; the run folder is there.
   RunCheckpoints(const RunConfig& config, const TrainingShape& shape, const ShardLayout& layout,
-                 const ParameterBuffers& parameters, const Mesh& mesh, std::string effective_deck,
+                 const SavedValues& values, const Mesh& mesh, const Launch& launch,
                  Stream& compute);
 
   /// Collective: fills parameters and moments from the newest good checkpoint and returns what it
   /// says, or nothing where the run starts anew ([checkpoint] resume).
   std::optional<RunState> resume();
 
+  /// After the first step, whose start it would delay: takes the memory of asynchronous saves.
+  void prepare();
   /// Whether to save after this step, the same on all ranks. Collective.
   bool is_due(std::int64_t step);
-  /// Collective. Throws where the checkpoint is not safely there; then no trace of it is left.
+  /// Collective. Throws where the checkpoint is not safely there, and then leaves no trace of it;
+  /// an asynchronous save throws what went wrong from poll(), the next save() or finish().
   void save(const RunState& state);
+  /// After every step: says what was saved meanwhile.
+  void poll();
+  /// After the last step: waits for what is being saved.
+  void finish();
+
+  /// What the update of the parameters must wait for.
+  const Event* update_after() const { return staging_ ? &staging_->copied() : nullptr; }
   /// How long a save may take on a disk that works.
   double longest_save_s() const;
 
  private:
-  /// Parameters and moments where they lie, under the names of the file.
-  std::vector<SavedArray> arrays() const;
-  std::vector<SavedArray> weights() const;
   std::optional<RunState> load(const std::filesystem::path& path);
-  void prune(std::int64_t newest_step);
+  void save_behind(const RunState& state);
+  void export_weights(std::int64_t step);
+  void say_saved();
 
   const RunConfig& config_;
   const TrainingShape& shape_;
   const ShardLayout& layout_;
-  ParameterBuffers parameters_;
+  SavedValues values_;
   const Mesh& mesh_;
-  std::string effective_deck_;
+  const Launch& launch_;
   Stream& compute_;
   std::filesystem::path folder_;
-  std::optional<CheckpointRanks> ranks_;  // none: off
+  std::shared_ptr<CheckpointRanks> ranks_;  // null: off
   std::unique_ptr<HostAccess> access_;
   Stopwatch since_save_;
+
+  // Of asynchronous saves, else null. What the thread uses it shares, so that it may outlive this.
+  std::shared_ptr<SaveStaging> staging_;
+  std::shared_ptr<std::string> saved_line_;  // empty: nothing new
+  std::unique_ptr<AsyncWriter> writer_;
 };
 
 }  // namespace koios

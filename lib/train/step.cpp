@@ -50,6 +50,7 @@ void TrainStep<T>::run(std::int64_t steps_done, const NextBatch& next_batch, Ste
   gradients_.finish();
   exposed_.measure([&] { sum_replicated(compute, layout_, gradients_.shard(), mesh_.tp()); });
   gradient_norm(compute, memory_.norm, gradients_.shard(), counted_, mesh_.stage(), max_norm_);
+  if (update_after_ != nullptr) compute.wait(*update_after_);
   optimizer_.update(compute, steps_done + 1, lr(steps_done), gradients_.shard(),
                     memory_.norm.scale);
   weights_.invalidate();

@@ -42,6 +42,9 @@ class TrainStep {
   void run(std::int64_t steps_done, const NextBatch& next_batch, StepResults& results,
            Timers& timers);
 
+  /// The parameters change only after this point of another stream; it outlives the step.
+  void update_after(const Event* event) { update_after_ = event; }
+
   /// Device seconds that the last step's computation waited for communication; 0 on the host.
   double exposed_wait_seconds() const { return exposed_.seconds(); }
   double lr(std::int64_t steps_done) const { return schedule_.lr(steps_done); }
@@ -61,6 +64,7 @@ class TrainStep {
   LrSchedule schedule_;
   Optimizer optimizer_;
   float max_norm_;
+  const Event* update_after_ = nullptr;
 };
 
 }  // namespace koios

@@ -20,6 +20,7 @@
 #include "train/run_checkpoints.hpp"
 #include "train/run_output.hpp"
 #include "train/run_report.hpp"
+#include "train/save_staging.hpp"
 #include "train/step.hpp"
 #include "train/step_log.hpp"
 
@@ -103,7 +104,7 @@ Training<T>::Training(const RunConfig& config, const TrainingShape& shape, const
       memory_(arena_, shape, layout_),
       streams_(shape.backend),
       math_(shape.backend, shape.math, memory_.library_workspace),
-      checkpoints_(config, shape, layout_, memory_.parameters, mesh, launch.effective_deck,
+      checkpoints_(config, shape, layout_, values_of(memory_.parameters), mesh, launch,
                    streams_.compute),
       start_(begin()),
       step_(config, shape, layout_, memory_, math_, mesh, streams_),
@@ -122,6 +123,7 @@ Training<T>::Training(const RunConfig& config, const TrainingShape& shape, const
                  .device_bytes = launch.device.info().memory_bytes,
                  .peak_flops = peak_flops(launch.device.info().name)},
                 start_, metrics, console_) {
+  step_.update_after(checkpoints_.update_after());
   KOIOS_REQUIRE(arena_.taken().total_bytes == plan.total_bytes, "the plan says ", plan.total_bytes,
                 " bytes, ", arena_.taken().total_bytes, " were used");
 }
@@ -148,10 +150,13 @@ void Training<T>::run() {
     const bool is_saved = checkpoints_.is_due(done + 1);
     log(done + 1, is_saved);
     if (is_saved) save(done + 1, watchdog);
+    checkpoints_.poll();
     console_.progress(done + 1);
     watchdog.beat();
   }
   console_.clear_progress();
+  watchdog.allow(checkpoints_.longest_save_s());
+  checkpoints_.finish();
   print_timers(timers_, mesh_, whole.seconds());
   print_traffic(mesh_, steps - start_.step);
 }
@@ -190,6 +195,7 @@ void Training<T>::tell_of_start_and_epochs(std::int64_t step) {
     launch_.start.done("first step");
     log::info("first step done ", launch_.start.total_seconds(),
               " s after launch: ", launch_.start.describe());
+    checkpoints_.prepare();
   }
   if (data_.epoch() == epoch_) return;
   epoch_ = data_.epoch();
@@ -208,6 +214,21 @@ void Training<T>::save(std::int64_t step, Watchdog& watchdog) {
                      .losses = step_log_.losses(),
                      .data = data_.state()});
   step_log_.restart_clock();
+}
+
+/// What asynchronous saves will take is not taken yet when a run starts: better told now than then.
+void require_memory_for_saves(const TrainingShape& shape, const MemoryPlan& plan,
+                              const MpiEnv& mpi) {
+  if (!shape.async_saves) return;
+  const std::int64_t on_host = shape.backend == Backend::host ? plan.total_bytes : 0;
+  const std::int64_t staging = SaveStaging::bytes(shard_layout(shape, mpi.rank()));
+  const std::int64_t needed = mpi.local_size() * (on_host + staging);
+  const std::int64_t free = free_host_bytes();
+  if (needed <= free) return;
+  throw UserError(cat("[checkpoint] async = true needs ", with_commas(staging),
+                      " bytes of host memory a rank, all in all ", with_commas(needed), " on ",
+                      mpi.host(), ", where ", with_commas(free),
+                      " are free: take more nodes, or set async = false"));
 }
 
 template <class T>
@@ -248,6 +269,7 @@ void run_training(const RunConfig& config, const MeshShape& mesh_shape, const La
        describe_plan(shape, plan, plan_traffic(shape), launch.device.info().memory_bytes)) {
     log::info(line);
   }
+  require_memory_for_saves(shape, plan, launch.mpi);
   print_places(launch.mpi, launch.device);
   launch.start.done("tokenizer and plan");
   const Mesh mesh(launch.mpi, mesh_shape, shape.backend, comm_options(config));

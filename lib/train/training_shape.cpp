@@ -86,6 +86,7 @@ TrainingShape training_shape(const RunConfig& config, const MeshShape& mesh, Bac
   if (backend == Backend::cuda && !config.job.deterministic) {
     shape.math.gemm_cache_file = (config.job.dump_folder / "gemm_choices.txt").string();
   }
+  shape.async_saves = config.checkpoint.is_on() && config.checkpoint.asynchronous;
   return shape;
 }
 

@@ -21,6 +21,7 @@ struct TrainingShape {
   ReduceOptions reduce;
   MathOptions math;
   RecomputePolicy recompute;
+  bool async_saves = false;
 
   /// Ranks that share each parameter.
   int shard_ranks() const { return mesh.size(Axis::dp_shard) * mesh.size(Axis::cp); }

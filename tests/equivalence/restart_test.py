@@ -9,13 +9,13 @@ import unittest
 
 from koios_run import Workplace
 
-GLOBAL_BATCH = 84  # divides by 1, 2, 3, 4 and 7
+GLOBAL_BATCH = 12  # divides by 1, 2, 3 and 4
 STEPS = 9
 LOSS_BOUND = 2e-4  # sums in another order
 
 
-def settings(ranks, **more):
-    out = {"training/batch_size": GLOBAL_BATCH // ranks, "training/steps": STEPS,
+def settings(dp, tp, **more):
+    out = {"training/batch_size": GLOBAL_BATCH // dp, "training/tensor_parallel_degree": tp, "training/steps": STEPS,
            "optimizer/lr": 2e-3, "checkpoint/folder": "checkpoints", "checkpoint/interval": 3}
     out.update({key.replace("__", "/"): value for key, value in more.items()})
     return out
@@ -42,8 +42,8 @@ class Restart(unittest.TestCase):
         cls.workplace.__exit__()
 
     @classmethod
-    def run_of(cls, ranks, folder, **more):
-        run = cls.workplace.run(ranks, settings(ranks, **more), folder=folder)
+    def run_of(cls, dp, folder, tp=1, **more):
+        run = cls.workplace.run(dp * tp, settings(dp, tp, **more), folder=folder)
         if run.returncode != 0:
             raise AssertionError(run.output)
         return run
@@ -81,6 +81,21 @@ class Restart(unittest.TestCase):
         self.assert_same_rows(run)
         self.assert_same_values(self.straight, run, 9)
 
+    def test_asynchronous_saves_hold_the_same_bits(self):
+        self.copy_up_to(6, "async")
+        shutil.rmtree(self.workplace.path / "async/checkpoints")
+        run = self.run_of(2, "async", training__steps=STEPS, checkpoint__async="true",
+                          checkpoint__interval=1)
+        self.assertEqual(run.stdout.count("while training stood still for"), STEPS)
+        for step in (1, 3, 6, 9):
+            self.assert_same_values(self.straight, run, step)
+        for step in range(5, STEPS + 1):
+            (run.folder / f"checkpoints/step_{step:08d}.h5").unlink()
+        run = self.run_of(2, "async", checkpoint__async="true")
+        self.assertRegex(run.stdout, r"continues from .*step_00000004.h5")
+        self.assert_same_rows(run)
+        self.assert_same_values(self.straight, run, 9)
+
     def test_two_restarts_give_the_same_bits(self):
         self.copy_up_to(3, "two")
         stopped = self.run_of(2, "two", training__steps=6, checkpoint__interval=3)
@@ -94,11 +109,11 @@ class Restart(unittest.TestCase):
 
     def test_other_meshes_stay_within_the_bounds(self):
         expected = self.last_rows(self.straight)
-        for ranks in (1, 4, 3):
-            with self.subTest(ranks=ranks):
-                folder = f"on{ranks}"
+        for dp, tp in ((1, 1), (4, 1), (3, 1), (2, 2), (1, 2)):
+            with self.subTest(dp=dp, tp=tp):
+                folder = f"on{dp}x{tp}"
                 self.copy_up_to(3, folder)
-                run = self.run_of(ranks, folder)
+                run = self.run_of(dp, folder, tp)
                 got = self.last_rows(run)
                 worst = 0
                 for step in range(4, STEPS + 1):
@@ -106,7 +121,7 @@ class Restart(unittest.TestCase):
                                      got[step]["data/samples_hash"])
                     worst = max(worst, abs(expected[step]["loss_metrics/global_avg_loss"]
                                            - got[step]["loss_metrics/global_avg_loss"]))
-                print(f"2 ranks, continued on {ranks}: largest loss difference {worst:.2e}")
+                print(f"dp 2, continued on dp {dp} x tp {tp}: largest loss difference {worst:.2e}")
                 self.assertLessEqual(worst, LOSS_BOUND)
 
 
