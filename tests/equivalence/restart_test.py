@@ -15,8 +15,8 @@ LOSS_BOUND = 2e-4  # sums in another order
 
 
 def settings(dp, tp, **more):
-    out = {"training/batch_size": GLOBAL_BATCH // dp, "training/tensor_parallel_degree": tp, "training/steps": STEPS,
-           "optimizer/lr": 2e-3, "checkpoint/folder": "checkpoints", "checkpoint/interval": 3}
+    out = {"training/batch_size": GLOBAL_BATCH // dp, "training/tensor_parallel_degree": tp,
+           "training/steps": STEPS, "optimizer/lr": 2e-3, "checkpoint/folder": "checkpoints", "checkpoint/interval": 3}
     out.update({key.replace("__", "/"): value for key, value in more.items()})
     return out
 
@@ -108,20 +108,24 @@ class Restart(unittest.TestCase):
         self.assert_same_rows(self.run_of(2, "two"))
 
     def test_other_meshes_stay_within_the_bounds(self):
+        """2 -> 1 -> 4 -> 2 x tp 2 -> 4 data-parallel ranks, one run folder."""
         expected = self.last_rows(self.straight)
-        for dp, tp in ((1, 1), (4, 1), (3, 1), (2, 2), (1, 2)):
+        self.copy_up_to(3, "meshes")
+        for step, (dp, tp) in ((3, (1, 1)), (5, (4, 1)), (6, (2, 2)), (7, (4, 1))):
             with self.subTest(dp=dp, tp=tp):
-                folder = f"on{dp}x{tp}"
-                self.copy_up_to(3, folder)
-                run = self.run_of(dp, folder, tp)
+                for file in (self.workplace.path / "meshes/checkpoints").iterdir():
+                    if int(file.stem.removeprefix("step_")) > step:
+                        file.unlink()
+                run = self.run_of(dp, "meshes", tp, checkpoint__interval=1)
+                self.assertRegex(run.stdout, rf"continues from .*step_{step:08d}.h5")
                 got = self.last_rows(run)
                 worst = 0
-                for step in range(4, STEPS + 1):
-                    self.assertEqual(expected[step]["data/samples_hash"],
-                                     got[step]["data/samples_hash"])
-                    worst = max(worst, abs(expected[step]["loss_metrics/global_avg_loss"]
-                                           - got[step]["loss_metrics/global_avg_loss"]))
-                print(f"dp 2, continued on dp {dp} x tp {tp}: largest loss difference {worst:.2e}")
+                for later in range(step + 1, STEPS + 1):
+                    self.assertEqual(expected[later]["data/samples_hash"],
+                                     got[later]["data/samples_hash"])
+                    worst = max(worst, abs(expected[later]["loss_metrics/global_avg_loss"]
+                                           - got[later]["loss_metrics/global_avg_loss"]))
+                print(f"continued on dp {dp} x tp {tp}: largest loss difference {worst:.2e}")
                 self.assertLessEqual(worst, LOSS_BOUND)
 
 
