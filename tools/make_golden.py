@@ -84,6 +84,8 @@ CASES = [
     Case("llama_tiny_mha", 40, 2, 5, 5, 64, 83, 23, 4, 100.0, "adamw", seed=3),  # n_kv_heads = n_heads, no clipping
     # 84 sequences divide over 1, 2, 3, 4 and 7 ranks, and 20 steps let the meshes drift apart.
     Case("llama_tiny_84", 24, 2, 4, 2, 40, 61, 11, 84, 1.0, "adamw", seed=4, steps=20, lr=3e-3),
+    # Heads, widths and vocabulary divide by 2 and 4, but what is left by no 3: tensor-parallel meshes.
+    Case("llama_tiny_tp", 32, 2, 8, 4, 44, 92, 12, 12, 1.0, "adamw", seed=5, steps=20, lr=3e-3),
 ]
 
 

@@ -170,6 +170,16 @@ TYPED_TEST(CommunicatorTest, all_gather) {
   }
 }
 
+TYPED_TEST(CommunicatorTest, all_gather_from_elsewhere) {
+  for (const std::int64_t part : {1, 17, 20'001}) {
+    const auto mine = slice(this->filled(part * this->size()), this->rank() * part, part);
+    const auto full = this->arena_->template take<TypeParam>("full", part * this->size());
+    this->gather().all_gather(any(mine), any(full), this->comm());
+    this->comm().synchronize();
+    this->expect_gathered(full);
+  }
+}
+
 TYPED_TEST(CommunicatorTest, reduce_scatter) {
   for (const ReduceOp op : {ReduceOp::sum, ReduceOp::max}) {
     for (const std::int64_t part : {1, 3, 17, 1000, 20'001}) {

@@ -56,6 +56,13 @@ class Run:
             r"reduce-scatter ([\d,]+) bytes", self.stdout)
         return tuple(int(text.replace(",", "")) for text in match.groups())
 
+    def tensor_traffic(self, kind):
+        """(all-gather, reduce-scatter, all-reduce) bytes between tensor-parallel ranks."""
+        match = re.search(
+            rf"tensor-parallel traffic {kind} per rank and step: all-gather ([\d,]+) bytes, "
+            r"reduce-scatter ([\d,]+) bytes, all-reduce ([\d,]+) bytes", self.stdout)
+        return tuple(int(text.replace(",", "")) for text in match.groups())
+
     def planned(self, label):
         """Bytes of one line of the memory plan."""
         match = re.search(rf"^\[koios\]   {re.escape(label)} +([\d,]+) bytes", self.stdout, re.M)

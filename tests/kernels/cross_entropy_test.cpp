@@ -66,6 +66,77 @@ TYPED_TEST(CrossEntropy, loss_and_gradient_match_reference) {
   }
 }
 
+TYPED_TEST(CrossEntropy, parts_of_the_vocabulary_make_up_the_whole) {
+  using T = typename TypeParam::T;
+  for (const auto& dims : kDims) {
+    const auto [N, V, gap] = dims;
+    if (V < 3) continue;
+    SCOPED_TRACE(cat(N, "x", V, "+", gap));
+    const auto logits = random_values<T>(N * V, 1, 8.0);
+    const auto label = labels_of(dims);
+    const auto expected = reference::cross_entropy(logits, label, kScale);
+    DeviceVector<std::int32_t> label_N(this->stream, {label.begin(), label.end()});
+
+    // What the ranks do, one after the other: columns [0, cut) and [cut, V).
+    const std::int64_t cut = V / 3;
+    struct Rank {
+      std::int64_t first, columns;
+      DeviceMatrix<T> logits_NV;
+      DeviceVector<float> max_N, sum_N, target_N;
+      SoftmaxParts parts() { return {max_N.ref(), sum_N.ref(), target_N.ref()}; }
+    };
+    std::vector<Rank> ranks;
+    for (const auto& [first, columns] :
+         {std::pair{std::int64_t{0}, cut}, std::pair{cut, V - cut}}) {
+      std::vector<double> mine;
+      for (std::int64_t n = 0; n < N; ++n) {
+        const auto row = logits.begin() + n * V + first;
+        mine.insert(mine.end(), row, row + columns);
+      }
+      ranks.push_back({first,
+                       columns,
+                       {this->stream, N, columns, gap, mine},
+                       {this->stream, N},
+                       {this->stream, N},
+                       {this->stream, N}});
+      softmax_parts<T>(this->stream, ranks.back().parts(), ranks.back().logits_NV.cref(),
+                       label_N.cref(), first);
+    }
+    std::vector<double> max(N), sum(N), target(N);
+    for (Rank& rank : ranks) {
+      const auto other = rank.max_N.read();
+      for (std::int64_t n = 0; n < N; ++n) {
+        max[n] = rank.first == 0 ? other[n] : std::max(max[n], other[n]);
+      }
+    }
+    DeviceVector<float> max_N(this->stream, max);
+    for (Rank& rank : ranks) {
+      rescale_parts(this->stream, rank.parts(), max_N.cref());
+      const auto its_sum = rank.sum_N.read(), its_target = rank.target_N.read();
+      for (std::int64_t n = 0; n < N; ++n) {
+        sum[n] += its_sum[n];
+        target[n] += its_target[n];
+      }
+    }
+    DeviceVector<float> sum_N(this->stream, sum), target_N(this->stream, target);
+
+    std::vector<double> gradient(N * V);
+    for (Rank& rank : ranks) {
+      DeviceVector<float> loss_N(this->stream, N);
+      cross_entropy_of_parts<T>(this->stream, loss_N.ref(), rank.logits_NV.ref(),
+                                {max_N.ref(), sum_N.ref(), target_N.ref()}, label_N.cref(),
+                                rank.first, static_cast<float>(kScale));
+      expect_close<float>(loss_N.read(), expected.loss, steps(V));
+      const auto mine = rank.logits_NV.read();
+      for (std::int64_t n = 0; n < N; ++n) {
+        std::copy_n(mine.begin() + n * rank.columns, rank.columns,
+                    gradient.begin() + n * V + rank.first);
+      }
+    }
+    expect_close<T>(gradient, expected.gradient, steps(V));
+  }
+}
+
 TYPED_TEST(CrossEntropy, large_logits_do_not_overflow) {
   using T = typename TypeParam::T;
   constexpr std::int64_t V = 600;

@@ -97,6 +97,16 @@ TYPED_TEST(Elementwise, add_rounds_once) {
   }
 }
 
+TYPED_TEST(Elementwise, copy_matrix_keeps_pitches) {
+  using T = typename TypeParam::T;
+  for (const std::int64_t columns : {1, 7, 96}) {
+    const auto values = random_values<T>(5 * columns, 1);
+    DeviceMatrix<T> src(this->stream, 5, columns, 8, values), dst(this->stream, 5, columns, 3);
+    copy_matrix<T>(this->stream, dst.ref(), src.cref());
+    EXPECT_EQ(dst.read(), values);
+  }
+}
+
 TYPED_TEST(Elementwise, fill_reaches_every_element) {
   for (const std::int64_t size : {1, 15, 17, 20001}) {
     DeviceVector<float> dst(this->stream, size);

@@ -91,5 +91,46 @@ TYPED_TEST(Embedding, backward_sums_each_token_in_order) {
   }
 }
 
+TYPED_TEST(Embedding, parts_of_the_vocabulary_add_up) {
+  using T = typename TypeParam::T;
+  constexpr std::int64_t N = 40, V = 12, D = 24, kFirst = 4, kHere = 4;
+  const auto table = random_values<T>(V * D, 1), dy = random_values<T>(N * D, 2);
+  std::vector<int> token, position, begin{0}, distinct;
+  for (std::int64_t n = 0; n < N; ++n) token.push_back(static_cast<int>(n % V));
+  std::vector<double> want(kHere * D);
+  for (int id = 0; id < V; ++id) {
+    for (std::int64_t n = id; n < N; n += V) {
+      position.push_back(static_cast<int>(n));
+      if (id < kFirst || id >= kFirst + kHere) continue;
+      for (std::int64_t i = 0; i < D; ++i) {
+        double& sum = want[(id - kFirst) * D + i];
+        sum = static_cast<float>(sum) + static_cast<float>(dy[n * D + i]);
+      }
+    }
+    begin.push_back(static_cast<int>(position.size()));
+    distinct.push_back(id);
+  }
+  const std::vector<double> part(table.begin() + kFirst * D, table.begin() + (kFirst + kHere) * D);
+  DeviceMatrix<T> table_VD(this->stream, kHere, D, 0, part), y_ND(this->stream, N, D, 0);
+  DeviceVector<std::int32_t> token_N(this->stream, as_double(token));
+  embedding_forward<T>(this->stream, y_ND.ref(), token_N.cref(), table_VD.cref(), kFirst);
+  const auto y = y_ND.read();
+  for (std::int64_t n = 0; n < N; ++n) {
+    const bool here = token[n] >= kFirst && token[n] < kFirst + kHere;
+    for (std::int64_t i = 0; i < D; ++i) {
+      ASSERT_EQ(y[n * D + i], here ? table[token[n] * D + i] : 0);
+    }
+  }
+
+  DeviceMatrix<T> dy_ND(this->stream, N, D, 0, dy);
+  DeviceMatrix<float> d_table_VD(this->stream, kHere, D, 0, std::vector<double>(kHere * D));
+  DeviceVector<std::int32_t> position_N(this->stream, as_double(position));
+  DeviceVector<std::int32_t> begin_S1(this->stream, as_double(begin));
+  DeviceVector<std::int32_t> token_S(this->stream, as_double(distinct));
+  embedding_backward<T>(this->stream, d_table_VD.ref(), dy_ND.cref(),
+                        {position_N.cref(), begin_S1.cref(), token_S.cref()}, kFirst);
+  EXPECT_EQ(d_table_VD.read(), want);
+}
+
 }  // namespace
 }  // namespace koios

@@ -98,6 +98,19 @@ TYPED_TEST(FillNormal, pieces_make_up_the_whole) {
   }
 }
 
+TYPED_TEST(FillNormal, a_range_of_columns_is_that_of_the_whole) {
+  constexpr std::int64_t kRows = 23, kCols = 37, kFirst = 5, kHere = 14;
+  const auto whole = this->fill(kRows * kCols, 0, 1, 3);
+  DeviceVector<float> dst(this->stream, std::vector<double>(kRows * kHere));
+  fill_normal(this->stream, make_ref(dst.ref().data, kRows, kHere), this->kSeed, this->kStream,
+              kFirst, kCols, 1, 3);
+  const auto part = dst.bits();
+  for (std::int64_t r = 0; r < kRows; ++r) {
+    const auto row = part.begin() + r * kHere;
+    EXPECT_TRUE(std::equal(row, row + kHere, whole.begin() + r * kCols + kFirst)) << r;
+  }
+}
+
 TYPED_TEST(FillNormal, has_the_moments_of_a_truncated_normal) {
   constexpr std::int64_t kSize = 1 << 20;
   const auto x = this->fill(kSize, 0, 1, 3);

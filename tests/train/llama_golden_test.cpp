@@ -57,11 +57,14 @@ void to_device(Stream& stream, Ref<float, 1> data, std::vector<float> host) {
   stream.synchronize();
 }
 
-/// A backend, a reference file, and into how many micro-batches each rank's share is cut.
+/// A backend, a reference file, into how many micro-batches each rank's share is cut, and how many
+/// ranks share each layer.
 struct Case {
   Backend backend;
   std::string file;
   int micro_batches;
+  int tp = 1;
+  bool loss_parallel = true;
 };
 
 class LlamaGolden : public ::testing::TestWithParam<Case> {
@@ -70,7 +73,23 @@ class LlamaGolden : public ::testing::TestWithParam<Case> {
       : golden_(golden_folder() + "/" + GetParam().file),
         batch_(golden_.integer("batch_size")),
         seq_len_(golden_.integer("seq_len")),
-        tokens_(golden_.integers("tokens")) {}
+        tokens_(golden_.integers("tokens")) {
+    mesh_.extent = {1, 1, std::max(1, mpi_env().size() / GetParam().tp), 1, GetParam().tp};
+  }
+
+  /// Why this case is not one for this number of ranks.
+  std::string unfit() const {
+    const Backend backend = GetParam().backend;
+    if (mesh_.ranks() != mpi_env().size()) return "the mesh needs other ranks";
+    if (batch_ % (mesh_.dp() * GetParam().micro_batches) != 0) {
+      return cat("a batch of ", batch_, " does not divide");
+    }
+    if (backend == Backend::cuda && device_env().backend() != backend) return "no GPU here";
+    if (backend == Backend::cuda && count_gpus() < mpi_env().local_size()) {
+      return "fewer GPUs than ranks";
+    }
+    return {};
+  }
 
   RunConfig config() const {
     RunConfig c;
@@ -82,7 +101,8 @@ class LlamaGolden : public ::testing::TestWithParam<Case> {
     c.model.norm_eps = golden_.real("norm_eps");
     c.model.rope_theta = golden_.real("rope_theta");
     c.training.seq_len = seq_len_;
-    c.training.batch_size = batch_ / (mpi_env().size() * GetParam().micro_batches);
+    c.training.batch_size = batch_ / (mesh_.dp() * GetParam().micro_batches);
+    c.parallel.enable_loss_parallel = GetParam().loss_parallel;
     c.training.gradient_accumulation_steps = GetParam().micro_batches;
     c.training.steps = golden_.integer("steps");
     c.training.warmup_steps = golden_.integer("warmup_steps");
@@ -111,17 +131,27 @@ class LlamaGolden : public ::testing::TestWithParam<Case> {
     return b;
   }
 
-  /// Calls f(parameter, its rows on this rank in the shard, the same rows of the golden dataset).
+  /// What this rank has of a parameter, out of the golden dataset of the whole.
+  std::vector<double> golden_part(const ParameterLayout& p, const std::string& group) const {
+    const auto all = golden_.reals(group + "/" + p.spec.name);
+    EXPECT_EQ(static_cast<std::int64_t>(all.size()), p.spec.size()) << p.spec.name;
+    std::vector<double> mine;
+    for (std::int64_t row = 0; row < p.rows_here; ++row) {
+      const auto begin = all.begin() + (p.first_row + row) * p.spec.cols + p.first_col;
+      mine.insert(mine.end(), begin, begin + p.cols);
+    }
+    return mine;
+  }
+
+  /// Calls f(parameter, this rank's part in the shard, the same part of the golden dataset).
   template <class F>
   void for_each_parameter(const ShardLayout& layout, std::vector<float>& flat,
                           const std::string& group, F f) const {
     const auto shard = make_ref(flat.data(), flat.size());
     for (const UnitLayout& unit : layout.units()) {
       for (const ParameterLayout& p : unit.parameters) {
-        const auto all = golden_.reals(group + "/" + p.spec.name);
-        ASSERT_EQ(static_cast<std::int64_t>(all.size()), p.spec.size()) << p.spec.name;
-        const double* mine = all.data() + p.first_row * p.spec.cols;
-        f(p, slice(shard, p.shard_offset, p.rows_here * p.spec.cols), mine);
+        const std::vector<double> mine = golden_part(p, group);
+        f(p, slice(shard, p.shard_offset, p.rows_here * p.cols), mine.data());
       }
     }
   }
@@ -142,27 +172,18 @@ class LlamaGolden : public ::testing::TestWithParam<Case> {
   std::int64_t batch_;
   std::int64_t seq_len_;
   std::vector<std::int32_t> tokens_;
+  MeshShape mesh_;
 };
 
 TEST_P(LlamaGolden, training_agrees_with_pytorch) {
   const MpiEnv& mpi = mpi_env();
-  if (batch_ % (mpi.size() * GetParam().micro_batches) != 0) {
-    GTEST_SKIP() << "a batch of " << batch_ << " does not divide";
-  }
+  if (const std::string reason = unfit(); !reason.empty()) GTEST_SKIP() << reason;
   const Backend backend = GetParam().backend;
-  if (backend == Backend::cuda && device_env().backend() != backend) {
-    GTEST_SKIP() << "no GPU here";
-  }
-  if (backend == Backend::cuda && count_gpus() < mpi.local_size()) {
-    GTEST_SKIP() << "fewer GPUs than ranks";
-  }
   device_env();
   RunConfig run = config();
   run.training.mixed_precision_param = ParamPrecision::float32;
-  const MeshShape mesh_shape{{1, 1, mpi.size(), 1, 1}};
-  const Mesh mesh(mpi, mesh_shape, backend, {});
-  const TrainingShape shape =
-      training_shape(run, mesh_shape, backend, golden_.integer("vocab_size"));
+  const Mesh mesh(mpi, mesh_, backend, {});
+  const TrainingShape shape = training_shape(run, mesh_, backend, golden_.integer("vocab_size"));
   const ShardLayout layout = shard_layout(shape, mpi.rank());
   Arena arena(backend, plan_memory(shape));
   const TrainingMemory<float> memory(arena, shape, layout);
@@ -191,7 +212,8 @@ TEST_P(LlamaGolden, training_agrees_with_pytorch) {
     step.run(
         s,
         [&] {
-          return batch(s, mpi.rank() * share + run.training.batch_size * micro++,
+          return batch(s,
+                       mesh_.dp_coordinate(mpi.rank()) * share + run.training.batch_size * micro++,
                        run.training.batch_size);
         },
         results, timers);
@@ -219,12 +241,11 @@ TEST_P(LlamaGolden, training_agrees_with_pytorch) {
   master = to_host(streams.compute, memory.parameters.master);
   for_each_parameter(layout, master, "params_final",
                      [&](const ParameterLayout& p, Ref<float, 1> mine, const double* golden) {
-                       const auto first = golden_.reals("params_initial/" + p.spec.name);
-                       const double* start = first.data() + p.first_row * p.spec.cols;
+                       const auto start = golden_part(p, "params_initial");
                        const double distance = relative_distance(
                            mine.size(), [&](auto i) { return mine[i]; },
                            [&](auto i) { return golden[i]; },
-                           [&](auto i) { return golden[i] - start[i]; });
+                           [&](auto i) { return golden[i] - start[static_cast<std::size_t>(i)]; });
                        EXPECT_LE(distance, 5e-4) << p.spec.name;
                      });
 
@@ -234,6 +255,10 @@ TEST_P(LlamaGolden, training_agrees_with_pytorch) {
             traffic.all_gather_bytes * run.training.steps);
   EXPECT_EQ(mesh.shard_reduce().traffic().reduce_scatter_bytes,
             traffic.reduce_scatter_bytes * run.training.steps);
+  EXPECT_EQ(mesh.tp().traffic().all_gather_bytes,
+            traffic.tensor_all_gather_bytes * run.training.steps);
+  EXPECT_EQ(mesh.tp().traffic().reduce_scatter_bytes,
+            traffic.tensor_reduce_scatter_bytes * run.training.steps);
 }
 
 std::vector<Case> cases() {
@@ -246,13 +271,17 @@ std::vector<Case> cases() {
     all.push_back({backend, "llama_tiny_adam.h5", 1});
     for (const int micro_batches : {1, 2})
       all.push_back({backend, "llama_tiny_mha.h5", micro_batches});
+    for (const int tp : {1, 2, 4}) all.push_back({backend, "llama_tiny_tp.h5", 1, tp});
+    all.push_back({backend, "llama_tiny_tp.h5", 2, 2});
+    all.push_back({backend, "llama_tiny_tp.h5", 1, 2, false});
   }
   return all;
 }
 
 INSTANTIATE_TEST_SUITE_P(Files, LlamaGolden, ::testing::ValuesIn(cases()), [](const auto& info) {
   const std::string stem = info.param.file.substr(0, info.param.file.find('.'));
-  return cat(to_string(info.param.backend), "_", stem, "_micro", info.param.micro_batches);
+  return cat(to_string(info.param.backend), "_", stem, "_micro", info.param.micro_batches, "_tp",
+             info.param.tp, info.param.loss_parallel ? "" : "_logits_gathered");
 });
 
 }  // namespace

@@ -109,6 +109,24 @@ TEST(MemoryPlan, activations_are_what_the_formulas_say) {
   }
 }
 
+TEST(MemoryPlan, tensor_parallel_ranks_share_every_activation) {
+  // Korthikanti et al. 2022, equation 4: with sequence parallelism all that a block keeps falls as
+  // 1 / tp. Only the losses, one float a token, are on every rank.
+  for (const Recompute level : {Recompute::none, Recompute::op, Recompute::full}) {
+    for (const int tp : {2, 4}) {
+      TrainingShape shape = shape_of(2, DType::bfloat16);
+      const std::int64_t n = shape.micro_batch.tokens();
+      const std::int64_t head = n * (2 * 2 * shape.model.dim + 4) / tp + 4 * n;
+      const std::int64_t kept = kept_bytes(shape, level) / tp;
+      shape.recompute.level = level;
+      shape.model.tp = shape.mesh.extent[static_cast<std::size_t>(Axis::tp)] = tp;
+      auto lines = by_label(plan_memory(shape));
+      EXPECT_EQ(lines["activations"], head + shape.model.n_layers * kept) << tp;
+      EXPECT_EQ(lines["tensor-parallel buffers"], 2 * n * 2 * shape.model.dim);
+    }
+  }
+}
+
 TEST(RecomputePolicy, every_nth_block_counts_from_the_nth) {
   const RecomputePolicy third{Recompute::full, 3};
   std::string blocks;
@@ -150,6 +168,33 @@ TEST(TrafficPlan, resharding_gathers_all_but_the_last_blocks_twice) {
   EXPECT_EQ(plan_traffic(shape).reduce_scatter_bytes, everything * 4 * 3 / 4);
   shape.reduce.dtype = DType::bfloat16;
   EXPECT_EQ(plan_traffic(shape).reduce_scatter_bytes, everything * 2 * 3 / 4);
+}
+
+TEST(TrafficPlan, tensor_parallel_ranks_move_activations) {
+  TrainingShape shape = shape_of(2, DType::bfloat16);
+  shape.model.tp = shape.mesh.extent[static_cast<std::size_t>(Axis::tp)] = 4;
+  shape.reduce.micro_batches = 3;
+  const LlamaShapes& m = shape.model;
+  const std::int64_t n = shape.micro_batch.tokens();
+  const std::int64_t sent = n * m.dim * 2 * 3 / 4;  // by a rank, of one activation in bf16
+
+  TrafficPlan plan = plan_traffic(shape);
+  EXPECT_EQ(plan.tensor_all_gather_bytes, 3 * (6 * m.n_layers + 2) * sent);
+  EXPECT_EQ(plan.tensor_reduce_scatter_bytes, 3 * (4 * m.n_layers + 2) * sent);
+  // Maximum, sum and target of each row; the norms' rows, shared by 2; the gradient norm over 8.
+  const std::int64_t norms = (2 * m.n_layers + 1) * m.dim / 2;
+  EXPECT_EQ(plan.all_reduce_bytes, (3 * 3 * n + norms) * 4 * 2 * 3 / 4 + 7);
+  // Parameters: a quarter of the matrices, all of the norms.
+  const std::int64_t matrices = parameter_count(m) - (2 * m.n_layers + 1) * m.dim;
+  EXPECT_EQ(plan.reduce_scatter_bytes, 3 * (matrices / 4 + (2 * m.n_layers + 1) * m.dim) * 4 / 2);
+
+  shape.model.loss_parallel = false;
+  shape.recompute = {Recompute::full, 1};
+  plan = plan_traffic(shape);
+  const std::int64_t again = m.n_layers - 1;
+  EXPECT_EQ(plan.tensor_all_gather_bytes,
+            3 * ((6 * m.n_layers + 2 * again + 2) * sent + n * m.vocab_size * 2 * 3 / 4));
+  EXPECT_EQ(plan.tensor_reduce_scatter_bytes, 3 * (4 * m.n_layers + again + 2) * sent);
 }
 
 TEST(TrafficPlan, one_rank_sends_nothing) {
