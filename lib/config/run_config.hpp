@@ -26,6 +26,7 @@ enum class OnNonfinite { stop, skip };
 enum class IntervalType { steps, seconds };
 enum class ExportType { float32, float16, bfloat16 };
 enum class ResumeMode { automatic, required, none };
+enum class OnBadData { stop, skip };
 enum class RecomputeMode { none, selective, full };
 
 constexpr EnumTable<BackendChoice, 3> names_of(BackendChoice) {
@@ -83,6 +84,9 @@ constexpr EnumTable<ExportType, 3> names_of(ExportType) {
 constexpr EnumTable<ResumeMode, 3> names_of(ResumeMode) {
   using enum ResumeMode;
   return {{{automatic, "auto"}, {required, "required"}, {none, "none"}}};
+}
+constexpr EnumTable<OnBadData, 2> names_of(OnBadData) {
+  return {{{OnBadData::stop, "stop"}, {OnBadData::skip, "skip"}}};
 }
 constexpr EnumTable<RecomputeMode, 3> names_of(RecomputeMode) {
   using enum RecomputeMode;
@@ -182,6 +186,7 @@ struct DataConfig {
   std::int64_t streams = 8;
   bool shuffle = true;
   std::int64_t shuffle_window = 1024;  // records
+  OnBadData on_bad_data = OnBadData::stop;
 
   bool operator==(const DataConfig&) const = default;
 };

@@ -104,8 +104,10 @@ void add_training(DeckSchema& schema, TrainingConfig& c, ParallelConfig& p, Data
   const char* s = "training";
   using enum DatasetKind;
   schema.add(s, "dataset", &d.dataset)
-      .works_now({text, jsonl})
-      .help("text: documents are parted by blank lines; jsonl: the field text of each line");
+      .works_now({text, jsonl, alpaca, openwebtext, c4})
+      .help(
+          "text: documents are parted by blank lines; jsonl: the field text of each line; the "
+          "others as they are published; docs/data.md");
   schema.add(s, "dataset_path", &d.dataset_path).help("file, folder or glob pattern");
   schema.add(s, "batch_size", &c.batch_size)
       .unit("sequences")
@@ -180,6 +182,10 @@ void add_data(DeckSchema& schema, DataConfig& c) {
       .unit("documents")
       .range(1, 1000 * kMillion)
       .help("documents of a stream that are shuffled together");
+  schema.add(s, "on_bad_data", &c.on_bad_data)
+      .help(
+          "what a record or file that cannot be used does: end the run, or be left out and "
+          "counted");
 }
 
 void add_checkpoint(DeckSchema& schema, CheckpointConfig& c) {

@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <string>
 
+#include "data/bad_data.hpp"
+#include "data/dataset_files.hpp"
 #include "data/record_format.hpp"
 
 namespace koios {
@@ -12,6 +14,7 @@ namespace koios {
 struct DataOptions {
   DataFormat format = DataFormat::text;
   std::string path;                        // a file, a folder or a glob
+  Split split = Split::training;           // of a folder that holds both
   std::int64_t seq_len = 2048;             // tokens
   std::int64_t batch_size = 8;             // sequences per data-parallel rank and micro-batch
   std::int64_t gradient_accumulation = 1;  // micro-batches per step
@@ -21,6 +24,7 @@ struct DataOptions {
   std::int64_t streams = 8;            // taken round robin; no more than there are documents
   std::int64_t vocab_size = 0;         // of the model; 0: whatever the tokenizer has
   std::int64_t prefetch = 4;           // micro-batches made ahead
+  BadData* bad_data = nullptr;         // told of what cannot be used; null: it is thrown
 };
 
 }  // namespace koios

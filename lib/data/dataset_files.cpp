@@ -4,38 +4,105 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <charconv>
 #include <filesystem>
+#include <fstream>
+#include <map>
 #include <system_error>
 
 #include "core/error.hpp"
+#include "core/integers.hpp"
+#include "core/random.hpp"
 
 namespace koios {
 namespace {
 
 namespace fs = std::filesystem;
 
-bool has_extension(const fs::path& path, const std::vector<std::string_view>& extensions) {
-  return std::ranges::find(extensions, path.extension().string()) != extensions.end();
+void tell(BadData* bad, const std::string& what) {
+  if (bad == nullptr) throw UserError(what);
+  bad->found(what);
 }
 
-std::vector<std::string> files_of_folder(const std::string& folder, DataFormat format) {
-  const auto& extensions = record_format(format).extensions;
+std::string name_of(const std::string& path) { return fs::path(path).filename().string(); }
+
+[[noreturn]] void refuse_folder(const std::string& folder, const RecordFormat& format,
+                                bool has_tables) {
+  if (has_tables) {
+    throw UserError(cat(folder, ": a folder of Parquet or Arrow tables; ",
+                        "tools/get_dataset.py convert makes JSON lines of it"));
+  }
+  std::string wanted;
+  for (const auto extension : format.extensions) {
+    wanted += cat(wanted.empty() ? "*" : ", *", extension);
+  }
+  throw UserError(cat(folder, ": a folder without ", wanted, " (or packed: .gz, .zst, .xz, .tar) ",
+                      "for format ", format.name, "; files of another name can be given as a ",
+                      "glob: '", folder, "/*'"));
+}
+
+std::vector<std::string> files_of_folder(const std::string& folder, const RecordFormat& format) {
   std::vector<std::string> files;
+  bool has_tables = false;
   std::error_code error;
   for (fs::directory_iterator entry(folder, error), end; !error && entry != end;
        entry.increment(error)) {
-    if (entry->is_regular_file() && has_extension(entry->path(), extensions)) {
+    const std::string extension = entry->path().extension().string();
+    has_tables = has_tables || extension == ".parquet" || extension == ".arrow";
+    if (entry->is_regular_file() && wants_file(format, entry->path().filename().string())) {
       files.push_back(entry->path().string());
     }
   }
   if (error) throw UserError(cat(folder, ": ", error.message()));
-  if (files.empty()) {
-    std::string wanted;
-    for (const auto extension : extensions) wanted += cat(wanted.empty() ? "*" : ", *", extension);
-    throw UserError(cat(folder, ": a folder without ", wanted, " for format ", to_string(format),
-                        "; files of another name can be given as a glob: '", folder, "/*'"));
-  }
+  if (files.empty()) refuse_folder(folder, format, has_tables);
   return files;
+}
+
+/// c4 is published with both parts in one folder, c4-train.* and c4-validation.*.
+void keep_split(std::vector<std::string>& files, Split split) {
+  const std::string_view wanted = split == Split::training ? "c4-train." : "c4-validation.";
+  const auto is_other = [&](const std::string& file) { return !name_of(file).starts_with(wanted); };
+  if (!std::ranges::all_of(files, is_other)) std::erase_if(files, is_other);
+}
+
+/// Of names like c4-train.00003-of-01024.json.gz every number must be there.
+void require_all_shards(const std::string& folder, const std::vector<std::string>& files,
+                        BadData* bad) {
+  struct Series {
+    std::vector<bool> has;
+    std::string first;
+    std::size_t number_at = 0;
+  };
+  std::map<std::string, Series> all;
+  for (const std::string& file : files) {
+    const std::string name = name_of(file);
+    const auto of = name.find("-of-");
+    if (of == std::string::npos || of < 5 || name.size() < of + 9) continue;
+    std::size_t number = 0;
+    std::size_t count = 0;
+    const char* text = name.data();
+    const auto left = std::from_chars(text + of - 5, text + of, number);
+    const auto right = std::from_chars(text + of + 4, text + of + 9, count);
+    const bool fits = left.ptr == text + of && right.ptr == text + of + 9 && number < count;
+    if (!fits) continue;
+    Series& series = all[name.substr(0, of - 5) + name.substr(of)];
+    series.has.resize(count);
+    series.has[number] = true;
+    if (series.first.empty()) series = {std::move(series.has), name, of - 5};
+  }
+  for (const auto& [key, series] : all) {
+    const auto missing = std::ranges::count(series.has, false);
+    if (missing == 0) continue;
+    const auto first = std::ranges::find(series.has, false) - series.has.begin();
+    std::string name = series.first;
+    std::string digits = cat(first);
+    name.replace(series.number_at, 5, std::string(5 - digits.size(), '0') + digits);
+    std::string pattern = series.first;
+    pattern.replace(series.number_at, 5, "*");
+    tell(bad,
+         cat(folder, ": ", missing, " of ", series.has.size(), " files are missing, first ", name,
+             "; to use those that are there, name them by a glob: '", folder, "/", pattern, "'"));
+  }
 }
 
 std::vector<std::string> files_of_glob(const std::string& pattern) {
@@ -52,11 +119,14 @@ std::vector<std::string> files_of_glob(const std::string& pattern) {
 
 }  // namespace
 
-std::vector<std::string> find_dataset_files(const std::string& path, DataFormat format) {
+std::vector<std::string> find_dataset_files(const std::string& path, DataFormat format, Split split,
+                                            BadData* bad) {
   if (path.empty()) throw UserError("no data: training/dataset_path is a file, a folder or a glob");
   std::vector<std::string> files;
-  if (fs::is_directory(path)) {
-    files = files_of_folder(path, format);
+  const bool is_folder = fs::is_directory(path);
+  if (is_folder) {
+    files = files_of_folder(path, record_format(format));
+    if (format == DataFormat::c4) keep_split(files, split);
   } else if (fs::is_regular_file(path)) {
     files = {path};
   } else if (path.find_first_of("*?[") != std::string::npos) {
@@ -65,13 +135,32 @@ std::vector<std::string> find_dataset_files(const std::string& path, DataFormat 
     throw UserError(cat(path, ": no such file or folder"));
   }
   std::ranges::sort(files);
+  if (is_folder) require_all_shards(path, files, bad);
   for (const std::string& file : files) {
     if (::access(file.c_str(), R_OK) != 0) throw UserError(cat(file, ": may not be read"));
-    if (has_extension(file, {".gz", ".zst", ".xz", ".bz2", ".tar", ".parquet"})) {
-      throw UserError(cat(file, ": compressed and packed files are not read; unpack it first"));
-    }
+    if (fs::file_size(file) == 0) tell(bad, cat(file, ": is empty (0 bytes)"));
   }
   return files;
+}
+
+std::uint64_t files_fingerprint(const std::vector<std::string>& files) {
+  constexpr std::int64_t kSample = 4096;
+  std::uint64_t sum = 0;
+  for (const std::string& file : files) {
+    const auto size = narrow<std::int64_t>(fs::file_size(file));
+    std::string sample(static_cast<std::size_t>(2 * kSample), '\0');
+    std::ifstream in(file, std::ios::binary);
+    in.read(sample.data(), kSample);
+    if (size > kSample) {
+      in.clear();
+      in.seekg(std::max(kSample, size - kSample));
+      in.read(sample.data() + kSample, kSample);
+    }
+    sum = mix64(sum + stream_of(name_of(file)));
+    sum = mix64(sum + static_cast<std::uint64_t>(size));
+    sum = mix64(sum + stream_of(sample));
+  }
+  return sum;
 }
 
 }  // namespace koios

@@ -41,6 +41,7 @@ void DocumentStream::load_window() {
     }
     Document document;
     if (!reader_.next(document)) break;
+    if (document.is_bad) continue;
     bytes += document.text.size();
     window_.push_back(std::move(document));
   }

@@ -1,12 +1,12 @@
 #include "data/record_format.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
-#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "core/error.hpp"
-#include "core/integers.hpp"
+#include "data/json_records.hpp"
 #include "data/line_reader.hpp"
 #include "data/utf8.hpp"
 
@@ -14,42 +14,31 @@ namespace koios {
 namespace {
 
 constexpr std::size_t kTextDocumentBytes = 64 * 1024;
-constexpr std::size_t kJsonLineBytes = 256 * 1024 * 1024;
+constexpr std::size_t kWholeFileBytes = 256 * 1024 * 1024;
 
 bool is_blank(std::string_view text) {
   return text.find_first_not_of(" \t\r\v\f") == std::string_view::npos;
 }
 
-std::string where(const LineReader& lines) { return cat(lines.path(), ":", lines.number()); }
-
-void require_utf8(const LineReader& lines) {
-  const std::string_view text = lines.text();
-  const auto bad = find_invalid_utf8(text);
-  if (bad == std::string_view::npos) return;
-  throw UserError(cat(where(lines), ": not UTF-8: byte ", bad + 1, " of the line (byte ",
-                      lines.byte() + narrow<std::int64_t>(bad) + 1, " of the file) is 0x", std::hex,
-                      static_cast<unsigned>(static_cast<unsigned char>(text[bad])),
-                      "; convert the file, for example iconv -f latin1 -t utf-8"));
-}
-
-bool skip_blank_lines(LineReader& lines, std::size_t max_bytes) {
-  while (lines.peek(max_bytes)) {
-    if (!is_blank(lines.text())) return true;
+Found read_text(ByteReader& bytes, Document* document, std::string& why) {
+  LineReader lines(bytes);
+  while (true) {
+    if (!lines.peek(kTextDocumentBytes)) return Found::end;
+    if (!is_blank(lines.text())) break;
     lines.advance();
   }
-  return false;
-}
-
-bool read_text(LineReader& lines, Document* document) {
-  if (!skip_blank_lines(lines, kTextDocumentBytes)) return false;
-  if (document != nullptr) *document = {"", lines.path(), lines.number()};
+  if (document != nullptr) *document = {"", lines.name(), lines.number()};
   std::size_t size = 0;
   bool ends_in_line = false;  // a line longer than a document is cut: the rest is the next one's
+  why.clear();
   while (!ends_in_line && lines.peek(kTextDocumentBytes) && !is_blank(lines.text())) {
     const std::size_t joined = size + (size > 0 ? 1 : 0) + lines.text().size();
     if (joined > kTextDocumentBytes) break;
     if (document != nullptr) {
-      require_utf8(lines);
+      if (const auto problem = utf8_problem(lines.text(), "line", lines.byte());
+          why.empty() && !problem.empty()) {
+        why = cat(lines.name(), ":", lines.number(), problem);
+      }
       if (size > 0) document->text += '\n';
       document->text += lines.text();
     }
@@ -57,50 +46,44 @@ bool read_text(LineReader& lines, Document* document) {
     ends_in_line = !lines.is_whole();
     lines.advance();
   }
-  return true;
+  return why.empty() ? Found::document : Found::bad;
 }
 
-/// nlohmann's message without its prefix and its line (always 1), and of bounded length.
-std::string json_reason(const nlohmann::json::parse_error& error) {
-  std::string reason = error.what();
-  if (const auto at = reason.find("syntax error"); at != std::string::npos) reason.erase(0, at);
-  if (reason.size() > 200) reason = reason.substr(0, utf8_cut(reason, 200)) + "...";
-  return reason;
+/// re.sub("\n\n\n+", "\n\n", text).strip(), as the dataset's own script has it.
+std::string tidy(std::string_view text) {
+  constexpr std::string_view kSpace = " \t\n\r\v\f\x1c\x1d\x1e\x1f";  // ASCII of str.strip()
+  std::string tidied;
+  std::size_t line_ends = 0;
+  for (const char c : text) {
+    line_ends = c == '\n' ? line_ends + 1 : 0;
+    if (line_ends <= 2) tidied += c;
+  }
+  const auto first = tidied.find_first_not_of(kSpace);
+  if (first == std::string::npos) return {};
+  return tidied.substr(first, tidied.find_last_not_of(kSpace) - first + 1);
 }
 
-std::string parse_json_text(const LineReader& lines) {
-  nlohmann::json object;
-  try {
-    object = nlohmann::json::parse(lines.text());
-  } catch (const nlohmann::json::parse_error& error) {
-    throw UserError(cat(where(lines), ": not valid JSON at byte ", error.byte,
-                        " of the line: ", json_reason(error)));
+Found read_whole(ByteReader& bytes, Document* document, std::string& why) {
+  while (bytes.ahead().size() <= kWholeFileBytes && bytes.fetch()) {
   }
-  if (!object.is_object()) {
-    throw UserError(cat(where(lines), ": a JSON ", object.type_name(), ", not an object"));
-  }
-  const auto field = object.find("text");
-  if (field == object.end()) throw UserError(cat(where(lines), ": no field \"text\""));
-  if (!field->is_string()) {
-    throw UserError(
-        cat(where(lines), ": the field \"text\" is a ", field->type_name(), ", not a string"));
-  }
-  return std::move(field->get_ref<std::string&>());
-}
-
-bool read_jsonl(LineReader& lines, Document* document) {
-  if (!skip_blank_lines(lines, kJsonLineBytes)) return false;
-  if (!lines.is_whole()) {
-    throw UserError(cat(where(lines), ": longer than ", kJsonLineBytes >> 20,
-                        " MiB; format jsonl has one JSON object a line"));
+  const std::string_view whole = bytes.ahead();
+  if (whole.empty()) return Found::end;
+  if (whole.size() > kWholeFileBytes) {
+    throw BadFile(cat(bytes.name(), ": larger than ", kWholeFileBytes >> 20,
+                      " MiB; in this format a file is one document"));
   }
   if (document != nullptr) {
-    require_utf8(lines);
-    *document = {parse_json_text(lines), lines.path(), lines.number()};
+    why = utf8_problem(whole, "file", bytes.byte());
+    if (why.empty()) *document = {tidy(whole), bytes.name(), 1};
   }
-  lines.advance();
-  return true;
+  bytes.consume(whole.size(), std::ranges::count(whole, '\n'));
+  if (document == nullptr || why.empty()) return Found::document;
+  why = bytes.name() + why;
+  return Found::bad;
 }
+
+constexpr std::array<std::pair<std::string_view, std::string_view>, 3> kTarNames = {
+    {{".tgz", ".tar"}, {".txz", ".tar"}, {".tzst", ".tar"}}};
 
 }  // namespace
 
@@ -108,6 +91,9 @@ const std::vector<RecordFormat>& record_formats() {
   static const std::vector<RecordFormat> table = {
       {DataFormat::text, "text", {".txt"}, read_text},
       {DataFormat::jsonl, "jsonl", {".jsonl", ".json"}, read_jsonl},
+      {DataFormat::c4, "c4", {".json"}, read_jsonl},
+      {DataFormat::alpaca, "alpaca", {".json"}, read_alpaca},
+      {DataFormat::openwebtext, "openwebtext", {".txt"}, read_whole},
   };
   return table;
 }
@@ -119,5 +105,24 @@ const RecordFormat& record_format(DataFormat format) {
 }
 
 std::string_view to_string(DataFormat format) { return record_format(format).name; }
+
+bool wants_file(const RecordFormat& format, std::string_view name) {
+  std::string base(name.substr(name.rfind('/') + 1));  // npos + 1 is 0
+  if (base.empty() || base.front() == '.') return false;
+  for (const auto& [shorthand, meant] : kTarNames) {
+    if (base.ends_with(shorthand)) base.replace(base.size() - shorthand.size(), 5, meant);
+  }
+  bool is_packed = false;
+  for (const std::string_view packed : {".gz", ".zst", ".xz"}) {
+    if (!base.ends_with(packed)) continue;
+    base.resize(base.size() - packed.size());
+    is_packed = true;
+  }
+  const auto dot = base.rfind('.');
+  if (dot == std::string::npos) return is_packed;
+  const auto extension = std::string_view(base).substr(dot);
+  return extension == ".tar" ||
+         std::ranges::find(format.extensions, extension) != format.extensions.end();
+}
 
 }  // namespace koios

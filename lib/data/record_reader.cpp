@@ -7,8 +7,8 @@
 
 namespace koios {
 
-RecordReader::RecordReader(DataFormat format, std::vector<std::string> files)
-    : format_(&record_format(format)), files_(std::move(files)) {}
+RecordReader::RecordReader(DataFormat format, std::vector<std::string> files, BadData* bad)
+    : format_(&record_format(format)), files_(std::move(files)), bad_(bad) {}
 
 void RecordReader::seek(const RecordMark& mark) {
   if (mark.file > std::ssize(files_)) {
@@ -16,20 +16,84 @@ void RecordReader::seek(const RecordMark& mark) {
         cat("the data has changed: it had at least ", mark.file, " files, now ", files_.size()));
   }
   mark_ = mark;
-  lines_.reset();
+  bytes_.reset();
+  file_.reset();
+}
+
+bool RecordReader::open_next_member() {
+  const std::int64_t end = bytes_ ? member_begin_ + bytes_->byte() : 0;
+  bytes_.reset();  // it lives on the file's present member
+  auto member = file_->next();
+  if (!member) return false;
+  member_begin_ = end;
+  bytes_.emplace(std::move(member->bytes), std::move(member->name));
+  return true;
+}
+
+void RecordReader::open_at_mark() {
+  const std::string& path = files_[static_cast<std::size_t>(mark_.file)];
+  file_.emplace(path, [format = format_](const auto& name) { return wants_file(*format, name); });
+  member_begin_ = 0;
+  if (mark_.byte == 0) {
+    open_next_member();
+    return;
+  }
+  while (auto member = file_->next()) {
+    const std::int64_t wanted = mark_.byte - member_begin_;
+    const std::int64_t there = member->bytes->skip(wanted);
+    if (there == wanted) {
+      bytes_.emplace(std::move(member->bytes), std::move(member->name), wanted, mark_.line);
+      return;
+    }
+    member_begin_ += there;
+  }
+  throw UserError(cat(path, ": is shorter than when this position in it (byte ", mark_.byte,
+                      ") was saved; the data has changed"));
+}
+
+void RecordReader::tell(const std::string& what) const {
+  if (bad_ == nullptr) throw UserError(what);
+  bad_->found(what);
+}
+
+void RecordReader::to_next_file() {
+  bytes_.reset();
+  file_.reset();
+  mark_ = {mark_.record, mark_.file + 1, 0, 0};
+}
+
+/// One document of the current file; false where it has no more.
+bool RecordReader::read_member(Document* document) {
+  if (!file_) open_at_mark();
+  std::string why;
+  while (bytes_) {
+    const Found found = format_->read(*bytes_, document, why);
+    if (found == Found::end) {
+      if (!open_next_member()) return false;
+      continue;
+    }
+    ++mark_.record;
+    mark_.byte = member_begin_ + bytes_->byte();
+    mark_.line = bytes_->lines_before();
+    if (found == Found::bad) {
+      *document = {"", bytes_->name(), mark_.line, true};
+      tell(why);
+    }
+    return true;
+  }
+  return false;
 }
 
 bool RecordReader::read(Document* document) {
   while (mark_.file < std::ssize(files_)) {
-    if (!lines_) lines_.emplace(files_[mark_.file], mark_.byte, mark_.line);
-    if (format_->read(*lines_, document)) {
-      ++mark_.record;
-      mark_.byte = lines_->byte();
-      mark_.line = lines_->lines_before();
-      return true;
+    try {
+      if (read_member(document)) return true;
+    } catch (const BadFile& bad) {
+      if (bad_ == nullptr) throw;
+      bad_->found(cat(bad.what(), "; the rest of ", files_[static_cast<std::size_t>(mark_.file)],
+                      " is left out"));
     }
-    lines_.reset();
-    mark_ = {mark_.record, mark_.file + 1, 0, 0};
+    to_next_file();
   }
   return false;
 }

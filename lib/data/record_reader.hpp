@@ -6,26 +6,30 @@
 #include <string>
 #include <vector>
 
-#include "data/line_reader.hpp"
+#include "data/bad_data.hpp"
+#include "data/byte_reader.hpp"
+#include "data/packed_file.hpp"
 #include "data/record_format.hpp"
 
 namespace koios {
 
 /// A place between two documents.
 struct RecordMark {
-  std::int64_t record = 0;  // documents before it, counted through all files
+  std::int64_t record = 0;  // documents before it, bad ones too, counted through all files
   std::int64_t file = 0;    // index in the list of files
-  std::int64_t byte = 0;    // in that file
-  std::int64_t line = 0;    // whole lines before it in that file
+  std::int64_t byte = 0;    // in that file unpacked, members of an archive one behind the other
+  std::int64_t line = 0;    // whole lines before it in that file or member
 
   bool operator==(const RecordMark&) const = default;
 };
 
 class RecordReader {
  public:
-  RecordReader(DataFormat format, std::vector<std::string> files);
+  /// bad: told of what cannot be used, and must outlive the reader; null: it is thrown.
+  RecordReader(DataFormat format, std::vector<std::string> files, BadData* bad = nullptr);
 
-  /// The next document in file order; false at the end of the last file.
+  /// The next document in file order, which may be a bad one (is_bad); false at the end of the last
+  /// file. The rest of a file that cannot be read on is left out.
   bool next(Document& document) { return read(&document); }
   /// Passes over one document without checking or decoding it.
   bool skip() { return read(nullptr); }
@@ -36,11 +40,20 @@ class RecordReader {
 
  private:
   bool read(Document* document);
+  bool read_member(Document* document);
+  void open_at_mark();
+  bool open_next_member();
+  void tell(const std::string& what) const;
+  void to_next_file();
 
   const RecordFormat* format_;
   std::vector<std::string> files_;
+  BadData* bad_;
   RecordMark mark_;
-  std::optional<LineReader> lines_;  // of the current file, once something is read from it
+  // Of the current file, once something is read from it:
+  std::optional<PackedFile> file_;
+  std::optional<ByteReader> bytes_;  // of its current member
+  std::int64_t member_begin_ = 0;
 };
 
 }  // namespace koios

@@ -34,11 +34,13 @@ SampleSequence::SampleSequence(const DataOptions& options, const Tokenizer& toke
                         " pieces, the model's vocabulary only ", options.vocab_size,
                         ": raise model/vocab_size, or set it to 0 to follow the tokenizer"));
   }
-  const auto files = find_dataset_files(options.path, options.format);
-  const auto count = count_streams(options, RecordReader(options.format, files), files.size());
+  const auto files =
+      find_dataset_files(options.path, options.format, options.split, options.bad_data);
+  const auto open = [&] { return RecordReader(options.format, files, options.bad_data); };
+  const auto count = count_streams(options, open(), files.size());
   for (std::int64_t stream = 0; stream < count; ++stream) {
     const StreamOptions share{stream, count, options.seed, options.shuffle, options.shuffle_window};
-    streams_.emplace_back(DocumentStream(RecordReader(options.format, files), share), tokenizer);
+    streams_.emplace_back(DocumentStream(open(), share), tokenizer);
   }
 }
 

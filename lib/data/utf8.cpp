@@ -3,6 +3,9 @@
 #include <cstdint>
 #include <cstring>
 
+#include "core/error.hpp"
+#include "core/integers.hpp"
+
 namespace koios {
 namespace {
 
@@ -60,6 +63,15 @@ std::size_t utf8_cut(std::string_view text, std::size_t limit) {
     --cut;
   }
   return cut == 0 ? limit : cut;
+}
+
+std::string utf8_problem(std::string_view text, std::string_view whole, std::int64_t byte) {
+  const auto bad = find_invalid_utf8(text);
+  if (bad == std::string_view::npos) return {};
+  return cat(": not UTF-8: byte ", bad + 1, " of the ", whole, " (byte ",
+             byte + narrow<std::int64_t>(bad) + 1, " of the file) is 0x", std::hex,
+             static_cast<unsigned>(static_cast<unsigned char>(text[bad])),
+             "; convert the file, for example iconv -f latin1 -t utf-8");
 }
 
 }  // namespace koios

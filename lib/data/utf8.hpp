@@ -3,6 +3,8 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
+#include <string>
 #include <string_view>
 
 namespace koios {
@@ -12,5 +14,9 @@ std::size_t find_invalid_utf8(std::string_view text);
 
 /// The largest cut <= `limit` that does not fall inside a character of well-formed `text`.
 std::size_t utf8_cut(std::string_view text, std::size_t limit);
+
+/// Empty where `text` is well formed, otherwise ": not UTF-8: ..." with the place in the `whole`
+/// that it is, which begins after `byte` bytes of its file.
+std::string utf8_problem(std::string_view text, std::string_view whole, std::int64_t byte);
 
 }  // namespace koios

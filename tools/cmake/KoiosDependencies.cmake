@@ -125,9 +125,18 @@ find_package(nlohmann_json QUIET)
 if(NOT nlohmann_json_FOUND)
   koios_missing("nlohmann_json" "${koios_setup_hint}")
 endif()
-find_package(ZLIB)
-pkg_check_modules(zstd QUIET IMPORTED_TARGET libzstd)
-pkg_check_modules(lzma QUIET IMPORTED_TARGET liblzma)
+
+# ---- compressed data -----------------------------------------------------------------------------
+find_package(ZLIB QUIET)
+if(NOT ZLIB_FOUND)
+  koios_missing("zlib" "${koios_setup_hint}")
+endif()
+foreach(library zstd lzma)
+  pkg_check_modules(${library} QUIET IMPORTED_TARGET lib${library})
+  if(NOT ${library}_FOUND)
+    koios_missing("lib${library}" "${koios_setup_hint}")
+  endif()
+endforeach()
 
 # ---- cuDNN frontend: headers only, for one file ---------------------------------------------------
 if(KOIOS_CUDA AND CUDNN_FOUND)

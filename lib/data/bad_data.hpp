@@ -1,0 +1,33 @@
+// What becomes of data that cannot be used (data/on_bad_data): the first ends the run, or all of it
+// is left out and counted. A piece that several streams or epochs run into counts once.
+#pragma once
+
+#include <cstdint>
+#include <mutex>
+#include <string>
+#include <unordered_set>
+#include <vector>
+
+namespace koios {
+
+class BadData {
+ public:
+  enum class Policy { stop, skip };
+  explicit BadData(Policy policy) : policy_(policy) {}
+
+  /// `what` names the file and the place in it, and why. stop: throws it as UserError. Any thread.
+  void found(const std::string& what);
+
+  /// Pieces left out so far. Any thread.
+  std::int64_t count() const;
+  /// What was found since the last call: at most ten texts, for a log. Any thread.
+  std::vector<std::string> take_news();
+
+ private:
+  Policy policy_;
+  mutable std::mutex mutex_;
+  std::unordered_set<std::uint64_t> known_;  // by a hash of the text
+  std::vector<std::string> news_;
+};
+
+}  // namespace koios

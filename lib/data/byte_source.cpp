@@ -1,0 +1,88 @@
+#include "data/byte_source.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <fstream>
+
+#include "core/integers.hpp"
+
+namespace koios {
+namespace {
+
+class FileSource final : public ByteSource {
+ public:
+  explicit FileSource(const std::string& path) : path_(path), file_(path, std::ios::binary) {
+    if (!file_) throw UserError(cat(path, ": cannot be opened"));
+    file_.seekg(0, std::ios::end);
+    size_ = file_.tellg();
+    file_.seekg(0);
+  }
+
+  std::size_t read(char* into, std::size_t size) override {
+    file_.read(into, narrow<std::streamsize>(size));
+    if (file_.bad()) throw BadFile(cat(path_, ": reading failed after byte ", position_));
+    const auto count = static_cast<std::size_t>(file_.gcount());
+    position_ += narrow<std::int64_t>(count);
+    return count;
+  }
+
+  std::int64_t skip(std::int64_t bytes) override {
+    const std::int64_t there = std::clamp<std::int64_t>(size_ - position_, 0, bytes);
+    position_ += there;
+    file_.clear();
+    file_.seekg(position_);
+    return there;
+  }
+
+ private:
+  std::string path_;
+  std::ifstream file_;
+  std::int64_t size_ = 0;
+  std::int64_t position_ = 0;
+};
+
+}  // namespace
+
+std::int64_t ByteSource::skip(std::int64_t bytes) {
+  std::array<char, 16384> dropped{};
+  std::int64_t skipped = 0;
+  while (skipped < bytes) {
+    const auto wanted = std::min<std::int64_t>(bytes - skipped, std::ssize(dropped));
+    const std::size_t count = read(dropped.data(), static_cast<std::size_t>(wanted));
+    if (count == 0) break;
+    skipped += narrow<std::int64_t>(count);
+  }
+  return skipped;
+}
+
+std::unique_ptr<ByteSource> open_file(const std::string& path) {
+  return std::make_unique<FileSource>(path);
+}
+
+std::string_view PeekSource::peek(std::size_t size) {
+  while (ahead_.size() < size) {
+    const std::size_t kept = ahead_.size();
+    ahead_.resize(size);
+    const std::size_t count = source_->read(ahead_.data() + kept, size - kept);
+    ahead_.resize(kept + count);
+    if (count == 0) break;
+  }
+  return std::string_view(ahead_).substr(0, size);
+}
+
+std::size_t PeekSource::read(char* into, std::size_t size) {
+  if (ahead_.empty()) return source_->read(into, size);
+  const std::size_t count = std::min(size, ahead_.size());
+  std::memcpy(into, ahead_.data(), count);
+  ahead_.erase(0, count);
+  return count;
+}
+
+std::int64_t PeekSource::skip(std::int64_t bytes) {
+  const auto held = std::min<std::int64_t>(bytes, std::ssize(ahead_));
+  ahead_.erase(0, static_cast<std::size_t>(held));
+  return held == bytes ? held : held + source_->skip(bytes - held);
+}
+
+}  // namespace koios

@@ -1,0 +1,42 @@
+// What is in a file of a dataset: itself, unpacked; or the members of a tar archive, and of the
+// archives in it. openwebtext's urlsf_subset00.tar holds .xz files, each a tar of .txt files.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "data/tar_reader.hpp"
+
+namespace koios {
+
+/// Unpacked bytes and what to call them: "a.json.gz", or "subset00.tar: openwebtext/1.xz: 1.txt".
+struct PackedMember {
+  std::string name;
+  std::unique_ptr<ByteSource> bytes;
+};
+
+class PackedFile {
+ public:
+  /// Members of an archive are taken where `wants` says so of their name; the file itself always.
+  PackedFile(const std::string& path, std::function<bool(const std::string&)> wants);
+
+  /// The next member, which lives until the next call; none at the end.
+  std::optional<PackedMember> next();
+
+ private:
+  std::optional<PackedMember> open(std::unique_ptr<ByteSource> packed, std::string name);
+
+  struct Archive {
+    std::string name;
+    std::unique_ptr<TarReader> tar;
+  };
+  std::string path_;
+  std::function<bool(const std::string&)> wants_;
+  bool is_opened_ = false;
+  std::vector<Archive> open_;  // the innermost last
+};
+
+}  // namespace koios
