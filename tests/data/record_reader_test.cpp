@@ -184,8 +184,9 @@ TEST(DatasetFiles, messages) {
   EXPECT_CONTAINS(error(""), "training/dataset_path");
   EXPECT_EQ(error(folder.path("nothing")), folder.path("nothing") + ": no such file or folder");
   EXPECT_EQ(error(folder.path("*.txt")), folder.path("*.txt") + ": no file matches");
-  EXPECT_CONTAINS(error(folder.path()), "a folder without *.txt for format text");
-  EXPECT_CONTAINS(error(folder.write("a.json.gz", "")), "compressed and packed files are not read");
+  EXPECT_CONTAINS(error(folder.path()),
+                  "a folder without *.txt (or packed: .gz, .zst, .xz, .tar) for format text");
+  EXPECT_EQ(error(folder.write("a.txt", "")), folder.path("a.txt") + ": is empty (0 bytes)");
   if (::geteuid() != 0) {
     const auto secret = folder.write("secret.txt", "x");
     ::chmod(secret.c_str(), 0);

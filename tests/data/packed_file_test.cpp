@@ -1,0 +1,212 @@
+// Files as gzip, xz, zstd and tar pack them, and what is damaged in them.
+#include "data/packed_file.hpp"
+
+#include "data/dataset_files.hpp"
+#include "packing_tools.hpp"
+
+namespace koios {
+namespace {
+
+using testing::all_documents;
+using testing::numbered_documents;
+using testing::read_file;
+using testing::shell;
+using testing::TempFolder;
+using testing::user_error;
+
+using Texts = std::vector<std::string>;
+
+Texts texts(DataFormat format, const std::vector<std::string>& files, BadData* bad = nullptr) {
+  Texts result;
+  for (const Document& d : all_documents(RecordReader(format, files, bad))) {
+    if (!d.is_bad) result.push_back(d.text);
+  }
+  return result;
+}
+
+bool has_zstd() { return std::system("zstd --version > /dev/null 2>&1") == 0; }
+
+TEST(PackedFiles, read_as_what_is_in_them) {
+  const TempFolder folder;
+  const auto plain = folder.write("a.jsonl", numbered_documents(5000, 50));
+  const Texts all = texts(DataFormat::jsonl, {plain});
+  shell(folder,
+        "gzip -k a.jsonl && xz -k a.jsonl && cat a.jsonl.gz a.jsonl.gz > twice.gz && "
+        "cat a.jsonl.xz a.jsonl.xz > twice.xz && gzip -c a.jsonl.xz > both.xz.gz && "
+        "tar -cf a.tar a.jsonl && tar -czf a.tgz a.jsonl && cp a.jsonl.gz misnamed.jsonl");
+  Texts doubled = all;
+  doubled.insert(doubled.end(), all.begin(), all.end());
+  for (const char* name :
+       {"a.jsonl.gz", "a.jsonl.xz", "both.xz.gz", "a.tar", "a.tgz", "misnamed.jsonl"}) {
+    EXPECT_EQ(texts(DataFormat::jsonl, {folder.path(name)}), all) << name;
+  }
+  EXPECT_EQ(texts(DataFormat::jsonl, {folder.path("twice.gz")}), doubled);
+  EXPECT_EQ(texts(DataFormat::jsonl, {folder.path("twice.xz")}), doubled);
+  if (!has_zstd()) GTEST_SKIP() << "no program zstd";
+  shell(folder, "zstd -q a.jsonl && cat a.jsonl.zst a.jsonl.zst > twice.zst");
+  EXPECT_EQ(texts(DataFormat::jsonl, {folder.path("a.jsonl.zst")}), all);
+  EXPECT_EQ(texts(DataFormat::jsonl, {folder.path("twice.zst")}), doubled);
+}
+
+TEST(PackedFiles, archives_of_archives_with_every_place_to_come_back_to) {
+  const TempFolder folder;
+  testing::make_openwebtext(folder, "urlsf_subset00.tar");
+  folder.write("b.txt", "alone");
+  const std::vector<std::string> files = {folder.path("urlsf_subset00.tar"), folder.path("b.txt")};
+  RecordReader reader(DataFormat::openwebtext, files);
+  std::vector<RecordMark> marks = {reader.mark()};
+  Texts all;
+  for (Document d; reader.next(d); marks.push_back(reader.mark())) all.push_back(d.text);
+  const Texts expected = {"Document 0.0\n\nand more",
+                          "Document 0.1\n\nand more",
+                          "Document 1.0\n\nand more",
+                          "Document 1.1\n\nand more",
+                          "Document 2.0\n\nand more",
+                          "Document 2.1\n\nand more",
+                          "alone"};
+  EXPECT_EQ(all, expected);
+  for (std::size_t i = marks.size(); i-- > 0;) {
+    reader.seek(marks[i]);
+    Document d;
+    ASSERT_EQ(reader.next(d), i < all.size());
+    if (i < all.size()) {
+      EXPECT_EQ(d.text, all[i]);
+      EXPECT_EQ(reader.mark(), marks[i + 1]);
+    }
+  }
+}
+
+TEST(PackedFiles, marks_of_lines_in_a_compressed_archive) {
+  const TempFolder folder;
+  folder.write("a.jsonl", "\xEF\xBB\xBF" + numbered_documents(40, 9));
+  folder.write("b.jsonl", numbered_documents(40, 9));
+  shell(folder, "tar -czf ab.tgz a.jsonl b.jsonl");
+  RecordReader reader(DataFormat::jsonl, {folder.path("ab.tgz")});
+  std::vector<RecordMark> marks = {reader.mark()};
+  std::vector<Document> all;
+  for (Document d; reader.next(d); marks.push_back(reader.mark())) all.push_back(d);
+  ASSERT_EQ(all.size(), 80u);
+  EXPECT_EQ(all[45].line, 6);
+  EXPECT_EQ(all[45].file, folder.path("ab.tgz") + ": b.jsonl");
+  for (std::size_t i = all.size(); i-- > 0;) {
+    reader.seek(marks[i]);
+    Document d;
+    ASSERT_TRUE(reader.next(d));
+    EXPECT_EQ(d.text, all[i].text);
+    EXPECT_EQ(d.line, all[i].line);
+    EXPECT_EQ(reader.mark(), marks[i + 1]);
+  }
+}
+
+TEST(PackedFiles, long_names_and_other_members_of_an_archive) {
+  const TempFolder folder;
+  const std::string deep = "a" + std::string(90, 'x') + "/" + std::string(120, 'y');
+  shell(folder, "mkdir -p " + deep);
+  folder.write(deep + "/a.txt", "deep");
+  folder.write("b.txt", "flat");
+  folder.write("._b.txt", "of a Mac");
+  folder.write("c.md", "not data");
+  folder.write("d.xz", "");
+  shell(folder, "ln -s b.txt link.txt; rm d.xz; xz -c b.txt > d.xz");
+  for (const char* format : {"gnu", "pax"}) {
+    shell(folder, cat("tar --format=", format, " -cf a.tar a* b.txt ._b.txt c.md link.txt d.xz"));
+    EXPECT_EQ(texts(DataFormat::text, {folder.path("a.tar")}), (Texts{"deep", "flat", "flat"}))
+        << format;
+    shell(folder, "rm a.tar");
+  }
+}
+
+TEST(Damage, half_a_file_is_named_and_what_was_whole_is_kept) {
+  const TempFolder folder;
+  folder.write("a.jsonl", numbered_documents(20000, 50));
+  folder.write("last.jsonl", "{\"text\": \"last\"}\n");
+  shell(folder, "gzip -k a.jsonl && xz -k a.jsonl && tar -cf a.tar a.jsonl");
+  if (has_zstd()) shell(folder, "zstd -q a.jsonl");
+  for (const char* name : {"a.jsonl.gz", "a.jsonl.xz", "a.tar", "a.jsonl.zst"}) {
+    if (!std::filesystem::exists(folder.path(name))) continue;
+    const auto whole = read_file(folder.path(name));
+    const auto half = folder.write(cat("half-", name), whole.substr(0, whole.size() / 2));
+    const auto message = user_error([&] { texts(DataFormat::jsonl, {half}); });
+    EXPECT_CONTAINS(message, half);
+    EXPECT_CONTAINS(message, "ends in the middle");
+    BadData bad(BadData::Policy::skip);
+    const Texts found = texts(DataFormat::jsonl, {half, folder.path("last.jsonl")}, &bad);
+    EXPECT_GT(found.size(), 1000u) << name;
+    EXPECT_LT(found.size(), 20000u) << name;
+    EXPECT_EQ(found.back(), "last");
+    EXPECT_EQ(bad.count(), 1);
+    EXPECT_CONTAINS(bad.take_news().at(0), cat("the rest of ", half, " is left out"));
+  }
+}
+
+TEST(Damage, a_flipped_byte_in_a_gzip_is_noticed) {
+  const TempFolder folder;
+  folder.write("a.jsonl", numbered_documents(3000, 50));
+  shell(folder, "gzip a.jsonl");
+  std::string bytes = read_file(folder.path("a.jsonl.gz"));
+  bytes[bytes.size() - 6] = static_cast<char>(bytes[bytes.size() - 6] ^ 1);  // its checksum
+  const auto file = folder.write("b.gz", bytes);
+  EXPECT_CONTAINS(user_error([&] { texts(DataFormat::jsonl, {file}); }), "incorrect data check");
+}
+
+TEST(Damage, what_is_not_read_says_so) {
+  const TempFolder folder;
+  const auto error = [&](const char* content) {
+    return user_error([&] { texts(DataFormat::text, {folder.write("x.txt", content)}); });
+  };
+  EXPECT_CONTAINS(error("BZh91AY"), "bzip2");
+  EXPECT_CONTAINS(error("PAR1...."), "get_dataset.py convert");
+}
+
+TEST(Damage, bad_records_are_counted_once_and_leave_the_others_where_they_were) {
+  const TempFolder folder;
+  const auto file = folder.write("a.jsonl",
+                                 "{\"text\": \"0\"}\n{\"text\": 1}\n{\"text\": \"2\"}\nnonsense\n"
+                                 "{\"text\": \"\xFF\"}\n{\"text\": \"5\"}\n");
+  BadData bad(BadData::Policy::skip);
+  for (int round = 0; round < 2; ++round) {
+    EXPECT_EQ(texts(DataFormat::jsonl, {file}, &bad), (Texts{"0", "2", "5"}));
+  }
+  EXPECT_EQ(bad.count(), 3);
+  EXPECT_EQ(bad.take_news().size(), 3u);
+  EXPECT_TRUE(bad.take_news().empty());
+  RecordReader reader(DataFormat::jsonl, {file}, &bad);
+  for (int i = 0; i < 5; ++i) ASSERT_TRUE(reader.skip());
+  EXPECT_EQ(reader.mark().record, 5);
+  Document d;
+  ASSERT_TRUE(reader.next(d));
+  EXPECT_EQ(d.text, "5");
+}
+
+TEST(Shards, a_missing_one_is_named) {
+  const TempFolder folder;
+  for (const char* shard : {"00000", "00002", "00003"}) {
+    folder.write(cat("c4-train.", shard, "-of-00004.json"), numbered_documents(1));
+  }
+  const auto message = user_error([&] { find_dataset_files(folder.path(), DataFormat::c4); });
+  EXPECT_CONTAINS(message, "1 of 4 files are missing, first c4-train.00001-of-00004.json");
+  EXPECT_CONTAINS(message, "c4-train.*-of-00004.json'");
+  BadData bad(BadData::Policy::skip);
+  EXPECT_EQ(find_dataset_files(folder.path(), DataFormat::c4, Split::training, &bad).size(), 3u);
+  EXPECT_EQ(bad.count(), 1);
+  folder.write("c4-train.00001-of-00004.json", numbered_documents(1));
+  const auto held_out = folder.write("c4-validation.00000-of-00001.json", numbered_documents(1));
+  EXPECT_EQ(find_dataset_files(folder.path(), DataFormat::c4).size(), 4u);
+  EXPECT_EQ(find_dataset_files(folder.path(), DataFormat::c4, Split::validation),
+            std::vector<std::string>{held_out});
+}
+
+TEST(Fingerprint, follows_the_content_and_not_the_folder) {
+  const TempFolder one;
+  const TempFolder two;
+  const std::string text(20000, 'x');
+  const auto first = files_fingerprint({one.write("a", text)});
+  EXPECT_EQ(files_fingerprint({two.write("a", text)}), first);
+  EXPECT_NE(files_fingerprint({two.write("b", text)}), first);
+  EXPECT_NE(files_fingerprint({two.write("a", text + "y")}), first);
+  EXPECT_NE(files_fingerprint({two.write("a", "y" + text.substr(1))}), first);
+  EXPECT_NE(files_fingerprint({two.write("a", text.substr(1) + "y")}), first);
+}
+
+}  // namespace
+}  // namespace koios
