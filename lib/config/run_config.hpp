@@ -191,6 +191,17 @@ struct DataConfig {
   bool operator==(const DataConfig&) const = default;
 };
 
+/// [validation]; empty dataset_path: none
+struct ValidationConfig {
+  DatasetKind dataset = DatasetKind::text;
+  std::string dataset_path;
+  std::int64_t interval = 100;  // steps
+  std::int64_t steps = 10;      // batches of training/batch_size on every data-parallel rank
+
+  bool is_on() const { return !dataset_path.empty(); }
+  bool operator==(const ValidationConfig&) const = default;
+};
+
 /// [metrics]
 struct MetricsConfig {
   std::int64_t log_freq = 10;  // steps
@@ -243,6 +254,7 @@ struct RunConfig {
   TrainingConfig training;
   ParallelConfig parallel;
   DataConfig data;
+  ValidationConfig validation;
   MetricsConfig metrics;
   CheckpointConfig checkpoint;
   ActivationCheckpointConfig activation_checkpoint;

@@ -188,6 +188,27 @@ void add_data(DeckSchema& schema, DataConfig& c) {
           "counted");
 }
 
+void add_validation(DeckSchema& schema, ValidationConfig& c) {
+  const char* s = "validation";
+  using enum DatasetKind;
+  schema.add(s, "dataset", &c.dataset)
+      .works_now({text, jsonl, alpaca, openwebtext, c4})
+      .help("as training/dataset; of a folder with both parts of c4 the one for validation");
+  schema.add(s, "dataset_path", &c.dataset_path)
+      .may_be_empty()
+      .help("held-out data: file, folder or glob pattern; empty: no validation");
+  schema.add(s, "interval", &c.interval)
+      .unit("steps")
+      .range(1, 1000 * kMillion)
+      .help("between two measurements of its loss; there is one after the last step too");
+  schema.add(s, "steps", &c.steps)
+      .unit("batches")
+      .range(1, kMillion)
+      .help(
+          "of training/batch_size on every data-parallel rank, the same ones each time, in "
+          "published order");
+}
+
 void add_checkpoint(DeckSchema& schema, CheckpointConfig& c) {
   const char* s = "checkpoint";
   schema.add(s, "folder", &c.folder)
@@ -251,6 +272,7 @@ DeckSchema make_run_schema(RunConfig& config) {
   add_lr_scheduler(schema, config.lr_scheduler);
   add_training(schema, config.training, config.parallel, config.data);
   add_data(schema, config.data);
+  add_validation(schema, config.validation);
   add_checkpoint(schema, config.checkpoint);
   add_rest(schema, config);
   for (const AbsentKey& key : absent_keys()) schema.add_absent(key);

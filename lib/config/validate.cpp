@@ -25,13 +25,17 @@ class Rules {
     if (holds || !usable(keys)) return;
     Origin at{Origin::Kind::default_value, cat("default of ", *keys.begin()), 0};
     for (const char* key : keys) {
-      const Origin& origin = parsed_.keys.at(key).origin;
-      if (origin.kind == Origin::Kind::file || origin.kind == Origin::Kind::command_line) {
-        at = origin;
-        break;
-      }
+      if (!is_given(key)) continue;
+      at = parsed_.keys.at(key).origin;
+      break;
     }
     errors_.push_back({at, message});
+  }
+
+  /// Whether the user gave this key.
+  bool is_given(const char* key) const {
+    const Origin::Kind kind = parsed_.keys.at(key).origin.kind;
+    return kind == Origin::Kind::file || kind == Origin::Kind::command_line;
   }
 
   bool usable(std::initializer_list<const char*> keys) const {
@@ -82,6 +86,14 @@ void check_schedule(Rules& rules, const RunConfig& c) {
                 {"lr_scheduler/decay_steps", "training/warmup_steps", "training/steps"},
                 cat("[lr_scheduler] decay_steps = ", decay, " and warmup_steps = ", warmup,
                     " together exceed steps = ", steps));
+}
+
+void check_validation(Rules& rules, const ValidationConfig& v) {
+  for (const char* key : {"validation/dataset", "validation/interval", "validation/steps"}) {
+    rules.require(v.is_on() || !rules.is_given(key), {key},
+                  cat("[validation] ", std::strchr(key, '/') + 1,
+                      " does nothing without dataset_path, the held-out data"));
+  }
 }
 
 bool tensor_parallel_fits(std::int64_t degree, const RunConfig& c) {
@@ -161,6 +173,7 @@ std::vector<DeckError> check_rules(const ParsedDeck& parsed, int ranks) {
   Rules rules(parsed);
   check_model(rules, parsed.config.model);
   check_schedule(rules, parsed.config);
+  check_validation(rules, parsed.config.validation);
   check_parallel(rules, parsed.config, ranks);
   check_checkpoint(rules, parsed.config.checkpoint);
   return std::move(rules).errors();
@@ -177,6 +190,12 @@ std::vector<DeckError> check_files(const ParsedDeck& parsed) {
   const std::string dataset_missing = dataset_problem(dataset);
   rules.require(dataset_missing.empty(), {"training/dataset_path"},
                 cat("[training] dataset_path = ", dataset, ": ", dataset_missing, hint(dataset)));
+  if (const ValidationConfig& v = parsed.config.validation; v.is_on()) {
+    const std::string missing = dataset_problem(v.dataset_path);
+    rules.require(
+        missing.empty(), {"validation/dataset_path"},
+        cat("[validation] dataset_path = ", v.dataset_path, ": ", missing, hint(v.dataset_path)));
+  }
   return std::move(rules).errors();
 }
 

@@ -43,6 +43,11 @@ std::string column(const char* color, const std::string& text, bool on) {
   return on ? cat(color, text, "\033[0m") : text;
 }
 
+std::string step_of(std::int64_t step, std::int64_t steps) {
+  const std::string of = cat(steps);
+  return cat("step ", padded(cat(step), std::max<std::size_t>(5, of.size())), "/", of);
+}
+
 /// Written at once, so that lines of other ranks do not come between.
 void write_stdout(const std::string& text) {
   std::fwrite(text.data(), 1, text.size(), stdout);
@@ -52,17 +57,21 @@ void write_stdout(const std::string& text) {
 }  // namespace
 
 std::string format_step_line(const StepLine& line, bool color) {
-  const std::string steps = cat(line.steps);
-  const std::string step =
-      cat("step ", padded(cat(line.step), std::max<std::size_t>(5, steps.size())), "/", steps);
   return cat(
-      column(kCyan, step, color), " | ",
+      column(kCyan, step_of(line.step, line.steps), color), " | ",
       column(kGreen, cat("loss ", number(line.loss, "%.4f", 1e-4, 7)), color), " | grad_norm ",
       number(line.grad_norm, "%.2f", 0.1, 7), " | lr ", number(line.lr, "%.2e", 0, 8), " | ",
       number(line.step_time_s, "%.3f", 1e-3, 7), " s | ",
       column(kBlue, cat(number(line.tok_per_s_per_rank, "%.0f", 1, 6), " tok/s/rank"), color),
       " | ", column(kMagenta, cat("mfu ", number(line.mfu_pct, "%.1f%%", 0.1, 5)), color), " | ",
       column(kYellow, cat("peak ", number(line.peak_gib, "%.2f", 0.01, 6), " GiB"), color));
+}
+
+std::string format_validation_line(const ValidationLine& line, bool color) {
+  return cat(column(kCyan, step_of(line.step, line.steps), color), " | ",
+             column(kGreen, cat("validation loss ", number(line.loss, "%.4f", 1e-4, 7)), color),
+             " | perplexity ", number(line.perplexity, "%.2f", 0.01, 9), " | ", line.sequences,
+             " sequences | ", number(line.seconds, "%.3f", 1e-3, 7), " s");
 }
 
 std::string format_duration(double seconds) {
@@ -90,13 +99,21 @@ std::string format_progress(const Progress& p, int width) {
   return cat("[", bar, "]", tail);
 }
 
-void Console::step_line(const StepLine& line) {
+void Console::write_line(std::int64_t step, const std::string& text) {
   if (!settings_.shown) return;
   const bool redraw = drawn_;
-  last_step_ = line.step;
+  last_step_ = step;
   clear_progress();
-  write_stdout(format_step_line(line, settings_.color) + "\n");
+  write_stdout(text + "\n");
   if (redraw) draw(last_step_);
+}
+
+void Console::step_line(const StepLine& line) {
+  write_line(line.step, format_step_line(line, settings_.color));
+}
+
+void Console::validation_line(const ValidationLine& line) {
+  write_line(line.step, format_validation_line(line, settings_.color));
 }
 
 void Console::progress(std::int64_t step) {

@@ -20,6 +20,16 @@ struct StepLine {
 /// "step    10/1000 | loss  8.1342 | ...", columns aligned from line to line; no newline.
 std::string format_step_line(const StepLine& line, bool color);
 
+struct ValidationLine {
+  std::int64_t step = 0, steps = 0;
+  double loss = 0, perplexity = 0;
+  std::int64_t sequences = 0;
+  double seconds = 0;
+};
+
+/// "step    10/1000 | validation loss 8.1342 | perplexity ...", under the step's own line.
+std::string format_validation_line(const ValidationLine& line, bool color);
+
 struct Progress {
   std::int64_t first = 0, step = 0, steps = 0;  // done before this start, done now, wanted
   double elapsed_s = 0;                         // since this start
@@ -46,6 +56,7 @@ class Console {
   ~Console() { clear_progress(); }
 
   void step_line(const StepLine& line);
+  void validation_line(const ValidationLine& line);
   /// After every step: cheap, since the bar is redrawn at most ten times a second.
   void progress(std::int64_t step);
   /// Takes the bar away, for instance before other output.
@@ -53,6 +64,7 @@ class Console {
 
  private:
   void draw(std::int64_t step);
+  void write_line(std::int64_t step, const std::string& text);
 
   Settings settings_;
   Stopwatch since_start_;

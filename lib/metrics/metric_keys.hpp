@@ -34,4 +34,9 @@ inline constexpr std::string_view kMemoryActivePct = "memory/max_active(%)";
 inline constexpr std::string_view kMemoryReserved = "memory/max_reserved(GiB)";
 inline constexpr std::string_view kMemoryReservedPct = "memory/max_reserved(%)";
 
+// Held-out data, in rows of steps after which it was read.
+inline constexpr std::string_view kValidationLoss = "validation_metrics/loss";
+inline constexpr std::string_view kValidationPerplexity = "validation_metrics/perplexity";
+inline constexpr std::string_view kValidationTime = "validation_metrics/time(s)";
+
 }  // namespace koios::metric

@@ -36,6 +36,29 @@ void head_forward_backward(BlockContext<T>& c, Ref<const T, 2> previous_SD,
                       b.x_SD, b.rstd_S, w.vector(kFinalNorm), write);
 }
 
+template <class T>
+void head_forward(BlockContext<T>& c, Ref<const T, 2> previous_SD,
+                  Ref<const std::int32_t, 1> label_N, const UnitView<const T>& w) {
+  LlamaBuffers<T>& b = c.buffers;
+  const std::int64_t tokens = label_N.size();
+  const std::int64_t chunk = b.logits_CV.extent[0];
+
+  add_rmsnorm_forward<T>(c.stream, b.x_SD, b.normed_SD, b.rstd_S, previous_SD, b.delta_SD,
+                         w.vector(kFinalNorm), c.model.norm_eps);
+  const Ref<const T, 2> normed_ND = c.tp.gather(b.normed_SD);
+  for (std::int64_t first = 0; first < tokens; first += chunk) {
+    const std::int64_t count = std::min(chunk, tokens - first);
+    linear_forward<T>(c.math, c.stream, chunk_logits(c, count), row_range(normed_ND, first, count),
+                      w.matrix(kOutput));
+    // The logits become gradients that nobody asks for: one more write of them than needed.
+    vocabulary_loss<T>(c, slice(b.loss_N, first, count), slice(label_N, first, count), 0.0F);
+  }
+}
+
+template void head_forward<float>(BlockContext<float>&, Ref<const float, 2>,
+                                  Ref<const std::int32_t, 1>, const UnitView<const float>&);
+template void head_forward<bf16>(BlockContext<bf16>&, Ref<const bf16, 2>,
+                                 Ref<const std::int32_t, 1>, const UnitView<const bf16>&);
 template void head_forward_backward<float>(BlockContext<float>&, Ref<const float, 2>,
                                            Ref<const std::int32_t, 1>, float,
                                            const UnitView<const float>&, const UnitView<float>&,

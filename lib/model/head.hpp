@@ -17,4 +17,9 @@ void head_forward_backward(BlockContext<T>& c, Ref<const T, 2> previous_SD,
                            const UnitView<const T>& weights, const UnitView<float>& gradients,
                            Write write);
 
+/// Only buffers.loss_N.
+template <class T>
+void head_forward(BlockContext<T>& c, Ref<const T, 2> previous_SD,
+                  Ref<const std::int32_t, 1> label_N, const UnitView<const T>& weights);
+
 }  // namespace koios

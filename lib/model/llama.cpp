@@ -29,18 +29,8 @@ void Llama<T>::forward_backward(const DeviceBatch& batch, float loss_scale, int 
                                 WeightGather<T>& weights, GradientReduce& gradients) {
   const int last_block = narrow<int>(shapes_.n_layers) - 1;
   const int head_unit = unit_of_block(last_block) + 1;
-  const std::int64_t first_token = context_.tp.rank() * shapes_.vocab_here();  // of our table
 
-  weights.prefetch(kEmbeddingUnit);
-  weights.prefetch(unit_of_block(0));
-  {
-    const auto table = weights.acquire(kEmbeddingUnit);
-    const Ref<T, 2> x_SD = buffers_.block.front().x_SD;
-    embedding_forward<T>(compute_, context_.tp.partial(x_SD), batch.token_N, table.view().matrix(0),
-                         first_token);
-    context_.tp.reduce_scatter(x_SD);
-  }
-  forward_blocks(prefetch_blocks, weights);
+  forward_body(batch, prefetch_blocks, weights);
   {
     const auto head = weights.acquire(head_unit);
     const auto out = gradients.begin(head_unit);
@@ -53,8 +43,31 @@ void Llama<T>::forward_backward(const DeviceBatch& batch, float loss_scale, int 
   const auto out = gradients.begin(kEmbeddingUnit);
   if (out.write == Write::overwrite) fill_zero(compute_, any(out.view.matrix(0)));
   embedding_backward<T>(compute_, out.view.matrix(0), context_.tp.gather(buffers_.dx_SD),
-                        batch.sort, first_token);
+                        batch.sort, first_token());
   gradients.reduce(kEmbeddingUnit);
+}
+
+template <class T>
+void Llama<T>::forward(const DeviceBatch& batch, int prefetch_blocks, WeightGather<T>& weights) {
+  const int last_block = narrow<int>(shapes_.n_layers) - 1;
+  forward_body(batch, prefetch_blocks, weights);
+  const auto head = weights.acquire(unit_of_block(last_block) + 1);
+  head_forward<T>(context_, stream_after(last_block), batch.label_N, head.view());
+}
+
+template <class T>
+void Llama<T>::forward_body(const DeviceBatch& batch, int prefetch_blocks,
+                            WeightGather<T>& weights) {
+  weights.prefetch(kEmbeddingUnit);
+  weights.prefetch(unit_of_block(0));
+  {
+    const auto table = weights.acquire(kEmbeddingUnit);
+    const Ref<T, 2> x_SD = buffers_.block.front().x_SD;
+    embedding_forward<T>(compute_, context_.tp.partial(x_SD), batch.token_N, table.view().matrix(0),
+                         first_token());
+    context_.tp.reduce_scatter(x_SD);
+  }
+  forward_blocks(prefetch_blocks, weights);
 }
 
 template <class T>

@@ -30,9 +30,16 @@ class Llama {
   void forward_backward(const DeviceBatch& batch, float loss_scale, int prefetch_blocks,
                         WeightGather<T>& weights, GradientReduce& gradients);
 
+  /// Only the losses. comm: all-gathers through `weights`.
+  void forward(const DeviceBatch& batch, int prefetch_blocks, WeightGather<T>& weights);
+
   Ref<const float, 1> losses() const { return buffers_.loss_N; }
 
  private:
+  /// Of the embedding table's rows on this rank.
+  std::int64_t first_token() const { return context_.tp.rank() * shapes_.vocab_here(); }
+  /// From the tokens to what the head works on.
+  void forward_body(const DeviceBatch& batch, int prefetch_blocks, WeightGather<T>& weights);
   void forward_blocks(int prefetch_blocks, WeightGather<T>& weights);
   void backward_blocks(int prefetch_blocks, WeightGather<T>& weights, GradientReduce& gradients);
   /// What block `layer` does not keep, unless the forward pass has just left it there.

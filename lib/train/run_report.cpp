@@ -20,6 +20,7 @@ void print_timers(const Timers& timers, const Mesh& mesh, double whole_s) {
   all_reduce_max(mesh.host_world(), highest);
   std::vector<TimerRow> rows;
   for (std::size_t i = 0; i < totals.size(); ++i) {
+    if (highest[i] == 0) continue;
     rows.push_back({totals[i].first, lowest[i], sum[i] / mesh.size(), highest[i]});
   }
   log::info("where the time went:\n", timer_table(rows, whole_s));

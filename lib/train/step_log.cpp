@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <utility>
+#include <vector>
 
 #include "checkpoint/checksum.hpp"
 #include "comm/host_reduce.hpp"
@@ -70,9 +72,9 @@ void StepLog::add(const std::vector<StepResult>& results, std::int64_t last_step
 }
 
 void StepLog::write(std::int64_t step, double lr, std::int64_t reserved_bytes, double exposed_s,
-                    Timers& timers) {
+                    Timers& timers, const std::optional<ValidationResult>& validation) {
   const auto steps = static_cast<double>(steps_);
-  const double elapsed_s = since_last_.lap();
+  const double elapsed_s = since_last_.lap() - std::exchange(excluded_s_, 0.0);
   const Timers::Totals laps = timers.lap();
   const auto ranks = static_cast<double>(mesh_.size());
 
@@ -102,25 +104,31 @@ void StepLog::write(std::int64_t step, double lr, std::int64_t reserved_bytes, d
   const auto active = static_cast<double>(facts_.arena_bytes);
 
   if (writer_ != nullptr) {
-    writer_->row(step, {{metric::kLossAvg, loss},
-                        {metric::kLossMax, loss_max},
-                        {metric::kGradNorm, grad_norm_},
-                        {metric::kLearningRate, lr},
-                        {metric::kTokensSeen, static_cast<double>(tokens_seen(step))},
-                        {metric::kSamplesHash, std::fmod(sums[3], 0x1p32)},
-                        {metric::kTokensPerSecondPerRank, tok_per_s / ranks},
-                        {metric::kTokensPerSecond, tok_per_s},
-                        {metric::kTflops, flops_per_rank / 1e12},
-                        {metric::kMfuPct, mfu_pct},
-                        {metric::kStepTime, step_s},
-                        {metric::kDataTime, data_s},
-                        {metric::kDataPct, 100 * data_s / step_s},
-                        {metric::kCommTime, comm_s},
-                        {metric::kCommPct, 100 * comm_s / step_s},
-                        {metric::kMemoryActive, to_gib(active)},
-                        {metric::kMemoryActivePct, share(active)},
-                        {metric::kMemoryReserved, to_gib(maxima[2])},
-                        {metric::kMemoryReservedPct, share(maxima[2])}});
+    std::vector<Metric> row = {{metric::kLossAvg, loss},
+                               {metric::kLossMax, loss_max},
+                               {metric::kGradNorm, grad_norm_},
+                               {metric::kLearningRate, lr},
+                               {metric::kTokensSeen, static_cast<double>(tokens_seen(step))},
+                               {metric::kSamplesHash, std::fmod(sums[3], 0x1p32)},
+                               {metric::kTokensPerSecondPerRank, tok_per_s / ranks},
+                               {metric::kTokensPerSecond, tok_per_s},
+                               {metric::kTflops, flops_per_rank / 1e12},
+                               {metric::kMfuPct, mfu_pct},
+                               {metric::kStepTime, step_s},
+                               {metric::kDataTime, data_s},
+                               {metric::kDataPct, 100 * data_s / step_s},
+                               {metric::kCommTime, comm_s},
+                               {metric::kCommPct, 100 * comm_s / step_s},
+                               {metric::kMemoryActive, to_gib(active)},
+                               {metric::kMemoryActivePct, share(active)},
+                               {metric::kMemoryReserved, to_gib(maxima[2])},
+                               {metric::kMemoryReservedPct, share(maxima[2])}};
+    if (validation) {
+      row.push_back({metric::kValidationLoss, validation->loss});
+      row.push_back({metric::kValidationPerplexity, validation->perplexity()});
+      row.push_back({metric::kValidationTime, validation->seconds});
+    }
+    writer_->row(step, row);
   }
   console_.step_line({.step = step,
                       .steps = facts_.steps,
@@ -131,6 +139,14 @@ void StepLog::write(std::int64_t step, double lr, std::int64_t reserved_bytes, d
                       .tok_per_s_per_rank = tok_per_s / ranks,
                       .mfu_pct = mfu_pct,
                       .peak_gib = to_gib(maxima[2])});
+  if (validation) {
+    console_.validation_line({.step = step,
+                              .steps = facts_.steps,
+                              .loss = validation->loss,
+                              .perplexity = validation->perplexity(),
+                              .sequences = validation->sequences,
+                              .seconds = validation->seconds});
+  }
   losses_.push_back({step, loss, loss_max});
   steps_ = 0;
   loss_sum_ = 0;

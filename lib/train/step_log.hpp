@@ -15,6 +15,7 @@
 #include "train/run_state.hpp"
 #include "train/step_results.hpp"
 #include "train/training_shape.hpp"
+#include "train/validation_result.hpp"
 
 namespace koios {
 
@@ -37,11 +38,14 @@ class StepLog {
   /// that is not finite is warned about (skip) or thrown as UserError (stop); the update of such a
   /// step was not made.
   void add(const std::vector<StepResult>& results, std::int64_t last_step, OnNonfinite policy);
+  /// Takes time out of what the next line will say of speed.
+  void exclude(double seconds) { excluded_s_ += seconds; }
   /// Collective: writes the line for the steps added since the last. reserved_bytes: what this
   /// process occupies. exposed_s: the device's own measure of the last step's waiting (cuda).
-  /// timers: "data" and, on the host, "communication" since the last line.
+  /// timers: "data" and, on the host, "communication" since the last line. validation: where it was
+  /// measured after this step.
   void write(std::int64_t step, double lr, std::int64_t reserved_bytes, double exposed_s,
-             Timers& timers);
+             Timers& timers, const std::optional<ValidationResult>& validation = {});
   /// What came since the last line does not count as training.
   void restart_clock() { since_last_.lap(); }
 
@@ -60,6 +64,7 @@ class StepLog {
   std::int64_t tokens_before_;  // and their label tokens
   std::vector<LossRow> losses_;
   Stopwatch since_last_;
+  double excluded_s_ = 0;
   std::uint64_t samples_hash_ = 0;
   std::int64_t steps_ = 0;
   double loss_sum_ = 0;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <optional>
 
 #include "comm/host_reduce.hpp"
 #include "comm/mesh.hpp"
@@ -18,29 +19,16 @@
 #include "train/places.hpp"
 #include "train/plan_report.hpp"
 #include "train/run_checkpoints.hpp"
+#include "train/run_data.hpp"
 #include "train/run_output.hpp"
 #include "train/run_report.hpp"
 #include "train/save_staging.hpp"
 #include "train/step.hpp"
 #include "train/step_log.hpp"
+#include "train/validation.hpp"
 
 namespace koios {
 namespace {
-
-DataOptions data_options(const RunConfig& config, std::int64_t vocab_size) {
-  DataOptions options;
-  options.format = config.data.dataset == DatasetKind::jsonl ? DataFormat::jsonl : DataFormat::text;
-  options.path = config.data.dataset_path;
-  options.seq_len = config.training.seq_len;
-  options.batch_size = config.training.batch_size;
-  options.gradient_accumulation = config.training.gradient_accumulation_steps;
-  options.seed = static_cast<std::uint64_t>(config.job.seed);
-  options.shuffle = config.data.shuffle;
-  options.shuffle_window = config.data.shuffle_window;
-  options.streams = config.data.streams;
-  options.vocab_size = vocab_size;
-  return options;
-}
 
 CommOptions comm_options(const RunConfig& config) {
   return {.init_timeout_s = static_cast<double>(config.comm.init_timeout_seconds),
@@ -66,10 +54,12 @@ class Training {
   /// writes the same lines as one that was never stopped.
   bool is_logged(std::int64_t step, bool is_saved) const {
     return is_saved || step == 1 || step % config_.metrics.log_freq == 0 ||
-           step == config_.training.steps;
+           step == config_.training.steps || (validation_ && validation_->is_due(step));
   }
   /// Brings in the results of the steps so far; writes a line where one is due.
-  void log(std::int64_t step, bool is_saved);
+  void log(std::int64_t step, bool is_saved, Watchdog& watchdog);
+  /// Where it is due; its time counts in no step.
+  std::optional<ValidationResult> validate(std::int64_t step, Watchdog& watchdog);
   void tell_of_start_and_epochs(std::int64_t step);
   void save(std::int64_t step, Watchdog& watchdog);
 
@@ -84,11 +74,13 @@ class Training {
   RunCheckpoints checkpoints_;
   RunState start_;
   TrainStep<T> step_;
+  BadData bad_data_;
   DataLoader data_;
+  std::optional<Validation<T>> validation_;
   Console console_;
   StepResults results_;
   StepLog step_log_;
-  Timers timers_{"data", "communication", "step", "log", "checkpoint"};
+  Timers timers_{"data", "communication", "step", "log", "validation", "checkpoint"};
   std::int64_t epoch_ = 0;
 };
 
@@ -108,7 +100,8 @@ Training<T>::Training(const RunConfig& config, const TrainingShape& shape, const
                    streams_.compute),
       start_(begin()),
       step_(config, shape, layout_, memory_, math_, mesh, streams_),
-      data_(data_options(config, shape.model.vocab_size), tokenizer,
+      bad_data_(bad_data_policy(config)),
+      data_(training_data(config, shape.model.vocab_size, bad_data_), tokenizer,
             shape.mesh.dp_coordinate(mesh.rank()), shape.mesh.dp(), start_.data),
       console_({.shown = mesh.rank() == 0,
                 .color = log::settings().color,
@@ -126,6 +119,7 @@ Training<T>::Training(const RunConfig& config, const TrainingShape& shape, const
   step_.update_after(checkpoints_.update_after());
   KOIOS_REQUIRE(arena_.taken().total_bytes == plan.total_bytes, "the plan says ", plan.total_bytes,
                 " bytes, ", arena_.taken().total_bytes, " were used");
+  if (config.validation.is_on()) validation_.emplace(config, shape, tokenizer, mesh, bad_data_);
 }
 
 template <class T>
@@ -148,7 +142,7 @@ void Training<T>::run() {
   for (std::int64_t done = start_.step; done < steps; ++done) {
     take_step(done);
     const bool is_saved = checkpoints_.is_due(done + 1);
-    log(done + 1, is_saved);
+    log(done + 1, is_saved, watchdog);
     if (is_saved) save(done + 1, watchdog);
     checkpoints_.poll();
     console_.progress(done + 1);
@@ -175,15 +169,18 @@ void Training<T>::take_step(std::int64_t steps_done) {
 }
 
 template <class T>
-void Training<T>::log(std::int64_t step, bool is_saved) {
+void Training<T>::log(std::int64_t step, bool is_saved, Watchdog& watchdog) {
   if (is_logged(step, is_saved) || results_.full()) {
     const auto timer = timers_.scope("log");
     step_log_.add(results_.read(), step, config_.training.on_nonfinite);
     if (is_logged(step, is_saved)) {
-      step_log_.write(step, step_.lr(step - 1), launch_.device.reserved_bytes(),
-                      step_.exposed_wait_seconds(), timers_);
+      const double exposed_s = step_.exposed_wait_seconds();
+      const auto validation = validate(step, watchdog);
+      step_log_.write(step, step_.lr(step - 1), launch_.device.reserved_bytes(), exposed_s, timers_,
+                      validation);
     }
   }
+  report_bad_data(bad_data_);
   tell_of_start_and_epochs(step);
 }
 
@@ -229,6 +226,17 @@ void require_memory_for_saves(const TrainingShape& shape, const MemoryPlan& plan
                       " bytes of host memory a rank, all in all ", with_commas(needed), " on ",
                       mpi.host(), ", where ", with_commas(free),
                       " are free: take more nodes, or set async = false"));
+}
+
+template <class T>
+std::optional<ValidationResult> Training<T>::validate(std::int64_t step, Watchdog& watchdog) {
+  if (!validation_ || !validation_->is_due(step)) return std::nullopt;
+  const ValidationResult result =
+      validation_->run(step_, streams_.compute, [&] { watchdog.beat(); });
+  step_log_.exclude(result.seconds);
+  timers_.add("validation", result.seconds);
+  timers_.add("log", -result.seconds);  // which it is inside of
+  return result;
 }
 
 template <class T>

@@ -1,0 +1,64 @@
+#include "train/run_data.hpp"
+
+#include "core/log.hpp"
+
+namespace koios {
+namespace {
+
+DataFormat data_format(DatasetKind kind) {
+  switch (kind) {
+    case DatasetKind::text:
+      return DataFormat::text;
+    case DatasetKind::jsonl:
+      return DataFormat::jsonl;
+    case DatasetKind::alpaca:
+      return DataFormat::alpaca;
+    case DatasetKind::openwebtext:
+      return DataFormat::openwebtext;
+    case DatasetKind::c4:
+      return DataFormat::c4;
+    case DatasetKind::tokens:
+      break;
+  }
+  KOIOS_REQUIRE(false, "no reader for dataset ", to_string(kind));
+}
+
+}  // namespace
+
+DataOptions training_data(const RunConfig& config, std::int64_t vocab_size, BadData& bad) {
+  DataOptions options;
+  options.format = data_format(config.data.dataset);
+  options.path = config.data.dataset_path;
+  options.seq_len = config.training.seq_len;
+  options.batch_size = config.training.batch_size;
+  options.gradient_accumulation = config.training.gradient_accumulation_steps;
+  options.seed = static_cast<std::uint64_t>(config.job.seed);
+  options.shuffle = config.data.shuffle;
+  options.shuffle_window = config.data.shuffle_window;
+  options.streams = config.data.streams;
+  options.vocab_size = vocab_size;
+  options.bad_data = &bad;
+  return options;
+}
+
+DataOptions validation_data(const RunConfig& config, std::int64_t vocab_size, BadData& bad) {
+  DataOptions options = training_data(config, vocab_size, bad);
+  options.format = data_format(config.validation.dataset);
+  options.path = config.validation.dataset_path;
+  options.split = Split::validation;
+  options.gradient_accumulation = 1;
+  options.shuffle = false;
+  return options;
+}
+
+BadData::Policy bad_data_policy(const RunConfig& config) {
+  return config.data.on_bad_data == OnBadData::skip ? BadData::Policy::skip : BadData::Policy::stop;
+}
+
+void report_bad_data(BadData& bad) {
+  for (const std::string& what : bad.take_news()) {
+    log::warning("left out (", bad.count(), " so far): ", what);
+  }
+}
+
+}  // namespace koios

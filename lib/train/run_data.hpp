@@ -1,0 +1,21 @@
+// The deck's words on data as the options of lib/data.
+#pragma once
+
+#include "config/run_config.hpp"
+#include "data/data_options.hpp"
+
+namespace koios {
+
+/// vocab_size: the model's. bad: told of data that cannot be used.
+DataOptions training_data(const RunConfig& config, std::int64_t vocab_size, BadData& bad);
+
+/// [validation], which must be on: one stream in published order.
+DataOptions validation_data(const RunConfig& config, std::int64_t vocab_size, BadData& bad);
+
+/// data/on_bad_data.
+BadData::Policy bad_data_policy(const RunConfig& config);
+
+/// Warns of what was left out since the last call.
+void report_bad_data(BadData& bad);
+
+}  // namespace koios

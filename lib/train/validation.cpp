@@ -1,0 +1,63 @@
+#include "train/validation.hpp"
+
+#include "comm/host_reduce.hpp"
+#include "core/log.hpp"
+#include "core/stopwatch.hpp"
+#include "train/run_data.hpp"
+
+namespace koios {
+
+template <class T>
+Validation<T>::Validation(const RunConfig& config, const TrainingShape& shape,
+                          const Tokenizer& tokenizer, const Mesh& mesh, BadData& bad)
+    : config_(config),
+      mesh_(mesh),
+      tokens_(shape.micro_batch.tokens()),
+      loader_(std::make_unique<DataLoader>(validation_data(config, shape.model.vocab_size, bad),
+                                           tokenizer, shape.mesh.dp_coordinate(mesh.rank()),
+                                           shape.mesh.dp())),
+      loss_sums_(shape.backend, config.validation.steps * std::int64_t{sizeof(float)}),
+      last_(shape.backend) {}
+
+template <class T>
+bool Validation<T>::is_due(std::int64_t step) const {
+  return step % config_.validation.interval == 0 || step == config_.training.steps;
+}
+
+template <class T>
+const Batch& Validation<T>::batch(std::size_t number) {
+  if (number == batches_.size()) batches_.push_back(loader_->next());
+  return batches_[number];
+}
+
+template <class T>
+ValidationResult Validation<T>::run(TrainStep<T>& step, Stream& compute,
+                                    const std::function<void()>& beat) {
+  const Stopwatch watch;
+  const std::int64_t steps = config_.validation.steps;
+  auto* sums = static_cast<float*>(loss_sums_.data());
+  for (std::int64_t i = 0; i < steps; ++i) {
+    const auto sum = step.loss_sum(batch(static_cast<std::size_t>(i)));
+    copy(compute, any(make_ref(sums + i, 1)), any(sum));
+    beat();
+  }
+  last_.record(compute);
+  last_.synchronize();
+  if (loader_ && loader_->epoch() > 0) {
+    log::warning("validation: ", config_.validation.steps, " batches are more than ",
+                 config_.validation.dataset_path, " holds; some of it counts twice");
+  }
+  loader_.reset();
+
+  double mean = 0;
+  for (std::int64_t i = 0; i < steps; ++i) mean += static_cast<double>(sums[i]);
+  mean /= static_cast<double>(steps * tokens_) * mesh_.size();
+  all_reduce_sum(mesh_.host_world(), {&mean, 1});
+  const std::int64_t sequences = steps * config_.training.batch_size * mesh_.shape().dp();
+  return {mean, sequences, watch.seconds()};
+}
+
+template class Validation<float>;
+template class Validation<bf16>;
+
+}  // namespace koios

@@ -1,0 +1,45 @@
+// Loss on held-out data, now and then during training: forward passes of the weights as they are,
+// over the same samples each time, in the memory that training has anyway. The samples are the
+// first validation/steps batches of every data-parallel rank in published order, so two meshes with
+// equally many sequences altogether measure the same.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "comm/mesh.hpp"
+#include "config/run_config.hpp"
+#include "data/data_loader.hpp"
+#include "runtime/copy.hpp"
+#include "train/step.hpp"
+#include "train/validation_result.hpp"
+
+namespace koios {
+
+template <class T>
+class Validation {
+ public:
+  /// Begins to read the samples at once; they stay in host memory. bad: told of data that cannot be
+  /// used, and must outlive it.
+  Validation(const RunConfig& config, const TrainingShape& shape, const Tokenizer& tokenizer,
+             const Mesh& mesh, BadData& bad);
+
+  /// Every validation/interval steps and after the last one.
+  bool is_due(std::int64_t step) const;
+  /// Collective. Waits for the result; `beat` is called batch by batch.
+  ValidationResult run(TrainStep<T>& step, Stream& compute, const std::function<void()>& beat);
+
+ private:
+  const Batch& batch(std::size_t number);
+
+  const RunConfig& config_;
+  const Mesh& mesh_;
+  std::int64_t tokens_;                 // of one batch of this rank
+  std::unique_ptr<DataLoader> loader_;  // until all samples have been read
+  std::vector<Batch> batches_;
+  PinnedBuffer loss_sums_;
+  Event last_;
+};
+
+}  // namespace koios
