@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes 110 MB of English text out of Debian packages: debian_corpus.py [DIR]
+"""Makes 107 MB of English text out of Debian packages: debian_corpus.py [DIR]
 
 Two dictionaries in prose (GCIDE, WordNet), the documentation of Linux and of Python, and, where
 tools/setup.sh has brought it, the King James Bible. The packages are downloaded by apt-get and

@@ -6,10 +6,10 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 tools/setup.sh --host-only
-if ! .venv/bin/python3 -c 'import tensorboard, h5py' 2>/dev/null; then
-  echo '[test] TensorBoard and h5py into .venv, for the tests of the Python tools'
+if ! .venv/bin/python3 -c 'import tensorboard, h5py, huggingface_hub, pyarrow' 2>/dev/null; then
+  echo '[test] TensorBoard, h5py, huggingface_hub and pyarrow into .venv, for the tests of the Python tools'
   { python3 -m venv .venv && .venv/bin/pip install -q -r tools/requirements-tensorboard.txt \
-    -r tools/requirements-checkpoint.txt; } || echo '[test] that failed: they will be skipped'
+    -r tools/requirements-checkpoint.txt -r tools/requirements-data.txt; } || echo '[test] that failed: they will be skipped'
 fi
 started=$SECONDS
 echo '[test] configuring and building build/host'

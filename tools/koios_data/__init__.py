@@ -10,4 +10,4 @@ def say(text):
 
 
 def say_deck(dataset, path, section="training"):
-    say(f"done. In the deck:\n\n[{section}]\ndataset = {dataset}\ndataset_path = {path}\n")
+    say(f"for the deck:\n\n[{section}]\ndataset = {dataset}\ndataset_path = {path}\n")

@@ -1,6 +1,5 @@
 """Fetching from the Hugging Face hub: its own client, its own defaults, its own cache rules."""
 
-import pathlib
 import re
 import shutil
 
@@ -13,14 +12,14 @@ C4 = "allenai/c4"
 
 def client():
     try:
-        import huggingface_hub
+        import huggingface_hub.errors
     except ImportError:
         raise Failure("huggingface_hub is not installed: "
                       "pip install -r tools/requirements-data.txt") from None
     return huggingface_hub
 
 
-def explained(repository, kind, action):
+def explained(repository, action):
     """Runs a call of the client; what goes wrong becomes one clear line."""
     hub = client()
     errors = hub.errors
@@ -43,7 +42,7 @@ def explained(repository, kind, action):
                       "not allowed to read it; give one by --token or HF_TOKEN")
         else:
             reason = f"{repository}: the hub answered {code}: {first_line(error)}"
-    except (OSError, hub.utils.HFValidationError) as error:
+    except (OSError, errors.HFValidationError) as error:
         reason = f"{repository}: {first_line(error)}; start again to go on where it stopped"
     raise Failure(reason) from None
 
@@ -54,19 +53,17 @@ def first_line(error):
 
 
 def files_of(repository, options, kind="dataset"):
-    return explained(repository, kind, lambda hub: hub.HfApi(token=options.token).list_repo_files(
+    return explained(repository, lambda hub: hub.HfApi(token=options.token).list_repo_files(
         repository, repo_type=kind))
 
 
 def fetch(repository, names, folder, options, kind="dataset"):
     """One file after the other; those that are there whole already are left as they are."""
-    paths = []
     for number, name in enumerate(names, 1):
         say(f"{number} of {len(names)}: {name}")
-        path = explained(repository, kind, lambda hub: hub.hf_hub_download(
+        explained(repository, lambda hub: hub.hf_hub_download(
             repository, name, repo_type=kind, local_dir=folder, token=options.token))
-        paths.append(pathlib.Path(path))
-    return paths
+    return [folder / name for name in names]
 
 
 def fetch_alpaca(options):
@@ -123,4 +120,4 @@ def fetch_tokenizer(options):
     paths = fetch(options.repository, ["tokenizer.model"], options.out.parent / "hub", options,
                   kind="model")
     shutil.copyfile(paths[0], options.out)
-    say(f"done. In the deck:\n\n[model]\ntokenizer_path = {options.out}\n")
+    say(f"for the deck:\n\n[model]\ntokenizer_path = {options.out}\n")

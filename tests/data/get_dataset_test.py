@@ -1,0 +1,228 @@
+#!/usr/bin/env python3
+"""tools/get_dataset.py with the real hub client against a server of ours, and its conversions.
+
+Exit code 77 (skipped) without huggingface_hub and pyarrow.
+"""
+
+import gzip
+import hashlib
+import http.server
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import threading
+import unittest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+VENV = ROOT / ".venv/bin/python3"
+COMMIT = "0" * 40
+
+try:
+    import huggingface_hub  # noqa: F401
+    import pyarrow as pa
+    import pyarrow.parquet
+except ImportError:
+    if VENV.exists() and "KOIOS_IN_VENV" not in os.environ:
+        os.execve(VENV, [str(VENV), __file__, *sys.argv[1:]], {**os.environ, "KOIOS_IN_VENV": "1"})
+    print("skipped: pip install -r tools/requirements-data.txt")
+    sys.exit(77)
+
+
+class Hub(http.server.BaseHTTPRequestHandler):
+    """As much of the hub's interface as listing and downloading need."""
+
+    files = {}  # (kind, repository) -> {name: content}
+    gated = set()
+    cut = set()  # their next download breaks off half-way
+    ranges = []  # where downloads that go on began
+
+    def log_message(self, *_):
+        pass
+
+    def refuse(self, code, kind, message):
+        self.send_response(code)
+        self.send_header("X-Error-Code", kind)
+        self.send_header("X-Error-Message", message)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def answer(self, body, headers=(), code=200):
+        self.send_response(code)
+        for key, value in headers:
+            self.send_header(key, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def do_GET(self):
+        path = self.path.split("?")[0]
+        for (kind, repository), files in self.files.items():
+            prefix = "datasets/" if kind == "dataset" else ""
+            if path.startswith(f"/api/{kind}s/{repository}"):
+                rest = path[len(f"/api/{kind}s/{repository}"):]
+                if rest.startswith("/tree/"):
+                    entries = [{"type": "file", "path": n, "size": len(c), "oid": "1" * 40}
+                               for n, c in files.items()]
+                    return self.answer(json.dumps(entries).encode(),
+                                       [("Content-Type", "application/json")])
+                info = {"id": repository, "sha": COMMIT,
+                        "siblings": [{"rfilename": name} for name in files]}
+                return self.answer(json.dumps(info).encode(),
+                                   [("Content-Type", "application/json")])
+            if path.startswith(f"/{prefix}{repository}/resolve/"):
+                name = path.split("/resolve/")[1].split("/", 1)[1]
+                if repository in self.gated and not self.headers.get("Authorization"):
+                    return self.refuse(401, "GatedRepo", "restricted")
+                if name not in files:
+                    return self.refuse(404, "EntryNotFound", "no such entry")
+                return self.send_file(name, files[name])
+        return self.refuse(401, "RepoNotFound", "no such repository")
+
+    do_HEAD = do_GET
+
+    def send_file(self, name, content):
+        headers = [("X-Repo-Commit", COMMIT), ("ETag", f'"{hashlib.sha1(content).hexdigest()}"'),
+                   ("Accept-Ranges", "bytes")]
+        wanted = self.headers.get("Range")
+        if wanted and self.command == "GET":
+            first = int(wanted.removeprefix("bytes=").split("-")[0])
+            Hub.ranges.append(first)
+            headers.append(("Content-Range", f"bytes {first}-{len(content) - 1}/{len(content)}"))
+            return self.answer(content[first:], headers, 206)
+        if name in self.cut and self.command == "GET":
+            self.cut.discard(name)
+            self.close_connection = True
+            headers.append(("Content-Length", str(len(content))))
+            self.send_response(200)
+            for key, value in headers:
+                self.send_header(key, value)
+            self.end_headers()
+            self.wfile.write(content[:len(content) // 2])
+            return None
+        return self.answer(content, headers)
+
+
+class GetDataset(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+        threading.Thread(target=cls.server.serve_forever, daemon=True).start()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.server.shutdown()
+
+    def setUp(self):
+        scratch = tempfile.TemporaryDirectory()
+        self.addCleanup(scratch.cleanup)
+        self.path = pathlib.Path(scratch.name)
+        Hub.files = {}
+        Hub.gated = set()
+        Hub.cut = set()
+        Hub.ranges = []
+
+    def tool(self, *arguments, server=True, code=0):
+        environment = {**os.environ, "HF_HOME": str(self.path / "home"), "HF_HUB_DISABLE_XET": "1",
+                       "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+                       "HF_ENDPOINT": f"http://127.0.0.1:{self.server.server_port}" if server
+                       else "http://127.0.0.1:9"}
+        environment.pop("HF_TOKEN", None)
+        run = subprocess.run([sys.executable, ROOT / "tools/get_dataset.py", *map(str, arguments)],
+                             cwd=self.path, env=environment, capture_output=True, text=True,
+                             timeout=100, check=False)
+        self.assertEqual(run.returncode, code, run.stdout + run.stderr)
+        self.assertNotIn("Traceback", run.stderr)
+        return run.stderr if code else run.stdout
+
+    def parquet(self, columns, name="part.parquet"):
+        pa.parquet.write_table(pa.table(columns), self.path / name)
+        return (self.path / name).read_bytes()
+
+    def test_alpaca_becomes_the_published_array(self):
+        columns = {"instruction": ["Go", "St\u00f6p"], "input": ["", "here"],
+                   "output": ["Yes", "No"], "text": ["filled", "filled"]}
+        Hub.files[("dataset", "tatsu-lab/alpaca")] = {
+            "data/train-00000-of-00001-a0.parquet": self.parquet(columns), "README.md": b"x"}
+        self.assertIn("dataset = alpaca\ndataset_path = data/alpaca/alpaca_data.json",
+                      self.tool("alpaca"))
+        array = json.loads((self.path / "data/alpaca/alpaca_data.json").read_text())
+        del columns["text"]
+        self.assertEqual(array, [dict(zip(columns, row)) for row in zip(*columns.values())])
+
+    def test_c4_first_files_and_validation(self):
+        Hub.files[("dataset", "allenai/c4")] = {
+            f"en/c4-{name}.json.gz": gzip.compress(name.encode())
+            for name in ("train.00000-of-00002", "train.00001-of-00002",
+                         "validation.00000-of-00001")}
+        printed = self.tool("c4", "--files", "1")
+        folder = self.path / "data/c4/en"
+        self.assertEqual(sorted(p.name for p in folder.iterdir()),
+                         ["c4-train.00000-of-00002.json.gz",
+                          "c4-validation.00000-of-00001.json.gz"])
+        self.assertIn("dataset_path = data/c4/en/c4-train.*", printed)
+        self.assertIn("[validation]", printed)
+        self.assertIn("dataset_path = data/c4/en\n", self.tool("c4"))
+        self.assertEqual(len(list(folder.iterdir())), 3)
+
+    def test_a_download_that_broke_off_goes_on(self):
+        content = bytes(range(256)) * 300000
+        Hub.files[("model", "some/model")] = {"tokenizer.model": content}
+        Hub.cut = {"tokenizer.model"}
+        self.tool("tokenizer", "some/model")
+        self.assertEqual((self.path / "data/tokenizer.model").read_bytes(), content)
+        self.assertEqual(Hub.cut, set())
+        self.assertTrue(all(first > 0 for first in Hub.ranges) and Hub.ranges, Hub.ranges)
+
+    def test_openwebtext_as_archives_or_as_tables(self):
+        Hub.files[("dataset", "Skylion007/openwebtext")] = {"subsets/urlsf_subset00.tar": b"tar"}
+        self.assertIn("dataset = openwebtext", self.tool("openwebtext"))
+        Hub.files[("dataset", "Skylion007/openwebtext")] = {
+            "plain_text/train-00000-of-00001.parquet": self.parquet({"text": ["a", "b"]})}
+        self.assertIn("dataset = jsonl", self.tool("openwebtext", "--out", "owt"))
+        self.assertEqual(self.documents(self.path / "owt"), ["a", "b"])
+
+    def documents(self, folder):
+        return [json.loads(line)["text"] for path in sorted(folder.glob("*.jsonl.gz"))
+                for line in gzip.decompress(path.read_bytes()).splitlines()]
+
+    def test_a_tokenizer_that_is_restricted(self):
+        Hub.files[("model", "meta-llama/Llama-2-7b-hf")] = {"tokenizer.model": b"pieces"}
+        Hub.gated = {"meta-llama/Llama-2-7b-hf"}
+        error = self.tool("tokenizer", "meta-llama/Llama-2-7b-hf", code=1)
+        self.assertRegex(error, "^get_dataset: error: access to meta-llama/Llama-2-7b-hf was "
+                                "refused: it is restricted. Accept its licence .*HF_TOKEN\n$")
+        self.assertIn("tokenizer_path = data/tokenizer.model",
+                      self.tool("tokenizer", "meta-llama/Llama-2-7b-hf", "--token", "hf_abcdefgh"))
+        self.assertEqual((self.path / "data/tokenizer.model").read_bytes(), b"pieces")
+
+    def test_what_is_not_there(self):
+        self.assertIn("refused or does not exist", self.tool("tokenizer", "no/body", code=1))
+        Hub.files[("model", "some/model")] = {"config.json": b"{}"}
+        self.assertIn("no such file", self.tool("tokenizer", "some/model", code=1))
+
+    def test_tables_of_every_kind(self):
+        table = pa.table({"text": [f"d{i}" for i in range(5)], "n": list(range(5))})
+        saved = self.path / "saved"
+        saved.mkdir()
+        with pa.OSFile(str(saved / "data-00000-of-00001.arrow"), "wb") as sink, \
+                pa.ipc.new_stream(sink, table.schema) as stream:
+            stream.write_table(table)
+        (saved / "state.json").write_text(
+            json.dumps({"_data_files": [{"filename": "data-00000-of-00001.arrow"}]}))
+        self.tool("convert", saved, "out", "--documents-per-file", "2")
+        self.assertEqual(self.documents(self.path / "out"), table["text"].to_pylist())
+        self.assertEqual(len(list((self.path / "out").iterdir())), 3)
+        self.parquet({"body": ["x"]})
+        self.assertIn("no column text; it has body",
+                      self.tool("convert", "part.parquet", "out2", code=1))
+        (self.path / "bad.parquet").write_bytes(b"PAR1 nonsense")
+        self.assertIn("bad.parquet", self.tool("convert", "bad.parquet", "out3", code=1))
+        self.assertIn("no such file", self.tool("convert", "nowhere", "out4", code=1))
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)

@@ -1,0 +1,170 @@
+"""Datasets as they are published, bad data, and validation: what the real binary makes of them."""
+
+import gzip
+import json
+import math
+import os
+import subprocess
+import sys
+import unittest
+
+from koios_run import SOURCE, Workplace
+
+STEPS = {"training/steps": 3, "training/batch_size": 2}
+
+
+class DataCase(unittest.TestCase):
+    def setUp(self):
+        self.workplace = Workplace().__enter__()
+        self.addCleanup(self.workplace.__exit__)
+        self.path = self.workplace.path
+
+    def losses(self, ranks, overrides, folder="run"):
+        run = self.workplace.run(ranks, {**STEPS, **overrides}, folder=folder)
+        self.assertEqual(run.returncode, 0, run.output)
+        return run.losses()
+
+    def write(self, name, content):
+        path = self.path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+        return path
+
+
+class Published(DataCase):
+    """Each dataset in its own form gives the tokens of the same documents as JSON lines."""
+
+    def sample(self, name):
+        jsonl = self.path / f"{name}.jsonl"
+        subprocess.run([sys.executable, SOURCE / "tools/get_dataset.py", "sample", name,
+                        self.path / name, "--documents", "120", "--jsonl", jsonl],
+                       check=True, stdout=subprocess.DEVNULL)
+        return self.path / name, jsonl
+
+    def compare(self, name):
+        folder, jsonl = self.sample(name)
+        published = self.losses(2, {"training/dataset": name, "training/dataset_path": folder},
+                                name + "-run")
+        reference = self.losses(2, {"training/dataset": "jsonl", "training/dataset_path": jsonl})
+        self.assertEqual(published, reference)
+        return folder
+
+    def test_alpaca(self):
+        self.compare("alpaca")
+
+    def test_openwebtext(self):
+        self.compare("openwebtext")
+
+    def test_c4_and_its_part_for_validation(self):
+        folder = self.compare("c4")
+        held_out = gzip.decompress((folder / "c4-validation.00000-of-00001.json.gz").read_bytes())
+        jsonl = self.write("held-out.jsonl", held_out)
+        found = []
+        for dataset, path in (("c4", folder), ("jsonl", jsonl)):
+            run = self.workplace.run(2, {
+                **STEPS, "validation/dataset": dataset, "validation/dataset_path": path,
+                "validation/steps": 2}, folder=f"held-out-{dataset}")
+            found.append(run.rows()[-1]["validation_metrics/loss"])
+        self.assertEqual(found[0], found[1])
+
+
+class BadData(DataCase):
+    def lines(self, count=40):
+        return b"".join(b'{"text": "document %d of some length"}\n' % i for i in range(count))
+
+    def refuses(self, message, path, dataset="jsonl"):
+        run = self.workplace.run(2, {**STEPS, "training/dataset": dataset,
+                                     "training/dataset_path": path}, timeout=60)
+        self.assertNotEqual(run.returncode, 0, run.output)
+        self.assertRegex(run.stderr, message)
+
+    def test_each_is_named_and_ends_the_run(self):
+        half = gzip.compress(os.urandom(50000).hex().encode())[:30000]
+        self.refuses(r"a\.json\.gz: gzip data that ends in the middle",
+                     self.write("a.json.gz", half))
+        self.refuses(r"b\.jsonl:41: not valid JSON", self.write("b.jsonl", self.lines() + b"{\n"))
+        self.refuses(r'c\.jsonl:1: no field "text"', self.write("c.jsonl", b'{"body": "x"}\n'))
+        self.refuses(r"d\.jsonl:1: not UTF-8: byte 11", self.write("d.jsonl", b'{"text": "\xff"}\n'))
+        self.refuses(r"e\.jsonl: is empty", self.write("e.jsonl", b""))
+        self.write("c4/c4-train.00001-of-00003.json", self.lines())
+        self.refuses(r"2 of 3 files are missing, first c4-train\.00000-of-00003\.json",
+                     self.path / "c4", "c4")
+
+    def test_left_out_and_counted(self):
+        good = [b'{"text": "document %d of some length"}\n' % i for i in range(60)]
+        bad = [b"{\n", b'{"body": 1}\n', b'{"text": "\xff"}\n', b'{"text": 5}\n']
+        mixed = b"".join(good[:20] + bad[:2] + good[20:40] + bad[2:])
+        folder = self.path / "mixed"
+        folder.mkdir()
+        self.write("mixed/1.jsonl", mixed)
+        self.write("mixed/2.jsonl.gz", gzip.compress(b"".join(good[40:])) + b"\x1f\x8b\x08rest")
+        self.write("mixed/3.jsonl", b"")
+        clean = self.write("clean.jsonl", b"".join(good))
+        order = {"training/dataset": "jsonl", "data/shuffle": "false", "training/steps": 6,
+                 "data/on_bad_data": "skip"}
+        run = self.workplace.run(2, {**STEPS, **order, "training/dataset_path": folder})
+        self.assertEqual(run.returncode, 0, run.output)
+        for text in (r"1\.jsonl:21: not valid JSON", r"3\.jsonl: is empty",
+                     r"2\.jsonl\.gz: gzip data .* the rest of .*2\.jsonl\.gz is left out"):
+            self.assertRegex(run.output, r"left out \(\d+ so far\): \S*" + text)
+        self.assertEqual(run.losses(),
+                         self.losses(2, {**order, "training/dataset_path": clean}, "clean"))
+
+
+class Validation(DataCase):
+    def setUp(self):
+        super().setUp()
+        text = "".join(json.dumps({"text": f"number {i}: " + "ab cd " * (i % 13)}) + "\n"
+                       for i in range(300))
+        self.held_out = self.write("held-out.jsonl", text.encode())
+        self.on = {"validation/dataset": "jsonl", "validation/dataset_path": self.held_out}
+
+    def test_the_same_on_every_mesh_and_training_does_not_notice(self):
+        def run(ranks, overrides, folder):
+            run = self.workplace.run(ranks, {
+                "training/steps": 5, "training/batch_size": 6 // ranks, "metrics/log_freq": 5,
+                **overrides}, folder=folder)
+            self.assertEqual(run.returncode, 0, run.output)
+            return run
+        on = {**self.on, "validation/interval": 2, "validation/steps": 3}
+        runs = [run(ranks, on, f"np{ranks}") for ranks in (1, 2, 3)]
+        for one in runs:
+            rows = [r for r in one.rows() if "validation_metrics/loss" in r]
+            self.assertEqual([r["step"] for r in rows], [2, 4, 5])
+            for row in rows:
+                self.assertAlmostEqual(row["validation_metrics/perplexity"],
+                                       math.exp(row["validation_metrics/loss"]), delta=0.01)
+            self.assertIn("| 18 sequences |", one.stdout)
+        values = [[r.get("validation_metrics/loss") for r in one.rows()] for one in runs]
+        for other in values[1:]:
+            for a, b in zip(values[0][1:], other[1:]):
+                self.assertAlmostEqual(a, b, delta=2e-4)
+        plain = run(2, {}, "plain")
+        self.assertEqual(plain.losses()[0], runs[1].losses()[0])
+        self.assertEqual(plain.rows()[-1]["grad_norm"], runs[1].rows()[-1]["grad_norm"])
+
+    def test_it_is_the_loss_of_training(self):
+        for precision in ("float32", "bfloat16"):
+            run = self.workplace.run(2, {
+                **STEPS, **self.on, "training/dataset": "jsonl", "data/shuffle": "false",
+                "training/dataset_path": self.held_out, "optimizer/lr": 0, "validation/steps": 3,
+                "training/mixed_precision_param": precision}, folder=precision)
+            self.assertEqual(run.returncode, 0, run.output)
+            trained = run.losses()
+            self.assertAlmostEqual(sum(trained) / 3, run.rows()[-1]["validation_metrics/loss"],
+                                   delta=2e-6)
+
+    def test_too_little_held_out_data_is_said(self):
+        self.write("held-out.jsonl", b'{"text": "short"}\n')
+        run = self.workplace.run(2, {**STEPS, **self.on})
+        self.assertEqual(run.returncode, 0, run.output)
+        self.assertIn("some of it counts twice", run.output)
+
+    def test_keys_without_data_are_refused(self):
+        run = self.workplace.run(2, {**STEPS, "validation/interval": 5})
+        self.assertNotEqual(run.returncode, 0)
+        self.assertIn("[validation] interval does nothing without dataset_path", run.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
