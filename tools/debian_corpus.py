@@ -4,14 +4,15 @@
 Two dictionaries in prose (GCIDE, WordNet), the documentation of Linux and of Python, and, where
 tools/setup.sh has brought it, the King James Bible. The packages are downloaded by apt-get and
 unpacked with dpkg, not installed; on another system nothing of this works. DIR (default
-build/assets/debian) then holds documents as JSON lines: train.jsonl.gz, and every fiftieth document
-in validation.jsonl.gz. What is there already is left as it is.
+build/assets/debian) then holds documents as JSON lines, in a seeded order: train.jsonl.gz, and every
+fiftieth document in validation.jsonl.gz. What is there already is left as it is.
 """
 
 import gzip
 import json
 import os
 import pathlib
+import random
 import re
 import subprocess
 import sys
@@ -87,23 +88,22 @@ def main():
         print(f"debian_corpus: {out}: is there")
         return
     out.mkdir(parents=True, exist_ok=True)
-    count = size = 0
     with tempfile.TemporaryDirectory(dir=out) as scratch:
         print("debian_corpus: fetching and unpacking 75 MB of packages", flush=True)
         share = unpack(pathlib.Path(scratch))
         part = pathlib.Path(scratch) / "train"
         with gzip.open(part, "wt", encoding="utf-8", compresslevel=5) as train, \
                 gzip.open(out / "validation.jsonl.gz", "wt", encoding="utf-8") as held_out:
-            for text in documents(share, root / "build/assets/kjv.txt"):
-                text = re.sub(r"\n{3,}", "\n\n", text).strip()
-                if not text:
-                    continue
-                target = held_out if count % HELD_OUT == 0 else train
+            texts = [re.sub(r"\n{3,}", "\n\n", text).strip()
+                     for text in documents(share, root / "build/assets/kjv.txt")]
+            texts = [text for text in texts if text]
+            random.Random(1).shuffle(texts)
+            for number, text in enumerate(texts):
+                target = held_out if number % HELD_OUT == 0 else train
                 target.write(json.dumps({"text": text}, ensure_ascii=False) + "\n")
-                count += 1
-                size += len(text.encode())
         part.rename(out / "train.jsonl.gz")
-    print(f"debian_corpus: {out}: {count:,} documents, {size / 1e6:.1f} MB")
+    size = sum(len(text.encode()) for text in texts)
+    print(f"debian_corpus: {out}: {len(texts):,} documents, {size / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":
