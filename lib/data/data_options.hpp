@@ -14,7 +14,7 @@ namespace koios {
 struct DataOptions {
   DataFormat format = DataFormat::text;
   std::string path;                        // a file, a folder or a glob
-  Split split = Split::training;           // of a folder that holds both
+  DataSplit split = DataSplit::training;   // of a folder that holds both
   std::int64_t seq_len = 2048;             // tokens
   std::int64_t batch_size = 8;             // sequences per data-parallel rank and micro-batch
   std::int64_t gradient_accumulation = 1;  // micro-batches per step

@@ -59,8 +59,8 @@ std::vector<std::string> files_of_folder(const std::string& folder, const Record
 }
 
 /// c4 is published with both parts in one folder, c4-train.* and c4-validation.*.
-void keep_split(std::vector<std::string>& files, Split split) {
-  const std::string_view wanted = split == Split::training ? "c4-train." : "c4-validation.";
+void keep_split(std::vector<std::string>& files, DataSplit split) {
+  const std::string_view wanted = split == DataSplit::training ? "c4-train." : "c4-validation.";
   const auto is_other = [&](const std::string& file) { return !name_of(file).starts_with(wanted); };
   if (!std::ranges::all_of(files, is_other)) std::erase_if(files, is_other);
 }
@@ -119,8 +119,8 @@ std::vector<std::string> files_of_glob(const std::string& pattern) {
 
 }  // namespace
 
-std::vector<std::string> find_dataset_files(const std::string& path, DataFormat format, Split split,
-                                            BadData* bad) {
+std::vector<std::string> find_dataset_files(const std::string& path, DataFormat format,
+                                            DataSplit split, BadData* bad) {
   if (path.empty()) throw UserError("no data: training/dataset_path is a file, a folder or a glob");
   std::vector<std::string> files;
   const bool is_folder = fs::is_directory(path);

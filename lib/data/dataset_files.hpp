@@ -10,14 +10,15 @@
 namespace koios {
 
 /// Which part of a dataset that is published with a part for validation.
-enum class Split { training, validation };
+enum class DataSplit { training, validation };
 
 /// The files, sorted by name, so that their order is the same on every machine. A folder gives the
 /// files directly in it that the format wants. A folder from which numbered files
 /// (name-00003-of-00008.ext) are missing, and empty files, are bad data: told to `bad`, or with
 /// null thrown. UserError where there are none, or one cannot be read.
 std::vector<std::string> find_dataset_files(const std::string& path, DataFormat format,
-                                            Split split = Split::training, BadData* bad = nullptr);
+                                            DataSplit split = DataSplit::training,
+                                            BadData* bad = nullptr);
 
 /// 64 bits of names, sizes, first and last bytes, by which a run that goes on notices that its data
 /// has changed. Folders do not count, so that data may move.

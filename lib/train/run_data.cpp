@@ -45,7 +45,7 @@ DataOptions validation_data(const RunConfig& config, std::int64_t vocab_size, Ba
   DataOptions options = training_data(config, vocab_size, bad);
   options.format = data_format(config.validation.dataset);
   options.path = config.validation.dataset_path;
-  options.split = Split::validation;
+  options.split = DataSplit::validation;
   options.gradient_accumulation = 1;
   options.shuffle = false;
   return options;

@@ -187,12 +187,13 @@ TEST(Shards, a_missing_one_is_named) {
   EXPECT_CONTAINS(message, "1 of 4 files are missing, first c4-train.00001-of-00004.json");
   EXPECT_CONTAINS(message, "c4-train.*-of-00004.json'");
   BadData bad(BadData::Policy::skip);
-  EXPECT_EQ(find_dataset_files(folder.path(), DataFormat::c4, Split::training, &bad).size(), 3u);
+  EXPECT_EQ(find_dataset_files(folder.path(), DataFormat::c4, DataSplit::training, &bad).size(),
+            3u);
   EXPECT_EQ(bad.count(), 1);
   folder.write("c4-train.00001-of-00004.json", numbered_documents(1));
   const auto held_out = folder.write("c4-validation.00000-of-00001.json", numbered_documents(1));
   EXPECT_EQ(find_dataset_files(folder.path(), DataFormat::c4).size(), 4u);
-  EXPECT_EQ(find_dataset_files(folder.path(), DataFormat::c4, Split::validation),
+  EXPECT_EQ(find_dataset_files(folder.path(), DataFormat::c4, DataSplit::validation),
             std::vector<std::string>{held_out});
 }
 

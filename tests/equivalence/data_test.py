@@ -128,6 +128,8 @@ class Validation(DataCase):
             return run
         on = {**self.on, "validation/interval": 2, "validation/steps": 3}
         runs = [run(ranks, on, f"np{ranks}") for ranks in (1, 2, 3)]
+        runs.append(run(2, {**on, "training/tensor_parallel_degree": 2, "training/batch_size": 6},
+                        "tp2"))
         for one in runs:
             rows = [r for r in one.rows() if "validation_metrics/loss" in r]
             self.assertEqual([r["step"] for r in rows], [2, 4, 5])
