@@ -127,6 +127,14 @@ TEST(MemoryPlan, tensor_parallel_ranks_share_every_activation) {
   }
 }
 
+TEST(TrainingShape, a_vocabulary_that_does_not_divide_is_the_users_error) {
+  RunConfig config;
+  config.model.n_heads = config.model.n_kv_heads = 6;
+  const MeshShape mesh{{1, 1, 1, 1, 3}};
+  EXPECT_THROW(training_shape(config, mesh, Backend::host, 32000), UserError);
+  EXPECT_EQ(training_shape(config, mesh, Backend::host, 32001).model.vocab_here(), 10667);
+}
+
 TEST(RecomputePolicy, every_nth_block_counts_from_the_nth) {
   const RecomputePolicy third{Recompute::full, 3};
   std::string blocks;
