@@ -16,8 +16,12 @@ constexpr std::size_t kNews = 10;
 void BadData::found(const std::string& what) {
   if (policy_ == Policy::stop) throw UserError(what);
   const std::lock_guard lock(mutex_);
-  const bool is_new = known_.insert(std::hash<std::string>{}(what)).second;
-  if (is_new && news_.size() < kNews) news_.push_back(what);
+  if (!known_.insert(std::hash<std::string>{}(what)).second) return;
+  if (news_.texts.size() < kNews) {
+    news_.texts.push_back(what);
+  } else {
+    ++news_.untold;
+  }
 }
 
 std::int64_t BadData::count() const {
@@ -25,7 +29,7 @@ std::int64_t BadData::count() const {
   return narrow<std::int64_t>(std::ssize(known_));
 }
 
-std::vector<std::string> BadData::take_news() {
+BadData::News BadData::take_news() {
   const std::lock_guard lock(mutex_);
   return std::exchange(news_, {});
 }

@@ -18,16 +18,22 @@ class BadData {
   /// `what` names the file and the place in it, and why. stop: throws it as UserError. Any thread.
   void found(const std::string& what);
 
+  bool skips() const { return policy_ == Policy::skip; }
   /// Pieces left out so far. Any thread.
   std::int64_t count() const;
-  /// What was found since the last call: at most ten texts, for a log. Any thread.
-  std::vector<std::string> take_news();
+
+  struct News {
+    std::vector<std::string> texts;  // ten at most
+    std::int64_t untold = 0;         // and so many others
+  };
+  /// What was found since the last call. Any thread.
+  News take_news();
 
  private:
   Policy policy_;
   mutable std::mutex mutex_;
   std::unordered_set<std::uint64_t> known_;  // by a hash of the text
-  std::vector<std::string> news_;
+  News news_;
 };
 
 }  // namespace koios

@@ -1,6 +1,6 @@
 #include "train/run_data.hpp"
 
-#include "core/log.hpp"
+#include "core/error.hpp"
 
 namespace koios {
 namespace {
@@ -53,12 +53,6 @@ DataOptions validation_data(const RunConfig& config, std::int64_t vocab_size, Ba
 
 BadData::Policy bad_data_policy(const RunConfig& config) {
   return config.data.on_bad_data == OnBadData::skip ? BadData::Policy::skip : BadData::Policy::stop;
-}
-
-void report_bad_data(BadData& bad) {
-  for (const std::string& what : bad.take_news()) {
-    log::warning("left out (", bad.count(), " so far): ", what);
-  }
 }
 
 }  // namespace koios

@@ -15,7 +15,4 @@ DataOptions validation_data(const RunConfig& config, std::int64_t vocab_size, Ba
 /// data/on_bad_data.
 BadData::Policy bad_data_policy(const RunConfig& config);
 
-/// Warns of what was left out since the last call.
-void report_bad_data(BadData& bad);
-
 }  // namespace koios

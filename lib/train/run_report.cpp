@@ -26,19 +26,38 @@ void print_timers(const Timers& timers, const Mesh& mesh, double whole_s) {
   log::info("where the time went:\n", timer_table(rows, whole_s));
 }
 
-void print_traffic(const Mesh& mesh, std::int64_t steps) {
-  const std::int64_t gathered = mesh.shard_gather().traffic().all_gather_bytes;
-  const std::int64_t reduced = mesh.shard_reduce().traffic().reduce_scatter_bytes;
-  log::info("traffic measured per rank and step: all-gather ", with_commas(gathered / steps),
-            " bytes, reduce-scatter ", with_commas(reduced / steps), " bytes sent");
-  if (mesh.tp().size() == 1) return;
+SentBytes& SentBytes::operator+=(const SentBytes& o) {
+  *this = {gathered + o.gathered, reduced + o.reduced, tp_gathered + o.tp_gathered,
+           tp_reduced + o.tp_reduced, tp_all_reduced + o.tp_all_reduced};
+  return *this;
+}
+
+SentBytes SentBytes::operator-(const SentBytes& o) const {
+  return {gathered - o.gathered, reduced - o.reduced, tp_gathered - o.tp_gathered,
+          tp_reduced - o.tp_reduced, tp_all_reduced - o.tp_all_reduced};
+}
+
+SentBytes sent_bytes(const Mesh& mesh) {
+  SentBytes sent;
+  sent.gathered = mesh.shard_gather().traffic().all_gather_bytes;
+  sent.reduced = mesh.shard_reduce().traffic().reduce_scatter_bytes;
+  if (mesh.tp().size() == 1) return sent;
   const Traffic& tensor = mesh.tp().traffic();
-  std::int64_t all_reduced = tensor.all_reduce_bytes;
-  if (&mesh.stage() != &mesh.tp()) all_reduced += mesh.stage().traffic().all_reduce_bytes;
+  sent.tp_gathered = tensor.all_gather_bytes;
+  sent.tp_reduced = tensor.reduce_scatter_bytes;
+  sent.tp_all_reduced = tensor.all_reduce_bytes;
+  if (&mesh.stage() != &mesh.tp()) sent.tp_all_reduced += mesh.stage().traffic().all_reduce_bytes;
+  return sent;
+}
+
+void print_traffic(const Mesh& mesh, const SentBytes& sent, std::int64_t steps) {
+  log::info("traffic measured per rank and step: all-gather ", with_commas(sent.gathered / steps),
+            " bytes, reduce-scatter ", with_commas(sent.reduced / steps), " bytes sent");
+  if (mesh.tp().size() == 1) return;
   log::info("tensor-parallel traffic measured per rank and step: all-gather ",
-            with_commas(tensor.all_gather_bytes / steps), " bytes, reduce-scatter ",
-            with_commas(tensor.reduce_scatter_bytes / steps), " bytes, all-reduce ",
-            with_commas(all_reduced / steps), " bytes sent");
+            with_commas(sent.tp_gathered / steps), " bytes, reduce-scatter ",
+            with_commas(sent.tp_reduced / steps), " bytes, all-reduce ",
+            with_commas(sent.tp_all_reduced / steps), " bytes sent");
 }
 
 }  // namespace koios

@@ -15,6 +15,7 @@
 #include "metrics/console.hpp"
 #include "metrics/terminal.hpp"
 #include "shard/parameters.hpp"
+#include "train/bad_data_report.hpp"
 #include "train/flops.hpp"
 #include "train/places.hpp"
 #include "train/plan_report.hpp"
@@ -75,6 +76,7 @@ class Training {
   RunState start_;
   TrainStep<T> step_;
   BadData bad_data_;
+  BadDataReport bad_data_report_;
   DataLoader data_;
   std::optional<Validation<T>> validation_;
   Console console_;
@@ -82,6 +84,7 @@ class Training {
   StepLog step_log_;
   Timers timers_{"data", "communication", "step", "log", "validation", "checkpoint"};
   std::int64_t epoch_ = 0;
+  SentBytes sent_by_validation_;
 };
 
 template <class T>
@@ -152,7 +155,7 @@ void Training<T>::run() {
   watchdog.allow(checkpoints_.longest_save_s());
   checkpoints_.finish();
   print_timers(timers_, mesh_, whole.seconds());
-  print_traffic(mesh_, steps - start_.step);
+  print_traffic(mesh_, sent_bytes(mesh_) - sent_by_validation_, steps - start_.step);
 }
 
 template <class T>
@@ -178,9 +181,9 @@ void Training<T>::log(std::int64_t step, bool is_saved, Watchdog& watchdog) {
       const auto validation = validate(step, watchdog);
       step_log_.write(step, step_.lr(step - 1), launch_.device.reserved_bytes(), exposed_s, timers_,
                       validation);
+      bad_data_report_.tell(bad_data_, launch_.mpi);
     }
   }
-  report_bad_data(bad_data_);
   tell_of_start_and_epochs(step);
 }
 
@@ -231,8 +234,10 @@ void require_memory_for_saves(const TrainingShape& shape, const MemoryPlan& plan
 template <class T>
 std::optional<ValidationResult> Training<T>::validate(std::int64_t step, Watchdog& watchdog) {
   if (!validation_ || !validation_->is_due(step)) return std::nullopt;
+  const SentBytes before = sent_bytes(mesh_);
   const ValidationResult result =
       validation_->run(step_, streams_.compute, [&] { watchdog.beat(); });
+  sent_by_validation_ += sent_bytes(mesh_) - before;
   step_log_.exclude(result.seconds);
   timers_.add("validation", result.seconds);
   timers_.add("log", -result.seconds);  // which it is inside of

@@ -135,7 +135,7 @@ TEST(Damage, half_a_file_is_named_and_what_was_whole_is_kept) {
     EXPECT_LT(found.size(), 20000u) << name;
     EXPECT_EQ(found.back(), "last");
     EXPECT_EQ(bad.count(), 1);
-    EXPECT_CONTAINS(bad.take_news().at(0), cat("the rest of ", half, " is left out"));
+    EXPECT_CONTAINS(bad.take_news().texts.at(0), cat("the rest of ", half, " is left out"));
   }
 }
 
@@ -168,8 +168,8 @@ TEST(Damage, bad_records_are_counted_once_and_leave_the_others_where_they_were) 
     EXPECT_EQ(texts(DataFormat::jsonl, {file}, &bad), (Texts{"0", "2", "5"}));
   }
   EXPECT_EQ(bad.count(), 3);
-  EXPECT_EQ(bad.take_news().size(), 3u);
-  EXPECT_TRUE(bad.take_news().empty());
+  EXPECT_EQ(bad.take_news().texts.size(), 3u);
+  EXPECT_TRUE(bad.take_news().texts.empty());
   RecordReader reader(DataFormat::jsonl, {file}, &bad);
   for (int i = 0; i < 5; ++i) ASSERT_TRUE(reader.skip());
   EXPECT_EQ(reader.mark().record, 5);

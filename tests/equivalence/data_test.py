@@ -4,6 +4,7 @@ import gzip
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 import unittest
@@ -106,7 +107,8 @@ class BadData(DataCase):
         self.assertEqual(run.returncode, 0, run.output)
         for text in (r"1\.jsonl:21: not valid JSON", r"3\.jsonl: is empty",
                      r"2\.jsonl\.gz: gzip data .* the rest of .*2\.jsonl\.gz is left out"):
-            self.assertRegex(run.output, r"left out \(\d+ so far\): \S*" + text)
+            found = re.findall(r"left out \(\d+ so far\): \S*" + text, run.output)
+            self.assertEqual(len(found), 1, run.output)  # by one rank for all
         self.assertEqual(run.losses(),
                          self.losses(2, {**order, "training/dataset_path": clean}, "clean"))
 
@@ -143,6 +145,9 @@ class Validation(DataCase):
                 self.assertAlmostEqual(a, b, delta=2e-4)
         plain = run(2, {}, "plain")
         self.assertEqual(plain.losses()[0], runs[1].losses()[0])
+        # Validation's traffic is not training's, though weights that it gathered may serve a step.
+        self.assertLessEqual(runs[1].traffic("measured")[0], plain.traffic("measured")[0])
+        self.assertEqual(runs[1].traffic("measured")[1], plain.traffic("measured")[1])
         self.assertEqual(plain.rows()[-1]["grad_norm"], runs[1].rows()[-1]["grad_norm"])
 
     def test_it_is_the_loss_of_training(self):
