@@ -222,6 +222,7 @@ struct CheckpointConfig {
   ExportType export_dtype = ExportType::float32;
   bool asynchronous = false;
   ResumeMode resume = ResumeMode::automatic;
+  std::filesystem::path initial_load_path;  // empty: weights from the seed
   std::int64_t keep_latest_k = 0;  // 0: all
   std::int64_t keep_every = 0;     // steps; 0: none beside these
 

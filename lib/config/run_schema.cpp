@@ -228,6 +228,12 @@ void add_checkpoint(DeckSchema& schema, CheckpointConfig& c) {
       .help("save from a copy in host memory while training goes on; 12 bytes a parameter");
   schema.add(s, "resume", &c.resume)
       .help("auto continues from the newest good checkpoint, if there is one; none: starts anew");
+  schema.add(s, "initial_load_path", &c.initial_load_path)
+      .may_be_empty()
+      .help(
+          "a new run starts from these weights: a file of weights (tools/checkpoint.py from-hf "
+          "makes "
+          "one) or the model of a checkpoint; empty: from the seed");
   schema.add(s, "keep_latest_k", &c.keep_latest_k)
       .unit("checkpoints")
       .range(0, kMillion)

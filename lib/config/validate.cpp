@@ -196,6 +196,10 @@ std::vector<DeckError> check_files(const ParsedDeck& parsed) {
         missing.empty(), {"validation/dataset_path"},
         cat("[validation] dataset_path = ", v.dataset_path, ": ", missing, hint(v.dataset_path)));
   }
+  const std::string weights = parsed.config.checkpoint.initial_load_path.string();
+  const std::string weights_missing = weights.empty() ? "" : file_problem(weights);
+  rules.require(weights_missing.empty(), {"checkpoint/initial_load_path"},
+                cat("[checkpoint] initial_load_path = ", weights, ": ", weights_missing));
   return std::move(rules).errors();
 }
 

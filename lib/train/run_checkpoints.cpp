@@ -9,8 +9,8 @@
 #include "checkpoint/checkpoint_file.hpp"
 #include "comm/host_reduce.hpp"
 #include "core/log.hpp"
-#include "shard/parameter_slices.hpp"
 #include "train/device_access.hpp"
+#include "train/saved_parameters.hpp"
 
 namespace koios {
 namespace {
@@ -32,26 +32,6 @@ FileType file_type(ExportType type) {
   KOIOS_REQUIRE(false, "unknown type");
 }
 
-std::vector<SavedArray> saved_arrays(const std::vector<ParameterSlice>& slices,
-                                     const std::string& prefix, FileType type,
-                                     Ref<float, 1> values) {
-  std::vector<SavedArray> arrays;
-  for (const ParameterSlice& s : slices) {
-    arrays.push_back({.name = prefix + s.name,
-                      .type = type,
-                      .is_vector = s.is_vector,
-                      .rows = s.rows,
-                      .cols = s.cols,
-                      .first_row = s.first_row,
-                      .first_col = s.first_col,
-                      .local_rows = s.local_rows,
-                      .local_cols = s.local_cols,
-                      .is_owner = s.is_owner,
-                      .data = values.data + s.shard_offset});
-  }
-  return arrays;
-}
-
 std::string describe(const SaveReport& report) {
   return cat(", ", (report.bytes >> 20) + 1, " MiB in ", report.write_s, " s, verified in ",
              report.verify_s, " s");
@@ -70,12 +50,11 @@ void make_folder(const fs::path& folder) {
 }
 
 std::vector<SavedArray> checkpoint_arrays(const ShardLayout& layout, const SavedValues& values) {
-  const std::vector<ParameterSlice> slices = parameter_slices(layout);
   std::vector<SavedArray> all;
   for (const auto& [prefix, part] :
        {std::pair("model/", values.master), std::pair("optimizer/exp_avg/", values.exp_avg),
         std::pair("optimizer/exp_avg_sq/", values.exp_avg_sq)}) {
-    const auto arrays = saved_arrays(slices, prefix, FileType::float32, part);
+    const auto arrays = saved_parameters(layout, prefix, FileType::float32, part);
     all.insert(all.end(), arrays.begin(), arrays.end());
   }
   return all;
@@ -242,8 +221,8 @@ void RunCheckpoints::save_behind(const RunState& state) {
 void RunCheckpoints::export_weights(std::int64_t step) {
   compute_.synchronize();
   const fs::path path = weights_path(folder_, step);
-  const std::vector<SavedArray> arrays = saved_arrays(
-      parameter_slices(layout_), "", file_type(config_.checkpoint.export_dtype), values_.master);
+  const std::vector<SavedArray> arrays =
+      saved_parameters(layout_, "", file_type(config_.checkpoint.export_dtype), values_.master);
   const SaveReport report = write_checkpoint(
       *ranks_, path, make_weights_head(shape_, launch_.effective_deck), arrays, *access_);
   log::info("saved ", path.string(), ", weights only: it cannot be resumed", describe(report));

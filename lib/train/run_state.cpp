@@ -83,15 +83,19 @@ CheckpointHead make_weights_head(const TrainingShape& shape, const std::string& 
   return {root_attributes("weights", shape, effective_deck), {}, {}};
 }
 
-RunState read_state(const CheckpointHead& head) {
+std::string kind_of(const CheckpointHead& head) {
   if (head.text("format") != kFormat) throw UserError("it is not a file of Koios");
   const auto version = head.root.find("format_version");
   if (version == head.root.end() || !std::holds_alternative<std::int64_t>(version->second) ||
       std::get<std::int64_t>(version->second) > kFormatVersion) {
     throw UserError("its format is newer than this version of Koios");
   }
-  if (head.text("kind") != kCheckpoint) {
-    throw UserError(cat("it holds ", head.text("kind"), " only and cannot be resumed"));
+  return head.text("kind");
+}
+
+RunState read_state(const CheckpointHead& head) {
+  if (const std::string kind = kind_of(head); kind != kCheckpoint) {
+    throw UserError(cat("it holds ", kind, " only and cannot be resumed"));
   }
   RunState state;
   state.step = head.integer("step");

@@ -33,6 +33,9 @@ CheckpointHead make_head(const RunState& state, const RunConfig& config, const T
 /// The head of an export: what the weights are, without the run.
 CheckpointHead make_weights_head(const TrainingShape& shape, const std::string& effective_deck);
 
+/// "checkpoint" or "weights"; UserError where it is not a file that this Koios knows.
+std::string kind_of(const CheckpointHead& head);
+
 /// UserError where the head is not that of a checkpoint that can be resumed.
 RunState read_state(const CheckpointHead& head);
 

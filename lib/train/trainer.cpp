@@ -17,6 +17,7 @@
 #include "shard/parameters.hpp"
 #include "train/bad_data_report.hpp"
 #include "train/flops.hpp"
+#include "train/initial_weights.hpp"
 #include "train/places.hpp"
 #include "train/plan_report.hpp"
 #include "train/run_checkpoints.hpp"
@@ -48,8 +49,8 @@ class Training {
   void run();
 
  private:
-  /// Parameters, moments and the rest as a checkpoint or the seed gives them.
-  RunState begin();
+  /// Parameters, moments and the rest as a checkpoint, a file of weights or the seed gives them.
+  RunState begin(const TrainingShape& shape);
   void take_step(std::int64_t steps_done);
   /// A step that is saved is logged too: what is saved is known to be finite, and a resumed run
   /// writes the same lines as one that was never stopped.
@@ -101,7 +102,7 @@ Training<T>::Training(const RunConfig& config, const TrainingShape& shape, const
       math_(shape.backend, shape.math, memory_.library_workspace),
       checkpoints_(config, shape, layout_, values_of(memory_.parameters), mesh, launch,
                    streams_.compute),
-      start_(begin()),
+      start_(begin(shape)),
       step_(config, shape, layout_, memory_, math_, mesh, streams_),
       bad_data_(bad_data_policy(config)),
       data_(training_data(config, shape.model.vocab_size, bad_data_), tokenizer,
@@ -126,10 +127,14 @@ Training<T>::Training(const RunConfig& config, const TrainingShape& shape, const
 }
 
 template <class T>
-RunState Training<T>::begin() {
+RunState Training<T>::begin(const TrainingShape& shape) {
   if (std::optional<RunState> state = checkpoints_.resume()) return *state;
   initialize_parameters(streams_.compute, layout_, memory_.parameters.master,
                         static_cast<std::uint64_t>(config_.job.seed));
+  if (!config_.checkpoint.initial_load_path.empty()) {
+    load_initial_weights(config_, shape.model.vocab_size, layout_, memory_.parameters.master,
+                         streams_.compute);
+  }
   return {};
 }
 

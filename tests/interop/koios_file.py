@@ -1,4 +1,4 @@
-"""A checkpoint as docs/checkpoints.md describes it, written by h5py alone, sums by plain integers."""
+"""A checkpoint as docs/checkpoints.md describes it, written by h5py alone."""
 
 import h5py
 import numpy as np
@@ -16,17 +16,28 @@ def mix64(x):
 
 
 def checksum(array):
+    if array.size > 10000:
+        return documented_checksum(array)
     bits = array.reshape(-1).view(f"<u{array.dtype.itemsize}").tolist()
     return sum(mix64((i * 0x9e3779b97f4a7c15 + value) & MASK)
                for i, value in enumerate(bits, 1)) & MASK
 
 
-def parameters(seed=1):
+def documented_checksum(a):
+    """The numpy lines of docs/checkpoints.md, for arrays that are too large for plain integers."""
+    i = np.arange(1, a.size + 1, dtype=np.uint64)
+    x = i * np.uint64(0x9e3779b97f4a7c15) + a.ravel().view(np.uint32).astype(np.uint64)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xbf58476d1ce4e5b9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94d049bb133111eb)
+    return int((x ^ (x >> np.uint64(31))).sum(dtype=np.uint64))
+
+
+def parameters(seed=1, vocab=VOCAB):
     """name -> float32 array of a tiny Llama with grouped-query attention."""
     random = np.random.default_rng(seed)
     dim, ffn = SIZES["dim"], SIZES["ffn_dim"]
     kv = dim // SIZES["n_heads"] * SIZES["n_kv_heads"]
-    shapes = {"tok_embeddings.weight": (VOCAB, dim)}
+    shapes = {"tok_embeddings.weight": (vocab, dim)}
     for layer in range(SIZES["n_layers"]):
         for name, shape in {
                 "attention_norm": (dim,), "attention.wq": (dim, dim), "attention.wk": (kv, dim),
@@ -34,7 +45,7 @@ def parameters(seed=1):
                 "feed_forward.w1": (ffn, dim), "feed_forward.w3": (ffn, dim),
                 "feed_forward.w2": (dim, ffn)}.items():
             shapes[f"layers.{layer}.{name}.weight"] = shape
-    shapes |= {"norm.weight": (dim,), "output.weight": (VOCAB, dim)}
+    shapes |= {"norm.weight": (dim,), "output.weight": (vocab, dim)}
     return {name: (random.normal(0, 0.3, shape) + (len(shape) == 1)).astype("<f4")
             for name, shape in shapes.items()}
 
@@ -53,14 +64,14 @@ def add(group, name, array):
                                         "<i8": "int64"}[array.dtype.str])
 
 
-def write_checkpoint(path, values, text=None):
+def write_checkpoint(path, values, vocab=VOCAB):
     with h5py.File(path, "w", libver=("v110", "v110")) as file:
         for name, value in {"format": "koios", "kind": "checkpoint", "koios_version": "0.1 abc",
-                            "deck": text or deck(), "mesh": "1 rank",
+                            "deck": deck(), "mesh": "1 rank",
                             "created": "2026-11-22T18:33:53Z"}.items():
             file.attrs[name] = np.bytes_(value)
         file.attrs["format_version"] = np.int64(1)
-        file.attrs["vocab_size"] = np.int64(VOCAB)
+        file.attrs["vocab_size"] = np.int64(vocab)
         state = file.create_group("train_state")
         for name, value in {"step": 7, "tokens": 1234567, "seed": 3, "steps": 20,
                             "warmup_steps": 2, "samples_per_step": 8}.items():

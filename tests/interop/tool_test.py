@@ -56,6 +56,8 @@ class Look(Checkpoint):
         self.assertIn("dim = 48", self.tool("info", "--deck", self.file))
 
     def test_good_file(self):
+        sample = self.values["layers.0.attention.wq.weight"]
+        self.assertEqual(koios_file.checksum(sample), koios_file.documented_checksum(sample))
         said = self.tool("verify", self.file)
         self.assertIn(f"good, {3 * len(self.values) + 2} datasets", said)
 

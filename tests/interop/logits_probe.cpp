@@ -1,0 +1,92 @@
+// What the model makes of one sequence: log p(v | tokens 0..t) for every position t and token v, as
+// lines of V numbers. Training never forms these for a test to see, but it tells the loss of any
+// label: each is asked for in turn, with all other positions out of the count and a learning rate
+// of zero.
+//
+//   logits_probe "1 5 7" section/key=value...   with model/vocab_size and
+//   checkpoint/initial_load_path among them; any number of ranks
+#include <cstdio>
+#include <iostream>
+#include <sstream>
+
+#include "config/parse_run_config.hpp"
+#include "core/error.hpp"
+#include "core/log.hpp"
+#include "runtime/device.hpp"
+#include "runtime/mpi_env.hpp"
+#include "train/initial_weights.hpp"
+#include "train/step.hpp"
+
+namespace koios {
+namespace {
+
+RunConfig read_config(const std::vector<std::string>& overrides, std::int64_t seq_len) {
+  const ParsedDeck parsed = parse_run_config("", "probe", overrides);
+  KOIOS_REQUIRE(parsed.errors.empty(), "bad overrides");
+  RunConfig config = parsed.config;
+  config.training.seq_len = seq_len;
+  config.training.batch_size = 1;
+  config.training.mixed_precision_param = ParamPrecision::float32;
+  config.optimizer.lr = 0;
+  return config;
+}
+
+Batch one_sequence(const std::vector<std::int32_t>& tokens) {
+  Batch batch;
+  batch.sequences = 1;
+  batch.seq_len = static_cast<std::int64_t>(tokens.size());
+  batch.tokens = tokens;
+  batch.labels.assign(tokens.size(), -1);
+  batch.index = make_embedding_index(tokens);
+  return batch;
+}
+
+void probe(const std::vector<std::int32_t>& tokens, const std::vector<std::string>& overrides,
+           const MpiEnv& mpi) {
+  const RunConfig config = read_config(overrides, static_cast<std::int64_t>(tokens.size()));
+  const std::int64_t vocab_size = config.model.vocab_size;
+  const Backend backend = Backend::host;
+  const DeviceEnv device(backend, mpi.local_rank());
+  const MeshShape mesh_shape{{1, 1, mpi.size(), 1, 1}};
+  const Mesh mesh(mpi, mesh_shape, backend, {});
+  const TrainingShape shape = training_shape(config, mesh_shape, backend, vocab_size);
+  const ShardLayout layout = shard_layout(shape, mpi.rank());
+  Arena arena(backend, plan_memory(shape));
+  const TrainingMemory<float> memory(arena, shape, layout);
+  TrainingStreams streams(backend);
+  MathHandles math(backend, shape.math, memory.library_workspace);
+  load_initial_weights(config, vocab_size, layout, memory.parameters.master, streams.compute);
+  TrainStep<float> step(config, shape, layout, memory, math, mesh, streams);
+  StepResults results(backend, 1, 1);  // so the mean is the sum: one label counts
+  Timers timers({"data"});
+
+  Batch batch = one_sequence(tokens);
+  for (std::int32_t& label : batch.labels) {
+    for (std::int32_t v = 0; v < vocab_size; ++v) {
+      label = v;
+      step.run(
+          0, [&] { return batch; }, results, timers);
+      const double loss = results.read().at(0).loss;
+      if (mpi.rank() == 0) std::printf("%.9g%c", -loss, v + 1 < vocab_size ? ' ' : '\n');
+    }
+    label = -1;
+  }
+}
+
+}  // namespace
+}  // namespace koios
+
+int main(int argc, char** argv) {
+  const koios::MpiEnv mpi(argc, argv);
+  koios::log::configure({.rank = mpi.rank(), .shown = false});
+  try {
+    KOIOS_REQUIRE(argc >= 2, "no tokens");
+    std::istringstream text(argv[1]);
+    std::vector<std::int32_t> tokens;
+    for (std::int32_t token = 0; text >> token;) tokens.push_back(token);
+    koios::probe(tokens, {argv + 2, argv + argc}, mpi);
+  } catch (const std::exception& error) {
+    std::cerr << "logits_probe: " << error.what() << '\n';
+    koios::MpiEnv::abort(EXIT_FAILURE);
+  }
+}
