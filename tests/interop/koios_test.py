@@ -60,13 +60,13 @@ class KoiosTest(ToolTest):
         cls.data.write_text("".join(json.dumps({"text": text}) + "\n"
                                     for text, _ in texts_and_ids()))
 
-    def koios(self, ranks, weights, folder, steps=1, code=0, **more):
+    def koios(self, ranks, weights, folder, steps=1, code=0, tp=1, **more):
         run = self.place.run(ranks, {
             "training/dataset": "jsonl", "training/dataset_path": self.data,
             "data/shuffle": "false", "training/steps": steps, "training/warmup_steps": 0,
-            "training/batch_size": BATCH // ranks, "checkpoint/folder": "checkpoints",
-            "checkpoint/model_weights_only": "true", "checkpoint/initial_load_path": weights,
-            **more}, folder=folder)
+            "training/batch_size": BATCH * tp // ranks, "training/tensor_parallel_degree": tp,
+            "checkpoint/folder": "checkpoints", "checkpoint/model_weights_only": "true",
+            "checkpoint/initial_load_path": weights, **more}, folder=folder)
         self.assertEqual(run.returncode != 0, bool(code), run.output)
         return run
 
@@ -89,10 +89,10 @@ class InAndOut(KoiosTest):
         weights = self.folder / "in.h5"
         self.tool("from-hf", self.folder / "hf", weights)
         expected = self.loss_by_hugging_face(weights, first, "in")
-        for ranks in (1, 3):
-            losses = self.koios(ranks, weights, f"two_{ranks}", steps=2).losses()
+        for ranks, tp in ((1, 1), (3, 1), (4, 2)):
+            losses = self.koios(ranks, weights, f"two_{ranks}", steps=2, tp=tp).losses()
             self.assertLess(abs(losses[0] - expected), BOUND * expected)
-            run = self.koios(ranks, weights, f"one_{ranks}")
+            run = self.koios(ranks, weights, f"one_{ranks}", tp=tp)
             self.assertIn(str(weights), run.output)
             out = self.exported(f"one_{ranks}")
             self.assertIn("good", self.tool("verify", out))
@@ -101,6 +101,8 @@ class InAndOut(KoiosTest):
             # The step did move the weights: the batch's loss is another one now.
             before = self.loss_by_hugging_face(weights, second, f"before_{ranks}")
             self.assertGreater(abs(before - after), 100 * BOUND * after)
+            print(f"{ranks} ranks, tp {tp}: losses within {abs(losses[0] - expected):.1e} and "
+                  f"{abs(losses[1] - after):.1e} of {expected:.2f} and {after:.2f}")
 
     def test_every_type_goes_out_and_comes_in(self):
         weights = self.folder / "in.h5"
