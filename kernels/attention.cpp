@@ -25,6 +25,13 @@ void require_shape(const AttentionShape& shape) {
   KOIOS_REQUIRE(shape.head_dim % 2 == 0 && shape.head_dim <= 256, "head size ", shape.head_dim);
 }
 
+void require_document_start(Ref<const std::int32_t, 1> document_start_BT,
+                            const AttentionShape& shape) {
+  const std::int64_t expected = shape.document_mask ? shape.batch * shape.seq_len : 0;
+  KOIOS_REQUIRE(document_start_BT.size() == expected, "document starts of ",
+                document_start_BT.size(), " tokens; expected: of ", expected);
+}
+
 template <class T>
 void require_workspace(Backend backend, const MathHandles& math, const AttentionShape& shape,
                        Ref<std::byte, 1> workspace) {
@@ -49,7 +56,8 @@ std::int64_t attention_workspace_bytes(Backend backend, const MathOptions& optio
 template <class T>
 void attention_forward(MathHandles& math, Stream& s, const AttentionShape& shape, Ref<T, 2> o,
                        Ref<float, 1> lse_BHT, Ref<const T, 2> q, Ref<const T, 2> k,
-                       Ref<const T, 2> v, Ref<std::byte, 1> workspace) {
+                       Ref<const T, 2> v, Ref<std::byte, 1> workspace,
+                       Ref<const std::int32_t, 1> document_start_BT) {
   require_shape(shape);
   require_tensor(o, shape, shape.heads, "o");
   require_tensor(q, shape, shape.heads, "q");
@@ -57,6 +65,7 @@ void attention_forward(MathHandles& math, Stream& s, const AttentionShape& shape
   require_tensor(v, shape, shape.kv_heads, "v");
   KOIOS_REQUIRE(lse_BHT.size() == shape.batch * shape.heads * shape.seq_len, "lse of ",
                 lse_BHT.size());
+  require_document_start(document_start_BT, shape);
   require_workspace<T>(s.backend(), math, shape, workspace);
   math.impl().attention_forward(s, {.shape = shape,
                                     .dtype = dtype_of<T>,
@@ -65,6 +74,7 @@ void attention_forward(MathHandles& math, Stream& s, const AttentionShape& shape
                                     .v = detail::matrix(v),
                                     .o = detail::matrix(o),
                                     .lse_BHT = lse_BHT.data,
+                                    .document_start_BT = document_start_BT.data,
                                     .workspace = workspace});
 }
 
@@ -72,7 +82,8 @@ template <class T>
 void attention_backward(MathHandles& math, Stream& s, const AttentionShape& shape, Ref<T, 2> dq,
                         Ref<T, 2> dk, Ref<T, 2> dv, Ref<const T, 2> d_o, Ref<const T, 2> o,
                         Ref<const float, 1> lse_BHT, Ref<const T, 2> q, Ref<const T, 2> k,
-                        Ref<const T, 2> v, Ref<std::byte, 1> workspace) {
+                        Ref<const T, 2> v, Ref<std::byte, 1> workspace,
+                        Ref<const std::int32_t, 1> document_start_BT) {
   require_shape(shape);
   for (const auto& [tensor, name] :
        {std::pair{Ref<const T, 2>(dq), "dq"}, {d_o, "d_o"}, {o, "o"}, {q, "q"}}) {
@@ -84,6 +95,7 @@ void attention_backward(MathHandles& math, Stream& s, const AttentionShape& shap
   }
   KOIOS_REQUIRE(lse_BHT.size() == shape.batch * shape.heads * shape.seq_len, "lse of ",
                 lse_BHT.size());
+  require_document_start(document_start_BT, shape);
   require_workspace<T>(s.backend(), math, shape, workspace);
   math.impl().attention_backward(s, {.shape = shape,
                                      .dtype = dtype_of<T>,
@@ -96,17 +108,18 @@ void attention_backward(MathHandles& math, Stream& s, const AttentionShape& shap
                                      .dk = detail::matrix(dk),
                                      .dv = detail::matrix(dv),
                                      .lse_BHT = const_cast<float*>(lse_BHT.data),
+                                     .document_start_BT = document_start_BT.data,
                                      .workspace = workspace});
 }
 
 #define KOIOS_INSTANTIATE(T)                                                                   \
-  template void attention_forward<T>(MathHandles&, Stream&, const AttentionShape&, Ref<T, 2>,  \
-                                     Ref<float, 1>, Ref<const T, 2>, Ref<const T, 2>,          \
-                                     Ref<const T, 2>, Ref<std::byte, 1>);                      \
-  template void attention_backward<T>(MathHandles&, Stream&, const AttentionShape&, Ref<T, 2>, \
-                                      Ref<T, 2>, Ref<T, 2>, Ref<const T, 2>, Ref<const T, 2>,  \
-                                      Ref<const float, 1>, Ref<const T, 2>, Ref<const T, 2>,   \
-                                      Ref<const T, 2>, Ref<std::byte, 1>);
+  template void attention_forward<T>(                                                          \
+      MathHandles&, Stream&, const AttentionShape&, Ref<T, 2>, Ref<float, 1>, Ref<const T, 2>, \
+      Ref<const T, 2>, Ref<const T, 2>, Ref<std::byte, 1>, Ref<const std::int32_t, 1>);        \
+  template void attention_backward<T>(                                                         \
+      MathHandles&, Stream&, const AttentionShape&, Ref<T, 2>, Ref<T, 2>, Ref<T, 2>,           \
+      Ref<const T, 2>, Ref<const T, 2>, Ref<const float, 1>, Ref<const T, 2>, Ref<const T, 2>, \
+      Ref<const T, 2>, Ref<std::byte, 1>, Ref<const std::int32_t, 1>);
 KOIOS_INSTANTIATE(float)
 KOIOS_INSTANTIATE(bf16)
 #undef KOIOS_INSTANTIATE

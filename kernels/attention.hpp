@@ -16,11 +16,12 @@
 namespace koios {
 
 struct AttentionShape {
-  std::int64_t batch = 0;     // B
-  std::int64_t seq_len = 0;   // T
-  std::int64_t heads = 0;     // H
-  std::int64_t kv_heads = 0;  // K, divides H
-  std::int64_t head_dim = 0;  // E, even
+  std::int64_t batch = 0;      // B
+  std::int64_t seq_len = 0;    // T
+  std::int64_t heads = 0;      // H
+  std::int64_t kv_heads = 0;   // K, divides H
+  std::int64_t head_dim = 0;   // E, even
+  bool document_mask = false;  // a query sees the keys of its own document only
 };
 
 /// Bytes of scratch that forward and backward may use; known without a GPU, for the memory plan.
@@ -30,16 +31,21 @@ std::int64_t attention_workspace_bytes(Backend backend, const MathOptions& optio
 
 /// o = softmax(q k^T / sqrt(E), causal) v; lse_BHT (flattened) = log of each softmax's denominator
 /// including its maximum, saved for the backward pass.
+/// document_start_BT (flattened; with shape.document_mask, else empty): where in its sequence each
+/// token's document begins. Query i sees the keys document_start[i] to i. It does not decrease
+/// within a sequence and is at most the token's own position.
 template <class T>
 void attention_forward(MathHandles& math, Stream& s, const AttentionShape& shape, Ref<T, 2> o,
                        Ref<float, 1> lse_BHT, Ref<const T, 2> q, Ref<const T, 2> k,
-                       Ref<const T, 2> v, Ref<std::byte, 1> workspace);
+                       Ref<const T, 2> v, Ref<std::byte, 1> workspace,
+                       Ref<const std::int32_t, 1> document_start_BT = {});
 
 /// dq, dk, dv (overwritten) from do, with o and lse of the forward pass.
 template <class T>
 void attention_backward(MathHandles& math, Stream& s, const AttentionShape& shape, Ref<T, 2> dq,
                         Ref<T, 2> dk, Ref<T, 2> dv, Ref<const T, 2> d_o, Ref<const T, 2> o,
                         Ref<const float, 1> lse_BHT, Ref<const T, 2> q, Ref<const T, 2> k,
-                        Ref<const T, 2> v, Ref<std::byte, 1> workspace);
+                        Ref<const T, 2> v, Ref<std::byte, 1> workspace,
+                        Ref<const std::int32_t, 1> document_start_BT = {});
 
 }  // namespace koios

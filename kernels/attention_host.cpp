@@ -26,6 +26,7 @@ static_assert(kQueries % kTileRows == 0);
 constexpr float kLog2E = std::numbers::log2e_v<float>;
 constexpr float kLn2 = std::numbers::ln2_v<float>;
 constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
+constexpr float kLowest = std::numeric_limits<float>::lowest();
 
 /// Sizes of the packed tiles.
 struct Tiling {
@@ -122,6 +123,43 @@ void mask_later_keys(float* scores, std::int64_t first_query, std::int64_t first
   }
 }
 
+/// The first key that each query of a block sees.
+struct FirstKeys {
+  std::int32_t of[kQueries] = {};  // rows past the sequence's end: as the last query
+  std::int32_t lowest = 0;
+  std::int32_t highest = 0;
+
+  /// document_start: of the whole sequence, null without the mask.
+  FirstKeys(const std::int32_t* document_start, std::int64_t first_query, std::int64_t queries) {
+    if (document_start == nullptr) return;
+    for (std::int64_t i = 0; i < kQueries; ++i) {
+      of[i] = document_start[first_query + std::min(i, queries - 1)];
+    }
+    lowest = of[0];  // documents follow one another
+    highest = of[kQueries - 1];
+  }
+
+  /// Where the first key block begins that any of the queries sees.
+  std::int64_t block(const Tiling& tiling) const { return lowest / tiling.keys * tiling.keys; }
+};
+
+const std::int32_t* document_starts(const AttentionCall& call, std::int64_t b) {
+  return call.shape.document_mask ? call.document_start_BT + b * call.shape.seq_len : nullptr;
+}
+
+/// Scores of earlier documents' keys vanish.
+void mask_earlier_documents(float* scores, const FirstKeys& first, std::int64_t first_key,
+                            std::int64_t keys) {
+  for (std::int64_t i = 0; i < kQueries; ++i) {
+    const auto hidden = first.of[i] - static_cast<std::int32_t>(first_key);
+    for (std::int64_t j = 0; j < std::min<std::int64_t>(keys, hidden); j += kLanes) {
+      float* at = scores + i * kMaxKeys + j;
+      const IntVec key = lane_indices() + static_cast<std::int32_t>(j);
+      store(at, key < hidden ? broadcast(kMinusInfinity) : load(at));
+    }
+  }
+}
+
 /// Keys of the block from first_key on that the query block sees, in whole vectors.
 std::int64_t visible_keys(const Tiling& tiling, std::int64_t first_key, std::int64_t end_query) {
   return round_up(std::min(tiling.keys, end_query - first_key), kLanes);
@@ -148,7 +186,8 @@ struct OutputBlock {
 
   explicit OutputBlock(const Tiling& tiling) {
     std::fill_n(o, kQueries * tiling.padded_head_dim, 0.0F);
-    std::fill_n(max, kQueries, kMinusInfinity);
+    // Not minus infinity: a row may see no key of the first block, and then this is its maximum.
+    std::fill_n(max, kQueries, kLowest);
     std::fill_n(sum, kQueries, Vec{});
   }
 };
@@ -185,7 +224,8 @@ void softmax_block(OutputBlock& out, float* scores, std::int64_t keys, const Til
 /// One query block of one head.
 template <class T>
 void forward_block(HeadRows<T> o, float* lse, HeadRows<const T> q, PackedHead packed,
-                   const Tiling& tiling, const AttentionShape& shape, std::int64_t first_query) {
+                   const Tiling& tiling, const AttentionShape& shape, std::int64_t first_query,
+                   const std::int32_t* document_start) {
   alignas(64) float q_transposed[kQueries * kMaxHeadDim];
   alignas(64) float scores[kQueries * kMaxKeys];
   OutputBlock out(tiling);
@@ -195,12 +235,14 @@ void forward_block(HeadRows<T> o, float* lse, HeadRows<const T> q, PackedHead pa
   pack_transposed(q_transposed, HeadRows<const T>{q.row(first_query), q.pitch}, tiling, kQueries,
                   queries, kQueries, scale);
 
-  for (std::int64_t key = 0; key < end_query; key += tiling.keys) {
+  const FirstKeys first_keys(document_start, first_query, queries);
+  for (std::int64_t key = first_keys.block(tiling); key < end_query; key += tiling.keys) {
     const std::int64_t keys = visible_keys(tiling, key, end_query);
     tile_product<false>(scores, kMaxKeys, TransposedQueries{q_transposed},
                         packed.k_transposed + key * tiling.head_dim, tiling.keys, kQueries, keys,
                         tiling.head_dim);
     if (key + keys > first_query + 1) mask_later_keys(scores, first_query, key, keys);
+    if (key < first_keys.highest) mask_earlier_documents(scores, first_keys, key, keys);
     softmax_block(out, scores, keys, tiling);
     tile_product<true>(out.o, tiling.padded_head_dim, Scores{scores},
                        packed.v + key * tiling.padded_head_dim, tiling.padded_head_dim, kQueries,
@@ -244,7 +286,7 @@ void forward(const AttentionCall& call) {
                   call.lse_BHT + (b * shape.heads + head) * shape.seq_len,
                   head_rows<const T>(call.q, shape, b, head),
                   {k_transposed + kv * tiling.transposed_size(), v + kv * tiling.row_size()},
-                  tiling, shape, block * kQueries);
+                  tiling, shape, block * kQueries, document_starts(call, b));
   });
 }
 
@@ -266,6 +308,9 @@ struct GradientBlock {
   alignas(64) float dq[kQueries * kMaxHeadDim];
   alignas(64) float lse[kQueries] = {};    // in powers of two
   alignas(64) float delta[kQueries] = {};  // sum_e d_o o
+  FirstKeys first_keys;
+
+  explicit GradientBlock(const FirstKeys& first) : first_keys(first) {}
 };
 
 template <class T>
@@ -293,6 +338,7 @@ void backward_tile(GradientBlock& block, const BackwardHead& head, const Tiling&
                       head.k_transposed + key * tiling.head_dim, tiling.keys, kQueries, keys,
                       tiling.head_dim);
   if (key + keys > first_query + 1) mask_later_keys(p, first_query, key, keys);
+  if (key < block.first_keys.highest) mask_earlier_documents(p, block.first_keys, key, keys);
   tile_product<false>(ds, kMaxKeys, TransposedQueries{block.d_o_transposed},
                       head.v_transposed + key * tiling.head_dim, tiling.keys, kQueries, keys,
                       tiling.head_dim);
@@ -325,7 +371,7 @@ void backward_query_head(const AttentionCall& call, const BackwardHead& kv, cons
 
   for (std::int64_t first = 0; first < shape.seq_len; first += kQueries) {
     const std::int64_t queries = std::min(kQueries, shape.seq_len - first);
-    GradientBlock block;
+    GradientBlock block(FirstKeys(document_starts(call, b), first, queries));
     const HeadRows<const T> q_rows{q.row(first), q.pitch};
     const HeadRows<const T> d_o_rows{d_o.row(first), d_o.pitch};
     const float scale = kLog2E / root;
@@ -335,7 +381,8 @@ void backward_query_head(const AttentionCall& call, const BackwardHead& kv, cons
     pack_transposed(block.d_o_transposed, d_o_rows, tiling, kQueries, queries, kQueries);
     std::fill_n(block.dq, kQueries * tiling.padded_head_dim, 0.0F);
     load_statistics(block, lse, o, tiling, first, queries);
-    for (std::int64_t key = 0; key < first + queries; key += tiling.keys) {
+    for (std::int64_t key = block.first_keys.block(tiling); key < first + queries;
+         key += tiling.keys) {
       backward_tile(block, kv, tiling, first, key, visible_keys(tiling, key, first + queries));
     }
     for (std::int64_t i = 0; i < queries; ++i) {

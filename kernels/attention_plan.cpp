@@ -15,12 +15,18 @@ constexpr std::int64_t kMiB = std::int64_t{1} << 20;
 bool uses_cudnn(const MathOptions& options, const AttentionShape& shape,
                 std::int64_t element_bytes) {
   if (options.attention == AttentionKind::fallback) return false;
-  const bool possible = has_cudnn() && element_bytes == 2 && shape.head_dim % 8 == 0;
+  const bool possible =
+      has_cudnn() && element_bytes == 2 && shape.head_dim % 8 == 0 && !shape.document_mask;
   if (options.attention == AttentionKind::automatic || possible) return possible;
   if (!has_cudnn()) {
     throw UserError(
         "attention by cuDNN was asked for, but this build has none: it was configured "
         "without cuDNN or its frontend's headers (tools/setup.sh --cuda brings them)");
+  }
+  if (shape.document_mask) {
+    throw UserError(
+        "attention by cuDNN was asked for, but Koios' use of it has no mask of documents: "
+        "choose the fallback attention, or auto");
   }
   throw UserError(
       cat("attention by cuDNN was asked for, but it takes bfloat16 and head sizes that "

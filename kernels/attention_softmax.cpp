@@ -17,14 +17,17 @@ Teams teams_of(Stream& stream, const ScoreBlock& block) {
   return Teams(cuda_instance(stream), narrow<int>(block.heads * block.queries), kThreads);
 }
 
-/// What a team knows of its row.
+/// What a team knows of its row: it sees the keys `first` to `end` - 1.
 struct Row {
-  std::int64_t head, query, visible, offset;
+  std::int64_t head, query, first, end, offset;
+
+  KOIOS_HOST_DEVICE bool sees(std::int64_t key) const { return key >= first && key < end; }
 
   KOIOS_HOST_DEVICE Row(const ScoreBlock& block, int rank)
       : head(rank / block.queries),
         query(block.first_query + rank % block.queries),
-        visible(query + 1),
+        first(block.document_start == nullptr ? 0 : block.document_start[query]),
+        end(query + 1),
         offset((head * block.queries + rank % block.queries) * block.pitch) {}
 };
 
@@ -41,15 +44,15 @@ struct Softmax {
     T* out = p + row.offset;
     float largest = 0;
     Kokkos::parallel_reduce(
-        Kokkos::TeamThreadRange(team, row.visible),
+        Kokkos::TeamThreadRange(team, row.first, row.end),
         [&](std::int64_t j, float& m) { m = s[j] > m ? s[j] : m; }, Kokkos::Max<float>(largest));
     float sum = 0;
     Kokkos::parallel_reduce(
-        Kokkos::TeamThreadRange(team, row.visible),
+        Kokkos::TeamThreadRange(team, row.first, row.end),
         [&](std::int64_t j, float& t) { t += Kokkos::exp(s[j] - largest); }, sum);
     const float inverse = 1.0F / sum;
     Kokkos::parallel_for(Kokkos::TeamThreadRange(team, block.keys), [&](std::int64_t j) {
-      out[j] = static_cast<T>(j < row.visible ? Kokkos::exp(s[j] - largest) * inverse : 0.0F);
+      out[j] = static_cast<T>(row.sees(j) ? Kokkos::exp(s[j] - largest) * inverse : 0.0F);
     });
     Kokkos::single(Kokkos::PerTeam(team), [&] {
       lse.data[row.head * lse.head_step + row.query] = largest + Kokkos::log(sum);
@@ -76,10 +79,10 @@ struct SoftmaxBackward {
     const float log_sum = lse.data[row.head * lse.head_step + row.query];
     float delta = 0;
     Kokkos::parallel_reduce(
-        Kokkos::TeamThreadRange(team, row.visible),
+        Kokkos::TeamThreadRange(team, row.first, row.end),
         [&](std::int64_t j, float& t) { t += Kokkos::exp(s[j] - log_sum) * d[j]; }, delta);
     Kokkos::parallel_for(Kokkos::TeamThreadRange(team, block.keys), [&](std::int64_t j) {
-      const bool visible = j < row.visible;
+      const bool visible = row.sees(j);
       const float probability = visible ? Kokkos::exp(s[j] - log_sum) : 0.0F;
       const float gradient = visible ? scale * probability * (d[j] - delta) : 0.0F;
       p_out[j] = static_cast<T>(probability);

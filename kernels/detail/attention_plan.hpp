@@ -12,7 +12,8 @@ namespace koios::detail {
 /// Whether this build has cuDNN. A host build says yes: its plans are for another machine.
 bool has_cudnn();
 
-/// Throws UserError where the options ask for cuDNN and it cannot do it.
+/// Not with a mask of documents: cuDNN gets causality alone. Throws UserError where the options ask
+/// for cuDNN and it cannot do it.
 bool uses_cudnn(const MathOptions& options, const AttentionShape& shape,
                 std::int64_t element_bytes);
 

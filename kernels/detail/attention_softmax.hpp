@@ -15,6 +15,7 @@ struct ScoreBlock {
   std::int64_t pitch;
   std::int64_t first_query;
   std::int64_t seq_len;
+  const std::int32_t* document_start;  // the first key of each query of the sequence; null: 0
 };
 
 /// The lse of head i, query t lies at lse[i * head_step + t].
@@ -23,13 +24,14 @@ struct LseRows {
   std::int64_t head_step;
 };
 
-/// p = causal softmax of the scores, zero after the diagonal; p may be the scores' own memory.
+/// p = causal softmax of the scores, zero after the diagonal and before the document; p may be the
+/// scores' own memory.
 template <class T>
 void softmax_scores(Stream& stream, const ScoreBlock& block, T* p, LseRows lse,
                     const float* scores);
 
-/// p = exp(scores - lse) and ds = scale * p * (dp - sum_keys p dp), zero after the diagonal; p and
-/// ds may be the memory of scores and dp.
+/// p = exp(scores - lse) and ds = scale * p * (dp - sum_keys p dp), zero where p is; p and ds
+/// may be the memory of scores and dp.
 template <class T>
 void softmax_scores_backward(Stream& stream, const ScoreBlock& block, T* p, T* ds, LseRows lse,
                              const float* scores, const float* dp, float scale);

@@ -18,6 +18,10 @@ TEST(AttentionPlan, CudnnTakesBf16AndHeadSizesOfEight) {
   EXPECT_FALSE(uses_cudnn({.attention = AttentionKind::fallback}, kSevenB, 2));
   EXPECT_TRUE(uses_cudnn({.attention = AttentionKind::cudnn}, kSevenB, 2));
   EXPECT_THROW(uses_cudnn({.attention = AttentionKind::cudnn}, kSevenB, 4), UserError);
+  AttentionShape masked = kSevenB;
+  masked.document_mask = true;
+  EXPECT_FALSE(uses_cudnn({}, masked, 2));
+  EXPECT_THROW(uses_cudnn({.attention = AttentionKind::cudnn}, masked, 2), UserError);
 }
 
 TEST(AttentionPlan, FallbackStaysWithinItsBudget) {

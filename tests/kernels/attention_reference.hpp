@@ -1,6 +1,6 @@
-// Causal grouped-query attention in double precision by its definition, whole [T, T] matrices and
-// plain loops.
-// Legend: B sequences, T tokens of a sequence, H query heads, K key/value heads, E head size.
+// Causal grouped-query attention, with or without a mask of documents, in double precision by its
+// definition, whole [T, T] matrices and plain loops. Legend: B sequences, T tokens of a sequence, H
+// query heads, K key/value heads, E head size.
 #pragma once
 
 #include <algorithm>
@@ -16,7 +16,13 @@ namespace koios::reference {
 struct AttentionInput {
   AttentionShape shape;
   std::vector<double> q, k, v;
+  std::vector<double> document_start_BT{};  // with shape.document_mask
 
+  /// The first key that a query sees; the last is itself.
+  std::int64_t first_key(std::int64_t b, std::int64_t t) const {
+    if (!shape.document_mask) return 0;
+    return static_cast<std::int64_t>(document_start_BT[b * shape.seq_len + t]);
+  }
   std::int64_t q_at(std::int64_t b, std::int64_t t, std::int64_t head) const {
     return ((b * shape.seq_len + t) * shape.heads + head) * shape.head_dim;
   }
@@ -47,20 +53,21 @@ inline void add_scaled(std::vector<double>& y, std::int64_t j, double factor,
   for (std::int64_t e = 0; e < count; ++e) y[j + e] += factor * x[i + e];
 }
 
-/// Row t of the probability matrix, entries 0 ... t; returns log of the softmax's denominator.
+/// Row t of the probability matrix, entries first_key ... t; returns log of the softmax's
+/// denominator.
 inline double probabilities(std::vector<double>& p, const AttentionInput& in, std::int64_t b,
                             std::int64_t t, std::int64_t head) {
   const std::int64_t head_dim = in.shape.head_dim;
   const double scale = 1 / std::sqrt(static_cast<double>(head_dim));
   double largest = -INFINITY;
-  for (std::int64_t u = 0; u <= t; ++u) {
+  for (std::int64_t u = in.first_key(b, t); u <= t; ++u) {
     p[u] = scale * dot(in.q, in.q_at(b, t, head), in.k, in.kv_at(b, u, head), head_dim);
     largest = std::max(largest, p[u]);
   }
   double sum = 0;
-  for (std::int64_t u = 0; u <= t; ++u) sum += std::exp(p[u] - largest);
+  for (std::int64_t u = in.first_key(b, t); u <= t; ++u) sum += std::exp(p[u] - largest);
   const double lse = largest + std::log(sum);
-  for (std::int64_t u = 0; u <= t; ++u) p[u] = std::exp(p[u] - lse);
+  for (std::int64_t u = in.first_key(b, t); u <= t; ++u) p[u] = std::exp(p[u] - lse);
   return lse;
 }
 
@@ -82,7 +89,7 @@ inline AttentionOutput attention(const AttentionInput& in) {
   std::vector<double> p(s.seq_len);
   for_each_query(s, [&](std::int64_t b, std::int64_t t, std::int64_t head) {
     out.lse_BHT[(b * s.heads + head) * s.seq_len + t] = probabilities(p, in, b, t, head);
-    for (std::int64_t u = 0; u <= t; ++u) {
+    for (std::int64_t u = in.first_key(b, t); u <= t; ++u) {
       add_scaled(out.o, in.q_at(b, t, head), p[u], in.v, in.kv_at(b, u, head), s.head_dim);
     }
   });
@@ -103,13 +110,13 @@ inline AttentionGradients attention_backward(const AttentionInput& in,
     probabilities(p, in, b, t, head);
     const std::int64_t query = in.q_at(b, t, head);
     double delta = 0;
-    for (std::int64_t u = 0; u <= t; ++u) {
+    for (std::int64_t u = in.first_key(b, t); u <= t; ++u) {
       const std::int64_t key = in.kv_at(b, u, head);
       dp[u] = dot(d_o, query, in.v, key, s.head_dim);
       delta += p[u] * dp[u];
       add_scaled(g.dv, key, p[u], d_o, query, s.head_dim);
     }
-    for (std::int64_t u = 0; u <= t; ++u) {
+    for (std::int64_t u = in.first_key(b, t); u <= t; ++u) {
       const std::int64_t key = in.kv_at(b, u, head);
       const double ds = scale * p[u] * (dp[u] - delta);
       add_scaled(g.dq, query, ds, in.k, key, s.head_dim);

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <random>
 #include <utility>
 
 #include "tests/kernels/attention_reference.hpp"
@@ -29,6 +30,24 @@ reference::AttentionInput random_input(const AttentionShape& s) {
   return {s, test::random_values<T>(rows * s.heads, 1),
           test::random_values<T>(rows * s.kv_heads, 2),
           test::random_values<T>(rows * s.kv_heads, 3)};
+}
+
+/// Sequences of documents, of which most are short and some longer than a block of keys.
+std::vector<double> random_documents(const AttentionShape& s, std::uint32_t seed) {
+  std::mt19937 random(seed);
+  std::vector<double> start;
+  for (std::int64_t b = 0; b < s.batch; ++b) {
+    std::int64_t begin = 0;
+    std::int64_t end = 0;
+    for (std::int64_t t = 0; t < s.seq_len; ++t) {
+      if (t == end) {
+        begin = t;
+        end = t + 1 + static_cast<std::int64_t>(random() % (1U << random() % 8));
+      }
+      start.push_back(static_cast<double>(begin));
+    }
+  }
+  return start;
 }
 
 double largest(const std::vector<double>& values) {
@@ -72,13 +91,19 @@ struct Tensors {
         dq(s, rows(shape), shape.heads * shape.head_dim, kGap),
         dk(s, rows(shape), shape.kv_heads * shape.head_dim, kGap),
         dv(s, rows(shape), shape.kv_heads * shape.head_dim, kGap),
-        lse(s, 1, rows(shape) * shape.heads, 0) {}
+        lse(s, 1, rows(shape) * shape.heads, 0),
+        document_start(s, 1, shape.document_mask ? rows(shape) : 0, 0) {}
 
   static std::int64_t rows(const AttentionShape& s) { return s.batch * s.seq_len; }
   Ref<float, 1> lse_BHT() const { return make_ref(lse.ref().data, lse.ref().extent[1]); }
 
   DeviceMatrix<T> q, k, v, o, d_o, dq, dk, dv;
+  Ref<const std::int32_t, 1> document_start_BT() const {
+    return make_ref(document_start.cref().data, document_start.ref().extent[1]);
+  }
+
   DeviceMatrix<float> lse;
+  DeviceMatrix<std::int32_t> document_start;
 };
 
 template <class Case>
@@ -96,28 +121,31 @@ class Attention : public test::KernelTest<Case> {
     t.k.write(in.k);
     t.v.write(in.v);
     t.d_o.write(d_o);
+    t.document_start.write(in.document_start_BT);
     attention_forward(math, this->stream, in.shape, t.o.ref(), t.lse_BHT(), t.q.cref(), t.k.cref(),
-                      t.v.cref(), workspace.ref());
+                      t.v.cref(), workspace.ref(), t.document_start_BT());
     attention_backward(math, this->stream, in.shape, t.dq.ref(), t.dk.ref(), t.dv.ref(),
                        t.d_o.cref(), t.o.cref(), Ref<const float, 1>(t.lse_BHT()), t.q.cref(),
-                       t.k.cref(), t.v.cref(), workspace.ref());
+                       t.k.cref(), t.v.cref(), workspace.ref(), t.document_start_BT());
     this->stream.synchronize();
   }
 
+  void compare(const reference::AttentionInput& in, const MathOptions& options) {
+    const AttentionShape& shape = in.shape;
+    const auto d_o = test::random_values<T>(std::ssize(in.q), 4);
+    Tensors<T> t(this->stream, shape);
+    run(t, in, d_o, options);
+    const auto out = reference::attention(in);
+    const auto grad = reference::attention_backward(in, d_o);
+    expect_near("o", shape, t.o.read(), out.o, kBound, largest(out.o));
+    // lse is float32 in every case, of scores that are float32 sums.
+    expect_near("lse", shape, t.lse.read(), out.lse_BHT, 16 * test::unit_roundoff<float>,
+                largest(out.lse_BHT));
+    expect_gradients_near(shape, {t.dq.read(), t.dk.read(), t.dv.read()}, grad, kBound);
+  }
+
   void compare(const MathOptions& options) {
-    for (const auto& shape : kShapes) {
-      const auto in = random_input<T>(shape);
-      const auto d_o = test::random_values<T>(std::ssize(in.q), 4);
-      Tensors<T> t(this->stream, shape);
-      run(t, in, d_o, options);
-      const auto out = reference::attention(in);
-      const auto grad = reference::attention_backward(in, d_o);
-      expect_near("o", shape, t.o.read(), out.o, kBound, largest(out.o));
-      // lse is float32 in every case, of scores that are float32 sums.
-      expect_near("lse", shape, t.lse.read(), out.lse_BHT, 16 * test::unit_roundoff<float>,
-                  largest(out.lse_BHT));
-      expect_gradients_near(shape, {t.dq.read(), t.dk.read(), t.dv.read()}, grad, kBound);
-    }
+    for (const auto& shape : kShapes) compare(random_input<T>(shape), options);
   }
 
   // float: scores of size up to 5 with errors of a few u make probabilities wrong by 16 u or so,
@@ -152,6 +180,43 @@ TYPED_TEST(Attention, FallbackMatchesReference) {
   this->compare({.attention = AttentionKind::fallback});
 }
 
+TYPED_TEST(Attention, MaskOfDocumentsMatchesReference) {
+  using T = typename TypeParam::T;
+  for (AttentionShape shape : kShapes) {
+    shape.document_mask = true;
+    auto in = random_input<T>(shape);
+    for (const std::uint32_t seed : {1U, 2U, 3U}) {
+      in.document_start_BT = random_documents(shape, seed);
+      this->compare(in, {});
+    }
+  }
+}
+
+// What one document has in it must not show in another, were it as large as it can be.
+TYPED_TEST(Attention, MaskKeepsDocumentsApart) {
+  using T = typename TypeParam::T;
+  AttentionShape shape{1, 260, 2, 1, 16};
+  shape.document_mask = true;
+  auto in = random_input<T>(shape);
+  const std::int64_t begin = 131;  // of the second document
+  for (std::int64_t t = 0; t < shape.seq_len; ++t) {
+    in.document_start_BT.push_back(t < begin ? 0.0 : static_cast<double>(begin));
+  }
+  const auto d_o = test::random_values<T>(std::ssize(in.q), 4);
+  Tensors<T> before(this->stream, shape), after(this->stream, shape);
+  this->run(before, in, d_o);
+  for (auto* values : {&in.k, &in.v}) std::fill_n(values->begin(), begin * shape.head_dim, 1e30);
+  this->run(after, in, d_o);
+  const auto tail = [&](const std::vector<double>& values) {
+    const std::int64_t row = std::ssize(values) / shape.seq_len;
+    return std::vector<double>(values.begin() + begin * row, values.end());
+  };
+  EXPECT_EQ(tail(before.o.read()), tail(after.o.read()));
+  EXPECT_EQ(tail(before.dq.read()), tail(after.dq.read()));
+  EXPECT_EQ(tail(before.dk.read()), tail(after.dk.read()));
+  EXPECT_EQ(tail(before.dv.read()), tail(after.dv.read()));
+}
+
 // Scores far apart: probabilities that underflow, and maxima that rise from key block to key block.
 TYPED_TEST(Attention, LargeScoresStayFinite) {
   using T = typename TypeParam::T;
@@ -177,9 +242,11 @@ TYPED_TEST(Attention, LargeScoresStayFinite) {
   for (const double x : t.dq.read()) ASSERT_TRUE(std::isfinite(x));
 }
 
-TEST(AttentionReference, BackwardMatchesFiniteDifferences) {
-  const AttentionShape shape{1, 5, 4, 2, 6};
+void expect_finite_differences(bool masked) {
+  AttentionShape shape{1, 5, 4, 2, 6};
+  shape.document_mask = masked;
   auto in = random_input<float>(shape);
+  if (masked) in.document_start_BT = {0, 0, 2, 2, 2};
   const auto d_o = test::random_values<float>(std::ssize(in.q), 4);
   const auto grad = reference::attention_backward(in, d_o);
   using Checked = std::pair<std::vector<double>*, const std::vector<double>*>;
@@ -194,6 +261,11 @@ TEST(AttentionReference, BackwardMatchesFiniteDifferences) {
         original, *gradient, 1.0);
     *values = original;
   }
+}
+
+TEST(AttentionReference, BackwardMatchesFiniteDifferences) { expect_finite_differences(false); }
+TEST(AttentionReference, MaskedBackwardMatchesFiniteDifferences) {
+  expect_finite_differences(true);
 }
 
 }  // namespace
