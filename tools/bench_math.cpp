@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "core/integers.hpp"
 #include "core/random.hpp"
 #include "core/stopwatch.hpp"
 #include "kernels/attention.hpp"
@@ -44,6 +45,12 @@ class Bench {
   auto take(Extents... extents) {
     auto array = arena_.take<T>("bench", extents...);
     fill_random(any(array));
+    return array;
+  }
+  Ref<std::int32_t, 1> take_copy(std::vector<std::int32_t>& values) {
+    const auto array = arena_.take<std::int32_t>("bench", std::ssize(values));
+    copy(stream_, any(array), any(make_ref(values.data(), std::ssize(values))));
+    stream_.synchronize();
     return array;
   }
   Ref<std::byte, 1> take_bytes(std::int64_t bytes) {
@@ -154,8 +161,10 @@ void bench_linears(Bench& bench, const std::vector<Linear>& linears) {
   bench.run("linear_backward_weight", backward_weight);
 }
 
+/// document_tokens: with shape.document_mask, the length of each packed document.
 template <class T>
-void bench_attention(Bench& bench, const AttentionShape& shape, const MathOptions& options) {
+void bench_attention(Bench& bench, const AttentionShape& shape, const MathOptions& options,
+                     std::int64_t document_tokens = 0) {
   const std::int64_t rows = shape.batch * shape.seq_len;
   const std::int64_t q_width = shape.heads * shape.head_dim;
   const std::int64_t kv_width = shape.kv_heads * shape.head_dim;
@@ -172,6 +181,14 @@ void bench_attention(Bench& bench, const AttentionShape& shape, const MathOption
   const auto dq = column_range(d_qkv, 0, q_width);
   const auto dk = column_range(d_qkv, q_width, kv_width);
   const auto dv = column_range(d_qkv, q_width + kv_width, kv_width);
+  Ref<std::int32_t, 1> starts;
+  if (shape.document_mask) {
+    std::vector<std::int32_t> values;
+    for (std::int64_t i = 0; i < rows; ++i) {
+      values.push_back(narrow<std::int32_t>(i % shape.seq_len / document_tokens * document_tokens));
+    }
+    starts = bench.take_copy(values);
+  }
   // The causal half of two products forward and five backward.
   const double product = static_cast<double>(shape.batch) * shape.heads * shape.seq_len *
                          (shape.seq_len + 1) * shape.head_dim;
@@ -179,12 +196,18 @@ void bench_attention(Bench& bench, const AttentionShape& shape, const MathOption
   auto& s = bench.stream();
   using C = Ref<const T, 2>;
   bench.run(cat("attention B ", shape.batch, " T ", shape.seq_len, " H ", shape.heads, " K ",
-                shape.kv_heads, " E ", shape.head_dim, " (causal half counted)"),
+                shape.kv_heads, " E ", shape.head_dim,
+                shape.document_mask ? cat(" documents of ", document_tokens) : "",
+                " (causal half counted)"),
             {{"forward", 2 * product,
-              [&] { attention_forward(math, s, shape, o, lse, C(q), C(k), C(v), workspace); }},
+              [&] {
+                attention_forward(math, s, shape, o, lse, C(q), C(k), C(v), workspace,
+                                  Ref<const std::int32_t, 1>(starts));
+              }},
              {"backward", 5 * product, [&] {
                 attention_backward(math, s, shape, dq, dk, dv, C(d_o), C(o),
-                                   Ref<const float, 1>(lse), C(q), C(k), C(v), workspace);
+                                   Ref<const float, 1>(lse), C(q), C(k), C(v), workspace,
+                                   Ref<const std::int32_t, 1>(starts));
               }}});
 }
 
@@ -200,6 +223,7 @@ void bench_host(double seconds) {
   bench_attention<float>(bench, {4, 512, 16, 16, 16}, {});
   bench_attention<float>(bench, {1, 2048, 16, 16, 16}, {});
   bench_attention<float>(bench, {1, 2048, 4, 2, 128}, {});
+  bench_attention<float>(bench, {1, 2048, 16, 16, 16, true}, {}, 256);
 }
 
 void bench_cuda(double seconds) {
@@ -212,6 +236,7 @@ void bench_cuda(double seconds) {
                               {"head, 2048 rows", 2048, 4096, 32000}});
   bench_attention<bf16>(bench, {2, 4096, 32, 32, 128}, {});
   bench_attention<bf16>(bench, {1, 4096, 32, 8, 128}, {});
+  bench_attention<bf16>(bench, {2, 4096, 32, 32, 128, true}, {}, 1024);
 }
 
 }  // namespace

@@ -186,6 +186,7 @@ struct DataConfig {
   std::int64_t streams = 8;
   bool shuffle = true;
   std::int64_t shuffle_window = 1024;  // records
+  bool document_mask = false;
   OnBadData on_bad_data = OnBadData::stop;
 
   bool operator==(const DataConfig&) const = default;

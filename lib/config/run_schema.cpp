@@ -47,7 +47,8 @@ void add_model(DeckSchema& schema, ModelConfig& c) {
       .help("the two compute alike: float32 in one pass, rounded once after the weight");
   schema.add(s, "tokenizer_path", &c.tokenizer_path).help("SentencePiece model");
   schema.add(s, "attention", &c.attention)
-      .help("auto: cuDNN's where it fits, otherwise Koios' own kernel");
+      .help(
+          "auto: cuDNN's where it fits (not with data/document_mask), otherwise Koios' own kernel");
   schema.add(s, "vocab_size", &c.vocab_size)
       .unit("tokens")
       .range(0, 10 * kMillion)
@@ -182,6 +183,8 @@ void add_data(DeckSchema& schema, DataConfig& c) {
       .unit("documents")
       .range(1, 1000 * kMillion)
       .help("documents of a stream that are shuffled together");
+  schema.add(s, "document_mask", &c.document_mask)
+      .help("attention stays inside of documents, in Koios' own kernel; false: whole sequences");
   schema.add(s, "on_bad_data", &c.on_bad_data)
       .help(
           "what a record or file that cannot be used does: end the run, or be left out and "

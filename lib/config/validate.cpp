@@ -66,6 +66,13 @@ void check_model(Rules& rules, const ModelConfig& m) {
                     " leaves no width for the feed-forward"));
 }
 
+void check_attention(Rules& rules, const RunConfig& c) {
+  rules.require(!c.data.document_mask || c.model.attention != AttentionChoice::cudnn,
+                {"model/attention", "data/document_mask"},
+                "[model] attention = cudnn has no mask of documents: with [data] document_mask = "
+                "true choose auto or fallback");
+}
+
 void check_schedule(Rules& rules, const RunConfig& c) {
   rules.require(c.optimizer.beta1 < 1, {"optimizer/beta1"},
                 "[optimizer] beta1 = 1: must be below 1");
@@ -172,6 +179,7 @@ std::string hint(const std::string& path) {
 std::vector<DeckError> check_rules(const ParsedDeck& parsed, int ranks) {
   Rules rules(parsed);
   check_model(rules, parsed.config.model);
+  check_attention(rules, parsed.config);
   check_schedule(rules, parsed.config);
   check_validation(rules, parsed.config.validation);
   check_parallel(rules, parsed.config, ranks);

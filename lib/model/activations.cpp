@@ -21,7 +21,8 @@ std::int64_t head_chunk(Backend backend, std::int64_t tokens) {
 }
 
 AttentionShape attention_shape(const LlamaShapes& m, const MicroBatchShape& batch) {
-  return {batch.batch_size, batch.seq_len, m.heads_here(), m.kv_heads_here(), m.head_dim()};
+  return {batch.batch_size,  batch.seq_len, m.heads_here(),
+          m.kv_heads_here(), m.head_dim(),  batch.document_mask};
 }
 
 template <class T>

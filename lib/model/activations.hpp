@@ -28,6 +28,7 @@ inline constexpr std::string_view kRecomputed = "recomputed activations";
 struct MicroBatchShape {
   std::int64_t batch_size = 0;  // B
   std::int64_t seq_len = 0;     // T
+  bool document_mask = false;   // attention stays inside of documents
 
   std::int64_t tokens() const { return batch_size * seq_len; }
 };

@@ -73,7 +73,7 @@ template <class T>
 void attend(BlockContext<T>& c, BlockSaved<T>& saved) {
   const QkvColumns<T> qkv = qkv_columns(c.model, saved);
   attention_forward<T>(c.math, c.stream, c.attention, saved.attention_NA, saved.lse_BHT, qkv.q,
-                       qkv.k, qkv.v, c.buffers.attention_workspace);
+                       qkv.k, qkv.v, c.buffers.attention_workspace, c.document_start_N);
 }
 
 /// mid = x + wo(attention), and its norm.
@@ -180,7 +180,7 @@ void block_backward(BlockContext<T>& c, BlockSaved<T>& saved, const UnitView<con
   const QkvColumns<T> d_qkv(c.model, b.d_qkv_NQ);
   attention_backward<T>(c.math, s, c.attention, d_qkv.q, d_qkv.k, d_qkv.v, b.d_attention_NA,
                         saved.attention_NA, saved.lse_BHT, qkv.q, qkv.k, qkv.v,
-                        b.attention_workspace);
+                        b.attention_workspace, c.document_start_N);
   rope_backward<T>(s, d_qkv.qk, b.rope_TE);
   stacked_backward_input<T>(c.math, s, c.tp.partial(b.d_normed_SD), b.d_qkv_NQ,
                             w.stacked(kWq, kWv));

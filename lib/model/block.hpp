@@ -20,6 +20,7 @@ struct BlockContext {
   Stream& stream;
   LlamaBuffers<T>& buffers;
   TensorParallel<T> tp;
+  Ref<const std::int32_t, 1> document_start_N{};  // of the batch at work, with the mask
 };
 
 /// Forms saved.x_SD = previous + buffers.delta (previous null: saved.x_SD already holds the

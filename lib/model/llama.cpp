@@ -58,6 +58,7 @@ void Llama<T>::forward(const DeviceBatch& batch, int prefetch_blocks, WeightGath
 template <class T>
 void Llama<T>::forward_body(const DeviceBatch& batch, int prefetch_blocks,
                             WeightGather<T>& weights) {
+  context_.document_start_N = batch.document_start_N;
   weights.prefetch(kEmbeddingUnit);
   weights.prefetch(unit_of_block(0));
   {

@@ -6,8 +6,8 @@ namespace koios {
 
 BatchUpload::BatchUpload(const StepBuffers& buffers, Backend backend) : buffers_(buffers) {
   const std::int64_t entries = buffers.token_N.size() + buffers.label_N.size() +
-                               buffers.sort_position_N.size() + buffers.sort_begin_S1.size() +
-                               buffers.sort_token_S.size();
+                               buffers.document_start_N.size() + buffers.sort_position_N.size() +
+                               buffers.sort_begin_S1.size() + buffers.sort_token_S.size();
   for (int i = 0; i < 2; ++i) {
     staging_.push_back(
         {PinnedBuffer(backend, entries * std::int64_t{sizeof(std::int32_t)}), Event(backend)});
@@ -37,6 +37,9 @@ DeviceBatch BatchUpload::upload(const Batch& batch, Stream& compute) {
   DeviceBatch result;
   result.token_N = send(buffers_.token_N, batch.tokens);
   result.label_N = send(buffers_.label_N, batch.labels);
+  if (buffers_.document_start_N.size() > 0) {
+    result.document_start_N = send(buffers_.document_start_N, batch.document_start);
+  }
   result.sort.position_N = send(buffers_.sort_position_N, batch.index.position);
   result.sort.begin_S1 = send(buffers_.sort_begin_S1, batch.index.segment_begin);
   result.sort.token_S = send(buffers_.sort_token_S, batch.index.segment_token);

@@ -10,6 +10,7 @@ StepBuffers::StepBuffers(Arena& arena, const TrainingShape& shape) {
   const std::int64_t distinct = std::min(n, shape.model.vocab_size);
   token_N = arena.take<std::int32_t>(kLabel, n);
   label_N = arena.take<std::int32_t>(kLabel, n);
+  if (shape.micro_batch.document_mask) document_start_N = arena.take<std::int32_t>(kLabel, n);
   sort_position_N = arena.take<std::int32_t>(kLabel, n);
   sort_begin_S1 = arena.take<std::int32_t>(kLabel, distinct + 1);
   sort_token_S = arena.take<std::int32_t>(kLabel, distinct);

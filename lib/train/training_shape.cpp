@@ -71,7 +71,8 @@ TrainingShape training_shape(const RunConfig& config, const MeshShape& mesh, Bac
                  .tp = mesh.size(Axis::tp),
                  .loss_parallel = config.parallel.enable_loss_parallel};
   require_equal_vocabularies(shape.model);
-  shape.micro_batch = {config.training.batch_size, config.training.seq_len};
+  shape.micro_batch = {config.training.batch_size, config.training.seq_len,
+                       config.data.document_mask};
   shape.mesh = mesh;
   shape.gather = {config.training.reshard_after_forward, config.training.prefetch_blocks};
   const bool is_narrow = config.training.mixed_precision_reduce == ReducePrecision::bfloat16;

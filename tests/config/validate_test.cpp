@@ -48,6 +48,14 @@ TEST(Rules, schedules_fit) {
             "error: x.ini:2: [optimizer] beta2 = 1: must be below 1\n");
 }
 
+TEST(Rules, cudnn_has_no_mask_of_documents) {
+  EXPECT_EQ(rules_of("[data]\ndocument_mask = true\n"), "");
+  EXPECT_EQ(rules_of("[model]\nattention = fallback\n[data]\ndocument_mask = true\n"), "");
+  EXPECT_EQ(rules_of("[model]\nattention = cudnn\n[data]\ndocument_mask = true\n"),
+            "error: x.ini:2: [model] attention = cudnn has no mask of documents: with [data] "
+            "document_mask = true choose auto or fallback\n");
+}
+
 TEST(Rules, more_tensor_parallel_than_heads_lists_what_works) {
   EXPECT_EQ(
       rules_of("[training]\ntensor_parallel_degree = 32\n", 32),

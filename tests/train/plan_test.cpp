@@ -57,6 +57,13 @@ TEST(MemoryPlan, more_ranks_than_rows_hold_one_padded_row_each) {
   }
 }
 
+TEST(MemoryPlan, the_mask_of_documents_takes_four_bytes_a_token) {
+  TrainingShape shape = shape_of(1, DType::float32);
+  const auto without = by_label(plan_memory(shape))["batch"];
+  shape.micro_batch.document_mask = true;
+  EXPECT_EQ(by_label(plan_memory(shape))["batch"], without + 4 * shape.micro_batch.tokens());
+}
+
 TEST(MemoryPlan, one_float32_rank_gathers_nothing) {
   EXPECT_FALSE(by_label(plan_memory(shape_of(1, DType::float32))).contains("gathered weights"));
   EXPECT_TRUE(by_label(plan_memory(shape_of(1, DType::bfloat16))).contains("gathered weights"));

@@ -1,0 +1,75 @@
+"""data/document_mask with the real binary: the same losses on 1, 2 and 3 ranks and with recomputed
+activations, others than without the mask, and the one combination that is refused."""
+
+import json
+import random
+import unittest
+
+from koios_run import SOURCE, Workplace
+
+GLOBAL_BATCH = 12
+STEPS = 10
+LOSS_BOUND = 2e-4  # of the design: sums in another order
+
+
+def write_documents(path):
+    """The text of the tests cut into documents of 1 to 60 words: many borders in 96 tokens."""
+    words = (SOURCE / "build/assets/kjv.txt").read_text()[:200_000].split()
+    lengths = random.Random(3)
+    with path.open("w") as file:
+        while words:
+            count = lengths.randint(1, 60)
+            file.write(json.dumps({"text": " ".join(words[:count])}) + "\n")
+            del words[:count]
+
+
+class DocumentMask(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.workplace = Workplace().__enter__()
+        cls.documents = cls.workplace.path / "documents.jsonl"
+        write_documents(cls.documents)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.workplace.__exit__()
+
+    def run_koios(self, ranks, folder, **more):
+        settings = {"training/dataset": "jsonl", "training/dataset_path": self.documents,
+                    "training/batch_size": GLOBAL_BATCH // ranks, "training/seq_len": 96,
+                    "training/steps": STEPS, "optimizer/lr": 2e-3, "data/document_mask": "true"}
+        settings.update({key.replace("__", "/"): value for key, value in more.items()})
+        return self.workplace.run(ranks, settings, folder=folder)
+
+    def losses(self, *args, **more):
+        run = self.run_koios(*args, **more)
+        self.assertEqual(run.returncode, 0, run.output)
+        self.assertEqual(len(run.losses()), STEPS)
+        return run.losses()
+
+    def test_losses_do_not_depend_on_the_ranks(self):
+        one = self.losses(1, "np1")
+        variants = {
+            "2 ranks": self.losses(2, "np2"),
+            "3 ranks": self.losses(3, "np3"),
+            "3 ranks, 2 micro-batches": self.losses(
+                3, "micro", training__gradient_accumulation_steps=2, training__batch_size=2),
+            "recomputed": self.losses(2, "full", activation_checkpoint__mode="full"),
+        }
+        for name, losses in variants.items():
+            worst = max(abs(a - b) for a, b in zip(one, losses))
+            print(f"1 rank against {name}: largest loss difference {worst:.2e}")
+            self.assertLessEqual(worst, LOSS_BOUND, name)
+        unmasked = self.losses(1, "unmasked", data__document_mask="false")
+        self.assertGreater(max(abs(a - b) for a, b in zip(one, unmasked)), LOSS_BOUND)
+
+    def test_cudnn_is_refused(self):
+        run = self.run_koios(1, "refused", model__attention="cudnn")
+        self.assertNotEqual(run.returncode, 0)
+        lines = [line for line in run.output.splitlines() if "cudnn" in line]
+        self.assertEqual(len(lines), 1, run.output)
+        self.assertIn("attention = cudnn has no mask of documents", lines[0])
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
