@@ -1,5 +1,6 @@
-"""data/document_mask with the real binary: the same losses on 1, 2 and 3 ranks and with recomputed
-activations, others than without the mask, and the one combination that is refused."""
+"""data/document_mask with the real binary: the same losses on 1, 2 and 3 ranks, tensor-parallel and
+with recomputed activations, others than without the mask, and the one combination that is refused.
+"""
 
 import json
 import random
@@ -8,7 +9,7 @@ import unittest
 from koios_run import SOURCE, Workplace
 
 GLOBAL_BATCH = 12
-STEPS = 10
+STEPS = 6
 LOSS_BOUND = 2e-4  # of the design: sums in another order
 
 
@@ -54,6 +55,8 @@ class DocumentMask(unittest.TestCase):
             "3 ranks": self.losses(3, "np3"),
             "3 ranks, 2 micro-batches": self.losses(
                 3, "micro", training__gradient_accumulation_steps=2, training__batch_size=2),
+            "2 ranks, tensor-parallel": self.losses(
+                2, "tp2", training__batch_size=GLOBAL_BATCH, training__tensor_parallel_degree=2),
             "recomputed": self.losses(2, "full", activation_checkpoint__mode="full"),
         }
         for name, losses in variants.items():
