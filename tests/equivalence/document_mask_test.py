@@ -1,5 +1,6 @@
 """data/document_mask with the real binary: the same losses on 1, 2 and 3 ranks, tensor-parallel and
-with recomputed activations, others than without the mask, and the one combination that is refused.
+with recomputed activations, in training and validation; others than without the mask; and the one
+combination that is refused.
 """
 
 import json
@@ -38,7 +39,9 @@ class DocumentMask(unittest.TestCase):
     def run_koios(self, ranks, folder, **more):
         settings = {"training/dataset": "jsonl", "training/dataset_path": self.documents,
                     "training/batch_size": GLOBAL_BATCH // ranks, "training/seq_len": 96,
-                    "training/steps": STEPS, "optimizer/lr": 2e-3, "data/document_mask": "true"}
+                    "training/steps": STEPS, "optimizer/lr": 2e-3, "data/document_mask": "true",
+                    "validation/dataset": "jsonl", "validation/dataset_path": self.documents,
+                    "validation/steps": 1}
         settings.update({key.replace("__", "/"): value for key, value in more.items()})
         return self.workplace.run(ranks, settings, folder=folder)
 
@@ -46,7 +49,7 @@ class DocumentMask(unittest.TestCase):
         run = self.run_koios(*args, **more)
         self.assertEqual(run.returncode, 0, run.output)
         self.assertEqual(len(run.losses()), STEPS)
-        return run.losses()
+        return run.losses() + [run.rows()[-1]["validation_metrics/loss"]]
 
     def test_losses_do_not_depend_on_the_ranks(self):
         one = self.losses(1, "np1")
