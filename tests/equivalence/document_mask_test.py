@@ -57,7 +57,8 @@ class DocumentMask(unittest.TestCase):
             "2 ranks": self.losses(2, "np2"),
             "3 ranks": self.losses(3, "np3"),
             "3 ranks, 2 micro-batches": self.losses(
-                3, "micro", training__gradient_accumulation_steps=2, training__batch_size=2),
+                3, "micro", training__gradient_accumulation_steps=2, training__batch_size=2,
+                validation__steps=2),
             "2 ranks, tensor-parallel": self.losses(
                 2, "tp2", training__batch_size=GLOBAL_BATCH, training__tensor_parallel_degree=2),
             "recomputed": self.losses(2, "full", activation_checkpoint__mode="full"),
