@@ -32,6 +32,12 @@ TEST(StepLine, is_the_line_of_the_readme) {
             "  14052 tok/s/rank | mfu 66.1% | peak  31.20 GiB");
 }
 
+TEST(ValidationLine, aligns_under_its_step) {
+  EXPECT_EQ(format_validation_line({10, 1000, 5.9054, 366.999, 128, 1.25}, false),
+            "step    10/1000 | validation loss  5.9054 | perplexity    367.00 | 128 sequences |"
+            "   1.250 s");
+}
+
 TEST(StepLine, says_na_for_what_is_not_known) {
   StepLine line;
   line.step = 1;
