@@ -21,9 +21,6 @@ using checkpoint::Structure;
 
 /// Where arrays start: pages of the system and blocks of file systems, so that ranks share none.
 constexpr std::int64_t kAlignment = std::int64_t{1} << 20;
-/// More than groups, attributes and small arrays ever take.
-constexpr std::int64_t kStructureBytes = std::int64_t{4} << 20;
-
 std::vector<std::int64_t> shape_of(const SavedArray& array) {
   if (array.is_vector) return {array.rows};
   return {array.rows, array.cols};
@@ -39,12 +36,8 @@ Structure structure_of(const CheckpointHead& head, std::span<const SavedArray> a
 
 /// On rank 0: the file with room for everything in it.
 Structure make_file(const fs::path& path, const Structure& wanted) {
-  std::int64_t bytes = kStructureBytes;
-  for (const StoredArray& array : wanted.arrays) {
-    bytes += array.size() * size_of(array.type) + kAlignment;
-  }
   // Before HDF5 has it open, because HDF5 does not get over a full disk.
-  PosixFile(path, PosixFile::Mode::create).reserve(bytes);
+  PosixFile(path, PosixFile::Mode::create).reserve(checkpoint::largest_size(wanted, kAlignment));
   Structure made = checkpoint::create_file(path, wanted, kAlignment);
   PosixFile file(path, PosixFile::Mode::write);
   file.reserve(file.size());
@@ -86,6 +79,13 @@ void for_each_run(const SavedArray& array, std::int64_t offset, HostAccess& acce
   }
 }
 
+/// Most values that are handled together.
+std::int64_t largest_block(std::span<const SavedArray> arrays) {
+  std::int64_t largest = 0;
+  for (const SavedArray& array : arrays) largest = std::max(largest, array.local_size());
+  return std::min(largest, HostAccess::kBlock);
+}
+
 /// This rank's slices to the disk; returns their share of each checksum.
 std::vector<std::uint64_t> write_slices(PosixFile& file, const Structure& made,
                                         std::span<const SavedArray> arrays, HostAccess& access) {
@@ -109,7 +109,7 @@ std::vector<std::uint64_t> write_slices(PosixFile& file, const Structure& made,
 void compare_slices(const fs::path& path, PosixFile& file, const Structure& made,
                     std::span<const SavedArray> arrays, HostAccess& access) {
   file.drop_cache();
-  std::vector<std::byte> read(static_cast<std::size_t>(HostAccess::kBlock) * sizeof(float));
+  std::vector<std::byte> read(static_cast<std::size_t>(largest_block(arrays)) * sizeof(float));
   for (const SavedArray& array : arrays) {
     if (!array.is_owner) continue;
     const std::int64_t size = size_of(array.type);
@@ -198,8 +198,8 @@ void CheckpointReader::read(std::span<const SavedArray> arrays, HostAccess& acce
   std::vector<std::uint64_t> sums(arrays.size(), 0);
   ranks_.together([&] {
     const PosixFile file(path_, PosixFile::Mode::read);
-    std::vector<std::byte> bytes(static_cast<std::size_t>(HostAccess::kBlock) * 4);
-    std::vector<float> values(static_cast<std::size_t>(HostAccess::kBlock));
+    std::vector<float> values(static_cast<std::size_t>(largest_block(arrays)));
+    std::vector<std::byte> bytes(values.size() * sizeof(float));
     for (std::size_t a = 0; a < arrays.size(); ++a) {
       const SavedArray& array = arrays[a];
       const StoredArray& stored = content_->structure.find(array.name);

@@ -215,6 +215,15 @@ void deallocate_pinned(void* data) noexcept {
   if (std::uncaught_exceptions() == 0) cudaFreeHost(data);
 }
 
+void pin(void* data, std::int64_t bytes) {
+  check_cuda(cudaHostRegister(data, static_cast<std::size_t>(bytes), cudaHostRegisterDefault),
+             "cudaHostRegister");
+}
+
+void unpin(void* data) noexcept {
+  if (std::uncaught_exceptions() == 0) cudaHostUnregister(data);
+}
+
 void copy(const Stream& stream, void* dst, const void* src, std::int64_t bytes) {
   check_cuda(
       cudaMemcpyAsync(dst, src, static_cast<std::size_t>(bytes), cudaMemcpyDefault, native(stream)),

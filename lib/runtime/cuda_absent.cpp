@@ -23,6 +23,8 @@ void* allocate_zeroed(std::int64_t /*bytes*/) { no_cuda(); }
 void deallocate(void* /*data*/) noexcept {}
 void* allocate_pinned(std::int64_t /*bytes*/) { no_cuda(); }
 void deallocate_pinned(void* /*data*/) noexcept {}
+void pin(void* /*data*/, std::int64_t /*bytes*/) { no_cuda(); }
+void unpin(void* /*data*/) noexcept {}
 void copy(const Stream& /*stream*/, void* /*dst*/, const void* /*src*/, std::int64_t /*bytes*/) {
   no_cuda();
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/error.hpp"
+#include "runtime/copy.hpp"
 
 namespace koios {
 namespace {
@@ -25,12 +26,13 @@ SaveStaging::SaveStaging(Backend backend, const ShardLayout& layout)
       copied_(backend) {}
 
 void SaveStaging::allocate() {
-  memory_ = PinnedBuffer(backend_, 3 * elements_ * std::int64_t{sizeof(float)});
+  memory_.emplace(backend_, 3 * elements_ * std::int64_t{sizeof(float)});
 }
 
 void SaveStaging::copy_from(const SavedValues& values, Stream& compute) {
-  KOIOS_REQUIRE(memory_.data() != nullptr, "no memory to copy to");
-  auto* to = static_cast<float*>(memory_.data());
+  KOIOS_REQUIRE(memory_, "no memory to copy to");
+  memory_->pin();
+  auto* to = reinterpret_cast<float*>(memory_->data());
   ready_.record(compute);
   stream_.wait(ready_);
   for (const Ref<float, 1>& from : {values.master, values.exp_avg, values.exp_avg_sq}) {
@@ -45,7 +47,7 @@ void SaveStaging::copy_from(const SavedValues& values, Stream& compute) {
 
 SavedValues SaveStaging::wait() {
   if (backend_ == Backend::cuda) copied_.synchronize();  // host streams belong to one thread
-  auto* at = static_cast<float*>(memory_.data());
+  auto* at = reinterpret_cast<float*>(memory_->data());
   return {make_ref(at, elements_), make_ref(at + elements_, elements_),
           make_ref(at + 2 * elements_, elements_)};
 }

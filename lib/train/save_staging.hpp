@@ -9,8 +9,9 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 
-#include "runtime/copy.hpp"
+#include "runtime/staging_memory.hpp"
 #include "runtime/stream.hpp"
 #include "shard/parameters.hpp"
 
@@ -32,10 +33,11 @@ class SaveStaging {
   static std::int64_t bytes(const ShardLayout& layout);
 
   SaveStaging(Backend backend, const ShardLayout& layout);
-  /// Takes the memory; seconds for tens of GiB of pinned memory. From any thread, before the rest.
+  /// Takes the memory: seconds for tens of GiB. From any thread, before the rest.
   void allocate();
 
-  /// Enqueues the copy of what the values are once `compute` is where it is now. On the host it is
+  /// Between the same two steps on all ranks (the first time it may wait for the device). Enqueues
+  /// the copy of what the values are once `compute` is where it is now. On the host it is
   /// done at once.
   void copy_from(const SavedValues& values, Stream& compute);
   /// What must be waited for before the values change.
@@ -46,7 +48,7 @@ class SaveStaging {
  private:
   Backend backend_;
   std::int64_t elements_;
-  PinnedBuffer memory_;
+  std::optional<StagingMemory> memory_;
   Stream stream_;
   Event ready_;
   Event copied_;

@@ -7,7 +7,7 @@ import subprocess
 import time
 import unittest
 
-from koios_run import BINARY, Workplace
+from koios_run import Workplace, ranks_of
 
 
 class Failures(unittest.TestCase):
@@ -90,19 +90,6 @@ class Failures(unittest.TestCase):
         while any(pathlib.Path(f"/proc/{p}/exe").exists() for p in victims):
             self.assertLess(time.monotonic(), killed_at + 30, "a rank lives on")
             time.sleep(0.1)
-
-
-def ranks_of(launcher):
-    """Processes of the koios binary started by this launcher."""
-    for entry in pathlib.Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            stat = (entry / "stat").read_text().rsplit(")", 1)[1].split()
-            if int(stat[1]) == launcher and os.readlink(entry / "exe") == os.path.realpath(BINARY):
-                yield int(entry.name)
-        except OSError:
-            continue
 
 
 if __name__ == "__main__":

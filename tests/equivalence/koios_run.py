@@ -26,6 +26,12 @@ TINY = {
 }
 
 
+def digest(path):
+    """A line for each dataset, which two files share where its values are the same."""
+    return subprocess.run([os.environ["KOIOS_DIGEST_PROBE"], str(path)], capture_output=True,
+                          text=True, check=True).stdout
+
+
 class Run:
     """What one run printed and wrote."""
 
@@ -97,3 +103,16 @@ class Workplace:
             self.command(ranks, overrides, deck, folder),
             capture_output=True, text=True, timeout=timeout, cwd=self.path, check=False)
         return Run(completed, self.path / folder)
+
+
+def ranks_of(launcher):
+    """Processes of the koios binary started by this launcher."""
+    for entry in pathlib.Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            stat = (entry / "stat").read_text().rsplit(")", 1)[1].split()
+            if int(stat[1]) == launcher and os.readlink(entry / "exe") == os.path.realpath(BINARY):
+                yield int(entry.name)
+        except OSError:
+            continue

@@ -1,13 +1,11 @@
 """Stopping and continuing: N steps = k + (N - k), bit for bit on the same mesh, within the bounds of
 the design on another; always the same samples."""
 
-import os
 import re
 import shutil
-import subprocess
 import unittest
 
-from koios_run import Workplace
+from koios_run import Workplace, digest
 
 GLOBAL_BATCH = 12  # divides by 1, 2, 3 and 4
 STEPS = 9
@@ -23,12 +21,6 @@ def settings(dp, tp, **more):
 
 EXACT = ("loss_metrics/global_avg_loss", "loss_metrics/global_max_loss", "grad_norm", "lr",
          "tokens_seen", "data/samples_hash")
-
-
-def digest(path):
-    """A line for each dataset, which two files share where its values are the same."""
-    return subprocess.run([os.environ["KOIOS_DIGEST_PROBE"], str(path)], capture_output=True,
-                          text=True, check=True).stdout
 
 
 class Restart(unittest.TestCase):

@@ -36,6 +36,8 @@ struct Structure {
 std::string to_text(const Structure& structure);
 Structure structure_from_text(const std::string& text);
 
+/// No file of this content is larger.
+std::int64_t largest_size(const Structure& wanted, std::int64_t alignment);
 /// Makes the file: everything but the large arrays' values, their space allocated, never filled,
 /// and their checksums zero. Returns it with the offsets. alignment: of large arrays, in bytes.
 Structure create_file(const std::filesystem::path& path, Structure wanted, std::int64_t alignment);

@@ -32,6 +32,9 @@ void* allocate_zeroed(std::int64_t bytes);
 void deallocate(void* data) noexcept;
 void* allocate_pinned(std::int64_t bytes);
 void deallocate_pinned(void* data) noexcept;
+/// Pins memory that is there already.
+void pin(void* data, std::int64_t bytes);
+void unpin(void* data) noexcept;
 
 void copy(const Stream& stream, void* dst, const void* src, std::int64_t bytes);
 void fill_zero(const Stream& stream, void* dst, std::int64_t bytes);

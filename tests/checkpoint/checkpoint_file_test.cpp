@@ -1,0 +1,242 @@
+// Files written and read by 1, 2 and 4 ranks, with slices cut by rows and by columns.
+#include "checkpoint/checkpoint_file.hpp"
+
+#include <gtest/gtest.h>
+#include <mpi.h>
+
+#include <cmath>
+#include <fstream>
+#include <functional>
+#include <iterator>
+
+#include "core/error.hpp"
+#include "core/random.hpp"
+
+namespace koios {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Whole {
+  std::string name;
+  std::int64_t rows, cols;
+  bool is_vector;
+  FileType type = FileType::float32;
+};
+const std::vector<Whole> kArrays = {{"model/a.weight", 37, 20, false},
+                                    {"model/b.weight", 5, 300, false},
+                                    {"model/norm.weight", 48, 1, true},
+                                    {"optimizer/exp_avg/a.weight", 37, 20, false},
+                                    {"optimizer/exp_avg/none.weight", 0, 4, false}};
+
+float value_at(const Whole& array, std::int64_t index) {
+  return static_cast<float>(
+      normal_at(1, stream_of(array.name), static_cast<std::uint64_t>(index), 9));
+}
+
+enum class Cut { rows, columns, all_hold_all };
+
+/// This rank's slices of all arrays, filled or not.
+class Slices {
+ public:
+  Slices(const CheckpointRanks& ranks, Cut cut, bool filled, FileType type = FileType::float32) {
+    for (const Whole& w : kArrays) {
+      SavedArray a{.name = w.name,
+                   .type = type,
+                   .is_vector = w.is_vector,
+                   .rows = w.rows,
+                   .cols = w.cols,
+                   .local_rows = w.rows,
+                   .local_cols = w.cols};
+      const auto part = [&](std::int64_t extent, std::int64_t& first, std::int64_t& count) {
+        first = extent * ranks.rank() / ranks.size();
+        count = extent * (ranks.rank() + 1) / ranks.size() - first;
+      };
+      if (cut == Cut::rows || (cut == Cut::columns && w.is_vector)) {
+        part(w.rows, a.first_row, a.local_rows);
+      } else if (cut == Cut::columns) {
+        part(w.cols, a.first_col, a.local_cols);
+      } else {
+        a.is_owner = ranks.rank() == ranks.size() - 1;
+      }
+      memory_.emplace_back(static_cast<std::size_t>(a.local_size()), -1.0F);
+      a.data = memory_.back().data();
+      arrays.push_back(a);
+      if (filled) each(w, a, [&](float& at, std::int64_t index) { at = value_at(w, index); });
+    }
+  }
+
+  void expect_values() const {
+    for (std::size_t i = 0; i < arrays.size(); ++i) {
+      each(kArrays[i], arrays[i], [&](float& at, std::int64_t index) {
+        ASSERT_EQ(at, value_at(kArrays[i], index)) << kArrays[i].name << " " << index;
+      });
+    }
+  }
+
+  std::vector<SavedArray> arrays;
+
+ private:
+  static void each(const Whole& w, const SavedArray& a,
+                   const std::function<void(float&, std::int64_t)>& visit) {
+    for (std::int64_t r = 0; r < a.local_rows; ++r) {
+      for (std::int64_t c = 0; c < a.local_cols; ++c) {
+        visit(a.data[r * a.local_cols + c], (a.first_row + r) * w.cols + a.first_col + c);
+      }
+    }
+  }
+  std::vector<std::vector<float>> memory_;
+};
+
+CheckpointHead some_head() {
+  CheckpointHead head;
+  head.root = {{"deck", std::string(300, 'd')},
+               {"kind", "checkpoint"},
+               {"format_version", std::int64_t{1}},
+               {"empty", ""}};
+  head.train_state = {{"step", std::int64_t{-7}}, {"lr", 0.1}};
+  head.arrays = {{"data_state/position", {3}, std::vector<std::int64_t>{1, -2, 1LL << 60}},
+                 {"train_state/loss_history", {1, 2}, std::vector<double>{0.1, -INFINITY}}};
+  return head;
+}
+
+class CheckpointFile : public ::testing::Test {
+ protected:
+  CheckpointFile() {
+    const int number = getpid();
+    folder_ = fs::temp_directory_path() /
+              ("koios-checkpoint-" + ranks_.broadcast(std::to_string(number)));
+    ranks_.on_root([&] { fs::create_directories(folder_); });
+  }
+  ~CheckpointFile() override {
+    MPI_Barrier(MPI_COMM_WORLD);
+    if (ranks_.is_root()) fs::remove_all(folder_);
+  }
+  fs::path path() const { return folder_ / "step_00000001.h5"; }
+  void write(Cut cut) {
+    Slices slices(ranks_, cut, true);
+    write_checkpoint(ranks_, path(), some_head(), slices.arrays, access_);
+  }
+  /// What reading it throws; empty where it reads whole and right.
+  std::string problem(const CheckpointRanks& ranks) {
+    try {
+      const CheckpointReader reader(ranks, path());
+      Slices slices(ranks, Cut::rows, false);
+      reader.read(slices.arrays, access_);
+      if (reader.head() != some_head()) return "SILENTLY another head";
+      slices.expect_values();
+      return HasFatalFailure() ? "SILENTLY other values" : "";
+    } catch (const UserError& error) {
+      return error.what();
+    }
+  }
+
+  CheckpointRanks ranks_;
+  HostAccess access_;
+  fs::path folder_;
+};
+
+TEST_F(CheckpointFile, any_split_reads_what_any_split_wrote) {
+  for (const Cut cut : {Cut::rows, Cut::columns, Cut::all_hold_all}) {
+    write(cut);
+    EXPECT_FALSE(fs::exists(path().string() + ".partial"));
+    for (const Cut other : {Cut::rows, Cut::columns, Cut::all_hold_all}) {
+      const CheckpointReader reader(ranks_, path());
+      EXPECT_EQ(reader.head(), some_head());
+      Slices slices(ranks_, other, false);
+      reader.read(slices.arrays, access_);
+      slices.expect_values();
+    }
+  }
+}
+
+TEST_F(CheckpointFile, narrow_types_are_converted_both_ways) {
+  for (const FileType type : {FileType::float16, FileType::bfloat16}) {
+    Slices slices(ranks_, Cut::rows, true, type);
+    write_checkpoint(ranks_, path(), {}, slices.arrays, access_);
+    Slices read(ranks_, Cut::rows, false);
+    CheckpointReader(ranks_, path()).read(read.arrays, access_);
+    const float bound = type == FileType::float16 ? 0x1p-11F : 0x1p-8F;
+    for (std::size_t i = 0; i < read.arrays.size(); ++i) {
+      for (std::int64_t k = 0; k < read.arrays[i].local_size(); ++k) {
+        const float exact = slices.arrays[i].data[k];
+        ASSERT_LE(std::abs(read.arrays[i].data[k] - exact), bound * std::abs(exact) + 0x1p-25F);
+      }
+    }
+  }
+}
+
+TEST_F(CheckpointFile, failures_of_one_rank_reach_all_and_leave_nothing) {
+  struct Failing : HostAccess {
+    bool fails = false;
+    const float* fetch(const float* values, std::int64_t /*count*/) override {
+      if (fails) throw UserError("the copy failed");
+      return values;
+    }
+  } access;
+  write(Cut::rows);
+  const Slices slices(ranks_, Cut::rows, true);
+  access.fails = ranks_.rank() == ranks_.size() - 1;
+  const fs::path other = folder_ / "step_00000002.h5";
+  EXPECT_THROW(write_checkpoint(ranks_, other, {}, slices.arrays, access), UserError);
+  MPI_Barrier(MPI_COMM_WORLD);
+  EXPECT_FALSE(fs::exists(other) || fs::exists(other.string() + ".partial"));
+  EXPECT_THROW(CheckpointReader(ranks_, folder_ / "none.h5"), UserError);
+  EXPECT_EQ(problem(ranks_), "");
+}
+
+TEST_F(CheckpointFile, other_shapes_and_missing_arrays_are_named) {
+  write(Cut::rows);
+  const CheckpointReader reader(ranks_, path());
+  const auto message = [&](SavedArray array) {
+    std::vector<float> memory(4096);
+    array.data = memory.data();
+    try {
+      reader.read({{array}}, access_);
+    } catch (const UserError& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  SavedArray array{
+      .name = "model/a.weight", .rows = 36, .cols = 20, .local_rows = 0, .local_cols = 20};
+  EXPECT_NE(message(array).find("/model/a.weight has another shape"), std::string::npos);
+  array.name = "model/c.weight";
+  EXPECT_NE(message(array).find("no dataset /model/c.weight"), std::string::npos);
+}
+
+/// Rank 0 alone: HDF5 is asked to read thousands of damaged files.
+TEST_F(CheckpointFile, no_flipped_bit_goes_unseen) {
+  write(Cut::rows);
+  if (ranks_.size() > 1) return;
+  std::ifstream in(path(), std::ios::binary);
+  const std::string good{std::istreambuf_iterator<char>(in), {}};
+  std::int64_t refused = 0;
+  std::int64_t harmless = 0;
+  std::fstream file(path(), std::ios::binary | std::ios::in | std::ios::out);
+  const auto put = [&](std::size_t at, char byte) {
+    file.seekp(static_cast<std::streamoff>(at)).put(byte).flush();
+  };
+  for (std::size_t at = 0; at + 1 < good.size();
+       at += good[at] == 0 && good[at + 1] == 0 ? 11 : 3) {
+    put(at, static_cast<char>(good[at] ^ (1 << (at % 8))));
+    const std::string text = problem(ranks_);
+    put(at, good[at]);
+    ASSERT_EQ(text.find("SILENTLY"), std::string::npos) << "byte " << at << ": " << text;
+    ++(text.empty() ? harmless : refused);
+  }
+  std::printf("%zu bytes: %ld flips refused, %ld in bytes that nothing uses\n", good.size(),
+              static_cast<long>(refused), static_cast<long>(harmless));
+  EXPECT_GT(refused, 1000);
+}
+
+TEST_F(CheckpointFile, truncated_files_are_refused) {
+  write(Cut::rows);
+  ranks_.on_root([&] { fs::resize_file(path(), fs::file_size(path()) - 1); });
+  EXPECT_NE(problem(ranks_), "");
+  ranks_.on_root([&] { fs::resize_file(path(), 0); });
+  EXPECT_NE(problem(ranks_), "");
+}
+
+}  // namespace
+}  // namespace koios

@@ -1,0 +1,173 @@
+"""What may happen to checkpoints and their folder, each with what Koios must do about it."""
+
+import fcntl
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import time
+import unittest
+
+from koios_run import Workplace, digest
+
+# Half a million parameters: files of 6 MiB.
+SMALL = {"model/dim": 8, "model/n_layers": 1, "model/n_heads": 2, "model/n_kv_heads": 1,
+         "model/ffn_dim": 8, "training/seq_len": 16, "training/batch_size": 2,
+         "training/warmup_steps": 1, "training/steps": 4,
+         "checkpoint/folder": "checkpoints", "checkpoint/interval": 1}
+
+
+def is_mounted_tmpfs(folder, size):
+    folder.mkdir(parents=True)
+    return subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)],
+                          capture_output=True, check=False).returncode == 0
+
+
+class Faults(unittest.TestCase):
+    def setUp(self):
+        self.workplace = Workplace().__enter__()
+        self.addCleanup(self.workplace.__exit__)
+        self.folder = self.workplace.path / "run/checkpoints"
+
+    def koios(self, ranks=2, fails=False, **more):
+        settings = dict(SMALL)
+        settings.update({key.replace("__", "/"): value for key, value in more.items()})
+        run = self.workplace.run(ranks, settings, timeout=90)
+        self.assertEqual(run.returncode != 0, fails, run.output)
+        return run
+
+    def refuses(self, message, **more):
+        run = self.koios(fails=True, **more)
+        self.assertRegex(run.stderr, message)
+        self.assertEqual(len(re.findall("error: ", run.stderr)), 1, run.stderr)
+        return run
+
+    def names(self):
+        return sorted(path.name for path in self.folder.iterdir())
+
+    def file(self, step):
+        return self.folder / f"step_{step:08d}.h5"
+
+    def tmpfs(self, folder, size):
+        if not is_mounted_tmpfs(folder, size):
+            self.skipTest("this user may not mount a tmpfs")
+        self.addCleanup(subprocess.run, ["umount", "-l", str(folder)], check=False)
+
+    def test_damaged_newest_file_is_named_and_the_one_before_used(self):
+        self.koios()
+        newest, before = self.file(4), self.file(3)
+        bad = bytearray(newest.read_bytes())
+        bad[len(bad) // 2] ^= 16  # in the values of the embedding
+        newest.write_bytes(bad)
+        with before.open("r+b") as file:
+            file.truncate(before.stat().st_size // 2)
+        run = self.koios()
+        self.assertRegex(run.stderr, r"passed over .*step_00000004.h5: the values of /\S+ do not "
+                                     "have their checksum")
+        self.assertRegex(run.stderr, r"passed over .*step_00000003.h5: .*truncated")
+        self.assertRegex(run.stdout, r"continues from .*step_00000002.h5, step 2")
+        self.assertNotIn("passed over", self.koios(training__steps=5).output)  # written anew
+
+    def test_only_damaged_files_is_not_a_fresh_start(self):
+        self.koios(training__steps=2)
+        for step in (1, 2):
+            self.file(step).write_bytes(b"not HDF5")
+        self.refuses("none of the checkpoints in .* can be used")
+
+    def test_stale_partial_files_are_removed_and_never_read(self):
+        self.koios(training__steps=2)
+        shutil.copy(self.file(2), self.folder / "step_00000009.h5.partial")
+        run = self.koios()
+        self.assertRegex(run.stdout, "removed .*step_00000009.h5.partial")
+        self.assertRegex(run.stdout, r"continues from .*step_00000002.h5")
+        self.assertEqual(self.names(), [f"step_{n:08d}.h5" for n in (1, 2, 3, 4)])
+
+    def test_full_disk(self):
+        self.tmpfs(self.workplace.path / "run", "22m")
+        run = self.refuses(r"cannot reserve \d+ MiB for .*step_0000000\d.h5.partial: No space left "
+                           r"on device; \d+ MiB are free", training__steps=9)
+        saved = run.stdout.count("saved ")
+        self.assertGreaterEqual(saved, 2)
+        self.assertEqual(self.names(), [f"step_{n + 1:08d}.h5" for n in range(saved)])
+        self.file(1).unlink()
+        run = self.koios(training__steps=saved + 1)
+        self.assertRegex(run.stdout, rf"continues from .*step_{saved:08d}.h5")
+
+    def test_full_disk_asynchronously(self):
+        self.tmpfs(self.workplace.path / "run", "22m")
+        run = self.refuses(r"cannot reserve \d+ MiB for .*: No space left on device",
+                           training__steps=9, checkpoint__async="true")
+        self.assertNotIn(".partial", "".join(self.names()))
+        self.assertGreaterEqual(len(self.names()), run.stdout.count("saved "))
+
+    def test_retention_keeps_room_on_the_disk(self):
+        self.tmpfs(self.workplace.path / "run", "36m")  # all nine would take 60
+        self.koios(training__steps=9, checkpoint__keep_latest_k=1, checkpoint__keep_every=5)
+        self.assertEqual(self.names(), ["step_00000005.h5", "step_00000009.h5"])
+
+    def test_folder_made_read_only(self):
+        self.tmpfs(self.folder, "100m")
+        self.koios(training__steps=2)
+        subprocess.run(["mount", "-o", "remount,ro", str(self.folder)], check=True)
+        self.refuses(r"cannot make .*step_00000003.h5.partial: Read-only file system")
+
+    def test_a_file_in_place_of_the_folder(self):
+        self.folder.parent.mkdir()
+        self.folder.write_text("")
+        self.refuses("folder .*checkpoints cannot be made")
+
+    def test_locks_of_others_and_no_locks(self):
+        self.koios(training__steps=2)
+        with self.file(2).open("rb") as newest:
+            fcntl.flock(newest, fcntl.LOCK_EX)  # as h5py takes on a file that it changes
+            self.assertIn("step_00000002.h5", self.koios(training__steps=3).stdout)
+        for locking in ("TRUE", "FALSE"):
+            os.environ["HDF5_USE_FILE_LOCKING"] = locking
+            self.addCleanup(os.environ.pop, "HDF5_USE_FILE_LOCKING", None)
+            self.file(3).unlink()
+            self.koios(training__steps=3)
+
+    def test_two_jobs_in_one_folder(self):
+        first = subprocess.Popen(self.workplace.command(1, {**SMALL, "training/steps": 100000}),
+                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        self.addCleanup(first.communicate)
+        self.addCleanup(first.terminate)
+        deadline = time.monotonic() + 60
+        while not self.file(1).exists():
+            self.assertLess(time.monotonic(), deadline, "no checkpoint within a minute")
+            time.sleep(0.05)
+        self.refuses(rf"is in use by another run \(host, process: {os.uname().nodename} \d+\)")
+
+    def test_resume_modes(self):
+        self.refuses(r"resume = required, but there is no checkpoint", checkpoint__resume="required")
+        self.koios(training__steps=2)
+        self.koios(training__steps=3, checkpoint__resume="required")
+        self.refuses(r"resume = none, but .* holds checkpoints", checkpoint__resume="none")
+        self.assertIn("nothing is left to do", self.koios(training__steps=3).stdout)
+
+    def test_decks_that_contradict_the_checkpoint(self):
+        self.koios(training__steps=2)
+        self.refuses(r"step_00000002.h5 is of another run: job/seed was 0, now 5; model/ffn_dim was "
+                     r"8, now 16", model__ffn_dim=16, job__seed=5)
+        run = self.koios(optimizer__lr=1e-5)
+        self.assertIn("differs from the checkpoint's deck: optimizer/lr was 8e-04, now 1e-05",
+                      run.stdout)
+
+    def test_weights_alone_cannot_be_resumed(self):
+        for dtype, size in (("float32", 4), ("bfloat16", 2), ("float16", 2)):
+            shutil.rmtree(self.folder.parent, ignore_errors=True)
+            run = self.koios(checkpoint__model_weights_only="true", checkpoint__interval=3,
+                             checkpoint__export_dtype=dtype)
+            self.assertIn("weights only: it cannot be resumed", run.stdout)
+            self.assertEqual(self.names(), ["step_00000001.h5", "step_00000003.h5",
+                                            "step_00000004_weights.h5"])
+            lines = digest(self.folder / "step_00000004_weights.h5").splitlines()
+            self.assertEqual(len(lines), 12)  # embedding, head, 3 norms, 7 matrices of the block
+            for line in lines:
+                self.assertRegex(line, rf"^[a-z0-9._]+( \d+)+ {size} \w+$")  # no group, this size
+        self.assertIn("step_00000003.h5", self.koios().stdout)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
