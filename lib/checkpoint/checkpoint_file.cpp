@@ -158,6 +158,11 @@ SaveReport write_checkpoint(const CheckpointRanks& ranks, const fs::path& path,
       PosixFile file(partial, PosixFile::Mode::write);
       sums = write_slices(file, made, arrays, access);
       report.write_s = watch.lap();
+    });
+    // Only now that all have written: what a neighbour does to this rank's bytes must be seen. And
+    // opened again, which is when network file systems look at the server.
+    ranks.together([&] {
+      PosixFile file(partial, PosixFile::Mode::write);
       compare_slices(path, file, made, arrays, access);
     });
     ranks.sum(sums);
