@@ -1,5 +1,5 @@
 // Root-mean-square normalisation: y = x * rstd(x) * w, rstd = 1 / sqrt(mean_D(x^2) + eps), all in
-// float32, rounded once. ref: Zhang & Sennrich 2019, eq. 4.
+// float32. ref: Zhang & Sennrich 2019, eq. 4.
 // Legend: N rows (tokens), D model dimension, P partial sums.
 #pragma once
 
@@ -9,19 +9,23 @@
 
 namespace koios {
 
+/// Whether y is rounded to T once, at the end, or x * rstd before it is multiplied by w, too, as
+/// torchtitan's unfused norm does. One in float32.
+enum class NormRounding { once, twice };
+
 /// y = rmsnorm(x); rstd_N is saved for the backward pass. y may alias x.
 template <class T>
 void rmsnorm_forward(Stream& s, Ref<T, 2> y_ND, Ref<float, 1> rstd_N, Ref<const T, 2> x_ND,
-                     Ref<const T, 1> w_D, float eps);
+                     Ref<const T, 1> w_D, float eps, NormRounding rounding = NormRounding::once);
 
 /// sum = x + residual (rounded to T), then y = rmsnorm(sum), in one pass. sum may alias x or
 /// residual.
 template <class T>
 void add_rmsnorm_forward(Stream& s, Ref<T, 2> sum_ND, Ref<T, 2> y_ND, Ref<float, 1> rstd_N,
                          Ref<const T, 2> x_ND, Ref<const T, 2> residual_ND, Ref<const T, 1> w_D,
-                         float eps);
+                         float eps, NormRounding rounding = NormRounding::once);
 
-/// Rows of partial weight-gradient sums that rmsnorm_backward wants on a backend.
+/// Rows of partial weight-gradient sums that the backward pass of a norm wants on a backend.
 std::int64_t rmsnorm_backward_partials(Backend backend);
 
 /// dx = dresidual + d rmsnorm / dx (dy); dw (=|+=) the weight's gradient, summed over N in a fixed

@@ -59,6 +59,61 @@ inline RmsNormGradient rmsnorm_backward(const Values& dy, const Values& x, const
   return g;
 }
 
+struct LayerNorm {
+  Expected y, mean;
+  Values rstd;
+};
+
+/// Without bias.
+inline LayerNorm layernorm(const Values& x, const Values& w, double eps) {
+  const std::size_t D = w.size(), N = x.size() / D;
+  LayerNorm r{Expected(x.size()), Expected(N), Values(N)};
+  for (std::size_t n = 0; n < N; ++n) {
+    const double* row = x.data() + n * D;
+    for (std::size_t i = 0; i < D; ++i) {
+      r.mean.value[n] += row[i] / D;
+      r.mean.terms[n] += std::abs(row[i]) / D;
+    }
+    double squares = 0;
+    for (std::size_t i = 0; i < D; ++i) squares += std::pow(row[i] - r.mean.value[n], 2);
+    r.rstd[n] = 1 / std::sqrt(squares / D + eps);
+    for (std::size_t i = 0; i < D; ++i) {
+      const double scale = r.rstd[n] * w[i];
+      r.y.value[n * D + i] = (row[i] - r.mean.value[n]) * scale;
+      r.y.terms[n * D + i] = (std::abs(row[i]) + r.mean.terms[n]) * std::abs(scale);
+    }
+  }
+  return r;
+}
+
+inline RmsNormGradient layernorm_backward(const Values& dy, const Values& x, const Values& w,
+                                          double eps) {
+  const std::size_t D = w.size(), N = x.size() / D;
+  const LayerNorm forward = layernorm(x, w, eps);
+  RmsNormGradient g{Expected(x.size()), Expected(D)};
+  for (std::size_t n = 0; n < N; ++n) {
+    const double r = forward.rstd[n], m = forward.mean.value[n], m_terms = forward.mean.terms[n];
+    double g_mean = 0, g_terms = 0, dot = 0, dot_terms = 0;
+    for (std::size_t i = 0; i < D; ++i) {
+      const std::size_t k = n * D + i;
+      const double gi = dy[k] * w[i], xc = x[k] - m, xc_terms = std::abs(x[k]) + m_terms;
+      g_mean += gi / D;
+      g_terms += std::abs(gi) / D;
+      dot += gi * xc / D;
+      dot_terms += std::abs(gi) * xc_terms / D;
+      g.dw.value[i] += dy[k] * xc * r;
+      g.dw.terms[i] += std::abs(dy[k] * r) * xc_terms;
+    }
+    for (std::size_t i = 0; i < D; ++i) {
+      const std::size_t k = n * D + i;
+      g.dx.value[k] = r * (dy[k] * w[i] - g_mean) - (x[k] - m) * r * r * r * dot;
+      g.dx.terms[k] = r * (std::abs(dy[k] * w[i]) + g_terms) +
+                      (std::abs(x[k]) + m_terms) * r * r * r * dot_terms;
+    }
+  }
+  return g;
+}
+
 /// angle[t][i] = cos, sin of t * theta^(-i/E) for even i.
 inline Values rope_table(std::int64_t T, std::int64_t E, double theta) {
   Values table(T * E);
