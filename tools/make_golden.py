@@ -10,7 +10,7 @@ Koios and is never used in training. Needs PyTorch (1.13 or later, CPU is enough
 
 Layout of a file (plain contiguous datasets, default library version, little-endian):
 
-    attributes of /      case, optimizer (fixed-length ASCII); seed, dim, n_layers, n_heads, n_kv_heads, head_dim,
+    attributes of /      case, optimizer, norm (fixed-length ASCII; none: rmsnorm); seed, dim, n_layers, n_heads, n_kv_heads, head_dim,
                          ffn_dim, vocab_size, seq_len, batch_size, steps, warmup_steps, n_params (int64);
                          norm_eps, rope_theta, lr, beta1, beta2, adam_eps, weight_decay, max_norm (float64);
                          fp32_rel_diff_{loss,grad_norm,logits,gradients,params} (float64, see below)
@@ -72,6 +72,7 @@ class Case:
     weight_decay: float = 0.1
     norm_eps: float = 1e-5
     rope_theta: float = 10000.0
+    norm: str = "rmsnorm"  # or layernorm (weight, no bias), np_layernorm (no parameters)
 
     @property
     def head_dim(self):
@@ -86,7 +87,15 @@ CASES = [
     Case("llama_tiny_84", 24, 2, 4, 2, 40, 61, 11, 84, 1.0, "adamw", seed=4, steps=20, lr=3e-3),
     # Heads, widths and vocabulary divide by 2 and 4, but what is left by no 3: tensor-parallel meshes.
     Case("llama_tiny_tp", 32, 2, 8, 4, 44, 92, 12, 12, 1.0, "adamw", seed=5, steps=20, lr=3e-3),
+    # These divide over two tensor-parallel ranks.
+    Case("llama_tiny_layernorm", 24, 2, 4, 2, 40, 62, 11, 12, 1.0, "adamw", seed=5, norm="layernorm"),
+    Case("llama_tiny_np_layernorm", 24, 2, 4, 2, 40, 62, 11, 12, 1.0, "adamw", seed=6, norm="np_layernorm"),
 ]
+
+
+def stored_attributes(c):
+    """What a file says of its case; no `norm` means rmsnorm."""
+    return {k: v for k, v in dataclasses.asdict(c).items() if (k, v) != ("norm", "rmsnorm")}
 
 
 # ---- model ----------------------------------------------------------------------------------------------------
@@ -108,6 +117,8 @@ def param_shapes(c):
         shapes[p + "feed_forward.w3.weight"] = (f, d)
     shapes["norm.weight"] = (d,)
     shapes["output.weight"] = (c.vocab_size, d)
+    if c.norm == "np_layernorm":
+        shapes = {name: shape for name, shape in shapes.items() if not name.endswith("norm.weight")}
     return shapes
 
 
@@ -130,6 +141,12 @@ def draw(c):
 
 def rmsnorm(x, w, eps):
     return x * torch.rsqrt((x * x).mean(-1, keepdim=True) + eps) * w
+
+
+def norm(c, p, name, x):
+    if c.norm == "rmsnorm":
+        return rmsnorm(x, p[name], c.norm_eps)
+    return F.layer_norm(x, (c.dim,), p.get(name), None, c.norm_eps)
 
 
 def rope(x, theta):
@@ -166,9 +183,9 @@ def logits_of(c, p, inputs):
     h = p["tok_embeddings.weight"][inputs]
     for i in range(c.n_layers):
         layer = f"layers.{i}."
-        h = h + attention(c, p, layer + "attention.", rmsnorm(h, p[layer + "attention_norm.weight"], c.norm_eps))
-        h = h + feed_forward(p, layer + "feed_forward.", rmsnorm(h, p[layer + "ffn_norm.weight"], c.norm_eps))
-    return rmsnorm(h, p["norm.weight"], c.norm_eps) @ p["output.weight"].T
+        h = h + attention(c, p, layer + "attention.", norm(c, p, layer + "attention_norm.weight", h))
+        h = h + feed_forward(p, layer + "feed_forward.", norm(c, p, layer + "ffn_norm.weight", h))
+    return norm(c, p, "norm.weight", h) @ p["output.weight"].T
 
 
 def loss_of(c, p, tokens):
@@ -263,7 +280,7 @@ def write(c, path):
             if diffs is not None:
                 dataset.attrs["fp32_rel_diff"], dataset.attrs["fp32_max_diff"] = (np.float64(x) for x in diffs)
 
-        for key, value in {**dataclasses.asdict(c), "head_dim": c.head_dim}.items():
+        for key, value in {**stored_attributes(c), "head_dim": c.head_dim}.items():
             kind = {str: np.bytes_, int: np.int64, float: np.float64}[type(value)]
             f.attrs[key] = kind(value)
         f.attrs["n_params"] = np.int64(sum(v.size for v in exact["params_initial"].values()))
@@ -397,7 +414,7 @@ def check_file(c, check, exact, path):
     if not os.path.exists(path):
         return check(f"{path} does not exist", np.inf, 0.0)
     with h5py.File(path, "r") as f:
-        wrong = sum(f.attrs[k] != (v.encode() if isinstance(v, str) else v) for k, v in dataclasses.asdict(c).items())
+        wrong = sum(f.attrs[k] != (v.encode() if isinstance(v, str) else v) for k, v in stored_attributes(c).items())
         wrong += sum((f["params_initial/" + n][...] != v).any() for n, v in exact["params_initial"].items())
         wrong += (f["tokens"][...] != exact["tokens"]).any()
         check("file: attributes, initial values, tokens that differ", wrong, 0)

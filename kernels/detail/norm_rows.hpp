@@ -15,15 +15,21 @@ inline constexpr bool kCentered = kKind != NormKind::rms;
 template <NormKind kKind>
 inline constexpr bool kWeighted = kKind != NormKind::plain_layer;
 
+/// As many blocks to a multiprocessor as leave registers for the packs of one row, or of two. The
+/// layer norms, which no large deck uses, have fewer ways: each takes nvcc a minute.
+template <NormKind kKind, bool kAdd>
+using NormShapes = std::conditional_t<
+    kCentered<kKind>, Shapes<Shape<128, 2, 4>, Shape<256, 4, 2>, Shape<512, 4, 1>>,
+    std::conditional_t<kAdd,
+                       Shapes<Shape<32, 4, 4>, Shape<128, 2, 8>, Shape<256, 2, 4>, Shape<256, 4, 2>,
+                              Shape<512, 4, 1>>,
+                       Shapes<Shape<32, 4, 8>, Shape<128, 2, 10>, Shape<256, 2, 5>,
+                              Shape<256, 4, 4>, Shape<512, 4, 2>>>>;
+
 /// y = (x - mean) rstd w with 1 / rstd^2 = mean((x - mean)^2) + eps; rms: mean is 0.
 template <class T, NormKind kKind, bool kAdd>
 struct NormForward {
-  // As many blocks to a multiprocessor as leave registers for the packs of one row, or of two.
-  using CudaShapes = std::conditional_t<kAdd,
-                                        Shapes<Shape<32, 4, 4>, Shape<128, 2, 8>, Shape<256, 2, 4>,
-                                               Shape<256, 4, 2>, Shape<512, 4, 1>>,
-                                        Shapes<Shape<32, 4, 8>, Shape<128, 2, 10>, Shape<256, 2, 5>,
-                                               Shape<256, 4, 4>, Shape<512, 4, 2>>>;
+  using CudaShapes = NormShapes<kKind, kAdd>;
   Ref<T, 2> sum, y;  // sum: with kAdd
   Ref<float, 1> mean, rstd;
   Ref<const T, 2> x, residual;
@@ -92,7 +98,11 @@ struct NoRowSum {
 
 template <class T, NormKind kKind>
 struct NormBackward {
-  using CudaShapes = Shapes<Shape<128, 1, 4>, Shape<256, 1, 3>, Shape<512, 1, 2>, Shape<1024, 1>>;
+  // Few threads to a row and several rows to a multiprocessor: while one block's threads wait for
+  // each other, the others' reads and sums go on.
+  using CudaShapes = std::conditional_t<
+      kCentered<kKind>, Shapes<Shape<128, 4, 3>, Shape<512, 2, 1>>,
+      Shapes<Shape<128, 1, 4>, Shape<128, 4, 3>, Shape<256, 3, 2>, Shape<512, 2, 1>>>;
   Ref<T, 2> dx;
   Ref<float, 2> partial;  // plain_layer: only its rows count
   Ref<const T, 2> dy, dresidual, x;
@@ -112,22 +122,21 @@ struct NormBackward {
     const std::int64_t end = x.extent[0] * (part + 1) / parts;
     const bool has_residual = dresidual.data != nullptr;
     RowSum dw(lanes, partial.row(part), size);
-    Held weight, x_row, dy_row, x_next, dy_next, residual_row;
-    if constexpr (kWeighted<kKind>) weight.fetch(lanes, w.data, size);
-    if (begin < end) {
-      x_next.fetch(lanes, x.row(begin), size);
-      dy_next.fetch(lanes, dy.row(begin), size);
-    }
+    Held x_row, dy_row, residual_row, x_next, dy_next, residual_next;
+    const auto fetch_next = [&](std::int64_t n) {
+      if (n >= end) return;
+      x_next.fetch(lanes, x.row(n), size);
+      dy_next.fetch(lanes, dy.row(n), size);
+      if (has_residual) residual_next.fetch(lanes, dresidual.row(n), size);
+    };
+    fetch_next(begin);
     for (std::int64_t n = begin; n < end; ++n) {
       const float r = rstd[n];
       const float m = kCentered<kKind> ? mean[n] : 0.0F;
       x_row = x_next;
       dy_row = dy_next;
-      if (has_residual) residual_row.fetch(lanes, dresidual.row(n), size);
-      if (n + 1 < end) {
-        x_next.fetch(lanes, x.row(n + 1), size);
-        dy_next.fetch(lanes, dy.row(n + 1), size);
-      }
+      residual_row = residual_next;
+      fetch_next(n + 1);
       const auto centered = [&](auto width, int p, std::int64_t i) {
         const auto v = x_row.get(width, p, x.row(n) + i);
         if constexpr (kCentered<kKind>) {
@@ -139,7 +148,7 @@ struct NormBackward {
       const auto weighted = [&](auto width, int p, std::int64_t i) {
         const auto v = dy_row.get(width, p, dy.row(n) + i);
         if constexpr (kWeighted<kKind>) {
-          return v * weight.get(width, p, w.data + i);
+          return v * load(width, w.data + i);  // near: every row reads it
         } else {
           return v;
         }

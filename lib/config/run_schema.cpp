@@ -43,8 +43,9 @@ void add_model(DeckSchema& schema, ModelConfig& c) {
   schema.add(s, "name", &c.name).one_of({"llama"}).help("Llama 2");
   schema.add(s, "flavor", &c.flavor).one_of(flavors).help("the sizes that are not given below");
   schema.add(s, "norm_type", &c.norm_type)
-      .works_now({NormType::rmsnorm, NormType::fused_rmsnorm})
-      .help("the two compute alike: float32 in one pass, rounded once after the weight");
+      .help(
+          "all compute in float32 in one pass with the addition before; rmsnorm rounds before its "
+          "weight, too; layernorm has no bias, np_layernorm no parameters");
   schema.add(s, "tokenizer_path", &c.tokenizer_path).help("SentencePiece model");
   schema.add(s, "attention", &c.attention)
       .help(
@@ -72,7 +73,9 @@ void add_model(DeckSchema& schema, ModelConfig& c) {
   schema.add(s, "ffn_dim_multiplier", &c.ffn_dim_multiplier)
       .range(0, 100)
       .help(cat("see ffn_dim", kOfFlavor));
-  schema.add(s, "norm_eps", &c.norm_eps).range(1e-12, 0.1).help("added to the mean square");
+  schema.add(s, "norm_eps", &c.norm_eps)
+      .range(1e-12, 0.1)
+      .help("added to the mean square, or the variance");
   schema.add(s, "rope_theta", &c.rope_theta).range(1, 1e12).help("base of the rotary angles");
   schema.add(s, "depth_init", &c.depth_init)
       .help("output projections start smaller with their layer's depth; false: with n_layers");

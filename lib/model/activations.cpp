@@ -43,6 +43,7 @@ BlockSaved<T>::BlockSaved(Arena& arena, const LlamaShapes& m, const MicroBatchSh
   };
   x_SD = arena.take<T>(kActivations, s, m.dim);
   take(op, &BlockSaved::rstd1_S, s);
+  if (has_mean(m.norm)) take(op, &BlockSaved::mean1_S, s);
   take(op, &BlockSaved::normed1_SD, s, m.dim);
   if (level == op_half) {
     take(full, &BlockSaved::qv_NQ, n, m.qkv_cols() - m.kv_cols());
@@ -54,6 +55,7 @@ BlockSaved<T>::BlockSaved(Arena& arena, const LlamaShapes& m, const MicroBatchSh
   take(full, &BlockSaved::lse_BHT, n * m.heads_here());
   take(op_half, &BlockSaved::mid_SD, s, m.dim);
   take(op, &BlockSaved::rstd2_S, s);
+  if (has_mean(m.norm)) take(op, &BlockSaved::mean2_S, s);
   take(op, &BlockSaved::normed2_SD, s, m.dim);
   if (level == op_half) {
     take(full, &BlockSaved::gate_NF, n, m.ffn_here());
@@ -80,6 +82,7 @@ LlamaBuffers<T>::LlamaBuffers(Arena& arena, const LlamaShapes& m, const MicroBat
   }
   x_SD = arena.take<T>(kActivations, s, m.dim);
   rstd_S = arena.take<float>(kActivations, s);
+  if (has_mean(m.norm)) mean_S = arena.take<float>(kActivations, s);
   normed_SD = arena.take<T>(kActivations, s, m.dim);
   loss_N = arena.take<float>(kActivations, n);
 
@@ -94,7 +97,8 @@ LlamaBuffers<T>::LlamaBuffers(Arena& arena, const LlamaShapes& m, const MicroBat
   logits_CV = arena.take<T>(kLogits, chunk, shared_rows ? m.vocab_here() : m.vocab_size);
   if (m.tp > 1 && !shared_rows) logit_parts = arena.take<T>(kLogits, chunk * m.vocab_size);
   if (shared_rows) softmax_4C = arena.take<float>(kLogits, 4 * chunk);
-  norm_partial_PD = arena.take<float>(kScratch, rmsnorm_backward_partials(backend), m.dim);
+  const std::int64_t parts = has_weight(m.norm) ? rmsnorm_backward_partials(backend) : 0;
+  norm_partial_PD = arena.take<float>(kScratch, parts, m.dim);
   rope_TE = arena.take<float>(kScratch, batch.seq_len, m.head_dim());
   attention_workspace = arena.take<std::byte>(
       "attention workspace",

@@ -36,16 +36,16 @@ struct MicroBatchShape {
 template <class T>
 struct BlockSaved {
   Recompute recompute = Recompute::none;
-  Ref<T, 2> x_SD;  // residual stream into the block
-  Ref<float, 1> rstd1_S;
-  Ref<T, 2> normed1_SD;  // into q|k|v
-  Ref<T, 2> qkv_NQ;      // q and k already turned; with op_half instead the next two
-  Ref<T, 2> qv_NQ;       // q|v
+  Ref<T, 2> x_SD;                  // residual stream into the block
+  Ref<float, 1> rstd1_S, mean1_S;  // mean: of the layer norms
+  Ref<T, 2> normed1_SD;            // into q|k|v
+  Ref<T, 2> qkv_NQ;                // q and k already turned; with op_half instead the next two
+  Ref<T, 2> qv_NQ;                 // q|v
   Ref<T, 2> k_NK;
   Ref<T, 2> attention_NA;  // heads' outputs, into wo
   Ref<float, 1> lse_BHT;
   Ref<T, 2> mid_SD;  // residual stream after attention
-  Ref<float, 1> rstd2_S;
+  Ref<float, 1> rstd2_S, mean2_S;
   Ref<T, 2> normed2_SD;    // into w1|w3
   Ref<T, 2> gate_up_N2F;   // with op_half only up is there
   Ref<T, 2> gate_NF;       // with op_half
@@ -60,7 +60,7 @@ template <class T>
 struct LlamaBuffers {
   std::vector<BlockSaved<T>> block;
   Ref<T, 2> x_SD;  // residual stream into the final norm
-  Ref<float, 1> rstd_S;
+  Ref<float, 1> rstd_S, mean_S;
   Ref<T, 2> normed_SD;  // into the head
   Ref<float, 1> loss_N;
 

@@ -1,10 +1,10 @@
 #include "model/block.hpp"
 
 #include "kernels/attention.hpp"
-#include "kernels/rmsnorm.hpp"
 #include "kernels/rope.hpp"
 #include "kernels/swiglu.hpp"
 #include "model/linear.hpp"
+#include "model/norm.hpp"
 
 namespace koios {
 namespace {
@@ -42,6 +42,15 @@ template <class T>
 Ref<T, 2> gate_of(const BlockSaved<T>& saved) {
   if (saved.recompute == Recompute::op_half) return saved.gate_NF;
   return column_range(saved.gate_up_N2F, 0, saved.activated_NF.extent[1]);
+}
+
+template <class T>
+RowStatistics rows1(const BlockSaved<T>& saved) {
+  return {saved.rstd1_S, saved.mean1_S};
+}
+template <class T>
+RowStatistics rows2(const BlockSaved<T>& saved) {
+  return {saved.rstd2_S, saved.mean2_S};
 }
 
 // The steps of the forward pass. A product that op_half computes again is a GEMM of its own both
@@ -82,8 +91,7 @@ void add_attention(BlockContext<T>& c, BlockSaved<T>& saved, const UnitView<cons
   linear_forward<T>(c.math, c.stream, c.tp.partial(c.buffers.delta_SD), saved.attention_NA,
                     w.matrix(kWo));
   c.tp.reduce_scatter(c.buffers.delta_SD);
-  add_rmsnorm_forward<T>(c.stream, saved.mid_SD, saved.normed2_SD, saved.rstd2_S, saved.x_SD,
-                         c.buffers.delta_SD, w.vector(kFfnNorm), c.model.norm_eps);
+  add_norm_forward<T>(c, w, kFfnNorm, saved.mid_SD, saved.normed2_SD, rows2(saved), saved.x_SD);
 }
 
 template <class T>
@@ -112,11 +120,10 @@ void block_forward(BlockContext<T>& c, BlockSaved<T>& saved, Ref<const T, 2> pre
   LlamaBuffers<T>& b = c.buffers;
 
   if (previous_SD.data != nullptr) {
-    add_rmsnorm_forward<T>(s, saved.x_SD, saved.normed1_SD, saved.rstd1_S, previous_SD, b.delta_SD,
-                           w.vector(kAttentionNorm), c.model.norm_eps);
+    add_norm_forward<T>(c, w, kAttentionNorm, saved.x_SD, saved.normed1_SD, rows1(saved),
+                        previous_SD);
   } else {
-    rmsnorm_forward<T>(s, saved.normed1_SD, saved.rstd1_S, saved.x_SD, w.vector(kAttentionNorm),
-                       c.model.norm_eps);
+    norm_forward<T>(c, w, kAttentionNorm, saved.normed1_SD, rows1(saved), saved.x_SD);
   }
   qkv_forward(c, saved, w);
   attend(c, saved);
@@ -133,16 +140,14 @@ void block_recompute(BlockContext<T>& c, BlockSaved<T>& saved, const UnitView<co
   if (level == Recompute::none) return;
   Stream& s = c.stream;
 
-  rmsnorm_forward<T>(s, saved.normed1_SD, saved.rstd1_S, saved.x_SD, w.vector(kAttentionNorm),
-                     c.model.norm_eps);
+  norm_forward<T>(c, w, kAttentionNorm, saved.normed1_SD, rows1(saved), saved.x_SD);
   if (level == Recompute::op_half) k_forward(c, saved, c.tp.gather(saved.normed1_SD), w);
   if (level == Recompute::full) {
     qkv_forward(c, saved, w);
     attend(c, saved);
   }
   if (level == Recompute::op) {
-    rmsnorm_forward<T>(s, saved.normed2_SD, saved.rstd2_S, saved.mid_SD, w.vector(kFfnNorm),
-                       c.model.norm_eps);
+    norm_forward<T>(c, w, kFfnNorm, saved.normed2_SD, rows2(saved), saved.mid_SD);
   } else {
     add_attention(c, saved, w);
   }
@@ -169,8 +174,7 @@ void block_backward(BlockContext<T>& c, BlockSaved<T>& saved, const UnitView<con
   c.tp.reduce_scatter(b.d_normed_SD);
   stacked_backward_weight<T>(c.math, s, g.stacked(kW1, kW3), saved.gate_up_N2F,
                              c.tp.gather(saved.normed2_SD), write);
-  rmsnorm_backward<T>(s, b.dx_SD, g.vector(kFfnNorm), b.norm_partial_PD, b.d_normed_SD, b.dx_SD,
-                      saved.mid_SD, saved.rstd2_S, w.vector(kFfnNorm), write);
+  norm_backward<T>(c, w, g, kFfnNorm, b.dx_SD, saved.mid_SD, rows2(saved), write);
 
   // Attention: dx is now the gradient of x + wo(...).
   const Ref<const T, 2> d_mid_ND = c.tp.gather(b.dx_SD);
@@ -187,8 +191,7 @@ void block_backward(BlockContext<T>& c, BlockSaved<T>& saved, const UnitView<con
   c.tp.reduce_scatter(b.d_normed_SD);
   stacked_backward_weight<T>(c.math, s, g.stacked(kWq, kWv), b.d_qkv_NQ,
                              c.tp.gather(saved.normed1_SD), write);
-  rmsnorm_backward<T>(s, b.dx_SD, g.vector(kAttentionNorm), b.norm_partial_PD, b.d_normed_SD,
-                      b.dx_SD, saved.x_SD, saved.rstd1_S, w.vector(kAttentionNorm), write);
+  norm_backward<T>(c, w, g, kAttentionNorm, b.dx_SD, saved.x_SD, rows1(saved), write);
 }
 
 template void block_forward<float>(BlockContext<float>&, BlockSaved<float>&, Ref<const float, 2>,

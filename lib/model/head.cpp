@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "kernels/rmsnorm.hpp"
+#include "model/norm.hpp"
 #include "model/vocabulary_loss.hpp"
 
 namespace koios {
@@ -16,8 +16,8 @@ void head_forward_backward(BlockContext<T>& c, Ref<const T, 2> previous_SD,
   const std::int64_t tokens = label_N.size();
   const std::int64_t chunk = b.logits_CV.extent[0];
 
-  add_rmsnorm_forward<T>(s, b.x_SD, b.normed_SD, b.rstd_S, previous_SD, b.delta_SD,
-                         w.vector(kFinalNorm), c.model.norm_eps);
+  const RowStatistics rows{b.rstd_S, b.mean_S};
+  add_norm_forward<T>(c, w, kFinalNorm, b.x_SD, b.normed_SD, rows, previous_SD);
   const Ref<const T, 2> normed_ND = c.tp.gather(b.normed_SD);
   const Ref<T, 2> d_normed_ND = c.tp.partial(b.d_normed_SD);
   for (std::int64_t first = 0; first < tokens; first += chunk) {
@@ -32,8 +32,7 @@ void head_forward_backward(BlockContext<T>& c, Ref<const T, 2> previous_SD,
                               first == 0 ? write : Write::accumulate);
   }
   c.tp.reduce_scatter(b.d_normed_SD);
-  rmsnorm_backward<T>(s, b.dx_SD, g.vector(kFinalNorm), b.norm_partial_PD, b.d_normed_SD, {},
-                      b.x_SD, b.rstd_S, w.vector(kFinalNorm), write);
+  norm_backward<T>(c, w, g, kFinalNorm, {}, b.x_SD, rows, write);
 }
 
 template <class T>

@@ -33,16 +33,19 @@ UnitSpec block_unit(const LlamaShapes& m, std::int64_t layer) {
       m.depth_init ? static_cast<double>(layer + 1) : static_cast<double>(m.n_layers);
   const InitialValue inner = normal(kStd);
   const InitialValue outer = normal(kStd / std::sqrt(2 * depth));
-  return {prefix.substr(0, prefix.size() - 1),
-          {norm_weight(prefix + "attention_norm.weight", m.dim),
-           matrix(prefix + "attention.wq.weight", q_rows, m.dim, inner),
-           matrix(prefix + "attention.wk.weight", kv_rows, m.dim, inner),
-           matrix(prefix + "attention.wv.weight", kv_rows, m.dim, inner),
-           matrix(prefix + "attention.wo.weight", m.dim, q_rows, outer),
-           norm_weight(prefix + "ffn_norm.weight", m.dim),
-           matrix(prefix + "feed_forward.w1.weight", m.ffn_dim, m.dim, inner),
-           matrix(prefix + "feed_forward.w3.weight", m.ffn_dim, m.dim, outer),
-           matrix(prefix + "feed_forward.w2.weight", m.dim, m.ffn_dim, outer)}};
+  UnitSpec unit{prefix.substr(0, prefix.size() - 1),
+                {matrix(prefix + "attention.wq.weight", q_rows, m.dim, inner),
+                 matrix(prefix + "attention.wk.weight", kv_rows, m.dim, inner),
+                 matrix(prefix + "attention.wv.weight", kv_rows, m.dim, inner),
+                 matrix(prefix + "attention.wo.weight", m.dim, q_rows, outer),
+                 matrix(prefix + "feed_forward.w1.weight", m.ffn_dim, m.dim, inner),
+                 matrix(prefix + "feed_forward.w3.weight", m.ffn_dim, m.dim, outer),
+                 matrix(prefix + "feed_forward.w2.weight", m.dim, m.ffn_dim, outer)}};
+  if (has_weight(m.norm)) {
+    unit.parameters.push_back(norm_weight(prefix + "attention_norm.weight", m.dim));
+    unit.parameters.push_back(norm_weight(prefix + "ffn_norm.weight", m.dim));
+  }
+  return unit;
 }
 
 }  // namespace
@@ -52,9 +55,8 @@ std::vector<UnitSpec> llama_units(const LlamaShapes& m) {
   units.push_back({"embedding", {matrix("tok_embeddings.weight", m.vocab_size, m.dim, normal(1))}});
   for (std::int64_t layer = 0; layer < m.n_layers; ++layer) units.push_back(block_unit(m, layer));
   const double head_std = 1 / std::sqrt(static_cast<double>(m.dim));
-  units.push_back({"head",
-                   {norm_weight("norm.weight", m.dim),
-                    matrix("output.weight", m.vocab_size, m.dim, normal(head_std, 3))}});
+  units.push_back({"head", {matrix("output.weight", m.vocab_size, m.dim, normal(head_std, 3))}});
+  if (has_weight(m.norm)) units.back().parameters.push_back(norm_weight("norm.weight", m.dim));
   return units;
 }
 

@@ -9,6 +9,15 @@
 
 namespace koios {
 
+enum class Norm {
+  rmsnorm,        // rounded before and after the weight
+  fused_rmsnorm,  // rounded once
+  layernorm,      // with a weight, without bias
+  np_layernorm    // without parameters
+};
+constexpr bool has_mean(Norm norm) { return norm == Norm::layernorm || norm == Norm::np_layernorm; }
+constexpr bool has_weight(Norm norm) { return norm != Norm::np_layernorm; }
+
 struct LlamaShapes {
   std::int64_t dim = 0;  // D
   std::int64_t n_layers = 0;
@@ -16,6 +25,7 @@ struct LlamaShapes {
   std::int64_t n_kv_heads = 0;  // K
   std::int64_t ffn_dim = 0;     // F
   std::int64_t vocab_size = 0;  // V
+  Norm norm = Norm::fused_rmsnorm;
   float norm_eps = 1e-5F;
   double rope_theta = 10000;
   bool depth_init = true;
@@ -35,10 +45,11 @@ struct LlamaShapes {
   std::int64_t vocab_here() const { return vocab_size / tp; }
 };
 
-/// Positions of a block's parameters in its unit. The order puts wq|wk|wv and w1|w3 side by side.
-enum BlockParameter { kAttentionNorm, kWq, kWk, kWv, kWo, kFfnNorm, kW1, kW3, kW2 };
+/// Positions of a block's parameters in its unit. The order puts wq|wk|wv and w1|w3 side by side,
+/// and the norms, which np_layernorm has not, last.
+enum BlockParameter { kWq, kWk, kWv, kWo, kW1, kW3, kW2, kAttentionNorm, kFfnNorm };
 /// Positions in the head's unit.
-enum HeadParameter { kFinalNorm, kOutput };
+enum HeadParameter { kOutput, kFinalNorm };
 
 /// Unit 0 is the embedding, units 1..n_layers the blocks, the last one final norm and head.
 std::vector<UnitSpec> llama_units(const LlamaShapes& shapes);

@@ -22,6 +22,9 @@ class UnitView {
  public:
   UnitView(const UnitLayout& layout, T* full) : layout_(&layout), full_(full) {}
 
+  bool has(int parameter) const {
+    return static_cast<std::size_t>(parameter) < layout_->parameters.size();
+  }
   Ref<T, 2> matrix(int parameter) const {
     const ParameterLayout& p = at(parameter);
     return make_ref(full_ + p.full_offset, p.rows, p.cols);

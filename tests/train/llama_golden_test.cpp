@@ -65,6 +65,7 @@ struct Case {
   int micro_batches;
   int tp = 1;
   bool loss_parallel = true;
+  NormType norm = NormType::rmsnorm;
 };
 
 class LlamaGolden : public ::testing::TestWithParam<Case> {
@@ -98,6 +99,7 @@ class LlamaGolden : public ::testing::TestWithParam<Case> {
     c.model.n_heads = golden_.integer("n_heads");
     c.model.n_kv_heads = golden_.integer("n_kv_heads");
     c.model.ffn_dim = golden_.integer("ffn_dim");
+    c.model.norm_type = GetParam().norm;
     c.model.norm_eps = golden_.real("norm_eps");
     c.model.rope_theta = golden_.real("rope_theta");
     c.training.seq_len = seq_len_;
@@ -274,6 +276,12 @@ std::vector<Case> cases() {
     for (const int tp : {1, 2, 4}) all.push_back({backend, "llama_tiny_tp.h5", 1, tp});
     all.push_back({backend, "llama_tiny_tp.h5", 2, 2});
     all.push_back({backend, "llama_tiny_tp.h5", 1, 2, false});
+    for (const auto& [file, norm] :
+         {std::pair("llama_tiny_layernorm.h5", NormType::layernorm),
+          std::pair("llama_tiny_np_layernorm.h5", NormType::np_layernorm)}) {
+      all.push_back({backend, file, 2, 1, true, norm});
+      all.push_back({backend, file, 1, 2, true, norm});
+    }
   }
   return all;
 }

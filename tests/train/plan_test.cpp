@@ -74,10 +74,11 @@ std::int64_t kept_bytes(const TrainingShape& shape, Recompute level) {
   const LlamaShapes& m = shape.model;
   const std::int64_t n = shape.micro_batch.tokens();
   const std::int64_t c = size_of(shape.compute);
+  const std::int64_t statistics = has_mean(m.norm) ? 2 : 1;  // of a row, for each norm
   const std::int64_t q = m.dim, k = m.n_kv_heads * m.head_dim(), v = k;
   switch (level) {
     case Recompute::none:
-      return n * (c * (5 * m.dim + q + k + v + 3 * m.ffn_dim) + 4 * (2 + m.n_heads));
+      return n * (c * (5 * m.dim + q + k + v + 3 * m.ffn_dim) + 4 * (2 * statistics + m.n_heads));
     case Recompute::op:
       return n * (c * (3 * m.dim + q + k + v + 2 * m.ffn_dim) + 4 * m.n_heads);
     case Recompute::op_half:
@@ -89,11 +90,14 @@ std::int64_t kept_bytes(const TrainingShape& shape, Recompute level) {
 }
 
 TEST(MemoryPlan, activations_are_what_the_formulas_say) {
-  for (const DType compute : {DType::float32, DType::bfloat16}) {
+  for (const auto& [compute, norm] : {std::pair(DType::float32, Norm::fused_rmsnorm),
+                                      std::pair(DType::bfloat16, Norm::layernorm)}) {
     TrainingShape shape = shape_of(2, compute);
     shape.model.n_kv_heads = 4;
+    shape.model.norm = norm;
     const std::int64_t n = shape.micro_batch.tokens();
-    const std::int64_t head = n * (size_of(compute) * 2 * shape.model.dim + 2 * 4);
+    const std::int64_t head =
+        n * (size_of(compute) * 2 * shape.model.dim + (has_mean(norm) ? 3 : 2) * 4);
     const std::int64_t none = kept_bytes(shape, Recompute::none);
     for (const RecomputePolicy policy :
          {RecomputePolicy{Recompute::none, 1}, RecomputePolicy{Recompute::op, 1},
@@ -130,6 +134,23 @@ TEST(MemoryPlan, tensor_parallel_ranks_share_every_activation) {
       auto lines = by_label(plan_memory(shape));
       EXPECT_EQ(lines["activations"], head + shape.model.n_layers * kept) << tp;
       EXPECT_EQ(lines["tensor-parallel buffers"], 2 * n * 2 * shape.model.dim);
+    }
+  }
+}
+
+TEST(MemoryPlan, np_layernorm_has_no_norm_parameters) {
+  TrainingShape shape = shape_of(2, DType::float32);
+  const std::int64_t with = parameter_count(shape.model);
+  const auto before = by_label(plan_memory(shape));
+  shape.model.norm = Norm::np_layernorm;
+  const std::int64_t norms = 2 * shape.model.n_layers + 1;
+  EXPECT_EQ(parameter_count(shape.model), with - norms * shape.model.dim);
+  EXPECT_EQ(before.at("master parameters") - by_label(plan_memory(shape)).at("master parameters"),
+            norms * shape.model.dim / 2 * 4);
+  const ShardLayout layout = shard_layout(shape, 0);
+  for (const UnitLayout& unit : layout.units()) {
+    for (const ParameterLayout& p : unit.parameters) {
+      EXPECT_EQ(p.spec.name.find("norm"), std::string::npos) << p.spec.name;
     }
   }
 }

@@ -1,0 +1,197 @@
+// Every choice of recomputation with every norm gives the bits of `none`: losses, gradient norms
+// and parameters of three accumulated steps, with the ranks along dp and along tp. And the two
+// meshes, which split the work in other ways, agree.
+#include <gtest/gtest.h>
+#include <mpi.h>
+
+#include <cmath>
+
+#include "core/random.hpp"
+#include "data/embedding_index.hpp"
+#include "runtime/copy.hpp"
+#include "runtime/device.hpp"
+#include "runtime/mpi_env.hpp"
+#include "train/step.hpp"
+#include "train/traffic_plan.hpp"
+
+namespace koios::testing {
+namespace {
+
+constexpr std::int64_t kVocab = 96, kSequences = 12, kSteps = 3;
+constexpr int kMicroBatches = 2;
+
+MpiEnv& mpi_env() {
+  static int argc = 0;
+  static char** argv = nullptr;
+  static MpiEnv env(argc, argv);
+  return env;
+}
+
+/// Kokkos starts once in a process; with a GPU it serves both backends.
+const DeviceEnv& device_env() {
+  static const DeviceEnv env(count_gpus() > 0 ? Backend::cuda : Backend::host,
+                             mpi_env().local_rank());
+  return env;
+}
+
+/// Sizes that 1, 2 and 3 ranks divide.
+RunConfig tiny(NormType norm) {
+  RunConfig c;
+  c.job.deterministic = true;
+  c.model.norm_type = norm;
+  c.model.dim = 48;
+  c.model.n_layers = 5;
+  c.model.n_heads = 6;
+  c.model.n_kv_heads = 6;
+  c.model.ffn_dim = 72;
+  c.training.seq_len = 9;
+  c.training.gradient_accumulation_steps = kMicroBatches;
+  c.training.steps = kSteps;
+  c.training.warmup_steps = 1;
+  return c;
+}
+
+/// Sequences [first, first + count) of one logical sequence of random tokens.
+Batch batch(std::int64_t first, std::int64_t count, std::int64_t seq_len) {
+  Batch b;
+  b.sequences = count;
+  b.seq_len = seq_len;
+  const auto token = [](std::int64_t sample, std::int64_t t) {
+    const auto word = philox(7, static_cast<std::uint64_t>(sample), static_cast<std::uint64_t>(t));
+    return static_cast<std::int32_t>(word.word[0] % kVocab);
+  };
+  for (std::int64_t sample = first; sample < first + count; ++sample) {
+    for (std::int64_t t = 0; t < seq_len; ++t) {
+      b.tokens.push_back(token(sample, t));
+      b.labels.push_back(token(sample, t + 1));
+      b.document_start.push_back(0);
+    }
+  }
+  b.index = make_embedding_index(b.tokens);
+  return b;
+}
+
+struct Trained {
+  std::vector<double> losses, norms;  // of each step
+  std::vector<float> parameters;      // this rank's
+};
+
+template <class T>
+Trained train(Backend backend, RunConfig run, int dp, int tp) {
+  const MpiEnv& mpi = mpi_env();
+  run.training.mixed_precision_param =
+      std::is_same_v<T, float> ? ParamPrecision::float32 : ParamPrecision::bfloat16;
+  run.training.batch_size = kSequences / (dp * kMicroBatches);
+  const MeshShape mesh_shape{{1, 1, dp, 1, tp}};
+  run.parallel.tensor_parallel = tp;
+  const Mesh mesh(mpi, mesh_shape, backend, {});
+  const TrainingShape shape = training_shape(run, mesh_shape, backend, kVocab);
+  const ShardLayout layout = shard_layout(shape, mpi.rank());
+  Arena arena(backend, plan_memory(shape));
+  const TrainingMemory<T> memory(arena, shape, layout);
+  TrainingStreams streams(backend);
+  MathHandles math(backend, shape.math, memory.library_workspace);
+  initialize_parameters(streams.compute, layout, memory.parameters.master, 1);
+  TrainStep<T> step(run, shape, layout, memory, math, mesh, streams);
+
+  const std::int64_t each = run.training.batch_size;
+  std::int64_t first = mesh_shape.dp_coordinate(mpi.rank()) * each * kMicroBatches;
+  StepResults results(backend, 1, each * kMicroBatches * run.training.seq_len);
+  Timers timers({"data"});
+  Trained trained;
+  for (std::int64_t s = 0; s < kSteps; ++s) {
+    std::int64_t at = first;
+    step.run(
+        s,
+        [&] {
+          at += each;
+          return batch(at - each, each, run.training.seq_len);
+        },
+        results, timers);
+    first += kSequences;
+    const StepResult result = results.read().at(0);
+    trained.losses.push_back(result.loss);
+    trained.norms.push_back(result.grad_norm);
+  }
+  const Ref<float, 1> master = memory.parameters.master;
+  trained.parameters.resize(static_cast<std::size_t>(master.size()));
+  copy(streams.compute, any(make_ref(trained.parameters.data(), master.size())), any(master));
+  streams.compute.synchronize();
+
+  const TrafficPlan plan = plan_traffic(shape);
+  EXPECT_EQ(mesh.tp().traffic().all_gather_bytes, plan.tensor_all_gather_bytes * kSteps);
+  EXPECT_EQ(mesh.tp().traffic().reduce_scatter_bytes, plan.tensor_reduce_scatter_bytes * kSteps);
+  return trained;
+}
+
+double mean_over_ranks(double mine) {
+  MPI_Allreduce(MPI_IN_PLACE, &mine, 1, MPI_DOUBLE, MPI_SUM, MPI_COMM_WORLD);
+  return mine / mpi_env().size();
+}
+
+template <class T>
+void check_every_mode(Backend backend, NormType norm, double loss_bound) {
+  if (backend == Backend::cuda &&
+      (device_env().backend() != backend || count_gpus() < mpi_env().local_size())) {
+    GTEST_SKIP() << "fewer GPUs than ranks";
+  }
+  device_env();
+  using Kind = SelectiveOption::Kind;
+  const std::vector<std::pair<const char*, ActivationCheckpointConfig>> modes = {
+      {"op", {RecomputeMode::selective, {Kind::op, 1}}},
+      {"op_half", {RecomputeMode::selective, {Kind::op_half, 1}}},
+      {"selective 2", {RecomputeMode::selective, {Kind::blocks, 2}}},
+      {"full", {RecomputeMode::full, {}}}};
+  const int ranks = mpi_env().size();
+  std::vector<std::vector<double>> losses;
+  for (const auto& [dp, tp] : {std::pair(ranks, 1), std::pair(1, ranks)}) {
+    RunConfig run = tiny(norm);
+    run.activation_checkpoint.mode = RecomputeMode::none;
+    const Trained none = train<T>(backend, run, dp, tp);
+    losses.push_back(none.losses);
+    for (const auto& [name, mode] : modes) {
+      SCOPED_TRACE(cat(name, ", dp ", dp, " x tp ", tp));
+      run.activation_checkpoint = mode;
+      const Trained again = train<T>(backend, run, dp, tp);
+      EXPECT_EQ(again.losses, none.losses);
+      EXPECT_EQ(again.norms, none.norms);
+      EXPECT_EQ(again.parameters, none.parameters);
+    }
+  }
+  for (std::size_t s = 0; s < losses[0].size(); ++s) {
+    EXPECT_NEAR(mean_over_ranks(losses[0][s]), mean_over_ranks(losses[1][s]), loss_bound)
+        << "step " << s << ": dp against tp";
+  }
+}
+
+struct Case {
+  Backend backend;
+  NormType norm;
+};
+
+class RecomputeModes : public ::testing::TestWithParam<Case> {};
+
+// The bounds of dp against tp: in float32 the sums' order alone, in bf16 also the rounding of the
+// partial sums that tensor-parallel ranks exchange (2^-8 each).
+TEST_P(RecomputeModes, are_bit_equal_to_none) {
+  check_every_mode<float>(GetParam().backend, GetParam().norm, 1e-5);
+}
+TEST_P(RecomputeModes, are_bit_equal_to_none_in_bfloat16) {
+  check_every_mode<bf16>(GetParam().backend, GetParam().norm, 1e-2);
+}
+
+std::vector<Case> cases() {
+  std::vector<Case> all;
+  for (const Backend backend : {Backend::host, Backend::cuda}) {
+    if (!is_built_in(backend)) continue;
+    for (const auto& [norm, name] : names_of(NormType{})) all.push_back({backend, norm});
+  }
+  return all;
+}
+
+INSTANTIATE_TEST_SUITE_P(Norms, RecomputeModes, ::testing::ValuesIn(cases()), [](const auto& info) {
+  return cat(to_string(info.param.backend), "_", to_string(info.param.norm));
+});
+
+}  // namespace
+}  // namespace koios::testing
