@@ -42,8 +42,7 @@ void head_forward(BlockContext<T>& c, Ref<const T, 2> previous_SD,
   const std::int64_t tokens = label_N.size();
   const std::int64_t chunk = b.logits_CV.extent[0];
 
-  add_rmsnorm_forward<T>(c.stream, b.x_SD, b.normed_SD, b.rstd_S, previous_SD, b.delta_SD,
-                         w.vector(kFinalNorm), c.model.norm_eps);
+  add_norm_forward<T>(c, w, kFinalNorm, b.x_SD, b.normed_SD, {b.rstd_S, b.mean_S}, previous_SD);
   const Ref<const T, 2> normed_ND = c.tp.gather(b.normed_SD);
   for (std::int64_t first = 0; first < tokens; first += chunk) {
     const std::int64_t count = std::min(chunk, tokens - first);

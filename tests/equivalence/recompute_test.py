@@ -46,7 +46,11 @@ class Recompute(unittest.TestCase):
                 run = self.train(ranks, more, MODES[name], name.replace(" ", ""))
                 self.assertIn("now: " + ("full" if name == "full" else "selective"), run.stdout)
                 for key in EXACT:
-                    self.assertEqual(run.column(key), values[key], key)
+                    if name == "op_half":  # products of other shapes: sums in another order
+                        for ours, theirs in zip(run.column(key), values[key], strict=True):
+                            self.assertAlmostEqual(ours, theirs, delta=1e-4, msg=key)
+                    else:
+                        self.assertEqual(run.column(key), values[key], key)
                 self.assertEqual(run.traffic("plan"), run.traffic("measured"))
                 self.assertLess(run.planned("activations"), none.planned("activations"))
 
