@@ -22,7 +22,7 @@ struct Batch {
   /// one.
   std::vector<std::int32_t> document_start;
 
-  /// On the last micro-batch of a step: where the next step starts, the same on every rank.
+  /// On the last micro-batch of a step: where the next step starts, as this rank knows it.
   std::optional<SequenceState> next_step;
 };
 

@@ -27,7 +27,8 @@ class DataLoader {
   /// The next micro-batch of this rank.
   Batch next();
 
-  /// Where the step after those handed out starts, the same on every rank. Not inside a step.
+  /// Where the step after those handed out starts. Not inside a step. To be saved, the states of
+  /// all data-parallel ranks are made one by furthest().
   const SequenceState& state() const;
   /// Of the last batch: passes over the data completed. It grows when the data starts to repeat.
   std::int64_t epoch() const { return epoch_; }

@@ -4,17 +4,28 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "data/bad_data.hpp"
 #include "data/dataset_files.hpp"
 #include "data/record_format.hpp"
+#include "data/tokenizer.hpp"
 
 namespace koios {
+
+/// One dataset of several.
+struct DataSource {
+  DataFormat format = DataFormat::text;
+  std::string path;   // a file, a folder or a glob
+  double weight = 1;  // its share of the samples, relative to the others
+};
 
 struct DataOptions {
   DataFormat format = DataFormat::text;
   std::string path;                        // a file, a folder or a glob
   DataSplit split = DataSplit::training;   // of a folder that holds both
+  std::vector<DataSource> mixture;         // if there are any, in place of format and path
+  DocumentMarks marks;                     // around each document that is tokenized here
   std::int64_t seq_len = 2048;             // tokens
   std::int64_t batch_size = 8;             // sequences per data-parallel rank and micro-batch
   std::int64_t gradient_accumulation = 1;  // micro-batches per step

@@ -94,6 +94,7 @@ const std::vector<RecordFormat>& record_formats() {
       {DataFormat::c4, "c4", {".json"}, read_jsonl},
       {DataFormat::alpaca, "alpaca", {".json"}, read_alpaca},
       {DataFormat::openwebtext, "openwebtext", {".txt"}, read_whole},
+      {DataFormat::tokens, "tokens", {".tokens"}, nullptr},
   };
   return table;
 }
@@ -101,6 +102,12 @@ const std::vector<RecordFormat>& record_formats() {
 const RecordFormat& record_format(DataFormat format) {
   const auto entry = std::ranges::find(record_formats(), format, &RecordFormat::format);
   KOIOS_REQUIRE(entry != record_formats().end(), "format ", static_cast<int>(format));
+  return *entry;
+}
+
+const RecordFormat& record_format(std::string_view name) {
+  const auto entry = std::ranges::find(record_formats(), name, &RecordFormat::name);
+  KOIOS_REQUIRE(entry != record_formats().end(), "format ", name);
   return *entry;
 }
 

@@ -10,6 +10,7 @@
 //                prompt that the dataset's authors publish with it.
 //   openwebtext  each file, or member of an archive, is a document: runs of blank lines become one,
 //                blanks at both ends go (as Skylion007/openwebtext does it).
+//   tokens       no documents but their ids, see token_file.hpp; here for the files' names only.
 #pragma once
 
 #include <cstdint>
@@ -21,7 +22,7 @@ namespace koios {
 
 class ByteReader;
 
-enum class DataFormat { text, jsonl, c4, alpaca, openwebtext };
+enum class DataFormat { text, jsonl, c4, alpaca, openwebtext, tokens };
 
 std::string_view to_string(DataFormat format);
 
@@ -47,6 +48,8 @@ struct RecordFormat {
 
 const std::vector<RecordFormat>& record_formats();
 const RecordFormat& record_format(DataFormat format);
+/// That of a name, which must be in the table.
+const RecordFormat& record_format(std::string_view name);
 
 /// Whether a file of this name, in a folder or an archive, is taken: one with an extension of the
 /// format, also packed (.gz, .zst, .xz, .tar), or packed and without another one.

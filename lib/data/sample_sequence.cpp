@@ -1,82 +1,123 @@
 #include "data/sample_sequence.hpp"
 
 #include <algorithm>
+#include <cmath>
+#include <numeric>
 #include <utility>
 
 #include "core/error.hpp"
-#include "core/integers.hpp"
-#include "data/dataset_files.hpp"
+#include "data/stream_source.hpp"
+#include "data/token_source.hpp"
 
 namespace koios {
 namespace {
 
-/// No stream may be without a document, so there are no more streams than documents.
-std::int64_t count_streams(const DataOptions& options, RecordReader reader, std::size_t files) {
-  const std::int64_t wanted = options.shuffle ? options.streams : 1;
-  while (reader.mark().record < wanted && reader.skip()) {
+std::unique_ptr<SampleSource> make_source(const DataSource& data, const DataOptions& options,
+                                          const Tokenizer& tokenizer) {
+  if (data.format == DataFormat::tokens) {
+    return std::make_unique<TokenSource>(data, options, tokenizer);
   }
-  const std::int64_t found = reader.mark().record;
-  if (found == 0) {
-    throw UserError(cat(options.path, ": no documents in ", files, files == 1 ? " file" : " files",
-                        " (format ", to_string(options.format), "): there is no text to train on"));
+  return std::make_unique<StreamSource>(data, options, tokenizer);
+}
+
+/// Whole numbers, so that every machine makes the same choices.
+std::vector<std::int64_t> shares_of(const std::vector<DataSource>& sources) {
+  double sum = 0;
+  for (const DataSource& source : sources) sum += source.weight;
+  std::vector<std::int64_t> shares;
+  for (const DataSource& source : sources) {
+    shares.push_back(std::max<std::int64_t>(1, std::llround(source.weight / sum * 1e6)));
   }
-  return std::min(wanted, found);
+  return shares;
 }
 
 }  // namespace
 
+SequenceState furthest(std::span<const SequenceState> of_ranks) {
+  SequenceState result = of_ranks.front();
+  for (const SequenceState& other : of_ranks) {
+    KOIOS_REQUIRE(
+        other.next_sample == result.next_sample && other.sources.size() == result.sources.size(),
+        "the ranks are at different places in the data: ", other.next_sample, " and ",
+        result.next_sample);
+    for (std::size_t i = 0; i < result.sources.size(); ++i) {
+      auto& streams = result.sources[i].streams;
+      for (std::size_t k = 0; k < streams.size(); ++k) {
+        const StreamState& there = other.sources[i].streams.at(k);
+        if (there.samples > streams[k].samples) streams[k] = there;
+      }
+    }
+  }
+  return result;
+}
+
 SampleSequence::SampleSequence(const DataOptions& options, const Tokenizer& tokenizer)
-    : sample_size_(options.seq_len + 1),
-      skipped_(2 * static_cast<std::size_t>(options.seq_len + 1)) {
-  KOIOS_REQUIRE(options.seq_len > 0 && options.streams > 0, options.seq_len, ", ", options.streams);
+    : seq_len_(options.seq_len), tokenizer_hash_(tokenizer.hash()) {
+  KOIOS_REQUIRE(options.seq_len > 0, "seq_len ", options.seq_len);
+  KOIOS_REQUIRE(options.marks.bos || options.marks.eos, "nothing parts the documents");
   if (options.vocab_size > 0 && tokenizer.vocab_size() > options.vocab_size) {
     throw UserError(cat("the tokenizer has ", tokenizer.vocab_size(),
                         " pieces, the model's vocabulary only ", options.vocab_size,
                         ": raise model/vocab_size, or set it to 0 to follow the tokenizer"));
   }
-  const auto files =
-      find_dataset_files(options.path, options.format, options.split, options.bad_data);
-  const auto open = [&] { return RecordReader(options.format, files, options.bad_data); };
-  const auto count = count_streams(options, open(), files.size());
-  for (std::int64_t stream = 0; stream < count; ++stream) {
-    const StreamOptions share{stream, count, options.seed, options.shuffle, options.shuffle_window};
-    streams_.emplace_back(DocumentStream(open(), share), tokenizer);
+  const std::vector<DataSource> sources =
+      options.mixture.empty() ? std::vector<DataSource>{{options.format, options.path, 1}}
+                              : options.mixture;
+  for (const DataSource& data : sources) {
+    sources_.push_back(make_source(data, options, tokenizer));
   }
+  shares_ = shares_of(sources);
+  credit_.resize(sources_.size());
+  beginning_ = state();
+}
+
+std::size_t SampleSequence::next_source() {
+  ++next_sample_;
+  for (std::size_t i = 0; i < credit_.size(); ++i) credit_[i] += shares_[i];
+  const auto next = std::ranges::max_element(credit_);  // the first of equals
+  *next -= std::accumulate(shares_.begin(), shares_.end(), std::int64_t{0});
+  return static_cast<std::size_t>(next - credit_.begin());
 }
 
 void SampleSequence::take(std::span<std::int32_t> sample, std::span<std::int32_t> document_start) {
-  KOIOS_REQUIRE(std::ssize(sample) == sample_size_, sample.size(), " tokens of ", sample_size_);
-  streams_[static_cast<std::size_t>(next_sample_ % streams())].take(sample, document_start);
-  ++next_sample_;
+  KOIOS_REQUIRE(std::ssize(sample) == seq_len_ + 1, sample.size(), " tokens of ", seq_len_ + 1);
+  sources_[next_source()]->take(sample, document_start);
 }
 
-void SampleSequence::skip() {
-  const auto size = static_cast<std::size_t>(sample_size_);
-  take(std::span(skipped_).first(size), std::span(skipped_).last(size));
-}
+void SampleSequence::skip() { sources_[next_source()]->skip(); }
 
 std::int64_t SampleSequence::epoch() const {
   std::int64_t latest = 0;
-  for (const TokenStream& stream : streams_) latest = std::max(latest, stream.epoch());
+  for (const auto& source : sources_) latest = std::max(latest, source->epoch());
   return latest;
 }
 
 SequenceState SampleSequence::state() const {
-  SequenceState state{next_sample_, {}};
-  for (const TokenStream& stream : streams_) state.streams.push_back(stream.state());
+  SequenceState state{next_sample_, seq_len_, tokenizer_hash_, {}, shares_};
+  for (const auto& source : sources_) state.sources.push_back(source->state());
   return state;
 }
 
-void SampleSequence::restore(const SequenceState& state) {
-  SequenceState from = state;
-  if (from == SequenceState{}) from.streams.resize(streams_.size());
-  if (from.streams.size() != streams_.size()) {
-    throw UserError(cat("the saved position in the data is of ", from.streams.size(),
-                        " streams, this run has ", streams_.size(),
-                        ": data/streams and the data must be those of the run that saved it"));
+void SampleSequence::restore(const SequenceState& saved) {
+  const SequenceState& state = saved == SequenceState{} ? beginning_ : saved;
+  if (state.tokenizer_hash != tokenizer_hash_) {
+    throw UserError(cat("the saved position in the data was reached with another tokenizer (hash ",
+                        std::hex, state.tokenizer_hash, ") than model/tokenizer_path (hash ",
+                        tokenizer_hash_, ")"));
   }
-  next_sample_ = from.next_sample;
-  for (std::size_t i = 0; i < streams_.size(); ++i) streams_[i].restore(from.streams[i]);
+  if (state.seq_len != seq_len_ || state.shares != shares_ ||
+      state.sources.size() != sources_.size()) {
+    throw UserError(cat("the saved position in the data is of ", state.sources.size(),
+                        " datasets at seq_len ", state.seq_len, ", this run has ", sources_.size(),
+                        " at ", seq_len_, ": training/seq_len, data/mixture and its weights must ",
+                        "be those of the run that saved it"));
+  }
+  next_sample_ = state.next_sample;
+  const std::int64_t whole = std::accumulate(shares_.begin(), shares_.end(), std::int64_t{0});
+  for (std::size_t i = 0; i < sources_.size(); ++i) {
+    sources_[i]->restore(state.sources[i]);
+    credit_[i] = shares_[i] * next_sample_ - whole * state.sources[i].samples;
+  }
 }
 
 }  // namespace koios

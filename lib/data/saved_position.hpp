@@ -17,4 +17,8 @@ SavedPosition save_position(const SequenceState& state);
 /// UserError where a list is missing or of another length than the others.
 SequenceState restore_position(const SavedPosition& saved);
 
+/// On its way between ranks.
+std::string to_text(const SavedPosition& saved);
+SavedPosition position_from_text(const std::string& text);
+
 }  // namespace koios

@@ -8,15 +8,12 @@
 
 namespace koios {
 
-TokenStream::TokenStream(DocumentStream documents, const Tokenizer& tokenizer)
-    : documents_(std::move(documents)), tokenizer_(&tokenizer) {}
+TokenStream::TokenStream(DocumentStream documents, const Tokenizer& tokenizer, DocumentMarks marks)
+    : documents_(std::move(documents)), tokenizer_(&tokenizer), marks_(marks) {}
 
 void TokenStream::tokenize_current() {
   const Document& document = documents_.current();
-  tokens_ = {tokenizer_->bos()};
-  const auto ids = tokenizer_->encode(document.text);
-  tokens_.insert(tokens_.end(), ids.begin(), ids.end());
-  tokens_.push_back(tokenizer_->eos());
+  tokens_ = encode_document(*tokenizer_, marks_, document.text);
   if (offset_ > std::ssize(tokens_)) {
     throw UserError(cat(document.file, ":", document.line, ": the data has changed: ", offset_,
                         " tokens of this document were used before the save, now it has only ",

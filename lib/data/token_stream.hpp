@@ -1,5 +1,5 @@
-// The tokens of one stream of documents, without end: bos, ids, eos of each document in turn, taken
-// in pieces of any size that run on across documents and epochs. Nothing is buffered between
+// The tokens of one stream of documents, without end: the ids of each document between its marks,
+// taken in pieces of any size that run on across documents and epochs. Nothing is buffered between
 // pieces but the tokens of the current document, so the state is a position in it.
 #pragma once
 
@@ -16,6 +16,7 @@ namespace koios {
 struct StreamState {
   DocumentPosition document;
   std::int64_t token_offset = 0;  // tokens taken of that document
+  std::int64_t samples = 0;       // taken of the stream before
 
   bool operator==(const StreamState&) const = default;
 };
@@ -23,14 +24,14 @@ struct StreamState {
 class TokenStream {
  public:
   /// `tokenizer` must outlive the stream.
-  TokenStream(DocumentStream documents, const Tokenizer& tokenizer);
+  TokenStream(DocumentStream documents, const Tokenizer& tokenizer, DocumentMarks marks);
 
   /// Fills `tokens` with the next ones, and for each says where in `tokens` its document begins; 0
   /// where that was before.
   void take(std::span<std::int32_t> tokens, std::span<std::int32_t> document_start);
 
   std::int64_t epoch() const { return documents_.position().epoch; }
-  StreamState state() const { return {documents_.position(), offset_}; }
+  StreamState state() const { return {documents_.position(), offset_, 0}; }
   void restore(const StreamState& state);
 
  private:
@@ -38,6 +39,7 @@ class TokenStream {
 
   DocumentStream documents_;
   const Tokenizer* tokenizer_;
+  DocumentMarks marks_;
   std::vector<std::int32_t> tokens_;  // of the current document; empty: not made yet
   std::int64_t offset_ = 0;
 };

@@ -78,6 +78,14 @@ class SentencePieceTokenizer final : public Tokenizer {
 
 }  // namespace
 
+std::vector<std::int32_t> encode_document(const Tokenizer& tokenizer, DocumentMarks marks,
+                                          std::string_view text) {
+  std::vector<std::int32_t> ids = tokenizer.encode(text);
+  if (marks.bos) ids.insert(ids.begin(), tokenizer.bos());
+  if (marks.eos) ids.push_back(tokenizer.eos());
+  return ids;
+}
+
 std::unique_ptr<Tokenizer> load_sentencepiece(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   const std::string model{std::istreambuf_iterator<char>(file), {}};

@@ -27,6 +27,16 @@ class Tokenizer {
   virtual std::string decode(std::span<const std::int32_t> ids) const = 0;
 };
 
+/// Which marks are put around a document; at least one.
+struct DocumentMarks {
+  bool bos = true;  // before it
+  bool eos = true;  // behind it
+};
+
+/// The ids of a document between its marks.
+std::vector<std::int32_t> encode_document(const Tokenizer& tokenizer, DocumentMarks marks,
+                                          std::string_view text);
+
 /// A SentencePiece model such as Llama 2's tokenizer.model; UserError where the file is missing,
 /// damaged, or without bos and eos.
 std::unique_ptr<Tokenizer> load_sentencepiece(const std::string& path);

@@ -1,27 +1,12 @@
 #include "train/run_data.hpp"
 
-#include "core/error.hpp"
+#include "config/mixture.hpp"
 
 namespace koios {
 namespace {
 
-DataFormat data_format(DatasetKind kind) {
-  switch (kind) {
-    case DatasetKind::text:
-      return DataFormat::text;
-    case DatasetKind::jsonl:
-      return DataFormat::jsonl;
-    case DatasetKind::alpaca:
-      return DataFormat::alpaca;
-    case DatasetKind::openwebtext:
-      return DataFormat::openwebtext;
-    case DatasetKind::c4:
-      return DataFormat::c4;
-    case DatasetKind::tokens:
-      break;
-  }
-  KOIOS_REQUIRE(false, "no reader for dataset ", to_string(kind));
-}
+/// The two enums name the same things alike.
+DataFormat data_format(DatasetKind kind) { return record_format(to_string(kind)).format; }
 
 }  // namespace
 
@@ -29,6 +14,11 @@ DataOptions training_data(const RunConfig& config, std::int64_t vocab_size, BadD
   DataOptions options;
   options.format = data_format(config.data.dataset);
   options.path = config.data.dataset_path;
+  std::string none;  // validate() has seen to it
+  for (const MixturePart& part : parse_mixture(config.data.mixture, none)) {
+    options.mixture.push_back({data_format(part.dataset), part.path, part.weight});
+  }
+  options.marks = {config.data.add_bos, config.data.add_eos};
   options.seq_len = config.training.seq_len;
   options.batch_size = config.training.batch_size;
   options.gradient_accumulation = config.training.gradient_accumulation_steps;
@@ -45,6 +35,7 @@ DataOptions validation_data(const RunConfig& config, std::int64_t vocab_size, Ba
   DataOptions options = training_data(config, vocab_size, bad);
   options.format = data_format(config.validation.dataset);
   options.path = config.validation.dataset_path;
+  options.mixture.clear();
   options.split = DataSplit::validation;
   options.gradient_accumulation = 1;
   options.shuffle = false;

@@ -1,0 +1,29 @@
+// A dataset cut into units of work, each a run of whole documents of one file, so that many ranks
+// can share it and a stopped job can go on with what is left.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "data/record_reader.hpp"
+
+namespace koios {
+
+struct CorpusUnit {
+  std::int64_t file = 0;        // in the list of files
+  RecordMark begin;             // in that file alone
+  std::int64_t end_record = 0;  // documents of the file before its end; -1: the file's end
+  std::int64_t bytes = 0;       // of the file on the disk, for progress
+};
+
+/// The units of one file: a plain one is cut about every 32 MiB, which takes a pass over its lines;
+/// a packed one, in which there is no going to a place, is one unit.
+std::vector<CorpusUnit> cut_file(DataFormat format, const std::vector<std::string>& files,
+                                 std::int64_t file);
+
+/// One line a unit, and back.
+std::string to_text(const std::vector<CorpusUnit>& units);
+std::vector<CorpusUnit> units_from_text(const std::string& text);
+
+}  // namespace koios

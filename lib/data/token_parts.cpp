@@ -1,0 +1,191 @@
+#include "data/token_parts.hpp"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <utility>
+
+#include "core/error.hpp"
+#include "core/integers.hpp"
+
+namespace koios {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::int64_t kBlock = TokenFileHeader::kBlockBytes;
+constexpr std::int64_t kCopyBytes = 4 * 1024 * 1024;
+
+/// In front of a part's tokens and document begins.
+struct PartHeader {
+  std::array<char, 8> magic = {'K', 'O', 'I', 'O', 'S', 'P', 'R', 'T'};
+  TokenPart part;
+};
+
+[[noreturn]] void fail(const std::string& path, const char* what) {
+  throw UserError(cat(path, ": ", what, " failed: ", std::strerror(errno)));
+}
+
+FileDescriptor open_file(const std::string& path, int flags) {
+  FileDescriptor file(::open(path.c_str(), flags | O_CLOEXEC, 0666));
+  if (!file) fail(path, "opening");
+  return file;
+}
+
+void read_all(const FileDescriptor& file, const std::string& path, std::int64_t at,
+              std::span<std::byte> out) {
+  while (!out.empty()) {
+    const ssize_t count = ::pread(file.get(), out.data(), out.size(), at);
+    if (count < 0 && errno == EINTR) continue;
+    if (count == 0) throw UserError(cat(path, ": ends at byte ", at, ", too early"));
+    if (count < 0) fail(path, "reading");
+    at += count;
+    out = out.subspan(static_cast<std::size_t>(count));
+  }
+}
+
+void write_all(const FileDescriptor& file, const std::string& path, std::int64_t at,
+               std::span<const std::byte> bytes) {
+  while (!bytes.empty()) {
+    const ssize_t count = ::pwrite(file.get(), bytes.data(), bytes.size(), at);
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) fail(path, "writing");
+    at += count;
+    bytes = bytes.subspan(static_cast<std::size_t>(count));
+  }
+}
+
+/// To the disk, from this node.
+void flush(const FileDescriptor& file, const std::string& path) {
+  if (::fsync(file.get()) != 0) fail(path, "writing to the disk");
+}
+
+/// Gives a file its name once it is on the disk.
+void put_in_place(const std::string& unfinished, const std::string& path) {
+  flush(open_file(unfinished, O_WRONLY), unfinished);
+  if (std::rename(unfinished.c_str(), path.c_str()) != 0) fail(unfinished, "renaming");
+  const fs::path folder = fs::absolute(path).parent_path();
+  flush(open_file(folder.string(), O_RDONLY | O_DIRECTORY), folder.string());
+}
+
+}  // namespace
+
+std::optional<TokenPart> find_part(const std::string& path, std::uint64_t job) {
+  std::ifstream file(path, std::ios::binary);
+  PartHeader header;
+  const auto magic = header.magic;
+  if (!file.read(reinterpret_cast<char*>(&header), sizeof header)) return std::nullopt;
+  if (header.magic != magic || header.part.job != job) return std::nullopt;
+  return header.part;
+}
+
+TokenPartWriter::TokenPartWriter(std::string path, std::uint64_t job, std::uint32_t token_bytes)
+    : path_(std::move(path)),
+      unfinished_(path_ + ".unfinished"),
+      file_(unfinished_, std::ios::binary | std::ios::trunc),
+      token_bytes_(token_bytes),
+      part_{job, 0, 0} {
+  const PartHeader header;
+  file_.write(reinterpret_cast<const char*>(&header), sizeof header);
+  if (!file_) fail(unfinished_, "writing");
+}
+
+void TokenPartWriter::add(std::span<const std::int32_t> document) {
+  begins_.push_back(part_.tokens);
+  ++part_.documents;
+  part_.tokens += std::ssize(document);
+  packed_.resize(document.size() * token_bytes_);
+  for (std::size_t i = 0; i < document.size(); ++i) {
+    std::memcpy(packed_.data() + i * token_bytes_, &document[i], token_bytes_);
+  }
+  file_.write(reinterpret_cast<const char*>(packed_.data()), std::ssize(packed_));
+  if (!file_) fail(unfinished_, "writing");
+}
+
+TokenPart TokenPartWriter::finish() {
+  file_.write(reinterpret_cast<const char*>(begins_.data()), std::ssize(begins_) * 8);
+  PartHeader header;
+  header.part = part_;
+  file_.seekp(0).write(reinterpret_cast<const char*>(&header), sizeof header);
+  file_.close();
+  if (!file_) fail(unfinished_, "writing");
+  put_in_place(unfinished_, path_);
+  return part_;
+}
+
+TokenFileAssembly::TokenFileAssembly(std::string path, TokenFileHeader header,
+                                     std::vector<std::string> part_paths,
+                                     const std::vector<TokenPart>& parts)
+    : path_(std::move(path)),
+      unfinished_(path_ + ".unfinished"),
+      header_(header),
+      part_paths_(std::move(part_paths)),
+      parts_(parts) {
+  header_.tokens = header_.documents = 0;
+  for (const TokenPart& part : parts_) {
+    first_token_.push_back(header_.tokens);
+    first_document_.push_back(header_.documents);
+    header_.tokens += part.tokens;
+    header_.documents += part.documents;
+  }
+  lay_out(header_);
+}
+
+void TokenFileAssembly::create() const {
+  const auto file = open_file(unfinished_, O_WRONLY | O_CREAT | O_TRUNC);
+  // The file system fills what no rank writes, the padding, with zeros.
+  if (const int code = ::posix_fallocate(file.get(), 0, header_.file_bytes); code != 0) {
+    throw UserError(
+        cat(unfinished_, ": no room for ", header_.file_bytes, " bytes: ", std::strerror(code)));
+  }
+}
+
+void TokenFileAssembly::copy_part(std::size_t number) const {
+  const TokenPart& part = parts_[number];
+  const auto from = open_file(part_paths_[number], O_RDONLY);
+  const auto to = open_file(unfinished_, O_WRONLY);
+  const std::int64_t token_bytes = part.tokens * header_.token_bytes;
+  std::vector<std::byte> buffer;
+  for (std::int64_t done = 0; done < token_bytes; done += std::ssize(buffer)) {
+    buffer.resize(static_cast<std::size_t>(std::min(kCopyBytes, token_bytes - done)));
+    read_all(from, part_paths_[number], sizeof(PartHeader) + done, buffer);
+    write_all(to, unfinished_, kBlock + first_token_[number] * header_.token_bytes + done, buffer);
+  }
+  std::vector<std::int64_t> begins(static_cast<std::size_t>(part.documents));
+  read_all(from, part_paths_[number], sizeof(PartHeader) + token_bytes,
+           std::as_writable_bytes(std::span(begins)));
+  for (std::int64_t& begin : begins) begin += first_token_[number];
+  write_all(to, unfinished_, header_.documents_at + first_document_[number] * 8,
+            std::as_bytes(std::span(begins)));
+  flush(to, unfinished_);
+}
+
+void TokenFileAssembly::write_checksums(std::int64_t worker, std::int64_t workers) const {
+  const auto file = open_file(unfinished_, O_RDWR);
+  const std::int64_t blocks = header_.checksums_at / kBlock - 1;
+  const std::int64_t end = blocks * (worker + 1) / workers;
+  std::vector<std::byte> bytes(static_cast<std::size_t>(kBlock));
+  for (std::int64_t block = blocks * worker / workers; block < end; ++block) {
+    read_all(file, unfinished_, (block + 1) * kBlock, bytes);
+    const std::uint64_t sum = checksum(bytes);
+    write_all(file, unfinished_, header_.checksums_at + block * 8,
+              std::as_bytes(std::span(&sum, 1)));
+  }
+  flush(file, unfinished_);
+}
+
+void TokenFileAssembly::finish() {
+  const auto file = open_file(unfinished_, O_RDWR);
+  std::vector<std::byte> sums(static_cast<std::size_t>(header_.file_bytes - header_.checksums_at));
+  read_all(file, unfinished_, header_.checksums_at, sums);
+  header_.contents_checksum = checksum(sums);
+  header_.header_checksum = header_checksum(header_);
+  write_all(file, unfinished_, 0, std::as_bytes(std::span(&header_, 1)));
+  put_in_place(unfinished_, path_);
+}
+
+}  // namespace koios

@@ -1,0 +1,243 @@
+#include "data/tokenize_corpus.hpp"
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <iomanip>
+#include <iterator>
+#include <sstream>
+#include <vector>
+
+#include "core/error.hpp"
+#include "core/integers.hpp"
+#include "core/log.hpp"
+#include "core/random.hpp"
+#include "core/stopwatch.hpp"
+#include "data/corpus_units.hpp"
+#include "data/dataset_files.hpp"
+#include "data/token_parts.hpp"
+
+namespace koios {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr double kProgressSeconds = 5;
+
+std::string one_decimal(double value) {
+  std::ostringstream text;
+  text << std::fixed << std::setprecision(1) << value;
+  return text.str();
+}
+
+/// One job on one rank. Where ranks must wait for each other, all_gather() lets them.
+class TokenizeJob {
+ public:
+  TokenizeJob(const TokenizeOptions& options, const Tokenizer& tokenizer, const MpiEnv& mpi);
+
+  TokenFileHeader run();
+
+ private:
+  bool is_root() const { return mpi_.rank() == 0; }
+  void barrier() const { mpi_.all_gather(""); }
+  std::string part_path(std::size_t unit) const { return cat(folder_, "/", unit, ".part"); }
+
+  void plan();
+  std::string saved_plan() const;
+  void save_plan() const;
+  void tokenize_units();
+  TokenPart tokenize_unit(std::size_t unit);
+  void tell_progress();
+  std::vector<TokenPart> gather_parts() const;
+  TokenFileHeader assemble();
+
+  const TokenizeOptions& options_;
+  const Tokenizer& tokenizer_;
+  const MpiEnv& mpi_;
+  std::string folder_;
+  std::vector<std::string> files_;
+  std::uint64_t job_ = 0;
+  TokenFileHeader header_;
+  std::vector<CorpusUnit> units_;
+  std::vector<std::pair<std::size_t, TokenPart>> mine_;  // by their unit
+  std::int64_t all_bytes_ = 0;
+  std::int64_t bytes_before_ = 0;  // in parts that an earlier run has left
+  Stopwatch clock_;
+  double told_at_s_ = 0;
+};
+
+TokenizeJob::TokenizeJob(const TokenizeOptions& options, const Tokenizer& tokenizer,
+                         const MpiEnv& mpi)
+    : options_(options),
+      tokenizer_(tokenizer),
+      mpi_(mpi),
+      folder_(options.output + ".parts"),
+      files_(
+          find_dataset_files(options.path, options.format, DataSplit::training, options.bad_data)) {
+  header_.token_bytes = tokenizer.vocab_size() <= (1 << 16) ? 2 : 4;
+  header_.tokenizer_hash = tokenizer.hash();
+  header_.vocab_size = tokenizer.vocab_size();
+  if (options.marks.bos) header_.bos = tokenizer.bos();
+  if (options.marks.eos) header_.eos = tokenizer.eos();
+  job_ = stream_of(to_string(options.format)) + files_fingerprint(files_);
+  for (const std::uint64_t part :
+       {header_.tokenizer_hash, std::uint64_t{options.marks.bos}, std::uint64_t{options.marks.eos},
+        std::uint64_t{options.bad_data != nullptr && options.bad_data->skips()}}) {
+    job_ = mix64(job_ + part + 1);
+  }
+}
+
+TokenFileHeader TokenizeJob::run() {
+  plan();
+  tokenize_units();
+  return assemble();
+}
+
+/// The plan of an earlier run of this very job; empty where there is none.
+std::string TokenizeJob::saved_plan() const {
+  std::ifstream file(folder_ + "/plan");
+  std::uint64_t job = 0;
+  if (!(file >> job) || job != job_) return "";
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+void TokenizeJob::save_plan() const {
+  fs::remove_all(folder_);
+  fs::create_directories(folder_);
+  const std::string unfinished = folder_ + "/plan.unfinished";
+  std::ofstream file(unfinished);
+  file << job_ << "\n" << to_text(units_);
+  if (!file.flush()) throw UserError(cat(unfinished, ": cannot be written"));
+  fs::rename(unfinished, folder_ + "/plan");
+}
+
+void TokenizeJob::plan() {
+  const std::string saved = mpi_.broadcast(is_root() ? saved_plan() : "");
+  if (!saved.empty()) {
+    units_ = units_from_text(saved);
+  } else {
+    std::vector<CorpusUnit> mine;
+    for (std::int64_t file = mpi_.rank(); file < std::ssize(files_); file += mpi_.size()) {
+      for (const CorpusUnit& unit : cut_file(options_.format, files_, file)) mine.push_back(unit);
+    }
+    for (const std::string& text : mpi_.all_gather(to_text(mine))) {
+      for (const CorpusUnit& unit : units_from_text(text)) units_.push_back(unit);
+    }
+    std::ranges::stable_sort(units_, {}, &CorpusUnit::file);
+    if (is_root()) save_plan();
+  }
+  barrier();  // the folder is there for every rank
+  for (const CorpusUnit& unit : units_) all_bytes_ += unit.bytes;
+  log::info(files_.size(), files_.size() == 1 ? " file, " : " files, ",
+            one_decimal(static_cast<double>(all_bytes_) / 1e6), " MB, in ", units_.size(),
+            units_.size() == 1 ? " part" : " parts", " by ", mpi_.size(),
+            mpi_.size() == 1 ? " rank" : " ranks",
+            saved.empty() ? "" : "; what an earlier run has left is kept");
+}
+
+TokenPart TokenizeJob::tokenize_unit(std::size_t number) {
+  const CorpusUnit& unit = units_[number];
+  RecordReader reader(options_.format, {files_[static_cast<std::size_t>(unit.file)]},
+                      options_.bad_data);
+  reader.seek(unit.begin);
+  TokenPartWriter part(part_path(number), job_, header_.token_bytes);
+  Document document;
+  while ((unit.end_record < 0 || reader.mark().record < unit.end_record) && reader.next(document)) {
+    if (document.is_bad) continue;
+    part.add(encode_document(tokenizer_, options_.marks, document.text));
+    if (is_root()) tell_progress();
+  }
+  return part.finish();
+}
+
+void TokenizeJob::tokenize_units() {
+  const auto size = static_cast<std::size_t>(mpi_.size());
+  for (auto unit = static_cast<std::size_t>(mpi_.rank()); unit < units_.size(); unit += size) {
+    if (const auto part = find_part(part_path(unit), job_)) mine_.emplace_back(unit, *part);
+  }
+  if (is_root()) {
+    for (std::size_t unit = 0; unit < units_.size(); ++unit) {
+      if (fs::exists(part_path(unit))) bytes_before_ += units_[unit].bytes;
+    }
+  }
+  const std::size_t kept = mine_.size();
+  std::size_t next_kept = 0;
+  for (auto unit = static_cast<std::size_t>(mpi_.rank()); unit < units_.size(); unit += size) {
+    if (next_kept < kept && mine_[next_kept].first == unit) {
+      ++next_kept;
+      continue;
+    }
+    mine_.emplace_back(unit, tokenize_unit(unit));
+  }
+}
+
+/// Counts the parts that are there, of whatever rank.
+void TokenizeJob::tell_progress() {
+  const double now_s = clock_.seconds();
+  if (now_s < told_at_s_ + kProgressSeconds) return;
+  told_at_s_ = now_s;
+  std::int64_t bytes = 0;
+  for (std::size_t unit = 0; unit < units_.size(); ++unit) {
+    if (fs::exists(part_path(unit))) bytes += units_[unit].bytes;
+  }
+  const double rate = static_cast<double>(bytes - bytes_before_) / now_s;
+  const double part = static_cast<double>(bytes) / static_cast<double>(all_bytes_);
+  log::info("tokenized ", one_decimal(100 * part), "%, ", one_decimal(rate / 1e6), " MB/s",
+            rate > 0
+                ? cat(", ", one_decimal(static_cast<double>(all_bytes_ - bytes) / rate), " s to go")
+                : "");
+}
+
+/// Of all units, from the ranks that have made them.
+std::vector<TokenPart> TokenizeJob::gather_parts() const {
+  std::ostringstream text;
+  for (const auto& [unit, part] : mine_) {
+    text << unit << ' ' << part.tokens << ' ' << part.documents << '\n';
+  }
+  std::vector<TokenPart> parts(units_.size());
+  for (const std::string& of_rank : mpi_.all_gather(text.str())) {
+    std::istringstream in(of_rank);
+    TokenPart part{job_, 0, 0};
+    for (std::size_t unit = 0; in >> unit >> part.tokens >> part.documents;) parts[unit] = part;
+  }
+  return parts;
+}
+
+TokenFileHeader TokenizeJob::assemble() {
+  std::vector<std::string> paths;
+  for (std::size_t unit = 0; unit < units_.size(); ++unit) paths.push_back(part_path(unit));
+  TokenFileAssembly assembly(options_.output, header_, paths, gather_parts());
+  if (assembly.header().tokens == 0) {
+    throw UserError(cat(options_.path, ": no documents in ", files_.size(), " files (format ",
+                        to_string(options_.format), ")"));
+  }
+  if (is_root()) assembly.create();
+  barrier();
+  for (const auto& [unit, part] : mine_) assembly.copy_part(unit);
+  barrier();
+  assembly.write_checksums(mpi_.rank(), mpi_.size());
+  barrier();
+  if (is_root()) {
+    assembly.finish();
+    fs::remove_all(folder_);
+    const double seconds = clock_.seconds();
+    log::info(
+        options_.output, ": ", assembly.header().tokens, " tokens of ", assembly.header().documents,
+        " documents, ", header_.token_bytes, " bytes each, in ", one_decimal(seconds), " s (",
+        one_decimal(static_cast<double>(all_bytes_ - bytes_before_) / 1e6 / seconds), " MB/s)");
+  }
+  barrier();
+  return assembly.header();
+}
+
+}  // namespace
+
+TokenFileHeader tokenize_corpus(const TokenizeOptions& options, const Tokenizer& tokenizer,
+                                const MpiEnv& mpi) {
+  if (fs::exists(options.output)) {
+    throw UserError(cat(options.output, ": is there already; remove it, or name another --output"));
+  }
+  return TokenizeJob(options, tokenizer, mpi).run();
+}
+
+}  // namespace koios
