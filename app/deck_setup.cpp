@@ -2,6 +2,7 @@
 
 #include <iostream>
 
+#include "app/deck_agreement.hpp"
 #include "config/deck.hpp"
 #include "config/parallel_degrees.hpp"
 #include "config/validate.hpp"
@@ -15,40 +16,27 @@
 namespace koios {
 namespace {
 
-std::string deck_text(const CommandLine& line) {
-  return line.deck.empty() ? std::string{} : read_deck_file(line.deck);
-}
-
-ParsedDeck parse(const CommandLine& line, const std::string& text) {
-  return parse_run_config(text, line.deck.empty() ? "(no deck)" : line.deck, line.overrides);
-}
-
 MeshShape mesh_shape(const RunConfig& config, int ranks) {
   const ParallelDegrees d = resolve_degrees(config.parallel, ranks);
   return {{d.pp, d.dp_replicate, d.dp_shard, d.cp, d.tp}};
 }
 
-void print(const std::vector<DeckError>& errors) { std::cerr << to_string(errors) << std::flush; }
-
 }  // namespace
 
 std::optional<DeckSetup> set_up_on_all_ranks(const CommandLine& line, const MpiEnv& mpi) {
-  const ParsedDeck parsed = parse(line, mpi.broadcast(mpi.rank() == 0 ? deck_text(line) : ""));
-  const std::vector<DeckError> errors = validate(parsed, mpi.size());
-  const std::vector<std::string> failed = mpi.all_gather(errors.empty() ? "" : "!");
-  for (int rank = 0; rank < mpi.size(); ++rank) {
-    if (failed[static_cast<std::size_t>(rank)].empty()) continue;
-    if (rank == mpi.rank()) print(errors);
-    return std::nullopt;
-  }
-  return DeckSetup{parsed.config, parsed.effective, mesh_shape(parsed.config, mpi.size())};
+  const auto parsed =
+      parse_on_all_ranks(line.deck, line.overrides, mpi,
+                         [&](const ParsedDeck& deck) { return validate(deck, mpi.size()); });
+  if (!parsed) return std::nullopt;
+  return DeckSetup{parsed->config, parsed->effective, mesh_shape(parsed->config, mpi.size())};
 }
 
 bool dry_run(const CommandLine& line) {
   const int ranks = line.ranks.value_or(1);
-  const ParsedDeck parsed = parse(line, deck_text(line));
+  const ParsedDeck parsed =
+      parse_deck(line.deck, line.deck.empty() ? "" : read_deck_file(line.deck), line.overrides);
   if (const auto errors = validate(parsed, ranks); !errors.empty()) {
-    print(errors);
+    print_errors(errors);
     return false;
   }
   const RunConfig& config = parsed.config;

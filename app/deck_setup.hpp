@@ -18,9 +18,7 @@ struct DeckSetup {
   MeshShape mesh;
 };
 
-/// Rank 0 reads the deck, every rank parses the same text and looks for the files it names on its
-/// own node. Where anything is wrong, all errors are printed once, by the lowest rank that has
-/// some, and every rank gets nothing.
+/// As parse_on_all_ranks(), with every rank looking for the deck's files on its own node.
 std::optional<DeckSetup> set_up_on_all_ranks(const CommandLine& line, const MpiEnv& mpi);
 
 /// Prints effective deck, mesh, memory and traffic plan for any mesh; false after printing errors.

@@ -187,6 +187,9 @@ struct DataConfig {
   bool shuffle = true;
   std::int64_t shuffle_window = 1024;  // records
   bool document_mask = false;
+  std::string mixture;                 // see parse_mixture(); if any, in place of dataset*
+  bool add_bos = true;
+  bool add_eos = true;
   OnBadData on_bad_data = OnBadData::stop;
 
   bool operator==(const DataConfig&) const = default;

@@ -106,12 +106,10 @@ void add_lr_scheduler(DeckSchema& schema, LrSchedulerConfig& c) {
 
 void add_training(DeckSchema& schema, TrainingConfig& c, ParallelConfig& p, DataConfig& d) {
   const char* s = "training";
-  using enum DatasetKind;
   schema.add(s, "dataset", &d.dataset)
-      .works_now({text, jsonl, alpaca, openwebtext, c4})
       .help(
-          "text: documents are parted by blank lines; jsonl: the field text of each line; the "
-          "others as they are published; docs/data.md");
+          "text: documents are parted by blank lines; jsonl: the field text of each line; "
+          "tokens: files of koios-tokenize; the others as they are published; docs/data.md");
   schema.add(s, "dataset_path", &d.dataset_path).help("file, folder or glob pattern");
   schema.add(s, "batch_size", &c.batch_size)
       .unit("sequences")
@@ -188,6 +186,15 @@ void add_data(DeckSchema& schema, DataConfig& c) {
       .help("documents of a stream that are shuffled together");
   schema.add(s, "document_mask", &c.document_mask)
       .help("attention stays inside of documents, in Koios' own kernel; false: whole sequences");
+  schema.add(s, "mixture", &c.mixture)
+      .may_be_empty()
+      .help(
+          "several datasets in place of training/dataset and dataset_path: DATASET:PATH:WEIGHT, "
+          "... with weights relative to each other");
+  schema.add(s, "add_bos", &c.add_bos)
+      .help("the tokenizer's mark of the beginning, before each document");
+  schema.add(s, "add_eos", &c.add_eos)
+      .help("its mark of the end, behind each document; one of the two must be on");
   schema.add(s, "on_bad_data", &c.on_bad_data)
       .help(
           "what a record or file that cannot be used does: end the run, or be left out and "
@@ -196,9 +203,7 @@ void add_data(DeckSchema& schema, DataConfig& c) {
 
 void add_validation(DeckSchema& schema, ValidationConfig& c) {
   const char* s = "validation";
-  using enum DatasetKind;
   schema.add(s, "dataset", &c.dataset)
-      .works_now({text, jsonl, alpaca, openwebtext, c4})
       .help("as training/dataset; of a folder with both parts of c4 the one for validation");
   schema.add(s, "dataset_path", &c.dataset_path)
       .may_be_empty()

@@ -9,6 +9,7 @@
 #include <fstream>
 #include <initializer_list>
 
+#include "config/mixture.hpp"
 #include "config/parallel_degrees.hpp"
 #include "core/error.hpp"
 
@@ -103,6 +104,19 @@ void check_validation(Rules& rules, const ValidationConfig& v) {
   }
 }
 
+void check_data(Rules& rules, const DataConfig& d) {
+  std::string problem;
+  parse_mixture(d.mixture, problem);
+  rules.require(problem.empty(), {"data/mixture"}, cat("[data] mixture: ", problem));
+  for (const char* key : {"training/dataset", "training/dataset_path"}) {
+    rules.require(d.mixture.empty() || !rules.is_given(key), {key, "data/mixture"},
+                  cat("[training] ", std::strchr(key, '/') + 1,
+                      " does nothing beside [data] mixture; remove one of the two"));
+  }
+  rules.require(d.add_bos || d.add_eos, {"data/add_eos", "data/add_bos"},
+                "[data] add_bos and add_eos are both false: nothing would part the documents");
+}
+
 bool tensor_parallel_fits(std::int64_t degree, const RunConfig& c) {
   const std::int64_t tokens = c.training.batch_size * c.training.seq_len;
   return c.model.n_heads % degree == 0 && c.model.n_kv_heads % degree == 0 &&
@@ -182,6 +196,7 @@ std::vector<DeckError> check_rules(const ParsedDeck& parsed, int ranks) {
   check_attention(rules, parsed.config);
   check_schedule(rules, parsed.config);
   check_validation(rules, parsed.config.validation);
+  check_data(rules, parsed.config.data);
   check_parallel(rules, parsed.config, ranks);
   check_checkpoint(rules, parsed.config.checkpoint);
   return std::move(rules).errors();
@@ -194,8 +209,15 @@ std::vector<DeckError> check_files(const ParsedDeck& parsed) {
   rules.require(
       tokenizer_missing.empty(), {"model/tokenizer_path"},
       cat("[model] tokenizer_path = ", tokenizer, ": ", tokenizer_missing, hint(tokenizer)));
+  std::string wrong_mixture;
+  const auto mixture = parse_mixture(parsed.config.data.mixture, wrong_mixture);
+  for (const MixturePart& part : mixture) {
+    const std::string missing = wrong_mixture.empty() ? dataset_problem(part.path) : "";
+    rules.require(missing.empty(), {"data/mixture"},
+                  cat("[data] mixture: ", part.path, ": ", missing));
+  }
   const std::string dataset = parsed.config.data.dataset_path;
-  const std::string dataset_missing = dataset_problem(dataset);
+  const std::string dataset_missing = mixture.empty() ? dataset_problem(dataset) : "";
   rules.require(dataset_missing.empty(), {"training/dataset_path"},
                 cat("[training] dataset_path = ", dataset, ": ", dataset_missing, hint(dataset)));
   if (const ValidationConfig& v = parsed.config.validation; v.is_on()) {

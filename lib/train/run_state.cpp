@@ -21,12 +21,12 @@ constexpr const char* kLosses = "train_state/loss_history";
 constexpr std::string_view kPosition = "data_state/";
 
 /// A run that continues with another value of these would not be the same run.
-constexpr std::array<std::string_view, 17> kFixed = {
-    "model/name",       "model/dim",           "model/n_layers", "model/n_heads",
-    "model/n_kv_heads", "model/ffn_dim",       "model/norm_eps", "model/rope_theta",
-    "optimizer/name",   "training/dataset",    "job/seed",       "data/streams",
-    "data/shuffle",     "data/shuffle_window", "data/mixture",   "data/add_bos",
-    "data/add_eos"};
+constexpr std::array<std::string_view, 18> kFixed = {
+    "model/name",       "model/dim",      "model/n_layers",      "model/n_heads",
+    "model/n_kv_heads", "model/ffn_dim",  "model/norm_type",     "model/norm_eps",
+    "model/rope_theta", "optimizer/name", "training/dataset",    "job/seed",
+    "data/streams",     "data/shuffle",   "data/shuffle_window", "data/mixture",
+    "data/add_bos",     "data/add_eos"};
 
 Attributes root_attributes(const char* kind, const TrainingShape& shape,
                            const std::string& effective_deck) {

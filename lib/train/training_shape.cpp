@@ -29,6 +29,20 @@ AttentionKind attention_kind(AttentionChoice choice) {
   KOIOS_REQUIRE(false, "unknown attention");
 }
 
+Norm norm_of(NormType type) {
+  switch (type) {
+    case NormType::rmsnorm:
+      return Norm::rmsnorm;
+    case NormType::fused_rmsnorm:
+      return Norm::fused_rmsnorm;
+    case NormType::layernorm:
+      return Norm::layernorm;
+    case NormType::np_layernorm:
+      return Norm::np_layernorm;
+  }
+  KOIOS_REQUIRE(false, "unknown norm");
+}
+
 RecomputePolicy recompute_policy(const ActivationCheckpointConfig& config) {
   if (config.mode == RecomputeMode::none) return {};
   if (config.mode == RecomputeMode::full) return {Recompute::full, 1};
@@ -65,6 +79,7 @@ TrainingShape training_shape(const RunConfig& config, const MeshShape& mesh, Bac
                  .n_kv_heads = m.n_kv_heads,
                  .ffn_dim = m.ffn_dim,
                  .vocab_size = vocab_size,
+                 .norm = norm_of(m.norm_type),
                  .norm_eps = static_cast<float>(m.norm_eps),
                  .rope_theta = m.rope_theta,
                  .depth_init = m.depth_init,

@@ -1,0 +1,112 @@
+// koios-tokenize: a dataset becomes a token file ahead of time, by as many ranks as there are.
+#include <chrono>
+#include <cstdlib>
+#include <iostream>
+#include <thread>
+
+#include "app/deck_agreement.hpp"
+#include "config/validate.hpp"
+#include "core/log.hpp"
+#include "data/tokenize_corpus.hpp"
+
+namespace {
+
+using namespace koios;
+
+constexpr int kBadInput = 2;
+
+constexpr const char* kUsage =
+    "koios-tokenize turns the dataset of a deck into a token file, for training/dataset = tokens.\n"
+    "\n"
+    "  mpirun -np N koios-tokenize [DECK] [section/key=value ...] --output FILE.tokens\n"
+    "\n"
+    "Of the deck count training/dataset and dataset_path, model/tokenizer_path, data/add_bos,\n"
+    "data/add_eos and data/on_bad_data. A job that was stopped goes on from FILE.tokens.parts "
+    "when\n"
+    "it is started again, with any number of ranks. Exit code: 0 done, 1 an error that was\n"
+    "printed, 2 the command line or the deck is wrong.\n";
+
+struct Arguments {
+  std::string deck;
+  std::vector<std::string> overrides;
+  std::string output;
+  bool is_help = false;
+};
+
+Arguments parse_arguments(int argc, char** argv) {
+  Arguments result;
+  const std::vector<std::string> arguments(argv + 1, argv + argc);
+  for (std::size_t i = 0; i < arguments.size(); ++i) {
+    const std::string& argument = arguments[i];
+    if (argument == "--help" || argument == "-h") {
+      result.is_help = true;
+    } else if (argument == "--output") {
+      if (i + 1 == arguments.size()) throw UserError("--output takes the name of a file");
+      result.output = arguments[++i];
+    } else if (argument.starts_with("-")) {
+      throw UserError(cat(argument, " is not an option; koios-tokenize --help lists them"));
+    } else if (argument.find('=') != std::string::npos) {
+      result.overrides.push_back(argument);
+    } else if (result.deck.empty()) {
+      result.deck = argument;
+    } else {
+      throw UserError(cat("two decks: ", result.deck, " and ", argument));
+    }
+  }
+  if (!result.is_help && result.output.empty()) {
+    throw UserError("--output FILE.tokens is needed; koios-tokenize --help tells more");
+  }
+  return result;
+}
+
+std::vector<DeckError> check(const ParsedDeck& parsed) {
+  std::vector<DeckError> errors = parsed.errors;
+  for (const DeckError& error : check_files(parsed)) errors.push_back(error);
+  return errors;
+}
+
+int tokenize(const Arguments& arguments, const MpiEnv& mpi) {
+  const auto deck = parse_on_all_ranks(arguments.deck, arguments.overrides, mpi, check);
+  if (!deck) return kBadInput;
+  const DataConfig& data = deck->config.data;
+  if (data.dataset == DatasetKind::tokens || !data.mixture.empty()) {
+    throw UserError(
+        "koios-tokenize reads one dataset of documents: training/dataset is none of "
+        "tokens, and data/mixture is empty");
+  }
+  if (!data.add_bos && !data.add_eos) {
+    throw UserError("[data] add_bos and add_eos are both false: nothing would part the documents");
+  }
+  const auto tokenizer = load_sentencepiece(deck->config.model.tokenizer_path.string());
+  BadData bad(data.on_bad_data == OnBadData::skip ? BadData::Policy::skip : BadData::Policy::stop);
+  tokenize_corpus({.format = record_format(to_string(data.dataset)).format,
+                   .path = data.dataset_path,
+                   .marks = {data.add_bos, data.add_eos},
+                   .output = arguments.output,
+                   .bad_data = &bad},
+                  *tokenizer, mpi);
+  const BadData::News news = bad.take_news();
+  for (const std::string& what : news.texts) log::warning("left out: ", what);
+  if (news.untold > 0) log::warning("left out: ", news.untold, " more");
+  return EXIT_SUCCESS;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    const Arguments arguments = parse_arguments(argc, argv);
+    if (arguments.is_help) {
+      std::cout << kUsage;
+      return EXIT_SUCCESS;
+    }
+    const MpiEnv mpi(argc, argv);
+    log::configure({.rank = mpi.rank(), .shown = mpi.rank() == 0});
+    return tokenize(arguments, mpi);
+  } catch (const std::exception& error) {
+    // What every rank runs into is told by rank 0, whose abort ends the others in this pause.
+    if (log::settings().rank != 0) std::this_thread::sleep_for(std::chrono::seconds(1));
+    log::error(error.what());
+  }
+  MpiEnv::abort(EXIT_FAILURE);
+}

@@ -1,0 +1,128 @@
+"""koios-tokenize and training on what it makes, with the real binaries."""
+
+import os
+import signal
+import struct
+import subprocess
+import time
+import unittest
+
+from koios_run import MPIEXEC, SOURCE, Workplace
+
+TOKENIZE = os.environ["KOIOS_TOKENIZE"]
+
+
+class Tokenize(unittest.TestCase):
+    def setUp(self):
+        self.workplace = Workplace().__enter__()
+        self.addCleanup(self.workplace.__exit__)
+
+    def command(self, ranks, text, output, *more):
+        return [MPIEXEC, "--oversubscribe", "--bind-to", "none", "-np", str(ranks), TOKENIZE,
+                f"model/tokenizer_path={SOURCE / 'build/assets/tokenizer.model'}",
+                f"training/dataset_path={text}", "--output", str(output), *more]
+
+    def tokenize(self, ranks, text, name, *more):
+        output = self.workplace.path / name
+        done = subprocess.run(self.command(ranks, text, output, *more), capture_output=True,
+                              text=True, timeout=200, check=False, cwd=self.workplace.path)
+        return output, done
+
+    def large_text(self):
+        """More than two units of work: a book, and files that are cut in no place or in several."""
+        folder = self.workplace.path / "text"
+        folder.mkdir()
+        book = (SOURCE / "build/assets/kjv.txt").read_bytes()
+        (folder / "a.txt").write_bytes(book[:300000])
+        (folder / "b.txt").write_bytes((book + b"\n\n") * 17)
+        (folder / "c.txt").write_bytes(book[-200000:])
+        return folder
+
+    def test_any_number_of_ranks_makes_the_same_file_also_after_a_stop(self):
+        text = self.large_text()
+        one, done = self.tokenize(1, text, "one.tokens")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("3 files, ", done.stdout)
+        parts = self.workplace.path / "three.tokens.parts"
+        job = subprocess.Popen(self.command(3, text, self.workplace.path / "three.tokens"),
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 60
+        while not list(parts.glob("*.part")):
+            self.assertLess(time.monotonic(), deadline, "no part within a minute")
+            time.sleep(0.02)
+        job.send_signal(signal.SIGKILL)
+        job.wait()
+        time.sleep(1)  # until its ranks have noticed
+        self.assertFalse((self.workplace.path / "three.tokens").exists())
+        three, done = self.tokenize(2, text, "three.tokens")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("what an earlier run has left is kept", done.stdout)
+        self.assertEqual(one.read_bytes(), three.read_bytes())
+        self.assertFalse(parts.exists())
+
+    def test_trains_as_on_the_text_itself(self):
+        book = SOURCE / "build/assets/kjv.txt"
+        tokens, done = self.tokenize(2, book, "kjv.tokens")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        magic, version, token_bytes = struct.unpack("<8sII", tokens.read_bytes()[:16])
+        self.assertEqual((magic, version, token_bytes), (b"KOIOSTOK", 1, 2))
+        base = {"training/steps": 3, "training/batch_size": 2, "data/shuffle": "false"}
+        plain = self.workplace.run(2, base, folder="plain")
+        self.assertEqual(plain.returncode, 0, plain.output)
+        ahead = self.workplace.run(2, {**base, "training/dataset": "tokens",
+                                       "training/dataset_path": tokens}, folder="ahead")
+        self.assertEqual(ahead.returncode, 0, ahead.output)
+        self.assertEqual(plain.losses(), ahead.losses())
+        self.assertEqual(plain.column("data/samples_hash"), ahead.column("data/samples_hash"))
+
+        damaged = bytearray(tokens.read_bytes())
+        damaged[65536 + 100] ^= 1
+        (self.workplace.path / "damaged.tokens").write_bytes(damaged)
+        run = self.workplace.run(2, {**base, "training/dataset": "tokens",
+                                     "training/dataset_path": "damaged.tokens"}, folder="damaged")
+        self.assertNotEqual(run.returncode, 0)
+        self.assertRegex(run.stderr, r"error: .*damaged.tokens: block 0 .* is damaged")
+
+    def test_a_mixture_goes_on_exactly_on_other_ranks(self):
+        book = SOURCE / "build/assets/kjv.txt"
+        tokens, done = self.tokenize(1, book, "kjv.tokens")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        short = self.workplace.path / "short.txt"
+        short.write_bytes(book.read_bytes()[:60000])
+        base = {"training/steps": 6, "data/mixture": f"tokens:{tokens}:0.7, text:{short}:0.3",
+                "training/dataset_path": None, "checkpoint/folder": "checkpoints",
+                "checkpoint/interval": 3}
+        straight = self.workplace.run(3, {**base, "training/batch_size": 4})
+        self.assertEqual(straight.returncode, 0, straight.output)
+        expected = {row["step"]: row["data/samples_hash"] for row in straight.rows()}
+        for ranks in (1, 4):
+            (straight.folder / "checkpoints/step_00000006.h5").unlink()
+            run = self.workplace.run(ranks, {**base, "training/batch_size": 12 // ranks})
+            self.assertEqual(run.returncode, 0, run.output)
+            self.assertRegex(run.stdout, r"continues from .*step_00000003.h5, step 3")
+            got = {row["step"]: row["data/samples_hash"] for row in run.rows()}  # the last counts
+            self.assertEqual(got, expected)
+
+        with open(tokens, "ab") as file:
+            file.write(b"x")
+        run = self.workplace.run(2, {**base, "training/batch_size": 6, "training/steps": 7})
+        self.assertNotEqual(run.returncode, 0)
+        self.assertRegex(run.stderr, r"error: .*kjv.tokens: .* it is incomplete or was changed")
+
+    def test_what_is_refused(self):
+        empty = self.workplace.path / "empty.txt"
+        empty.write_bytes(b"\n \n")
+        _, done = self.tokenize(2, empty, "a.tokens")
+        self.assertEqual(done.returncode, 1)
+        self.assertRegex(done.stderr, r"error: .*empty.txt: no documents")
+        existing = self.workplace.path / "b.tokens"
+        existing.write_bytes(b"")
+        _, done = self.tokenize(2, empty, "b.tokens")
+        self.assertRegex(done.stderr, r"error: .*b.tokens: is there already")
+        _, done = self.tokenize(2, "nowhere.txt", "c.tokens")
+        self.assertEqual(done.returncode, 2)
+        self.assertRegex(done.stderr, r"error: .*nowhere.txt")
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
