@@ -4,10 +4,12 @@ combination that is refused.
 """
 
 import json
+import os
 import random
+import subprocess
 import unittest
 
-from koios_run import SOURCE, Workplace
+from koios_run import MPIEXEC, SOURCE, Workplace
 
 GLOBAL_BATCH = 12
 STEPS = 6
@@ -69,6 +71,21 @@ class DocumentMask(unittest.TestCase):
             self.assertLessEqual(worst, LOSS_BOUND, name)
         unmasked = self.losses(1, "unmasked", data__document_mask="false")
         self.assertGreater(max(abs(a - b) for a, b in zip(one, unmasked)), LOSS_BOUND)
+
+    def test_a_token_file_has_the_same_documents(self):
+        # In published order both sources cut the same tokens into the same samples.
+        made = self.workplace.path / "documents.tokens"
+        done = subprocess.run(
+            [MPIEXEC, "--oversubscribe", "--bind-to", "none", "-np", "2",
+             os.environ["KOIOS_TOKENIZE"], "training/dataset=jsonl",
+             f"model/tokenizer_path={SOURCE / 'build/assets/tokenizer.model'}",
+             f"training/dataset_path={self.documents}", "--output", str(made)],
+            capture_output=True, text=True, timeout=100, check=False, cwd=self.workplace.path)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        text = self.losses(1, "text", data__shuffle="false")
+        tokens = self.losses(1, "tokens", data__shuffle="false", training__dataset="tokens",
+                             training__dataset_path=made)
+        self.assertEqual(text, tokens)
 
     def test_cudnn_is_refused(self):
         run = self.run_koios(1, "refused", model__attention="cudnn")
