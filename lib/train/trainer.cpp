@@ -17,6 +17,7 @@
 #include "metrics/terminal.hpp"
 #include "shard/parameters.hpp"
 #include "train/bad_data_report.hpp"
+#include "train/data_listing.hpp"
 #include "train/flops.hpp"
 #include "train/initial_weights.hpp"
 #include "train/places.hpp"
@@ -260,6 +261,10 @@ void train(const RunConfig& config, const TrainingShape& shape, const MemoryPlan
   const std::vector<std::string> hosts = launch.mpi.all_gather(launch.mpi.host());
   const auto output =
       mesh.rank() == 0 ? std::make_unique<RunOutput>(config, launch, hosts) : nullptr;
+  if (output) {
+    BadData unused(BadData::Policy::skip);
+    note_data_files(output->folder, training_data(config, shape.model.vocab_size, unused));
+  }
   barrier(mesh.host_world());  // the folder is there for every rank
 
   Training<T> training(config, shape, plan, mesh, launch, tokenizer,

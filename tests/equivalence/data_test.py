@@ -91,6 +91,18 @@ class BadData(DataCase):
         self.refuses(r"2 of 3 files are missing, first c4-train\.00000-of-00003\.json",
                      self.path / "c4", "c4")
 
+    def test_a_file_that_changed_since_the_last_start(self):
+        path = self.write("a.jsonl", self.lines(200))
+        data = {**STEPS, "training/dataset": "jsonl", "training/dataset_path": path,
+                "checkpoint/folder": "checkpoints"}
+        run = self.workplace.run(2, data)
+        self.assertEqual(run.returncode, 0, run.output)
+        self.write("a.jsonl", self.lines(200).replace(b"document 0", b"Document 0"))
+        run = self.workplace.run(2, {**data, "training/steps": 6}, timeout=60)
+        self.assertNotEqual(run.returncode, 0, run.output)
+        self.assertRegex(run.output, r"a\.jsonl has changed since the last start in this folder")
+        self.assertRegex(run.stderr, r"error: .*a\.jsonl: the data has changed since the position")
+
     def test_left_out_and_counted(self):
         good = [b'{"text": "document %d of some length"}\n' % i for i in range(60)]
         bad = [b"{\n", b'{"body": 1}\n', b'{"text": "\xff"}\n', b'{"text": 5}\n']
