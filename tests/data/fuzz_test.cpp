@@ -1,8 +1,12 @@
 // Whatever a foreign file holds, reading it ends: with documents, or with one clear error. Files of
 // every format and packing are damaged in seeded ways, hundreds of times; built with
 // -fsanitize=address,undefined it also shows that no byte is touched that should not be.
+#include <cstring>
+
 #include "core/random.hpp"
+#include "data/token_file.hpp"
 #include "packing_tools.hpp"
+#include "token_file_fixture.hpp"
 
 namespace koios {
 namespace {
@@ -10,6 +14,8 @@ namespace {
 using testing::read_file;
 using testing::shell;
 using testing::TempFolder;
+
+constexpr std::int64_t kManyTokens = 100000;
 
 /// A deterministic source of small numbers.
 class Dice {
@@ -115,6 +121,78 @@ TEST(Fuzz, compressed_files_and_archives) {
   }
   testing::make_openwebtext(folder, "owt.tar");
   fuzz(DataFormat::openwebtext, read_file(folder.path("owt.tar")), 150);
+}
+
+/// Puts the checksums right again after the bytes were changed, as somebody could who means harm:
+/// then nothing but the values themselves stands between the file and the reader.
+std::string forge(std::string bytes, bool lays_out) {
+  TokenFileHeader header;
+  std::memcpy(&header, bytes.data(), sizeof header);
+  if (lays_out) {
+    lay_out(header);
+    bytes.resize(static_cast<std::size_t>(header.file_bytes));
+  }
+  const auto part = [&](std::int64_t at, std::int64_t size) {
+    return std::as_writable_bytes(std::span(bytes))
+        .subspan(static_cast<std::size_t>(at), static_cast<std::size_t>(size));
+  };
+  constexpr std::int64_t kBlock = TokenFileHeader::kBlockBytes;
+  const std::int64_t blocks = header.checksums_at / kBlock - 1;
+  for (std::int64_t i = 0; i < blocks; ++i) {
+    const std::uint64_t sum = checksum(part((i + 1) * kBlock, kBlock));
+    std::memcpy(part(header.checksums_at + 8 * i, 8).data(), &sum, 8);
+  }
+  header.contents_checksum = checksum(part(header.checksums_at, 8 * blocks));
+  header.header_checksum = header_checksum(header);
+  std::memcpy(bytes.data(), &header, sizeof header);
+  return bytes;
+}
+
+void read_token_file(const std::string& path) {
+  try {
+    TokenFile file(path);
+    std::vector<std::int32_t> ids(static_cast<std::size_t>(std::min(file.tokens(), kManyTokens)));
+    file.read(0, ids);
+    file.find_document_starts(0, ids);
+    const std::int64_t last = file.tokens() - std::ssize(ids);
+    file.read(last, ids);
+    file.find_document_starts(last, ids);
+  } catch (const UserError& error) {
+    ASSERT_NE(std::string_view(error.what()).find(path), std::string::npos) << error.what();
+  }
+}
+
+TEST(Fuzz, token_files) {
+  const TempFolder folder;
+  const testing::ByteTokenizer bytes;
+  Dice dice(3);
+  std::vector<std::vector<std::int32_t>> documents(300);
+  for (auto& ids : documents) {
+    ids.resize(1 + dice.below(40));
+    for (std::int32_t& id : ids) id = static_cast<std::int32_t>(dice.below(259));
+  }
+  const std::string whole =
+      read_file(testing::write_token_file(folder.path("whole.tokens"), bytes, documents));
+  const std::string head = whole.substr(0, sizeof(TokenFileHeader));
+  for (int round = 0; round < 150; ++round) {
+    const std::string body = whole.substr(head.size());
+    read_token_file(folder.write("a.tokens", mutate(head, dice) + body));
+    // The values alone: ids, beginnings of documents, counts.
+    std::string forged = whole;
+    TokenFileHeader header;
+    std::memcpy(&header, forged.data(), sizeof header);
+    const std::int64_t section = round % 2 == 0 ? header.documents_at : header.kBlockBytes;
+    for (std::size_t i = 0; i < 8; ++i) {
+      forged[static_cast<std::size_t>(section) + dice.below(2000)] =
+          static_cast<char>(dice.below(256));
+    }
+    read_token_file(folder.write("b.tokens", forge(forged, false)));
+    (round % 2 == 0 ? header.tokens : header.documents) =
+        static_cast<std::int64_t>(dice.below(20000));
+    std::memcpy(forged.data(), &header, sizeof header);
+    read_token_file(folder.write("c.tokens", forge(forged, true)));
+    if (::testing::Test::HasFatalFailure()) return;
+  }
 }
 
 }  // namespace
