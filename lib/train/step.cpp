@@ -60,6 +60,7 @@ void TrainStep<T>::run(std::int64_t steps_done, const NextBatch& next_batch, Ste
 template <class T>
 Ref<const float, 1> TrainStep<T>::loss_sum(const Batch& batch) {
   Stream& compute = streams_.compute;
+  exposed_.start_step();  // otherwise its events would be more with every batch
   model_.forward(upload_.upload(batch, compute), shape_.gather.prefetch_blocks, weights_);
   sum(compute, memory_.step.loss_sum, model_.losses(), memory_.norm.partials, false);
   return memory_.step.loss_sum;

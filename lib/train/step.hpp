@@ -44,8 +44,9 @@ class TrainStep {
 
   /// The parameters change only after this point of another stream; it outlives the step.
   void update_after(const Event* event) { update_after_ = event; }
-  /// The sum of the losses of this rank's batch under the present weights; nothing else changes. It
-  /// is there until the next call of this or of run(). comm: gathers. The host does not wait.
+  /// The sum of the losses of this rank's batch under the present weights; nothing of the training
+  /// changes, but exposed_wait_seconds() is lost. The sum is there until the next call of this or
+  /// of run(). comm: gathers. The host does not wait.
   Ref<const float, 1> loss_sum(const Batch& batch);
 
   /// Device seconds that the last step's computation waited for communication; 0 on the host.
