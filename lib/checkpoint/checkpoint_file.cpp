@@ -1,6 +1,7 @@
 #include "checkpoint/checkpoint_file.hpp"
 
 #include <algorithm>
+#include <cstring>
 #include <map>
 #include <utility>
 
@@ -19,8 +20,6 @@ using checkpoint::PosixFile;
 using checkpoint::StoredArray;
 using checkpoint::Structure;
 
-/// Where arrays start: pages of the system and blocks of file systems, so that ranks share none.
-constexpr std::int64_t kAlignment = std::int64_t{1} << 20;
 std::vector<std::int64_t> shape_of(const SavedArray& array) {
   if (array.is_vector) return {array.rows};
   return {array.rows, array.cols};
@@ -35,10 +34,10 @@ Structure structure_of(const CheckpointHead& head, std::span<const SavedArray> a
 }
 
 /// On rank 0: the file with room for everything in it.
-Structure make_file(const fs::path& path, const Structure& wanted) {
+Structure make_file(const fs::path& path, const Structure& wanted, std::int64_t alignment) {
   // Before HDF5 has it open, because HDF5 does not get over a full disk.
-  PosixFile(path, PosixFile::Mode::create).reserve(checkpoint::largest_size(wanted, kAlignment));
-  Structure made = checkpoint::create_file(path, wanted, kAlignment);
+  PosixFile(path, PosixFile::Mode::create).reserve(checkpoint::largest_size(wanted, alignment));
+  Structure made = checkpoint::create_file(path, wanted, alignment);
   PosixFile file(path, PosixFile::Mode::write);
   file.reserve(file.size());
   return made;
@@ -86,6 +85,19 @@ std::int64_t largest_block(std::span<const SavedArray> arrays) {
   return std::min(largest, HostAccess::kBlock);
 }
 
+/// Before the block at `first` is read: has the disk work kReadAhead blocks ahead of it.
+void read_ahead(const PosixFile& file, const SavedArray& array, std::int64_t offset,
+                std::int64_t size, std::int64_t first) {
+  constexpr std::int64_t kReadAhead = 16;
+  if (array.local_cols != array.cols) return;
+  const std::int64_t block = block_size(array);
+  const std::int64_t from = first == 0 ? 0 : first + (kReadAhead - 1) * block;
+  const std::int64_t end = std::min(first + kReadAhead * block, array.local_size());
+  if (from >= end) return;
+  const Run run = runs_of(array, from, end - from).front();
+  file.will_need(offset + run.global_first * size, run.count * size);
+}
+
 /// This rank's slices to the disk; returns their share of each checksum.
 std::vector<std::uint64_t> write_slices(PosixFile& file, const Structure& made,
                                         std::span<const SavedArray> arrays, HostAccess& access) {
@@ -116,6 +128,7 @@ void compare_slices(const fs::path& path, PosixFile& file, const Structure& made
     for_each_run(array, made.find(array.name).offset, access,
                  [&](const std::byte* bytes, const Run& run, std::int64_t at) {
                    const std::int64_t length = run.count * size;
+                   read_ahead(file, array, made.find(array.name).offset, size, run.local_first);
                    file.read_at(at, read.data(), length);
                    if (std::memcmp(read.data(), bytes, static_cast<std::size_t>(length)) == 0)
                      return;
@@ -143,15 +156,20 @@ void finish_file(const fs::path& partial, const fs::path& path, const Structure&
 
 }  // namespace
 
+std::string describe_io() {
+  return cat("pwrite by each rank, HDF5 ", checkpoint::hdf5_version(), " by rank 0");
+}
+
 SaveReport write_checkpoint(const CheckpointRanks& ranks, const fs::path& path,
                             const CheckpointHead& head, std::span<const SavedArray> arrays,
-                            HostAccess& access) {
+                            HostAccess& access, std::int64_t alignment) {
   const fs::path partial = path.string() + ".partial";
   SaveReport report;
   Stopwatch watch;
   try {
     std::string made_text;
-    ranks.on_root([&] { made_text = to_text(make_file(partial, structure_of(head, arrays))); });
+    ranks.on_root(
+        [&] { made_text = to_text(make_file(partial, structure_of(head, arrays), alignment)); });
     Structure made = checkpoint::structure_from_text(ranks.broadcast(made_text));
     std::vector<std::uint64_t> sums;
     ranks.together([&] {
@@ -203,25 +221,33 @@ void CheckpointReader::read(std::span<const SavedArray> arrays, HostAccess& acce
   std::vector<std::uint64_t> sums(arrays.size(), 0);
   ranks_.together([&] {
     const PosixFile file(path_, PosixFile::Mode::read);
-    std::vector<float> values(static_cast<std::size_t>(largest_block(arrays)));
-    std::vector<std::byte> bytes(values.size() * sizeof(float));
+    std::vector<std::byte> narrow_bytes(static_cast<std::size_t>(largest_block(arrays)) *
+                                        sizeof(float));
     for (std::size_t a = 0; a < arrays.size(); ++a) {
       const SavedArray& array = arrays[a];
       const StoredArray& stored = content_->structure.find(array.name);
       if (stored.shape != shape_of(array)) {
         throw UserError(cat("/", array.name, " has another shape than this model's"));
       }
+      if (a + 1 < arrays.size()) {
+        const StoredArray& next = content_->structure.find(arrays[a + 1].name);
+        read_ahead(file, arrays[a + 1], next.offset, size_of(next.type), 0);
+      }
       const std::int64_t size = size_of(stored.type);
       const std::int64_t block = block_size(array);
       for (std::int64_t first = 0; first < array.local_size(); first += block) {
         const std::int64_t count = std::min(block, array.local_size() - first);
+        read_ahead(file, array, stored.offset, size, first);
+        float* values = access.landing(array.data + first);
+        const bool is_wide = stored.type == FileType::float32;
+        std::byte* bytes = is_wide ? reinterpret_cast<std::byte*>(values) : narrow_bytes.data();
         for (const Run& run : runs_of(array, first, count)) {
-          std::byte* at = bytes.data() + (run.local_first - first) * size;
+          std::byte* at = bytes + (run.local_first - first) * size;
           file.read_at(stored.offset + run.global_first * size, at, run.count * size);
           if (array.is_owner) sums[a] += checksum(at, size, run.global_first, run.count);
         }
-        convert_from(stored.type, values.data(), bytes.data(), count);
-        access.store(array.data + first, values.data(), count);
+        if (!is_wide) convert_from(stored.type, values, bytes, count);
+        access.store(array.data + first, count);
       }
     }
   });

@@ -17,16 +17,22 @@
 
 namespace koios {
 
+/// How files are written, for the start of a run: "pwrite by each rank, HDF5 1.10.8 by rank 0".
+std::string describe_io();
+
 struct SaveReport {
   std::int64_t bytes = 0;  // of the file
   double write_s = 0;      // making the file, writing and bringing to the disk
   double verify_s = 0;     // reading back, comparing, renaming
 };
 
+/// Where large arrays start, in bytes; docs/checkpoints.md says what was measured.
+inline constexpr std::int64_t kArrayAlignment = std::int64_t{64} << 10;
+
 /// Collective. `head` counts on rank 0; `arrays` are the same names in the same order everywhere.
 SaveReport write_checkpoint(const CheckpointRanks& ranks, const std::filesystem::path& path,
                             const CheckpointHead& head, std::span<const SavedArray> arrays,
-                            HostAccess& access);
+                            HostAccess& access, std::int64_t alignment = kArrayAlignment);
 
 class CheckpointReader {
  public:

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <cstdint>
-#include <cstring>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -34,8 +33,8 @@ struct SavedArray {
 /// How the values of slices get to and from the host. The default is for slices in host memory.
 class HostAccess {
  public:
-  /// Most values in one call.
-  static constexpr std::int64_t kBlock = std::int64_t{4} << 20;
+  /// Most values in one call: few enough to be in a core's cache from one use to the next.
+  static constexpr std::int64_t kBlock = std::int64_t{256} << 10;
 
   HostAccess() = default;
   HostAccess(const HostAccess&) = delete;
@@ -44,9 +43,10 @@ class HostAccess {
 
   /// The values on the host, as they are until the next call.
   virtual const float* fetch(const float* values, std::int64_t /*count*/) { return values; }
-  virtual void store(float* values, const float* from, std::int64_t count) {
-    std::memcpy(values, from, static_cast<std::size_t>(count) * sizeof(float));
-  }
+  /// Where on the host to put what is to be stored there next.
+  virtual float* landing(float* values) { return values; }
+  /// Stores `count` values that were put into landing(values).
+  virtual void store(float* /*values*/, std::int64_t /*count*/) {}
 };
 
 /// Consecutive values of a slice that are consecutive in the whole array too.

@@ -14,7 +14,8 @@ class DeviceAccess final : public HostAccess {
   explicit DeviceAccess(Stream& stream);
 
   const float* fetch(const float* values, std::int64_t count) override;
-  void store(float* values, const float* from, std::int64_t count) override;
+  float* landing(float* values) override;
+  void store(float* values, std::int64_t count) override;
 
  private:
   Stream& stream_;

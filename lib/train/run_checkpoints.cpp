@@ -95,6 +95,9 @@ RunCheckpoints::RunCheckpoints(const RunConfig& config, const TrainingShape& sha
   if (!config.checkpoint.is_on()) return;
   ranks_ = std::make_shared<CheckpointRanks>();
   access_ = make_host_access(compute);
+  log::info("checkpoints in ", folder_.string(), ", every ", config.checkpoint.interval, " ",
+            to_string(config.checkpoint.interval_type), ": ", describe_io(),
+            config.checkpoint.asynchronous ? ", asynchronously" : "");
   ranks_->on_root([&] { make_folder(folder_); });
   if (!config.checkpoint.asynchronous) return;
   if (!launch.mpi.thread_multiple()) {

@@ -97,6 +97,14 @@ bool has_group(hid_t file, const char* name) {
 
 }  // namespace
 
+std::string hdf5_version() {
+  unsigned major = 0;
+  unsigned minor = 0;
+  unsigned release = 0;
+  check(H5get_libversion(&major, &minor, &release), "H5get_libversion");
+  return cat(major, ".", minor, ".", release);
+}
+
 std::int64_t largest_size(const Structure& wanted, std::int64_t alignment) {
   std::int64_t bytes = kStructureBytes;
   for (const auto& [name, value] : wanted.head.root) {

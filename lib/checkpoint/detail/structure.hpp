@@ -36,6 +36,9 @@ struct Structure {
 std::string to_text(const Structure& structure);
 Structure structure_from_text(const std::string& text);
 
+/// "1.10.8", of the library in use.
+std::string hdf5_version();
+
 /// No file of this content is larger.
 std::int64_t largest_size(const Structure& wanted, std::int64_t alignment);
 /// Makes the file: everything but the large arrays' values, their space allocated, never filled,
