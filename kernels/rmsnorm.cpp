@@ -10,7 +10,7 @@ using detail::NormKind;
 
 // Teams of a norm's backward pass; each sums the weight gradient of a contiguous part of the rows.
 constexpr std::int64_t kHostPartials = 64;
-constexpr std::int64_t kCudaPartials = 396;  // three per multiprocessor of an H100
+constexpr std::int64_t kCudaPartials = 528;  // four per multiprocessor of an H100
 
 }  // namespace
 

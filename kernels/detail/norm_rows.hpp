@@ -99,10 +99,10 @@ struct NoRowSum {
 template <class T, NormKind kKind>
 struct NormBackward {
   // Few threads to a row and several rows to a multiprocessor: while one block's threads wait for
-  // each other, the others' reads and sums go on.
+  // memory or for each other, the others go on. None spills a register.
   using CudaShapes = std::conditional_t<
-      kCentered<kKind>, Shapes<Shape<128, 4, 3>, Shape<512, 2, 1>>,
-      Shapes<Shape<128, 1, 4>, Shape<128, 4, 3>, Shape<256, 3, 2>, Shape<512, 2, 1>>>;
+      kCentered<kKind>, Shapes<Shape<128, 4, 4>, Shape<256, 4, 2>>,
+      Shapes<Shape<128, 1, 4>, Shape<128, 4, 4>, Shape<256, 3, 2>, Shape<256, 4, 2>>>;
   Ref<T, 2> dx;
   Ref<float, 2> partial;  // plain_layer: only its rows count
   Ref<const T, 2> dy, dresidual, x;
@@ -111,7 +111,6 @@ struct NormBackward {
 
   /// Rows begin to end of part. With g = dy w and xc = x - mean:
   /// dx = rstd (g - mean(g)) - xc rstd^3 mean(g xc), dw = sum_n dy xc rstd; rms: without mean(g).
-  /// The next row is fetched before the threads wait for each other's sums of this one.
   template <class Lanes>
   KOKKOS_FUNCTION void operator()(const Lanes& lanes, std::int64_t part) const {
     using Held = typename Lanes::template Held<T>;
@@ -122,21 +121,13 @@ struct NormBackward {
     const std::int64_t end = x.extent[0] * (part + 1) / parts;
     const bool has_residual = dresidual.data != nullptr;
     RowSum dw(lanes, partial.row(part), size);
-    Held x_row, dy_row, residual_row, x_next, dy_next, residual_next;
-    const auto fetch_next = [&](std::int64_t n) {
-      if (n >= end) return;
-      x_next.fetch(lanes, x.row(n), size);
-      dy_next.fetch(lanes, dy.row(n), size);
-      if (has_residual) residual_next.fetch(lanes, dresidual.row(n), size);
-    };
-    fetch_next(begin);
+    Held x_row, dy_row, residual_row;
     for (std::int64_t n = begin; n < end; ++n) {
       const float r = rstd[n];
       const float m = kCentered<kKind> ? mean[n] : 0.0F;
-      x_row = x_next;
-      dy_row = dy_next;
-      residual_row = residual_next;
-      fetch_next(n + 1);
+      x_row.fetch(lanes, x.row(n), size);
+      dy_row.fetch(lanes, dy.row(n), size);
+      if (has_residual) residual_row.fetch(lanes, dresidual.row(n), size);
       const auto centered = [&](auto width, int p, std::int64_t i) {
         const auto v = x_row.get(width, p, x.row(n) + i);
         if constexpr (kCentered<kKind>) {
