@@ -53,6 +53,25 @@ TYPED_TEST(RmsNorm, forward_matches_reference) {
   }
 }
 
+TYPED_TEST(RmsNorm, rounds_before_the_weight_where_asked) {
+  using T = typename TypeParam::T;
+  constexpr std::int64_t N = 5, D = 200;
+  const auto x = random_values<T>(N * D, 1), w = random_values<T>(D, 2);
+  DeviceMatrix<T> x_ND(this->stream, N, D, 0, x), y_ND(this->stream, N, D);
+  DeviceVector<T> w_D(this->stream, w);
+  DeviceVector<float> rstd_N(this->stream, N);
+  rmsnorm_forward<T>(this->stream, y_ND.ref(), rstd_N.ref(), x_ND.cref(), w_D.cref(), kEps,
+                     NormRounding::twice);
+  const auto rstd = rstd_N.read();
+  std::vector<double> expected(N * D);
+  for (std::int64_t k = 0; k < N * D; ++k) {
+    const T scaled(static_cast<float>(x[k]) * static_cast<float>(rstd[k / D]));
+    const T product(static_cast<float>(scaled) * static_cast<float>(w[k % D]));
+    expected[k] = static_cast<float>(product);
+  }
+  EXPECT_EQ(y_ND.read(), expected);
+}
+
 TYPED_TEST(RmsNorm, add_forward_matches_reference) {
   using T = typename TypeParam::T;
   for (const auto [N, D, gap] : kDims) {

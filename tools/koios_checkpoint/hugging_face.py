@@ -117,6 +117,10 @@ def _split(tensors, max_bytes):
 
 def to_hugging_face(checkpoint, out, dtype=None, tokenizer=None, max_shard_bytes=5_000_000_000):
     """Writes the folder `out`; dtype None keeps what the file holds. Returns the bytes written."""
+    norm = checkpoint.deck.get("model/norm_type", "rmsnorm")
+    if "rmsnorm" not in norm:
+        raise ToolError(f"{checkpoint.path}: [model] norm_type = {norm}; LlamaForCausalLM has "
+                        "rmsnorm only")
     sizes = checkpoint.sizes()
     arrays = {hugging_face_name(name): array for name, array in checkpoint.parameters()}
     pieces = read_pieces(tokenizer) if tokenizer else None
