@@ -175,6 +175,7 @@ struct ParallelConfig {
   int pipeline_parallel = 1;
   int context_parallel = 1;  // no key yet
   bool enable_loss_parallel = true;
+  bool async_tp = false;
 
   bool operator==(const ParallelConfig&) const = default;
 };

@@ -172,6 +172,12 @@ void add_training(DeckSchema& schema, TrainingConfig& c, ParallelConfig& p, Data
       .help("what a loss or gradient that is not finite does: end the run, or skip the update");
 }
 
+void add_parallel(DeckSchema& schema, ParallelConfig& c) {
+  schema.add("parallel", "async_tp", &c.async_tp)
+      .help(
+          "tensor-parallel ranks exchange rows piece by piece, beside the products that use them");
+}
+
 void add_data(DeckSchema& schema, DataConfig& c) {
   const char* s = "data";
   schema.add(s, "streams", &c.streams)
@@ -288,6 +294,7 @@ DeckSchema make_run_schema(RunConfig& config) {
   add_optimizer(schema, config.optimizer);
   add_lr_scheduler(schema, config.lr_scheduler);
   add_training(schema, config.training, config.parallel, config.data);
+  add_parallel(schema, config.parallel);
   add_data(schema, config.data);
   add_validation(schema, config.validation);
   add_checkpoint(schema, config.checkpoint);

@@ -69,7 +69,7 @@ BlockSaved<T>::BlockSaved(Arena& arena, const LlamaShapes& m, const MicroBatchSh
 template <class T>
 LlamaBuffers<T>::LlamaBuffers(Arena& arena, const LlamaShapes& m, const MicroBatchShape& batch,
                               const MathOptions& math, const RecomputePolicy& recompute)
-    : tp(arena, m.tp, batch.tokens(), m.dim) {
+    : tp(arena, m.tp, batch.tokens(), m.dim, m.async_tp) {
   const std::int64_t n = batch.tokens();
   const std::int64_t s = div_exact(n, m.tp);
   const Backend backend = arena.backend();

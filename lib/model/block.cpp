@@ -66,12 +66,12 @@ void k_forward(BlockContext<T>& c, BlockSaved<T>& saved, Ref<const T, 2> normed1
 template <class T>
 void qkv_forward(BlockContext<T>& c, BlockSaved<T>& saved, const UnitView<const T>& w) {
   const QkvColumns<T> qkv = qkv_columns(c.model, saved);
-  const Ref<const T, 2> normed1_ND = c.tp.gather(saved.normed1_SD);
+  const auto normed1_ND = c.tp.gather(saved.normed1_SD);
   if (saved.recompute == Recompute::op_half) {
-    linear_forward<T>(c.math, c.stream, qkv.q, normed1_ND, w.matrix(kWq));
-    linear_forward<T>(c.math, c.stream, qkv.v, normed1_ND, w.matrix(kWv));
+    linear_forward<T>(c.math, c.stream, qkv.q, normed1_ND.all(), w.matrix(kWq));
+    linear_forward<T>(c.math, c.stream, qkv.v, normed1_ND.all(), w.matrix(kWv));
     rope_forward<T>(c.stream, qkv.q, c.buffers.rope_TE);
-    k_forward(c, saved, normed1_ND, w);
+    k_forward(c, saved, normed1_ND.all(), w);
   } else {
     stacked_forward<T>(c.math, c.stream, saved.qkv_NQ, normed1_ND, w.stacked(kWq, kWv));
     rope_forward<T>(c.stream, qkv.qk, c.buffers.rope_TE);
@@ -102,10 +102,10 @@ void up_forward(BlockContext<T>& c, BlockSaved<T>& saved, Ref<const T, 2> normed
 
 template <class T>
 void gate_up_forward(BlockContext<T>& c, BlockSaved<T>& saved, const UnitView<const T>& w) {
-  const Ref<const T, 2> normed2_ND = c.tp.gather(saved.normed2_SD);
+  const auto normed2_ND = c.tp.gather(saved.normed2_SD);
   if (saved.recompute == Recompute::op_half) {
-    linear_forward<T>(c.math, c.stream, saved.gate_NF, normed2_ND, w.matrix(kW1));
-    up_forward(c, saved, normed2_ND, w);
+    linear_forward<T>(c.math, c.stream, saved.gate_NF, normed2_ND.all(), w.matrix(kW1));
+    up_forward(c, saved, normed2_ND.all(), w);
   } else {
     stacked_forward<T>(c.math, c.stream, saved.gate_up_N2F, normed2_ND, w.stacked(kW1, kW3));
   }
@@ -141,7 +141,7 @@ void block_recompute(BlockContext<T>& c, BlockSaved<T>& saved, const UnitView<co
   Stream& s = c.stream;
 
   norm_forward<T>(c, w, kAttentionNorm, saved.normed1_SD, rows1(saved), saved.x_SD);
-  if (level == Recompute::op_half) k_forward(c, saved, c.tp.gather(saved.normed1_SD), w);
+  if (level == Recompute::op_half) k_forward(c, saved, c.tp.gather(saved.normed1_SD).all(), w);
   if (level == Recompute::full) {
     qkv_forward(c, saved, w);
     attend(c, saved);
@@ -151,7 +151,7 @@ void block_recompute(BlockContext<T>& c, BlockSaved<T>& saved, const UnitView<co
   } else {
     add_attention(c, saved, w);
   }
-  if (level == Recompute::op_half) up_forward(c, saved, c.tp.gather(saved.normed2_SD), w);
+  if (level == Recompute::op_half) up_forward(c, saved, c.tp.gather(saved.normed2_SD).all(), w);
   if (level == Recompute::full) gate_up_forward(c, saved, w);
   swiglu_forward<T>(s, saved.activated_NF, gate_of(saved), up_of(saved));
 }
@@ -163,34 +163,35 @@ void block_backward(BlockContext<T>& c, BlockSaved<T>& saved, const UnitView<con
   LlamaBuffers<T>& b = c.buffers;
 
   // Feed-forward: dx is the gradient of mid + w2(...), so of both.
-  const Ref<const T, 2> d_out_ND = c.tp.gather(b.dx_SD);
+  const auto d_out_ND = c.tp.gather(b.dx_SD);
   linear_backward_input<T>(c.math, s, b.d_activated_NF, d_out_ND, w.matrix(kW2));
-  linear_backward_weight<T>(c.math, s, g.matrix(kW2), d_out_ND, saved.activated_NF, write);
+  linear_backward_weight<T>(c.math, s, g.matrix(kW2), d_out_ND.all(), saved.activated_NF, write);
   const Ref<T, 2> d_gate_NF = column_range(saved.gate_up_N2F, 0, saved.activated_NF.extent[1]);
   swiglu_backward<T>(s, d_gate_NF, up_of(saved), b.d_activated_NF, gate_of(saved),
                      up_of(saved));  // in place
+  const auto normed2_ND = c.tp.gather(saved.normed2_SD);
   stacked_backward_input<T>(c.math, s, c.tp.partial(b.d_normed_SD), saved.gate_up_N2F,
                             w.stacked(kW1, kW3));
+  stacked_backward_weight<T>(c.math, s, g.stacked(kW1, kW3), saved.gate_up_N2F, normed2_ND.all(),
+                             write);
   c.tp.reduce_scatter(b.d_normed_SD);
-  stacked_backward_weight<T>(c.math, s, g.stacked(kW1, kW3), saved.gate_up_N2F,
-                             c.tp.gather(saved.normed2_SD), write);
   norm_backward<T>(c, w, g, kFfnNorm, b.dx_SD, saved.mid_SD, rows2(saved), write);
 
   // Attention: dx is now the gradient of x + wo(...).
-  const Ref<const T, 2> d_mid_ND = c.tp.gather(b.dx_SD);
+  const auto d_mid_ND = c.tp.gather(b.dx_SD);
   linear_backward_input<T>(c.math, s, b.d_attention_NA, d_mid_ND, w.matrix(kWo));
-  linear_backward_weight<T>(c.math, s, g.matrix(kWo), d_mid_ND, saved.attention_NA, write);
+  linear_backward_weight<T>(c.math, s, g.matrix(kWo), d_mid_ND.all(), saved.attention_NA, write);
   const QkvColumns<T> qkv = qkv_columns(c.model, saved);
   const QkvColumns<T> d_qkv(c.model, b.d_qkv_NQ);
   attention_backward<T>(c.math, s, c.attention, d_qkv.q, d_qkv.k, d_qkv.v, b.d_attention_NA,
                         saved.attention_NA, saved.lse_BHT, qkv.q, qkv.k, qkv.v,
                         b.attention_workspace, c.document_start_N);
   rope_backward<T>(s, d_qkv.qk, b.rope_TE);
+  const auto normed1_ND = c.tp.gather(saved.normed1_SD);
   stacked_backward_input<T>(c.math, s, c.tp.partial(b.d_normed_SD), b.d_qkv_NQ,
                             w.stacked(kWq, kWv));
+  stacked_backward_weight<T>(c.math, s, g.stacked(kWq, kWv), b.d_qkv_NQ, normed1_ND.all(), write);
   c.tp.reduce_scatter(b.d_normed_SD);
-  stacked_backward_weight<T>(c.math, s, g.stacked(kWq, kWv), b.d_qkv_NQ,
-                             c.tp.gather(saved.normed1_SD), write);
   norm_backward<T>(c, w, g, kAttentionNorm, b.dx_SD, saved.x_SD, rows1(saved), write);
 }
 

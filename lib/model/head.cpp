@@ -18,8 +18,8 @@ void head_forward_backward(BlockContext<T>& c, Ref<const T, 2> previous_SD,
 
   const RowStatistics rows{b.rstd_S, b.mean_S};
   add_norm_forward<T>(c, w, kFinalNorm, b.x_SD, b.normed_SD, rows, previous_SD);
-  const Ref<const T, 2> normed_ND = c.tp.gather(b.normed_SD);
-  const Ref<T, 2> d_normed_ND = c.tp.partial(b.d_normed_SD);
+  const Ref<const T, 2> normed_ND = c.tp.gather(b.normed_SD).all();
+  const Ref<T, 2> d_normed_ND = c.tp.partial(b.d_normed_SD).all();
   for (std::int64_t first = 0; first < tokens; first += chunk) {
     const std::int64_t count = std::min(chunk, tokens - first);
     const Ref<T, 2> logits = chunk_logits(c, count);
@@ -43,7 +43,7 @@ void head_forward(BlockContext<T>& c, Ref<const T, 2> previous_SD,
   const std::int64_t chunk = b.logits_CV.extent[0];
 
   add_norm_forward<T>(c, w, kFinalNorm, b.x_SD, b.normed_SD, {b.rstd_S, b.mean_S}, previous_SD);
-  const Ref<const T, 2> normed_ND = c.tp.gather(b.normed_SD);
+  const Ref<const T, 2> normed_ND = c.tp.gather(b.normed_SD).all();
   for (std::int64_t first = 0; first < tokens; first += chunk) {
     const std::int64_t count = std::min(chunk, tokens - first);
     linear_forward<T>(c.math, c.stream, chunk_logits(c, count), row_range(normed_ND, first, count),

@@ -15,12 +15,14 @@ int unit_of_block(int layer) { return layer + 1; }
 
 template <class T>
 Llama<T>::Llama(const LlamaShapes& shapes, const MicroBatchShape& batch, LlamaBuffers<T> buffers,
-                MathHandles& math, Communicator& tensor, Stream& compute, ExposedWait& exposed)
+                MathHandles& math, Communicator& tensor, Stream& compute, Stream& exchange,
+                ExposedWait& exposed)
     : shapes_(shapes),
       buffers_(std::move(buffers)),
       compute_(compute),
-      context_{shapes_,  attention_shape(shapes_, batch),         math, compute_,
-               buffers_, {tensor, buffers_.tp, compute_, exposed}} {
+      context_{shapes_,  attention_shape(shapes_, batch),
+               math,     compute_,
+               buffers_, {tensor, buffers_.tp, compute_, exchange, exposed}} {
   rope_table(compute_, buffers_.rope_TE, shapes_.rope_theta);
 }
 
@@ -42,7 +44,7 @@ void Llama<T>::forward_backward(const DeviceBatch& batch, float loss_scale, int 
 
   const auto out = gradients.begin(kEmbeddingUnit);
   if (out.write == Write::overwrite) fill_zero(compute_, any(out.view.matrix(0)));
-  embedding_backward<T>(compute_, out.view.matrix(0), context_.tp.gather(buffers_.dx_SD),
+  embedding_backward<T>(compute_, out.view.matrix(0), context_.tp.gather(buffers_.dx_SD).all(),
                         batch.sort, first_token());
   gradients.reduce(kEmbeddingUnit);
 }
@@ -64,8 +66,8 @@ void Llama<T>::forward_body(const DeviceBatch& batch, int prefetch_blocks,
   {
     const auto table = weights.acquire(kEmbeddingUnit);
     const Ref<T, 2> x_SD = buffers_.block.front().x_SD;
-    embedding_forward<T>(compute_, context_.tp.partial(x_SD), batch.token_N, table.view().matrix(0),
-                         first_token());
+    embedding_forward<T>(compute_, context_.tp.partial(x_SD).all(), batch.token_N,
+                         table.view().matrix(0), first_token());
     context_.tp.reduce_scatter(x_SD);
   }
   forward_blocks(prefetch_blocks, weights);

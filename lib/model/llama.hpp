@@ -23,7 +23,8 @@ template <class T>
 class Llama {
  public:
   Llama(const LlamaShapes& shapes, const MicroBatchShape& batch, LlamaBuffers<T> buffers,
-        MathHandles& math, Communicator& tensor, Stream& compute, ExposedWait& exposed);
+        MathHandles& math, Communicator& tensor, Stream& compute, Stream& exchange,
+        ExposedWait& exposed);
 
   /// Each token's loss is left in losses(); gradients of loss_scale * (sum of losses) go to
   /// `gradients`. comm: all-gathers through `weights`, reduce-scatters through `gradients`; over

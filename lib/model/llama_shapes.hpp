@@ -32,6 +32,7 @@ struct LlamaShapes {
   /// Ranks that share each layer (tensor parallelism). The sizes above are the whole model's.
   std::int64_t tp = 1;
   bool loss_parallel = true;  // with tp > 1: logits stay where they were computed
+  bool async_tp = false;      // with tp > 1: collectives are exchanges beside the products
 
   std::int64_t head_dim() const { return dim / n_heads; }  // E
 

@@ -1,13 +1,20 @@
 #include "model/tensor_parallel.hpp"
 
+#include "core/integers.hpp"
+#include "kernels/elementwise.hpp"
+#include "runtime/copy.hpp"
+
 namespace koios {
 
 template <class T>
 TensorParallelBuffers<T>::TensorParallelBuffers(Arena& arena, std::int64_t ranks,
-                                                std::int64_t tokens, std::int64_t dim) {
+                                                std::int64_t tokens, std::int64_t dim,
+                                                bool asynchronous) {
   if (ranks == 1) return;
-  gathered_ND = arena.take<T>("tensor-parallel buffers", tokens, dim);
-  partial_ND = arena.take<T>("tensor-parallel buffers", tokens, dim);
+  constexpr std::string_view kLabel = "tensor-parallel buffers";
+  gathered_ND = arena.take<T>(kLabel, tokens, dim);
+  partial_ND = arena.take<T>(kLabel, tokens, dim);
+  if (asynchronous) received_ND = arena.take<T>(kLabel, tokens, dim);
   if (const int factor = reduce_scratch_factor(arena.backend()); factor > 0) {
     reduce_scratch = arena.take<T>("reduce-scatter scratch", tokens * dim * factor);
   }
@@ -15,26 +22,92 @@ TensorParallelBuffers<T>::TensorParallelBuffers(Arena& arena, std::int64_t ranks
 
 template <class T>
 TensorParallel<T>::TensorParallel(Communicator& group, const TensorParallelBuffers<T>& buffers,
-                                  Stream& compute, ExposedWait& exposed)
-    : group_(group), buffers_(buffers), compute_(compute), exposed_(exposed) {
+                                  Stream& compute, Stream& exchange, ExposedWait& exposed)
+    : group_(group),
+      buffers_(buffers),
+      compute_(compute),
+      exchange_(exchange),
+      exposed_(exposed),
+      computed_(compute.backend()),
+      exchanged_(compute.backend()) {
+  for (int distance = 0; distance < size(); ++distance) arrived_.emplace_back(compute.backend());
   if (buffers_.reduce_scratch.size() > 0) group_.set_reduce_scratch(any(buffers_.reduce_scratch));
 }
 
 template <class T>
-Ref<const T, 2> TensorParallel<T>::gather(Ref<const T, 2> mine_SD) {
-  if (size() == 1) return mine_SD;
-  exposed_.measure([&] { group_.all_gather(any(mine_SD), any(buffers_.gathered_ND), compute_); });
-  return buffers_.gathered_ND;
+Ref<T, 2> TensorParallel<T>::rows_of(Ref<T, 2> all_ND, int rank) const {
+  const std::int64_t rows = div_exact(all_ND.extent[0], size());
+  return row_range(all_ND, rank * rows, rows);
 }
 
 template <class T>
-Ref<T, 2> TensorParallel<T>::partial(Ref<T, 2> mine_SD) const {
-  return size() == 1 ? mine_SD : buffers_.partial_ND;
+typename TensorParallel<T>::Gathered TensorParallel<T>::gather(Ref<const T, 2> mine_SD) {
+  if (is_asynchronous()) {
+    start_gather(mine_SD);
+  } else if (size() > 1) {
+    exposed_.measure([&] { group_.all_gather(any(mine_SD), any(buffers_.gathered_ND), compute_); });
+  }
+  return {*this, mine_SD};
+}
+
+template <class T>
+void TensorParallel<T>::start_gather(Ref<const T, 2> mine_SD) {
+  computed_.record(compute_);
+  exchange_.wait(computed_);
+  copy(exchange_, any(rows_of(buffers_.gathered_ND, rank())), any(mine_SD));
+  for (int distance = 1; distance < size(); ++distance) {
+    const int from = neighbour(distance);
+    {
+      GroupCall call(group_);
+      group_.send(any(mine_SD), neighbour(-distance), exchange_);
+      group_.recv(any(rows_of(buffers_.gathered_ND, from)), from, exchange_);
+    }
+    arrived_[static_cast<std::size_t>(distance)].record(exchange_);
+  }
+}
+
+template <class T>
+Ref<const T, 2> TensorParallel<T>::Gathered::all() const {
+  if (owner_.size() == 1) return mine_SD_;
+  if (owner_.is_asynchronous()) owner_.await_rows(owner_.size() - 1);  // the last to come
+  return owner_.buffers_.gathered_ND;
+}
+
+template <class T>
+Ref<T, 2> TensorParallel<T>::Partial::all() const {
+  owner_.in_pieces_ = false;
+  return owner_.size() == 1 ? mine_SD_ : owner_.buffers_.partial_ND;
+}
+
+template <class T>
+void TensorParallel<T>::exchange_partial(int distance) {
+  const int to = neighbour(distance);
+  const int from = neighbour(-distance);
+  computed_.record(compute_);
+  exchange_.wait(computed_);
+  {
+    GroupCall call(group_);
+    group_.send(any(rows_of(buffers_.partial_ND, to)), to, exchange_);
+    group_.recv(any(rows_of(buffers_.received_ND, from)), from, exchange_);
+  }
+  exchanged_.record(exchange_);
+}
+
+template <class T>
+void TensorParallel<T>::sum_partials(Ref<T, 2> mine_SD) {
+  exposed_.wait(exchanged_);
+  // In the order of the ranks, so that every mesh has one result.
+  const auto summand = [&](int from) -> Ref<const T, 2> {
+    return rows_of(from == rank() ? buffers_.partial_ND : buffers_.received_ND, from);
+  };
+  add<T>(compute_, mine_SD, summand(0), summand(1));
+  for (int from = 2; from < size(); ++from) add<T>(compute_, mine_SD, mine_SD, summand(from));
 }
 
 template <class T>
 void TensorParallel<T>::reduce_scatter(Ref<T, 2> mine_SD) {
   if (size() == 1) return;
+  if (in_pieces_) return sum_partials(mine_SD);
   exposed_.measure([&] {
     group_.reduce_scatter(any(buffers_.partial_ND), any(mine_SD), ReduceOp::sum, compute_);
   });

@@ -8,10 +8,13 @@
 //
 // One rank alone has all rows: gather and partial hand back their argument, reduce_scatter does
 // nothing, and no buffer is taken.
-// comm: on the compute stream, in the compute type. ref: Korthikanti et al. 2022, section 4.2.
+// comm: on the compute stream, in the compute type; or (asynchronous) rank by rank on a stream of
+// their own, while the product works on the rows that are there, or on those still to be sent.
+// ref: Korthikanti et al. 2022, section 4.2; Wang et al. 2023 (overlap by decomposition).
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "comm/communicator.hpp"
 #include "core/ref.hpp"
@@ -24,21 +27,54 @@ template <class T>
 struct TensorParallelBuffers {
   Ref<T, 2> gathered_ND;
   Ref<T, 2> partial_ND;
+  Ref<T, 2> received_ND;     // asynchronous: the other ranks' summands of this rank's rows
   Ref<T, 1> reduce_scratch;  // what the communicator needs
 
   /// tokens: N.
-  TensorParallelBuffers(Arena& arena, std::int64_t ranks, std::int64_t tokens, std::int64_t dim);
+  TensorParallelBuffers(Arena& arena, std::int64_t ranks, std::int64_t tokens, std::int64_t dim,
+                        bool asynchronous);
 };
 
 template <class T>
 class TensorParallel {
  public:
+  /// exchange: the stream of asynchronous communication.
   TensorParallel(Communicator& group, const TensorParallelBuffers<T>& buffers, Stream& compute,
-                 ExposedWait& exposed);
+                 Stream& exchange, ExposedWait& exposed);
 
-  /// What was gathered before is gone.
-  Ref<const T, 2> gather(Ref<const T, 2> mine_SD);
-  Ref<T, 2> partial(Ref<T, 2> mine_SD) const;
+  /// The rows of all ranks, until the next gather.
+  class Gathered {
+   public:
+    /// use(first row, rows) for all rows, in pieces as they arrive.
+    template <class Use>
+    void each(const Use& use) const;
+    Ref<const T, 2> all() const;
+
+   private:
+    friend class TensorParallel;
+    Gathered(TensorParallel& owner, Ref<const T, 2> mine_SD) : owner_(owner), mine_SD_(mine_SD) {}
+    TensorParallel& owner_;
+    Ref<const T, 2> mine_SD_;
+  };
+
+  /// Where this rank's summands go.
+  class Partial {
+   public:
+    /// compute(first row, rows) for all rows, in pieces that leave when they are enqueued.
+    template <class Compute>
+    void each(const Compute& compute) const;
+    /// All rows, which reduce_scatter sends together.
+    Ref<T, 2> all() const;
+
+   private:
+    friend class TensorParallel;
+    Partial(TensorParallel& owner, Ref<T, 2> mine_SD) : owner_(owner), mine_SD_(mine_SD) {}
+    TensorParallel& owner_;
+    Ref<T, 2> mine_SD_;
+  };
+
+  Gathered gather(Ref<const T, 2> mine_SD);
+  Partial partial(Ref<T, 2> mine_SD) { return {*this, mine_SD}; }
   void reduce_scatter(Ref<T, 2> mine_SD);
   /// In place, over all ranks of the group.
   void all_gather(Ref<T, 2> parts);
@@ -48,10 +84,55 @@ class TensorParallel {
   int rank() const { return group_.rank(); }
 
  private:
+  bool is_asynchronous() const { return buffers_.received_ND.extent[0] > 0; }
+  /// Rank + distance, around the group.
+  int neighbour(int distance) const { return (rank() + distance + size()) % size(); }
+  Ref<T, 2> rows_of(Ref<T, 2> all_ND, int rank) const;
+  void start_gather(Ref<const T, 2> mine_SD);
+  /// The compute stream waits for the rows of the rank at this distance.
+  void await_rows(int distance) { exposed_.wait(arrived_[static_cast<std::size_t>(distance)]); }
+  /// Sends the summands of the rank at this distance, receives some of this rank's.
+  void exchange_partial(int distance);
+  void sum_partials(Ref<T, 2> mine_SD);
+
   Communicator& group_;
   TensorParallelBuffers<T> buffers_;
   Stream& compute_;
+  Stream& exchange_;
   ExposedWait& exposed_;
+  Event computed_;              // what the exchange stream has to wait for
+  Event exchanged_;             // all summands are here
+  std::vector<Event> arrived_;  // gathered rows, by distance
+  bool in_pieces_ = false;      // the summands in partial_ND have been exchanged
 };
+
+template <class T>
+template <class Use>
+void TensorParallel<T>::Gathered::each(const Use& use) const {
+  TensorParallel& tp = owner_;
+  const std::int64_t rows = mine_SD_.extent[0];
+  if (!tp.is_asynchronous()) return use(std::int64_t{0}, all());
+  use(tp.rank() * rows, mine_SD_);
+  for (int distance = 1; distance < tp.size(); ++distance) {
+    const int from = tp.neighbour(distance);
+    tp.await_rows(distance);
+    use(from * rows, Ref<const T, 2>(tp.rows_of(tp.buffers_.gathered_ND, from)));
+  }
+}
+
+template <class T>
+template <class Compute>
+void TensorParallel<T>::Partial::each(const Compute& compute) const {
+  TensorParallel& tp = owner_;
+  const std::int64_t rows = mine_SD_.extent[0];
+  if (!tp.is_asynchronous()) return compute(std::int64_t{0}, all());
+  tp.in_pieces_ = true;
+  for (int distance = 1; distance < tp.size(); ++distance) {
+    const int to = tp.neighbour(distance);
+    compute(to * rows, tp.rows_of(tp.buffers_.partial_ND, to));
+    tp.exchange_partial(distance);
+  }
+  compute(tp.rank() * rows, tp.rows_of(tp.buffers_.partial_ND, tp.rank()));
+}
 
 }  // namespace koios

@@ -82,7 +82,8 @@ std::vector<std::string> describe_plan(const TrainingShape& shape, const MemoryP
     lines.push_back(cat("tensor-parallel traffic plan per rank and step: all-gather ",
                         with_commas(traffic.tensor_all_gather_bytes), " bytes, reduce-scatter ",
                         with_commas(traffic.tensor_reduce_scatter_bytes), " bytes, all-reduce ",
-                        with_commas(traffic.all_reduce_bytes), " bytes sent"));
+                        with_commas(traffic.all_reduce_bytes), " bytes, exchanges ",
+                        with_commas(traffic.tensor_send_bytes), " bytes sent"));
   }
   return lines;
 }

@@ -27,14 +27,22 @@ void print_timers(const Timers& timers, const Mesh& mesh, double whole_s) {
 }
 
 SentBytes& SentBytes::operator+=(const SentBytes& o) {
-  *this = {gathered + o.gathered, reduced + o.reduced, tp_gathered + o.tp_gathered,
-           tp_reduced + o.tp_reduced, tp_all_reduced + o.tp_all_reduced};
+  *this = {gathered + o.gathered,
+           reduced + o.reduced,
+           tp_gathered + o.tp_gathered,
+           tp_reduced + o.tp_reduced,
+           tp_all_reduced + o.tp_all_reduced,
+           tp_exchanged + o.tp_exchanged};
   return *this;
 }
 
 SentBytes SentBytes::operator-(const SentBytes& o) const {
-  return {gathered - o.gathered, reduced - o.reduced, tp_gathered - o.tp_gathered,
-          tp_reduced - o.tp_reduced, tp_all_reduced - o.tp_all_reduced};
+  return {gathered - o.gathered,
+          reduced - o.reduced,
+          tp_gathered - o.tp_gathered,
+          tp_reduced - o.tp_reduced,
+          tp_all_reduced - o.tp_all_reduced,
+          tp_exchanged - o.tp_exchanged};
 }
 
 SentBytes sent_bytes(const Mesh& mesh) {
@@ -46,6 +54,7 @@ SentBytes sent_bytes(const Mesh& mesh) {
   sent.tp_gathered = tensor.all_gather_bytes;
   sent.tp_reduced = tensor.reduce_scatter_bytes;
   sent.tp_all_reduced = tensor.all_reduce_bytes;
+  sent.tp_exchanged = tensor.send_bytes;
   if (&mesh.stage() != &mesh.tp()) sent.tp_all_reduced += mesh.stage().traffic().all_reduce_bytes;
   return sent;
 }
@@ -57,7 +66,8 @@ void print_traffic(const Mesh& mesh, const SentBytes& sent, std::int64_t steps) 
   log::info("tensor-parallel traffic measured per rank and step: all-gather ",
             with_commas(sent.tp_gathered / steps), " bytes, reduce-scatter ",
             with_commas(sent.tp_reduced / steps), " bytes, all-reduce ",
-            with_commas(sent.tp_all_reduced / steps), " bytes sent");
+            with_commas(sent.tp_all_reduced / steps), " bytes, exchanges ",
+            with_commas(sent.tp_exchanged / steps), " bytes sent");
 }
 
 }  // namespace koios

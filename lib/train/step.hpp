@@ -17,14 +17,19 @@
 
 namespace koios {
 
-/// The streams of a rank: computation, and one for each direction of the sharding axis.
+/// The streams of a rank: computation, one for each direction of the sharding axis, and one for
+/// asynchronous tensor parallelism.
 struct TrainingStreams {
   Stream compute;
   Stream gather;
   Stream reduce;
+  Stream exchange;
 
   explicit TrainingStreams(Backend backend)
-      : compute(backend, "compute"), gather(backend, "gather", -1), reduce(backend, "reduce", -1) {}
+      : compute(backend, "compute"),
+        gather(backend, "gather", -1),
+        reduce(backend, "reduce", -1),
+        exchange(backend, "exchange", -1) {}
 };
 
 /// The next micro-batch of this rank; DataLoader::next in a run.

@@ -33,8 +33,16 @@ void add_tensor_parallel(TrafficPlan& plan, const TrainingShape& shape, const Sh
     reduce_scatters += std::max<std::int64_t>(0, again);
   }
   const std::int64_t logits = m.loss_parallel ? 0 : m.vocab_size;
-  plan.tensor_all_gather_bytes = micro_batches * sent_per_column * (gathers * m.dim + logits);
-  plan.tensor_reduce_scatter_bytes = micro_batches * sent_per_column * reduce_scatters * m.dim;
+  plan.tensor_all_gather_bytes = micro_batches * sent_per_column * logits;
+  if (m.async_tp) {
+    // Embedding and head have no product to hide the sum of their outputs under.
+    plan.tensor_send_bytes =
+        micro_batches * sent_per_column * (gathers + reduce_scatters - 2) * m.dim;
+    plan.tensor_reduce_scatter_bytes = micro_batches * sent_per_column * 2 * m.dim;
+  } else {
+    plan.tensor_all_gather_bytes += micro_batches * sent_per_column * gathers * m.dim;
+    plan.tensor_reduce_scatter_bytes = micro_batches * sent_per_column * reduce_scatters * m.dim;
+  }
 
   const std::int64_t chunk = head_chunk(shape.backend, tokens);
   for (std::int64_t first = 0; m.loss_parallel && first < tokens; first += chunk) {

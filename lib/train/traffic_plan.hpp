@@ -15,6 +15,7 @@ struct TrafficPlan {
   // Activations, between tensor-parallel ranks.
   std::int64_t tensor_all_gather_bytes = 0;
   std::int64_t tensor_reduce_scatter_bytes = 0;
+  std::int64_t tensor_send_bytes = 0;  // parallel/async_tp: what replaces most of the two
   /// Statistics of the loss and gradients of replicated parameters, between tensor-parallel ranks,
   /// and the gradient norm, between all.
   std::int64_t all_reduce_bytes = 0;

@@ -84,7 +84,8 @@ TrainingShape training_shape(const RunConfig& config, const MeshShape& mesh, Bac
                  .rope_theta = m.rope_theta,
                  .depth_init = m.depth_init,
                  .tp = mesh.size(Axis::tp),
-                 .loss_parallel = config.parallel.enable_loss_parallel};
+                 .loss_parallel = config.parallel.enable_loss_parallel,
+                 .async_tp = config.parallel.async_tp};
   require_equal_vocabularies(shape.model);
   shape.micro_batch = {config.training.batch_size, config.training.seq_len,
                        config.data.document_mask};

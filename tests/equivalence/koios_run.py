@@ -63,10 +63,11 @@ class Run:
         return tuple(int(text.replace(",", "")) for text in match.groups())
 
     def tensor_traffic(self, kind):
-        """(all-gather, reduce-scatter, all-reduce) bytes between tensor-parallel ranks."""
+        """(all-gather, reduce-scatter, all-reduce, exchanges) bytes of tensor-parallel ranks."""
         match = re.search(
             rf"tensor-parallel traffic {kind} per rank and step: all-gather ([\d,]+) bytes, "
-            r"reduce-scatter ([\d,]+) bytes, all-reduce ([\d,]+) bytes", self.stdout)
+            r"reduce-scatter ([\d,]+) bytes, all-reduce ([\d,]+) bytes, "
+            r"exchanges ([\d,]+) bytes", self.stdout)
         return tuple(int(text.replace(",", "")) for text in match.groups())
 
     def planned(self, label):

@@ -85,6 +85,14 @@ class TensorParallel(unittest.TestCase):
                 self.assertEqual(self.runs[1, 2].column(key), run.column(key), f"{mode}: {key}")
             self.assert_traffic(run)
 
+    def test_asynchronous_exchanges_change_no_bit(self):
+        for dp, tp in ((2, 2), (1, 4)):
+            run = self.run_of(dp, tp, f"async{tp}", parallel__async_tp="true")
+            for key in EXACT:
+                self.assertEqual(self.runs[dp, tp].column(key), run.column(key), f"tp {tp}: {key}")
+            self.assert_traffic(run)
+            self.assertGreater(run.tensor_traffic("measured")[3], 0)
+
     def test_checkpoints_change_the_mesh(self):
         more = {"checkpoint__folder": "checkpoints", "checkpoint__interval": 10,
                 "checkpoint__save_first_step": "false"}
