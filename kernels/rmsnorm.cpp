@@ -41,8 +41,8 @@ template <class T>
 void rmsnorm_backward(Stream& s, Ref<T, 2> dx_ND, Ref<float, 1> dw_D, Ref<float, 2> partial_PD,
                       Ref<const T, 2> dy_ND, Ref<const T, 2> dresidual_ND, Ref<const T, 2> x_ND,
                       Ref<const float, 1> rstd_N, Ref<const T, 1> w_D, Write write) {
-  KOIOS_REQUIRE(partial_PD.extent[0] =
-                    rmsnorm_backward_partials(s.backend()) && dw_D.extent[0] == x_ND.extent[1],
+  const std::int64_t parts = rmsnorm_backward_partials(s.backend());
+  KOIOS_REQUIRE(partial_PD.extent[0] == parts && dw_D.extent[0] == x_ND.extent[1],
                 partial_PD.extent[0], " partial sums, dw has ", dw_D.extent[0]);
   detail::norm_backward(s, "rmsnorm_backward",
                         detail::NormBackward<T, NormKind::rms>{

@@ -8,7 +8,7 @@
 #   OUT_DIR/run -np 2 koios OUT_DIR/input/debug.ini training/steps=20
 #   OUT_DIR/gpu_tests           where the test programs of a cuda build were carried too:
 #   tools/bundle.sh build/cuda OUT_DIR $(find build/cuda/tests -name '*gpu_test' -o -name '*cuda_test' \
-#                                        -o -name train_llama_golden_test)
+#                                        -o -name 'train_*_test')
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 fail() { echo "error: $*" >&2; exit 1; }
