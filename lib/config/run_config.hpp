@@ -188,7 +188,7 @@ struct DataConfig {
   bool shuffle = true;
   std::int64_t shuffle_window = 1024;  // records
   bool document_mask = false;
-  std::string mixture;                 // see parse_mixture(); if any, in place of dataset*
+  std::string mixture;  // see parse_mixture(); if any, in place of dataset*
   bool add_bos = true;
   bool add_eos = true;
   OnBadData on_bad_data = OnBadData::stop;
@@ -228,8 +228,8 @@ struct CheckpointConfig {
   bool asynchronous = false;
   ResumeMode resume = ResumeMode::automatic;
   std::filesystem::path initial_load_path;  // empty: weights from the seed
-  std::int64_t keep_latest_k = 0;  // 0: all
-  std::int64_t keep_every = 0;     // steps; 0: none beside these
+  std::int64_t keep_latest_k = 0;           // 0: all
+  std::int64_t keep_every = 0;              // steps; 0: none beside these
 
   bool is_on() const { return !folder.empty(); }
   bool operator==(const CheckpointConfig&) const = default;
