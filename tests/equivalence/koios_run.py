@@ -106,14 +106,14 @@ class Workplace:
         return Run(completed, self.path / folder)
 
 
-def ranks_of(launcher):
-    """Processes of the koios binary started by this launcher."""
+def ranks_of(launcher, binary=BINARY):
+    """Processes of this binary started by this launcher."""
     for entry in pathlib.Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
         try:
             stat = (entry / "stat").read_text().rsplit(")", 1)[1].split()
-            if int(stat[1]) == launcher and os.readlink(entry / "exe") == os.path.realpath(BINARY):
+            if int(stat[1]) == launcher and os.readlink(entry / "exe") == os.path.realpath(binary):
                 yield int(entry.name)
         except OSError:
             continue

@@ -85,6 +85,8 @@ class LlamaGolden : public ::testing::TestWithParam<Case> {
     if (batch_ % (mesh_.dp() * GetParam().micro_batches) != 0) {
       return cat("a batch of ", batch_, " does not divide");
     }
+    const std::int64_t tokens = batch_ / (mesh_.dp() * GetParam().micro_batches) * seq_len_;
+    if (tokens % GetParam().tp != 0) return cat(tokens, " tokens do not divide");
     if (backend == Backend::cuda && device_env().backend() != backend) return "no GPU here";
     if (backend == Backend::cuda && count_gpus() < mpi_env().local_size()) {
       return "fewer GPUs than ranks";
