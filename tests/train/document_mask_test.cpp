@@ -9,28 +9,15 @@
 #include <random>
 
 #include "data/embedding_index.hpp"
+#include "environment.hpp"
 #include "runtime/copy.hpp"
-#include "runtime/device.hpp"
-#include "runtime/mpi_env.hpp"
 #include "train/step.hpp"
 
-namespace koios {
+namespace koios::testing {
 namespace {
 
 constexpr std::int64_t kVocabulary = 64;
 constexpr std::int64_t kSeqLen = 160;  // beyond a block of keys
-
-MpiEnv& mpi_env() {
-  static int argc = 0;
-  static char** argv = nullptr;
-  static MpiEnv env(argc, argv);
-  return env;
-}
-
-const DeviceEnv& device_env() {
-  static const DeviceEnv env(count_gpus() > 0 ? Backend::cuda : Backend::host, 0);
-  return env;
-}
 
 RunConfig small_config(const Batch& batch, bool mask, RecomputeMode recompute) {
   RunConfig c;
@@ -190,4 +177,4 @@ INSTANTIATE_TEST_SUITE_P(Backends, DocumentMask, ::testing::ValuesIn(backends())
                          [](const auto& info) { return std::string(to_string(info.param)); });
 
 }  // namespace
-}  // namespace koios
+}  // namespace koios::testing

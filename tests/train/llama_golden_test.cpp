@@ -15,29 +15,14 @@
 #include <cstdlib>
 
 #include "data/embedding_index.hpp"
+#include "environment.hpp"
 #include "golden_file.hpp"
 #include "runtime/copy.hpp"
-#include "runtime/device.hpp"
-#include "runtime/mpi_env.hpp"
 #include "train/step.hpp"
 #include "train/traffic_plan.hpp"
 
 namespace koios::testing {
 namespace {
-
-MpiEnv& mpi_env() {
-  static int argc = 0;
-  static char** argv = nullptr;
-  static MpiEnv env(argc, argv);
-  return env;
-}
-
-/// Kokkos starts once in a process; with a GPU it serves both backends.
-const DeviceEnv& device_env() {
-  static const DeviceEnv env(count_gpus() > 0 ? Backend::cuda : Backend::host,
-                             mpi_env().local_rank());
-  return env;
-}
 
 /// Of the source tree, unless the test was carried to another machine.
 std::string golden_folder() {

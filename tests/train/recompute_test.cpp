@@ -9,9 +9,8 @@
 
 #include "core/random.hpp"
 #include "data/embedding_index.hpp"
+#include "environment.hpp"
 #include "runtime/copy.hpp"
-#include "runtime/device.hpp"
-#include "runtime/mpi_env.hpp"
 #include "train/step.hpp"
 #include "train/traffic_plan.hpp"
 
@@ -20,20 +19,6 @@ namespace {
 
 constexpr std::int64_t kVocab = 96, kSequences = 12, kSteps = 3;
 constexpr int kMicroBatches = 2;
-
-MpiEnv& mpi_env() {
-  static int argc = 0;
-  static char** argv = nullptr;
-  static MpiEnv env(argc, argv);
-  return env;
-}
-
-/// Kokkos starts once in a process; with a GPU it serves both backends.
-const DeviceEnv& device_env() {
-  static const DeviceEnv env(count_gpus() > 0 ? Backend::cuda : Backend::host,
-                             mpi_env().local_rank());
-  return env;
-}
 
 /// Sizes that 1, 2 and 3 ranks divide.
 RunConfig tiny(NormType norm) {
