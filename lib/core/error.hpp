@@ -42,10 +42,12 @@ class InvariantError : public std::logic_error {
 
 }  // namespace koios
 
-/// Always on; host code only. A macro for the text of the condition and a lazily built message.
+/// Always on; host code only. A macro for the text of the condition and a lazily built message. The
+/// condition stands bare in the `if`, so that the compiler refuses `=` where `==` was meant.
 #define KOIOS_REQUIRE(condition, ...)                                 \
   do {                                                                \
-    if (!(condition)) {                                               \
+    if (condition) {                                                  \
+    } else {                                                          \
       ::koios::throw_invariant(#condition, ::koios::cat(__VA_ARGS__), \
                                std::source_location::current());      \
     }                                                                 \
