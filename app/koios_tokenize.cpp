@@ -43,6 +43,8 @@ Arguments parse_arguments(int argc, char** argv) {
     } else if (argument == "--output") {
       if (i + 1 == arguments.size()) throw UserError("--output takes the name of a file");
       result.output = arguments[++i];
+    } else if (argument.starts_with("--output=")) {
+      result.output = argument.substr(argument.find('=') + 1);
     } else if (argument.starts_with("-")) {
       throw UserError(cat(argument, " is not an option; koios-tokenize --help lists them"));
     } else if (argument.find('=') != std::string::npos) {
@@ -59,9 +61,23 @@ Arguments parse_arguments(int argc, char** argv) {
   return result;
 }
 
+/// Of the keys that count here alone: others may name files that are yet to be made.
 std::vector<DeckError> check(const ParsedDeck& parsed) {
+  ParsedDeck ours = parsed;
+  ours.config.validation.dataset_path.clear();
+  ours.config.checkpoint.initial_load_path.clear();
   std::vector<DeckError> errors = parsed.errors;
-  for (const DeckError& error : check_files(parsed)) errors.push_back(error);
+  for (const DeckError& error : check_files(ours)) errors.push_back(error);
+  const auto require = [&](bool holds, const char* key, const char* message) {
+    if (!holds) errors.push_back({parsed.keys.at(key).origin, message});
+  };
+  const DataConfig& data = parsed.config.data;
+  require(data.dataset != DatasetKind::tokens, "training/dataset",
+          "[training] dataset = tokens: those are tokenized already; name the text");
+  require(data.mixture.empty(), "data/mixture",
+          "[data] mixture: koios-tokenize reads one dataset; run it for each");
+  require(data.add_bos || data.add_eos, "data/add_eos",
+          "[data] add_bos and add_eos are both false: nothing would part the documents");
   return errors;
 }
 
@@ -69,14 +85,6 @@ int tokenize(const Arguments& arguments, const MpiEnv& mpi) {
   const auto deck = parse_on_all_ranks(arguments.deck, arguments.overrides, mpi, check);
   if (!deck) return kBadInput;
   const DataConfig& data = deck->config.data;
-  if (data.dataset == DatasetKind::tokens || !data.mixture.empty()) {
-    throw UserError(
-        "koios-tokenize reads one dataset of documents: training/dataset is none of "
-        "tokens, and data/mixture is empty");
-  }
-  if (!data.add_bos && !data.add_eos) {
-    throw UserError("[data] add_bos and add_eos are both false: nothing would part the documents");
-  }
   const auto tokenizer = load_sentencepiece(deck->config.model.tokenizer_path.string());
   BadData bad(data.on_bad_data == OnBadData::skip ? BadData::Policy::skip : BadData::Policy::stop);
   tokenize_corpus({.format = record_format(to_string(data.dataset)).format,
@@ -91,18 +99,32 @@ int tokenize(const Arguments& arguments, const MpiEnv& mpi) {
   return EXIT_SUCCESS;
 }
 
+int run(int argc, char** argv) {
+  Arguments arguments;
+  std::string refused;
+  try {
+    arguments = parse_arguments(argc, argv);
+  } catch (const UserError& error) {
+    refused = error.what();
+  }
+  if (arguments.is_help) {
+    std::cout << kUsage;
+    return EXIT_SUCCESS;
+  }
+  const MpiEnv mpi(argc, argv);
+  log::configure({.rank = mpi.rank(), .shown = mpi.rank() == 0});
+  if (!refused.empty()) {  // on every rank alike: one says so
+    if (mpi.rank() == 0) log::error(refused);
+    return kBadInput;
+  }
+  return tokenize(arguments, mpi);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   try {
-    const Arguments arguments = parse_arguments(argc, argv);
-    if (arguments.is_help) {
-      std::cout << kUsage;
-      return EXIT_SUCCESS;
-    }
-    const MpiEnv mpi(argc, argv);
-    log::configure({.rank = mpi.rank(), .shown = mpi.rank() == 0});
-    return tokenize(arguments, mpi);
+    return run(argc, argv);
   } catch (const std::exception& error) {
     // What every rank runs into is told by rank 0, whose abort ends the others in this pause.
     if (log::settings().rank != 0) std::this_thread::sleep_for(std::chrono::seconds(1));

@@ -1,33 +1,24 @@
 #include "data/corpus_units.hpp"
 
-#include <algorithm>
-#include <array>
 #include <filesystem>
 #include <sstream>
-#include <string_view>
-
-#include "core/error.hpp"
 
 namespace koios {
 namespace {
 
 constexpr std::int64_t kUnitBytes = 32 * 1024 * 1024;
 
-bool is_packed(const std::string& path) {
-  constexpr std::array<std::string_view, 4> kPacked = {".gz", ".zst", ".xz", ".tar"};
-  return std::ranges::any_of(kPacked, [&](std::string_view end) { return path.ends_with(end); });
-}
-
 }  // namespace
 
 std::vector<CorpusUnit> cut_file(DataFormat format, const std::vector<std::string>& files,
-                                 std::int64_t file) {
+                                 std::int64_t file, BadData* bad) {
   const std::string& path = files[static_cast<std::size_t>(file)];
   const auto bytes = static_cast<std::int64_t>(std::filesystem::file_size(path));
-  if (is_packed(path) || bytes <= 2 * kUnitBytes) return {{file, {}, -1, bytes}};
+  if (bytes <= 2 * kUnitBytes || is_packed(path)) return {{file, {}, -1, bytes}};
 
   std::vector<CorpusUnit> units = {{file, {}, -1, 0}};
-  RecordReader reader(format, {path});
+  BadData told_later(BadData::Policy::skip);  // by who reads the unit
+  RecordReader reader(format, {path}, bad != nullptr && bad->skips() ? &told_later : bad);
   while (reader.skip()) {
     const RecordMark& mark = reader.mark();
     CorpusUnit& last = units.back();

@@ -18,9 +18,10 @@ struct CorpusUnit {
 };
 
 /// The units of one file: a plain one is cut about every 32 MiB, which takes a pass over its lines;
-/// a packed one, in which there is no going to a place, is one unit.
+/// a packed one, in which there is no going to a place, is one unit. Where `bad` skips, damage that
+/// ends the file early is left to whoever reads the last unit.
 std::vector<CorpusUnit> cut_file(DataFormat format, const std::vector<std::string>& files,
-                                 std::int64_t file);
+                                 std::int64_t file, BadData* bad = nullptr);
 
 /// One line a unit, and back.
 std::string to_text(const std::vector<CorpusUnit>& units);

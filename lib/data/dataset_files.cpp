@@ -7,8 +7,10 @@
 #include <charconv>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <map>
 #include <system_error>
+#include <utility>
 
 #include "core/error.hpp"
 #include "core/integers.hpp"
@@ -41,7 +43,8 @@ std::string name_of(const std::string& path) { return fs::path(path).filename().
                       "glob: '", folder, "/*'"));
 }
 
-std::vector<std::string> files_of_folder(const std::string& folder, const RecordFormat& format) {
+std::vector<std::string> files_of_folder(const std::string& folder, const RecordFormat& format,
+                                         BadData* bad) {
   std::vector<std::string> files;
   bool has_tables = false;
   std::error_code error;
@@ -49,7 +52,10 @@ std::vector<std::string> files_of_folder(const std::string& folder, const Record
        entry.increment(error)) {
     const std::string extension = entry->path().extension().string();
     has_tables = has_tables || extension == ".parquet" || extension == ".arrow";
-    if (entry->is_regular_file() && wants_file(format, entry->path().filename().string())) {
+    if (!wants_file(format, entry->path().filename().string())) continue;
+    if (entry->is_symlink() && !entry->exists()) {
+      tell(bad, cat(entry->path().string(), ": is a link to a file that is not there"));
+    } else if (entry->is_regular_file()) {
       files.push_back(entry->path().string());
     }
   }
@@ -58,11 +64,22 @@ std::vector<std::string> files_of_folder(const std::string& folder, const Record
   return files;
 }
 
-/// c4 is published with both parts in one folder, c4-train.* and c4-validation.*.
-void keep_split(std::vector<std::string>& files, DataSplit split) {
-  const std::string_view wanted = split == DataSplit::training ? "c4-train." : "c4-validation.";
-  const auto is_other = [&](const std::string& file) { return !name_of(file).starts_with(wanted); };
-  if (!std::ranges::all_of(files, is_other)) std::erase_if(files, is_other);
+/// c4 is published with both parts in one folder, c4-train.* and c4-validation.*. Where it is there
+/// with one alone, that must not be taken for the other: no loss of validation from training data.
+void keep_split(const std::string& folder, std::vector<std::string>& files, DataSplit split) {
+  const auto is_of = [](std::string_view part) {
+    return [=](const std::string& file) { return name_of(file).starts_with(part); };
+  };
+  std::string_view wanted = "c4-train.";
+  std::string_view other = "c4-validation.";
+  if (split == DataSplit::validation) std::swap(wanted, other);
+  if (std::ranges::any_of(files, is_of(wanted))) {
+    std::erase_if(files, std::not_fn(is_of(wanted)));
+  } else if (std::ranges::any_of(files, is_of(other))) {
+    throw UserError(cat(folder, ": a folder of c4 without ", wanted, "*, only ", other,
+                        "*; to use those all the same, name them by a glob: '", folder, "/", other,
+                        "*'"));
+  }
 }
 
 /// Of names like c4-train.00003-of-01024.json.gz every number must be there.
@@ -125,8 +142,8 @@ std::vector<std::string> find_dataset_files(const std::string& path, DataFormat 
   std::vector<std::string> files;
   const bool is_folder = fs::is_directory(path);
   if (is_folder) {
-    files = files_of_folder(path, record_format(format));
-    if (format == DataFormat::c4) keep_split(files, split);
+    files = files_of_folder(path, record_format(format), bad);
+    if (format == DataFormat::c4) keep_split(path, files, split);
   } else if (fs::is_regular_file(path)) {
     files = {path};
   } else if (path.find_first_of("*?[") != std::string::npos) {

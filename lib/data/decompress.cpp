@@ -187,6 +187,10 @@ void refuse_others(std::string_view head, const std::string& name) {
 
 }  // namespace
 
+bool is_compressed(std::string_view head) {
+  return head.starts_with(kGzip) || head.starts_with(kZstd) || head.starts_with(kXz);
+}
+
 std::unique_ptr<PeekSource> decompress(std::unique_ptr<ByteSource> source,
                                        const std::string& name) {
   auto inside = std::make_unique<PeekSource>(std::move(source));

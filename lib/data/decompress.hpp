@@ -4,10 +4,14 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "data/byte_source.hpp"
 
 namespace koios {
+
+/// Whether these first bytes are of a form that decompress() unpacks.
+bool is_compressed(std::string_view head);
 
 /// The bytes inside, whatever they are compressed with, also twice; `name` is for messages.
 /// BadFile where the source begins as something that Koios does not unpack, or, later on, where it

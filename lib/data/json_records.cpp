@@ -18,9 +18,11 @@ constexpr std::size_t kObjectBytes = 256 * 1024 * 1024;
 bool is_json_space(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
 
 /// nlohmann's message without its prefix and its line (always 1), and of bounded length.
-std::string json_reason(const nlohmann::json::parse_error& error) {
+std::string json_reason(const nlohmann::json::exception& error) {
   std::string reason = error.what();
-  if (const auto at = reason.find("syntax error"); at != std::string::npos) reason.erase(0, at);
+  for (const char* from : {"syntax error", "number overflow"}) {
+    if (const auto at = reason.find(from); at != std::string::npos) reason.erase(0, at);
+  }
   if (reason.size() > 200) reason = reason.substr(0, utf8_cut(reason, 200)) + "...";
   return reason;
 }
@@ -34,6 +36,8 @@ std::optional<nlohmann::json> parse_object(std::string_view text, std::string_vi
     why = cat(": a JSON ", object.type_name(), ", not an object");
   } catch (const nlohmann::json::parse_error& error) {
     why = cat(": not valid JSON at byte ", error.byte, " of the ", place, ": ", json_reason(error));
+  } catch (const nlohmann::json::out_of_range& error) {  // the grammar has numbers of any size
+    why = cat(": a number that no double holds: ", json_reason(error));
   }
   return std::nullopt;
 }

@@ -11,6 +11,12 @@ constexpr std::size_t kMaxDepth = 4;
 
 }  // namespace
 
+bool is_packed(const std::string& path) {
+  PeekSource file(open_file(path));
+  const std::string_view head = file.peek(512);
+  return is_compressed(head) || is_tar(head);
+}
+
 PackedFile::PackedFile(const std::string& path, std::function<bool(const std::string&)> wants)
     : path_(path), wants_(std::move(wants)) {}
 

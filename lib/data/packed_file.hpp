@@ -12,6 +12,9 @@
 
 namespace koios {
 
+/// Whether a file is compressed or an archive, by its first bytes.
+bool is_packed(const std::string& path);
+
 /// Unpacked bytes and what to call them: "a.json.gz", or "subset00.tar: openwebtext/1.xz: 1.txt".
 struct PackedMember {
   std::string name;

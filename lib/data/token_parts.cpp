@@ -139,8 +139,9 @@ void TokenFileAssembly::create() const {
   const auto file = open_file(unfinished_, O_WRONLY | O_CREAT | O_TRUNC);
   // The file system fills what no rank writes, the padding, with zeros.
   if (const int code = ::posix_fallocate(file.get(), 0, header_.file_bytes); code != 0) {
+    ::unlink(unfinished_.c_str());  // what it has been given already
     throw UserError(
-        cat(unfinished_, ": no room for ", header_.file_bytes, " bytes: ", std::strerror(code)));
+        cat(path_, ": no room for ", header_.file_bytes, " bytes: ", std::strerror(code)));
   }
 }
 

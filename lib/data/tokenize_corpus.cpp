@@ -45,6 +45,7 @@ class TokenizeJob {
   void plan();
   std::string saved_plan() const;
   void save_plan() const;
+  void remove_parts() const;
   void tokenize_units();
   TokenPart tokenize_unit(std::size_t unit);
   void tell_progress();
@@ -93,22 +94,38 @@ TokenFileHeader TokenizeJob::run() {
   return assemble();
 }
 
-/// The plan of an earlier run of this very job; empty where there is none.
+/// The plan of an earlier run of this very job; empty where there is none, or not all of it.
 std::string TokenizeJob::saved_plan() const {
   std::ifstream file(folder_ + "/plan");
   std::uint64_t job = 0;
-  if (!(file >> job) || job != job_) return "";
-  return {std::istreambuf_iterator<char>(file), {}};
+  std::size_t units = 0;
+  if (!(file >> job >> units) || job != job_) return "";
+  const std::string plan{std::istreambuf_iterator<char>(file), {}};
+  return units_from_text(plan).size() == units ? plan : "";
 }
 
 void TokenizeJob::save_plan() const {
-  fs::remove_all(folder_);
+  remove_parts();
   fs::create_directories(folder_);
   const std::string unfinished = folder_ + "/plan.unfinished";
   std::ofstream file(unfinished);
-  file << job_ << "\n" << to_text(units_);
+  file << job_ << ' ' << units_.size() << "\n" << to_text(units_);
   if (!file.flush()) throw UserError(cat(unfinished, ": cannot be written"));
   fs::rename(unfinished, folder_ + "/plan");
+}
+
+/// Of an earlier run. A folder with anything else in it is not touched.
+void TokenizeJob::remove_parts() const {
+  if (!fs::exists(folder_)) return;
+  const auto is_ours = [](const fs::path& file) {
+    return file.filename() == "plan" || file.extension() == ".part" ||
+           file.extension() == ".unfinished";
+  };
+  if (!fs::is_directory(folder_) || !std::all_of(fs::directory_iterator(folder_), {}, is_ours)) {
+    throw UserError(
+        cat(folder_, ": is needed for parts, but holds something else; name another ", "--output"));
+  }
+  fs::remove_all(folder_);
 }
 
 void TokenizeJob::plan() {
@@ -118,7 +135,8 @@ void TokenizeJob::plan() {
   } else {
     std::vector<CorpusUnit> mine;
     for (std::int64_t file = mpi_.rank(); file < std::ssize(files_); file += mpi_.size()) {
-      for (const CorpusUnit& unit : cut_file(options_.format, files_, file)) mine.push_back(unit);
+      std::ranges::copy(cut_file(options_.format, files_, file, options_.bad_data),
+                        std::back_inserter(mine));
     }
     for (const std::string& text : mpi_.all_gather(to_text(mine))) {
       for (const CorpusUnit& unit : units_from_text(text)) units_.push_back(unit);
@@ -219,7 +237,7 @@ TokenFileHeader TokenizeJob::assemble() {
   barrier();
   if (is_root()) {
     assembly.finish();
-    fs::remove_all(folder_);
+    remove_parts();
     const double seconds = clock_.seconds();
     log::info(
         options_.output, ": ", assembly.header().tokens, " tokens of ", assembly.header().documents,

@@ -197,6 +197,29 @@ TEST(Shards, a_missing_one_is_named) {
             std::vector<std::string>{held_out});
 }
 
+TEST(Shards, one_part_of_c4_is_not_taken_for_the_other) {
+  const TempFolder folder;
+  folder.write("c4-train.00000-of-00001.json", numbered_documents(1));
+  const auto message = user_error(
+      [&] { find_dataset_files(folder.path(), DataFormat::c4, DataSplit::validation); });
+  EXPECT_CONTAINS(message, "without c4-validation.*, only c4-train.*");
+  EXPECT_CONTAINS(message, cat("'", folder.path(), "/c4-train.*'"));
+  const TempFolder other;
+  other.write("mine.json", numbered_documents(1));
+  EXPECT_EQ(find_dataset_files(other.path(), DataFormat::c4, DataSplit::validation).size(), 1u);
+}
+
+TEST(Shards, a_link_to_nothing_is_named) {
+  const TempFolder folder;
+  const auto file = folder.write("a.jsonl", numbered_documents(1));
+  shell(folder, "ln -s nowhere b.jsonl && ln -s a.jsonl c.jsonl");
+  EXPECT_CONTAINS(user_error([&] { find_dataset_files(folder.path(), DataFormat::jsonl); }),
+                  "b.jsonl: is a link to a file that is not there");
+  BadData bad(BadData::Policy::skip);
+  EXPECT_EQ(
+      find_dataset_files(folder.path(), DataFormat::jsonl, DataSplit::training, &bad).size(), 2u);
+}
+
 TEST(Fingerprint, follows_the_content_and_not_the_folder) {
   const TempFolder one;
   const TempFolder two;

@@ -153,6 +153,8 @@ TEST(BadRecords, invalid_json_and_fields) {
   EXPECT_CONTAINS(error("{\"text\": \"a\"}\n{\"text\": \"b\"\n"), ":2: not valid JSON at byte 13");
   EXPECT_CONTAINS(error("{\"text\": \"a\"} {\"text\": \"b\"}"), ":1: not valid JSON at byte 15");
   EXPECT_CONTAINS(error("plain words\n"), ":1: not valid JSON at byte 1");
+  EXPECT_CONTAINS(error("{\"text\": \"a\", \"n\": 1e999}\n"),
+                  ":1: a number that no double holds: number overflow parsing '1e999'");
   EXPECT_CONTAINS(error("{\"text\": \"\\ud800\"}\n"), ":1: not valid JSON");
   EXPECT_CONTAINS(error("\n{\"body\": \"a\"}\n"), ":2: no field \"text\"");
   EXPECT_CONTAINS(error("{\"text\": 5}\n"), ":1: the field \"text\" is a number, not a string");

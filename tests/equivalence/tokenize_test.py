@@ -122,6 +122,25 @@ class Tokenize(unittest.TestCase):
         _, done = self.tokenize(2, "nowhere.txt", "c.tokens")
         self.assertEqual(done.returncode, 2)
         self.assertRegex(done.stderr, r"error: .*nowhere.txt")
+        book = SOURCE / "build/assets/kjv.txt"
+        (self.workplace.path / "d.tokens.parts").mkdir()
+        (self.workplace.path / "d.tokens.parts/letter").write_text("mine")
+        _, done = self.tokenize(2, book, "d.tokens")
+        self.assertEqual(done.returncode, 1)
+        self.assertRegex(done.stderr, r"error: .*d.tokens.parts: .* holds something else")
+        self.assertEqual((self.workplace.path / "d.tokens.parts/letter").read_text(), "mine")
+
+    def test_a_wrong_command_line_is_told_once(self):
+        book = SOURCE / "build/assets/kjv.txt"
+        for wrong, message in ((["--outputs"], "--outputs is not an option"),
+                               (["data/add_bos=false", "data/add_eos=false"], "both false"),
+                               (["training/dataset=tokens"], "tokenized already")):
+            _, done = self.tokenize(2, book, "a.tokens", *wrong)
+            self.assertEqual(done.returncode, 2, done.stderr)
+            self.assertEqual(done.stderr.count(message), 1, done.stderr)
+        # Files that training alone needs may be yet to come.
+        _, done = self.tokenize(2, book, "a.tokens", "validation/dataset_path=later.txt")
+        self.assertEqual(done.returncode, 0, done.stderr)
 
 
 if __name__ == "__main__":
