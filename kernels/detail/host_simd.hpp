@@ -91,13 +91,14 @@ inline IntVec lane_indices() {
   return v;
 }
 
-/// 2^x for x up to 0 and a little above; exactly 0 below -126, so also for minus infinity.
-/// 2^x = 2^n 2^f, n the nearest integer: adding 1.5 * 2^23 leaves n in the low bits of the sum.
-/// 2^f on [-1/2, 1/2] by the polynomial that meets it at Chebyshev's points and in 0 (relative
-/// error 5e-9, so what is left is float's rounding).
+/// 2^x for x up to 0 and a little above; exactly 0 below -126, so also for minus infinity. NaN
+/// stays NaN: it must reach the loss and the gradient norm, where it is noticed. 2^x = 2^n 2^f, n
+/// the nearest integer: adding 1.5 * 2^23 leaves n in the low bits of the sum. 2^f on [-1/2, 1/2]
+/// by the polynomial that meets it at Chebyshev's points and in 0 (relative error 5e-9, so what is
+/// left is float's rounding).
 inline Vec exp2_nonpositive(Vec x) {
-  constexpr float kRound = 12582912.0F;  // 1.5 * 2^23
-  const Vec inside = max(x, broadcast(-126.0F));
+  constexpr float kRound = 12582912.0F;           // 1.5 * 2^23
+  const Vec inside = max(broadcast(-126.0F), x);  // in this order NaN passes
   const Vec shifted = inside + kRound;
   const Vec f = inside - (shifted - kRound);
   Vec p = broadcast(1.5453162945e-04F);

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <random>
 #include <utility>
 
@@ -215,6 +216,29 @@ TYPED_TEST(Attention, MaskKeepsDocumentsApart) {
   EXPECT_EQ(tail(before.dq.read()), tail(after.dq.read()));
   EXPECT_EQ(tail(before.dk.read()), tail(after.dk.read()));
   EXPECT_EQ(tail(before.dv.read()), tail(after.dv.read()));
+}
+
+// A step with NaN in it is skipped or stops the run, as the deck says: attention must not turn NaN,
+// or scores too large for float32, into numbers. (cuDNN's ways are its own.)
+TYPED_TEST(Attention, WhatIsNotANumberShows) {
+  using T = typename TypeParam::T;
+  const AttentionShape shape{1, 70, 2, 1, 16};
+  const auto d_o = test::random_values<T>(shape.seq_len * shape.heads * shape.head_dim, 4);
+  for (const double bad : {std::nan(""), 1e38}) {
+    auto in = random_input<T>(shape);
+    const std::int64_t row = 40;  // of the first head
+    std::fill_n(in.q.begin() + row * shape.heads * shape.head_dim, shape.head_dim, bad);
+    std::fill_n(in.k.begin() + 3 * shape.head_dim, shape.head_dim, 100.0);  // 1e38 overflows
+    Tensors<T> t(this->stream, shape);
+    this->run(t, in, d_o, {.attention = AttentionKind::fallback});
+    const auto o = t.o.read();
+    const auto dq = t.dq.read();
+    for (std::int64_t i = 0; i < std::ssize(o); ++i) {
+      const bool is_hit = i / shape.head_dim == row * shape.heads;
+      ASSERT_EQ(std::isnan(o[i]), is_hit) << bad << " element " << i;
+      ASSERT_TRUE(!is_hit || std::isnan(dq[i])) << bad << " element " << i;
+    }
+  }
 }
 
 // Scores far apart: probabilities that underflow, and maxima that rise from key block to key block.
