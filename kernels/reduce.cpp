@@ -64,11 +64,14 @@ void reduce(Stream& s, const char* label, Ref<float, 1> out, Ref<const float, 1>
             Ref<float, 1> partials, bool accumulate) {
   KOIOS_REQUIRE(out.extent[0] == 1 && partials.extent[0] >= kSumPartials, "out has ", out.extent[0],
                 ", partials ", partials.extent[0], " of ", kSumPartials);
-  // Fixed by the size alone, in whole packs.
+  // Fixed by the size alone, in whole packs. The last chunk must end with one, too: a pack that
+  // began in it would read on behind x.
+  constexpr std::int64_t kUnit = 16;
   const std::int64_t size = x.extent[0];
-  const std::int64_t chunk = std::max(kLeastChunk, round_up(ceil_div(size, kSumPartials), 16));
+  const std::int64_t chunk = std::max(kLeastChunk, round_up(ceil_div(size, kSumPartials), kUnit));
   const auto used = slice(partials, 0, ceil_div(size, chunk));
-  detail::for_each_row<float>(s, label, used.extent[0], chunk, detail::allows_packs(x),
+  const bool packs = detail::allows_packs(x) && size % kUnit == 0;
+  detail::for_each_row<float>(s, label, used.extent[0], chunk, packs,
                               PartialSums<kSquare>{x, used, chunk});
   detail::for_each_row<float>(s, label, 1, used.extent[0], false, Total{out, used, accumulate});
 }
