@@ -20,7 +20,7 @@ struct AttentionShape {
   std::int64_t seq_len = 0;    // T
   std::int64_t heads = 0;      // H
   std::int64_t kv_heads = 0;   // K, divides H
-  std::int64_t head_dim = 0;   // E, even
+  std::int64_t head_dim = 0;   // E, even, at most 256
   bool document_mask = false;  // a query sees the keys of its own document only
 };
 

@@ -52,12 +52,16 @@ class Rules {
 };
 
 void check_model(Rules& rules, const ModelConfig& m) {
+  constexpr std::int64_t kLargestHead = 256;  // of kernels/attention.hpp
   rules.require(m.dim % m.n_heads == 0, {"model/dim", "model/n_heads", "model/flavor"},
                 cat("[model] dim = ", m.dim, " is not a multiple of n_heads = ", m.n_heads));
   rules.require(
       m.dim % m.n_heads != 0 || m.head_dim() % 2 == 0,
       {"model/dim", "model/n_heads", "model/flavor"},
       cat("[model] dim / n_heads = ", m.head_dim(), " is odd; rotary embedding turns pairs"));
+  rules.require(m.head_dim() <= kLargestHead, {"model/n_heads", "model/dim", "model/flavor"},
+                cat("[model] dim / n_heads = ", m.head_dim(), ": attention does heads of at most ",
+                    kLargestHead, "; take more heads"));
   rules.require(
       m.n_heads % m.n_kv_heads == 0, {"model/n_kv_heads", "model/n_heads", "model/flavor"},
       cat("[model] n_heads = ", m.n_heads, " is not a multiple of n_kv_heads = ", m.n_kv_heads));
@@ -72,6 +76,18 @@ void check_attention(Rules& rules, const RunConfig& c) {
                 {"model/attention", "data/document_mask"},
                 "[model] attention = cudnn has no mask of documents: with [data] document_mask = "
                 "true choose auto or fallback");
+}
+
+void check_recomputation(Rules& rules, const RunConfig& c) {
+  const SelectiveOption& option = c.activation_checkpoint.selective_ac_option;
+  const char* key = "activation_checkpoint/selective_ac_option";
+  const bool by_blocks = c.activation_checkpoint.mode == RecomputeMode::selective &&
+                         option.kind == SelectiveOption::Kind::blocks;
+  rules.require(!by_blocks || option.every <= c.model.n_layers || !rules.is_given(key),
+                {key, "model/n_layers", "model/flavor"},
+                cat("[activation_checkpoint] selective_ac_option = ", option.every,
+                    " recomputes none of the model's ", c.model.n_layers,
+                    " blocks; set at most that, or mode = none"));
 }
 
 void check_schedule(Rules& rules, const RunConfig& c) {
@@ -194,6 +210,7 @@ std::vector<DeckError> check_rules(const ParsedDeck& parsed, int ranks) {
   Rules rules(parsed);
   check_model(rules, parsed.config.model);
   check_attention(rules, parsed.config);
+  check_recomputation(rules, parsed.config);
   check_schedule(rules, parsed.config);
   check_validation(rules, parsed.config.validation);
   check_data(rules, parsed.config.data);

@@ -29,6 +29,22 @@ TEST(Rules, sizes_divide) {
   EXPECT_EQ(rules_of("[model]\nffn_dim_multiplier = 0.0001\n"),
             "error: x.ini:2: [model] ffn_dim_multiplier = 0.0001 leaves no width for the "
             "feed-forward\n");
+  EXPECT_EQ(rules_of("[model]\ndim = 512\nn_heads = 2\n"), "");
+  EXPECT_EQ(
+      rules_of("[model]\ndim = 516\nn_heads = 2\nn_kv_heads = 2\n"),
+      "error: x.ini:3: [model] dim / n_heads = 258: attention does heads of at most 256; take "
+      "more heads\n");
+}
+
+TEST(Rules, recomputation_by_blocks_recomputes_some) {
+  const std::string four = "[model]\nn_layers = 4\n[activation_checkpoint]\n";
+  EXPECT_EQ(rules_of(four + "selective_ac_option = 4\n"), "");
+  EXPECT_EQ(
+      rules_of(four + "selective_ac_option = 5\n"),
+      "error: x.ini:4: [activation_checkpoint] selective_ac_option = 5 recomputes none of the "
+      "model's 4 blocks; set at most that, or mode = none\n");
+  EXPECT_EQ(rules_of(four + "mode = full\nselective_ac_option = 5\n"), "");
+  EXPECT_EQ(rules_of("[model]\nn_layers = 1\n"), "");  // the default of 2 stays as it is
 }
 
 TEST(Rules, schedules_fit) {
