@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <compare>
+#include <exception>
 #include <map>
 #include <source_location>
 #include <unordered_map>
@@ -18,7 +19,11 @@ namespace {
 namespace fe = cudnn_frontend;
 using Tensor = std::shared_ptr<fe::graph::Tensor_attributes>;
 
-void close_cudnn(cudnnHandle_t handle) { cudnnDestroy(handle); }
+/// Destroying waits for the device, where a collective may be spinning for a rank that is gone: not
+/// under an exception, which ends the job.
+void close_cudnn(cudnnHandle_t handle) {
+  if (std::uncaught_exceptions() == 0) cudnnDestroy(handle);
+}
 using CudnnHandle = Handle<cudnnHandle_t, &close_cudnn>;
 
 void check(cudnnStatus_t status, const char* call,

@@ -9,6 +9,7 @@
 
 #include <cublasLt.h>
 
+#include <exception>
 #include <map>
 #include <memory>
 
@@ -18,7 +19,10 @@
 
 namespace koios::detail {
 
-inline void close_cublaslt(cublasLtHandle_t handle) { cublasLtDestroy(handle); }
+/// Not under an exception: destroying waits for the device, which may wait for a rank that is gone.
+inline void close_cublaslt(cublasLtHandle_t handle) {
+  if (std::uncaught_exceptions() == 0) cublasLtDestroy(handle);
+}
 using CublasLtHandle = Handle<cublasLtHandle_t, &close_cublaslt>;
 
 class GemmCublasLt {
