@@ -50,7 +50,7 @@ void layernorm_backward(Stream& s, Ref<T, 2> dx_ND, Ref<float, 1> dw_D, Ref<floa
                         Ref<const float, 1> mean_N, Ref<const float, 1> rstd_N, Ref<const T, 1> w_D,
                         Write write) {
   const char* label = "layernorm_backward";
-  const std::int64_t parts = rmsnorm_backward_partials(s.backend());
+  const std::int64_t parts = norm_backward_partials(s.backend());
   if (w_D.data == nullptr) {
     detail::norm_backward(
         s, label,

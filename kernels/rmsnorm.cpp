@@ -33,7 +33,7 @@ void add_rmsnorm_forward(Stream& s, Ref<T, 2> sum_ND, Ref<T, 2> y_ND, Ref<float,
           sum_ND, y_ND, {}, rstd_N, x_ND, residual_ND, w_D, eps, rounding == NormRounding::twice});
 }
 
-std::int64_t rmsnorm_backward_partials(Backend backend) {
+std::int64_t norm_backward_partials(Backend backend) {
   return backend == Backend::host ? kHostPartials : kCudaPartials;
 }
 
@@ -41,7 +41,7 @@ template <class T>
 void rmsnorm_backward(Stream& s, Ref<T, 2> dx_ND, Ref<float, 1> dw_D, Ref<float, 2> partial_PD,
                       Ref<const T, 2> dy_ND, Ref<const T, 2> dresidual_ND, Ref<const T, 2> x_ND,
                       Ref<const float, 1> rstd_N, Ref<const T, 1> w_D, Write write) {
-  const std::int64_t parts = rmsnorm_backward_partials(s.backend());
+  const std::int64_t parts = norm_backward_partials(s.backend());
   KOIOS_REQUIRE(partial_PD.extent[0] == parts && dw_D.extent[0] == x_ND.extent[1],
                 partial_PD.extent[0], " partial sums, dw has ", dw_D.extent[0]);
   detail::norm_backward(s, "rmsnorm_backward",

@@ -26,7 +26,7 @@ void add_rmsnorm_forward(Stream& s, Ref<T, 2> sum_ND, Ref<T, 2> y_ND, Ref<float,
                          float eps, NormRounding rounding = NormRounding::once);
 
 /// Rows of partial weight-gradient sums that the backward pass of a norm wants on a backend.
-std::int64_t rmsnorm_backward_partials(Backend backend);
+std::int64_t norm_backward_partials(Backend backend);
 
 /// dx = dresidual + d rmsnorm / dx (dy); dw (=|+=) the weight's gradient, summed over N in a fixed
 /// order through partial_PD. dx may alias dresidual or dy; an empty dresidual (null) counts as 0.

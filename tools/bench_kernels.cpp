@@ -160,7 +160,7 @@ class Bench {
     const auto x = take(N, D), y = take(N, D), z = take(N, D), dx = take(N, D);
     const auto w = make_ref(take(1, D).data, D);
     const auto rstd = floats(N), dw = floats(D);
-    const auto parts = arena.take<float>("bench", rmsnorm_backward_partials(s.backend()), D);
+    const auto parts = arena.take<float>("bench", norm_backward_partials(s.backend()), D);
     add_case("add", 3 * ND * b, [=, &s] { koios::add<T>(s, z, x, y); });
     add_case("rmsnorm_forward", 2 * ND * b,
              [=, &s] { rmsnorm_forward<T>(s, y, rstd, x, w, 1e-5F); });

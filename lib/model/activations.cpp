@@ -97,7 +97,7 @@ LlamaBuffers<T>::LlamaBuffers(Arena& arena, const LlamaShapes& m, const MicroBat
   logits_CV = arena.take<T>(kLogits, chunk, shared_rows ? m.vocab_here() : m.vocab_size);
   if (m.tp > 1 && !shared_rows) logit_parts = arena.take<T>(kLogits, chunk * m.vocab_size);
   if (shared_rows) softmax_4C = arena.take<float>(kLogits, 4 * chunk);
-  const std::int64_t parts = has_weight(m.norm) ? rmsnorm_backward_partials(backend) : 0;
+  const std::int64_t parts = has_weight(m.norm) ? norm_backward_partials(backend) : 0;
   norm_partial_PD = arena.take<float>(kScratch, parts, m.dim);
   rope_TE = arena.take<float>(kScratch, batch.seq_len, m.head_dim());
   attention_workspace = arena.take<std::byte>(

@@ -3,8 +3,8 @@
 // l-1 computes.
 //
 //   auto g = gradients.begin(l);                      // waits until the buffer is free
-//   block.backward(..., g.view, g.write, ...);        // overwrite, or add to an earlier
-//   micro-batch gradients.reduce(l);
+//   block.backward(..., g.view, g.write, ...);        // overwrites, or adds to what is there
+//   gradients.reduce(l);
 //   ...
 //   gradients.finish();                               // the compute stream waits for all of them
 //

@@ -112,7 +112,7 @@ TYPED_TEST(LayerNorm, backward_matches_reference) {
       DeviceMatrix<T> residual_ND(this->stream, N, D, 0, residual), dx_ND(this->stream, N, D, gap);
       DeviceVector<float> mean_N(this->stream, forward.mean.value);
       DeviceVector<float> rstd_N(this->stream, forward.rstd), dw_D(this->stream, dw_before);
-      DeviceMatrix<float> partial_PD(this->stream, rmsnorm_backward_partials(this->backend), D);
+      DeviceMatrix<float> partial_PD(this->stream, norm_backward_partials(this->backend), D);
       const auto backward = [&](Ref<T, 2> out, Ref<const T, 2> dresidual, Write write) {
         layernorm_backward<T>(this->stream, out, dw_D.ref(), partial_PD.ref(), dy_ND.cref(),
                               dresidual, x_ND.cref(), mean_N.cref(), rstd_N.cref(), w_D, write);

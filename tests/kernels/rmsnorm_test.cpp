@@ -123,7 +123,7 @@ TYPED_TEST(RmsNorm, backward_matches_reference) {
       dw_added.terms[i] += std::abs(dw_before[i]);
     }
 
-    const std::int64_t parts = rmsnorm_backward_partials(this->backend);
+    const std::int64_t parts = norm_backward_partials(this->backend);
     DeviceMatrix<T> dy_ND(this->stream, N, D, gap, dy), x_ND(this->stream, N, D, gap, x);
     DeviceMatrix<T> residual_ND(this->stream, N, D, 0, residual), dx_ND(this->stream, N, D, gap);
     DeviceVector<T> w_D(this->stream, w);
@@ -157,7 +157,7 @@ TYPED_TEST(RmsNorm, backward_gives_the_same_bits_again) {
   DeviceMatrix<T> x_ND(this->stream, N, D, 0, random_values<T>(N * D, 2));
   DeviceVector<T> w_D(this->stream, random_values<T>(D, 3));
   DeviceVector<float> rstd_N(this->stream, std::vector<double>(N, 1.0));
-  DeviceMatrix<float> partial_PD(this->stream, rmsnorm_backward_partials(this->backend), D);
+  DeviceMatrix<float> partial_PD(this->stream, norm_backward_partials(this->backend), D);
   std::vector<float> first;
   for (int run = 0; run < 3; ++run) {
     DeviceMatrix<T> dx_ND(this->stream, N, D);
