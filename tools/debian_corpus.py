@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes 107 MB of English text out of Debian packages: debian_corpus.py [DIR]
+"""Makes 107 MB of English text out of Debian packages.
 
 Two dictionaries in prose (GCIDE, WordNet), the documentation of Linux and of Python, and, where
 tools/setup.sh has brought it, the King James Bible. The packages are downloaded by apt-get and
@@ -8,6 +8,7 @@ build/assets/debian) then holds documents as JSON lines, in a seeded order: trai
 fiftieth document in validation.jsonl.gz. What is there already is left as it is.
 """
 
+import argparse
 import gzip
 import json
 import os
@@ -83,7 +84,11 @@ def documents(share, bible):
 
 def main():
     root = pathlib.Path(__file__).resolve().parent.parent
-    out = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else root / "build/assets/debian"
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=pathlib.Path, nargs="?", metavar="DIR",
+                        default=root / "build/assets/debian")
+    out = parser.parse_args().out
     if (out / "train.jsonl.gz").exists():
         print(f"debian_corpus: {out}: is there")
         return

@@ -22,6 +22,13 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 from koios_data import Failure, hub, samples, tables  # noqa: E402
 
 
+def positive(text):
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1 on")
+    return value
+
+
 def parse(arguments):
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -33,22 +40,24 @@ def parse(arguments):
         if out:
             sub.add_argument("--out", type=pathlib.Path, **out)
             sub.add_argument("--token", help="for restricted repositories (default: HF_TOKEN)")
+            sub.add_argument("--revision", help="a commit of the repository (default: its newest)")
         return sub
 
     command("alpaca", hub.fetch_alpaca, default=pathlib.Path("data/alpaca"))
     for name, run in (("openwebtext", hub.fetch_openwebtext), ("c4", hub.fetch_c4)):
         sub = command(name, run, default=pathlib.Path("data") / name)
-        sub.add_argument("--files", type=int, help="only the first so many (default: all)")
+        sub.add_argument("--files", type=positive, help="only the first so many (default: all)")
     sub = command("tokenizer", hub.fetch_tokenizer, default=pathlib.Path("data/tokenizer.model"))
     sub.add_argument("repository", help="owner/name, such as meta-llama/Llama-2-7b-hf")
     sub = command("convert", tables.convert)
     sub.add_argument("input", type=pathlib.Path, help="a file, or a folder of them")
     sub.add_argument("out", type=pathlib.Path)
-    sub.add_argument("--documents-per-file", type=int, default=100000)
+    sub.add_argument("--part", help="of a folder that holds several, such as train and test")
+    sub.add_argument("--documents-per-file", type=positive, default=100000)
     sub = command("sample", samples.make)
     sub.add_argument("name", choices=sorted(samples.MAKERS))
     sub.add_argument("out", type=pathlib.Path)
-    sub.add_argument("--documents", type=int, default=200)
+    sub.add_argument("--documents", type=positive, default=200)
     sub.add_argument("--jsonl", type=pathlib.Path,
                      help="the documents that the sample holds, as JSON lines beside it")
     return parser.parse_args(arguments)
@@ -58,9 +67,11 @@ def main():
     options = parse(sys.argv[1:])
     try:
         options.run(options)
-    except Failure as failure:
+    except (Failure, OSError) as failure:
         print(f"get_dataset: error: {failure}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 

@@ -38,6 +38,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
     gated = set()
     cut = set()  # their next download breaks off half-way
     ranges = []  # where downloads that go on began
+    revisions = []  # of the files that were asked for
 
     def log_message(self, *_):
         pass
@@ -74,7 +75,8 @@ class Hub(http.server.BaseHTTPRequestHandler):
                 return self.answer(json.dumps(info).encode(),
                                    [("Content-Type", "application/json")])
             if path.startswith(f"/{prefix}{repository}/resolve/"):
-                name = path.split("/resolve/")[1].split("/", 1)[1]
+                revision, name = path.split("/resolve/")[1].split("/", 1)
+                Hub.revisions.append(revision)
                 if repository in self.gated and not self.headers.get("Authorization"):
                     return self.refuse(401, "GatedRepo", "restricted")
                 if name not in files:
@@ -124,6 +126,7 @@ class GetDataset(unittest.TestCase):
         Hub.gated = set()
         Hub.cut = set()
         Hub.ranges = []
+        Hub.revisions = []
 
     def tool(self, *arguments, server=True, code=0):
         environment = {**os.environ, "HF_HOME": str(self.path / "home"), "HF_HUB_DISABLE_XET": "1",
@@ -203,6 +206,20 @@ class GetDataset(unittest.TestCase):
         self.assertIn("refused or does not exist", self.tool("tokenizer", "no/body", code=1))
         Hub.files[("model", "some/model")] = {"config.json": b"{}"}
         self.assertIn("no such file", self.tool("tokenizer", "some/model", code=1))
+        error = self.tool("c4", server=False, code=1)
+        self.assertRegex(error, "^get_dataset: error: allenai/c4: .*start again.*\n$")
+        (self.path / "file").write_bytes(b"")
+        self.parquet({"text": ["x"]})
+        self.assertRegex(self.tool("convert", "part.parquet", "file/out", code=1),
+                         "^get_dataset: error: .*file.*\n$")
+        for wrong in (("c4", "--files", 0), ("sample", "c4", "s", "--documents", -1)):
+            self.assertIn("not a whole number from 1 on", self.tool(*wrong, code=2))
+
+    def test_one_commit_is_fetched_and_named(self):
+        Hub.files[("model", "some/model")] = {"tokenizer.model": b"pieces"}
+        self.assertIn(f"some/model at commit {COMMIT}", self.tool("tokenizer", "some/model"))
+        self.assertTrue(Hub.revisions)
+        self.assertEqual(set(Hub.revisions), {COMMIT})
 
     def test_tables_of_every_kind(self):
         table = pa.table({"text": [f"d{i}" for i in range(5)], "n": list(range(5))})
@@ -215,13 +232,54 @@ class GetDataset(unittest.TestCase):
             json.dumps({"_data_files": [{"filename": "data-00000-of-00001.arrow"}]}))
         self.tool("convert", saved, "out", "--documents-per-file", "2")
         self.assertEqual(self.documents(self.path / "out"), table["text"].to_pylist())
-        self.assertEqual(len(list((self.path / "out").iterdir())), 3)
+        self.assertEqual(sorted(p.name for p in (self.path / "out").iterdir()),
+                         [f"documents-0000{i}-of-00003.jsonl.gz" for i in range(3)])
         self.parquet({"body": ["x"]})
         self.assertIn("no column text; it has body",
                       self.tool("convert", "part.parquet", "out2", code=1))
         (self.path / "bad.parquet").write_bytes(b"PAR1 nonsense")
         self.assertIn("bad.parquet", self.tool("convert", "bad.parquet", "out3", code=1))
         self.assertIn("no such file", self.tool("convert", "nowhere", "out4", code=1))
+        (saved / "state.json").write_text("{}")
+        self.assertIn("does not list _data_files", self.tool("convert", saved, "out5", code=1))
+
+    def test_another_conversion_replaces_the_one_before_or_leaves_it(self):
+        self.parquet({"text": ["a", "b", "c"]})
+        self.tool("convert", "part.parquet", "out", "--documents-per-file", "1")
+        table = pa.table({"text": pa.array([b"d", b"\xff"], pa.binary())})
+        pa.parquet.write_table(table, self.path / "bad.parquet")
+        self.assertIn("not UTF-8", self.tool("convert", "bad.parquet", "out", code=1))
+        self.assertEqual(self.documents(self.path / "out"), ["a", "b", "c"])
+        self.tool("convert", "part.parquet", "out")
+        self.assertEqual(self.documents(self.path / "out"), ["a", "b", "c"])
+        self.assertEqual([p.name for p in (self.path / "out").iterdir()],
+                         ["documents-00000-of-00001.jsonl.gz"])
+
+    def test_rows_that_json_lines_cannot_hold_as_they_are(self):
+        self.parquet({"text": pa.array(["caf\u00e9".encode(), None, b"c"], pa.binary()),
+                      "score": [1.5, 2.5, float("nan")],
+                      "deep": [[{"x": float("inf")}], [], []]})
+        self.assertIn("1 rows without text left out", self.tool("convert", "part.parquet", "out"))
+        lines = gzip.decompress(next((self.path / "out").iterdir()).read_bytes()).splitlines()
+
+        def refuse(name):
+            self.fail(f"{name} is not JSON")
+        self.assertEqual([json.loads(line, parse_constant=refuse) for line in lines],
+                         [{"text": "caf\u00e9", "score": 1.5, "deep": [{"x": None}]},
+                          {"text": "c", "score": None, "deep": []}])
+        self.parquet({"text": [[1]]})
+        self.assertIn("holds list, not text", self.tool("convert", "part.parquet", "out2", code=1))
+
+    def test_parts_of_a_folder_are_not_mixed(self):
+        folder = self.path / "tables"
+        folder.mkdir()
+        for part in ("train", "test"):
+            name = f"{part}-00000-of-00001.parquet"
+            (folder / name).write_bytes(self.parquet({"text": [part]}))
+        self.assertIn("holds several parts (test, train)", self.tool("convert", folder, "x", code=1))
+        self.tool("convert", folder, "out", "--part", "test")
+        self.assertEqual(self.documents(self.path / "out"), ["test"])
+        self.assertIn("holds no part dev", self.tool("convert", folder, "x", "--part", "dev", code=1))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,22 @@
 """What tools/get_dataset.py is made of."""
 
+import contextlib
+
 
 class Failure(Exception):
     """Something that the user can mend; the text says how."""
+
+
+@contextlib.contextmanager
+def whole(target):
+    """Yields the path to write to, which becomes `target` once it is written wholly."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(target.name + ".part")
+    try:
+        yield part
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def say(text):

@@ -3,7 +3,7 @@
 import re
 import shutil
 
-from . import Failure, say, say_deck, tables
+from . import Failure, say, say_deck, tables, whole
 
 ALPACA = "tatsu-lab/alpaca"
 OPENWEBTEXT = "Skylion007/openwebtext"
@@ -31,10 +31,12 @@ def explained(repository, action):
     except errors.RepositoryNotFoundError:
         reason = (f"{repository} was refused or does not exist (401 or 404). Check the name; a "
                   "private or restricted one needs --token or HF_TOKEN")
+    except errors.LocalEntryNotFoundError as error:  # before what it is a kind of
+        reason = f"{repository}: the hub cannot be reached: {first_line(error)}"
     except errors.EntryNotFoundError as error:
         reason = f"{repository} has no such file: {first_line(error)}"
-    except errors.LocalEntryNotFoundError as error:
-        reason = f"{repository}: the hub cannot be reached: {first_line(error)}"
+    except errors.RevisionNotFoundError as error:
+        reason = f"{repository} has no such revision: {first_line(error)}"
     except errors.HfHubHTTPError as error:
         code = error.response.status_code if error.response is not None else "no answer"
         if code in (401, 403):
@@ -42,8 +44,11 @@ def explained(repository, action):
                       "not allowed to read it; give one by --token or HF_TOKEN")
         else:
             reason = f"{repository}: the hub answered {code}: {first_line(error)}"
-    except (OSError, errors.HFValidationError) as error:
-        reason = f"{repository}: {first_line(error)}; start again to go on where it stopped"
+    except errors.HFValidationError as error:
+        reason = first_line(error)
+    except Exception as error:  # the client's own, those of the network and of the disk among them
+        reason = (f"{repository}: {type(error).__name__}: {first_line(error)}; start again to go on "
+                  "where it stopped")
     raise Failure(reason) from None
 
 
@@ -52,9 +57,18 @@ def first_line(error):
     return text.splitlines()[0] if text else type(error).__name__
 
 
-def files_of(repository, options, kind="dataset"):
+def pin(repository, options, kind="dataset"):
+    """Settles the commit: all files are of that one, also where the repository moves on meanwhile."""
+    info = explained(repository, lambda hub: hub.HfApi(token=options.token).repo_info(
+        repository, repo_type=kind, revision=options.revision))
+    options.revision = info.sha
+    say(f"{repository} at commit {info.sha} (--revision gets the same again)")
+
+
+def files_of(repository, options):
+    pin(repository, options)
     return explained(repository, lambda hub: hub.HfApi(token=options.token).list_repo_files(
-        repository, repo_type=kind))
+        repository, repo_type="dataset", revision=options.revision))
 
 
 def fetch(repository, names, folder, options, kind="dataset"):
@@ -62,7 +76,8 @@ def fetch(repository, names, folder, options, kind="dataset"):
     for number, name in enumerate(names, 1):
         say(f"{number} of {len(names)}: {name}")
         explained(repository, lambda hub: hub.hf_hub_download(
-            repository, name, repo_type=kind, local_dir=folder, token=options.token))
+            repository, name, repo_type=kind, revision=options.revision, local_dir=folder,
+            token=options.token))
     return [folder / name for name in names]
 
 
@@ -72,9 +87,10 @@ def fetch_alpaca(options):
         raise Failure(f"{ALPACA} no longer holds Parquet files or alpaca_data.json")
     paths = fetch(ALPACA, names, options.out / "hub", options)
     target = options.out / "alpaca_data.json"
-    whole = [path for path in paths if path.name == "alpaca_data.json"]
-    if whole:
-        shutil.copyfile(whole[0], target)
+    array = [path for path in paths if path.name == "alpaca_data.json"]
+    if array:
+        with whole(target) as part:
+            shutil.copyfile(array[0], part)
     else:
         tables.write_alpaca(paths, target)
     say_deck("alpaca", target)
@@ -117,7 +133,9 @@ def fetch_c4(options):
 
 
 def fetch_tokenizer(options):
+    pin(options.repository, options, kind="model")
     paths = fetch(options.repository, ["tokenizer.model"], options.out.parent / "hub", options,
                   kind="model")
-    shutil.copyfile(paths[0], options.out)
+    with whole(options.out) as part:
+        shutil.copyfile(paths[0], part)
     say(f"for the deck:\n\n[model]\ntokenizer_path = {options.out}\n")
