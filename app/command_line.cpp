@@ -2,7 +2,7 @@
 
 #include <charconv>
 
-#include "core/error.hpp"
+#include "app/failure.hpp"
 
 namespace koios {
 namespace {
@@ -11,7 +11,7 @@ int positive_integer(const std::string& option, const std::string& text) {
   int value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (error != std::errc{} || end != text.data() + text.size() || value < 1) {
-    throw UserError(cat(option, " takes a whole number from 1 on, not '", text, "'"));
+    throw CommandLineError(cat(option, " takes a whole number from 1 on, not '", text, "'"));
   }
   return value;
 }
@@ -20,7 +20,7 @@ Backend backend_named(const std::string& text) {
   for (const Backend backend : {Backend::host, Backend::cuda}) {
     if (text == to_string(backend)) return backend;
   }
-  throw UserError(cat("--backend takes host or cuda, not '", text, "'"));
+  throw CommandLineError(cat("--backend takes host or cuda, not '", text, "'"));
 }
 
 }  // namespace
@@ -30,9 +30,12 @@ CommandLine parse_command_line(const std::vector<std::string>& arguments) {
   for (std::size_t i = 0; i < arguments.size(); ++i) {
     const std::string& argument = arguments[i];
     const auto value = [&] {
-      if (i + 1 == arguments.size()) throw UserError(cat(argument, " takes a value"));
+      if (i + 1 == arguments.size()) throw CommandLineError(cat(argument, " takes a value"));
       return arguments[++i];
     };
+    if (argument.empty()) {
+      throw CommandLineError("an argument is empty: a variable of the shell that is not set?");
+    }
     if (argument == "--help" || argument == "-h") {
       line.action = Action::help;
     } else if (argument == "--help-deck") {
@@ -46,18 +49,18 @@ CommandLine parse_command_line(const std::vector<std::string>& arguments) {
     } else if (argument == "--backend") {
       line.backend = backend_named(value());
     } else if (argument.starts_with("-")) {
-      throw UserError(cat(argument, " is not an option; koios --help lists them"));
+      throw CommandLineError(cat(argument, " is not an option; koios --help lists them"));
     } else if (argument.find('=') != std::string::npos) {
       line.overrides.push_back(argument);
     } else if (line.deck.empty()) {
       line.deck = argument;
     } else {
-      throw UserError(cat("two decks: ", line.deck, " and ", argument,
-                          "; an override is written section/key=value"));
+      throw CommandLineError(cat("two decks: ", line.deck, " and ", argument,
+                                 "; an override is written section/key=value"));
     }
   }
   if (line.action != Action::dry_run && (line.ranks || line.backend)) {
-    throw UserError(
+    throw CommandLineError(
         "--ranks and --backend belong to --dry-run; a run takes its ranks from mpirun "
         "or srun and its backend from job/backend");
   }

@@ -19,7 +19,7 @@ struct CommandLine {
   std::optional<Backend> backend;      // --dry-run only
 };
 
-/// Throws UserError on an option it does not know or an argument that is missing.
+/// Throws CommandLineError on an option it does not know or an argument that is missing.
 CommandLine parse_command_line(const std::vector<std::string>& arguments);
 
 /// The text of --help.

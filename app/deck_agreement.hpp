@@ -11,18 +11,19 @@
 
 namespace koios {
 
-/// Deck and overrides, parsed.
-ParsedDeck parse_deck(const std::string& deck, const std::string& text,
-                      const std::vector<std::string>& overrides);
+using DeckCheck = std::function<std::vector<DeckError>(const ParsedDeck&)>;
 
-/// Prints them, as the deck's errors are printed.
-void print_errors(const std::vector<DeckError>& errors);
+/// Deck and overrides, parsed and checked by this process alone; nothing after printing what is
+/// wrong.
+std::optional<ParsedDeck> parse_alone(const std::string& deck,
+                                      const std::vector<std::string>& overrides,
+                                      const DeckCheck& check);
 
 /// Rank 0 reads the deck, every rank parses the same text and has it checked. Where anything is
 /// wrong, all errors are printed once, by the lowest rank that has some, and every rank gets
 /// nothing.
-std::optional<ParsedDeck> parse_on_all_ranks(
-    const std::string& deck, const std::vector<std::string>& overrides, const MpiEnv& mpi,
-    const std::function<std::vector<DeckError>(const ParsedDeck&)>& check);
+std::optional<ParsedDeck> parse_on_all_ranks(const std::string& deck,
+                                             const std::vector<std::string>& overrides,
+                                             const MpiEnv& mpi, const DeckCheck& check);
 
 }  // namespace koios

@@ -3,7 +3,6 @@
 #include <iostream>
 
 #include "app/deck_agreement.hpp"
-#include "config/deck.hpp"
 #include "config/parallel_degrees.hpp"
 #include "config/validate.hpp"
 #include "core/log.hpp"
@@ -33,13 +32,10 @@ std::optional<DeckSetup> set_up_on_all_ranks(const CommandLine& line, const MpiE
 
 bool dry_run(const CommandLine& line) {
   const int ranks = line.ranks.value_or(1);
-  const ParsedDeck parsed =
-      parse_deck(line.deck, line.deck.empty() ? "" : read_deck_file(line.deck), line.overrides);
-  if (const auto errors = validate(parsed, ranks); !errors.empty()) {
-    print_errors(errors);
-    return false;
-  }
-  const RunConfig& config = parsed.config;
+  const auto parsed = parse_alone(line.deck, line.overrides,
+                                  [&](const ParsedDeck& deck) { return validate(deck, ranks); });
+  if (!parsed) return false;
+  const RunConfig& config = parsed->config;
   const std::int64_t vocab_size =
       config.model.vocab_size > 0
           ? config.model.vocab_size
@@ -47,7 +43,7 @@ bool dry_run(const CommandLine& line) {
   const Backend backend = line.backend.value_or(choose_backend(config.job.backend));
   const TrainingShape shape =
       training_shape(config, mesh_shape(config, ranks), backend, vocab_size);
-  std::cout << parsed.effective << "\n# mesh: " << shape.mesh.describe() << "\n# "
+  std::cout << parsed->effective << "\n# mesh: " << shape.mesh.describe() << "\n# "
             << describe_model(config.model.flavor, shape.model) << "\n";
   for (const auto& text : describe_plan(shape, plan_memory(shape), plan_traffic(shape), {})) {
     std::cout << "# " << text << "\n";

@@ -1,11 +1,10 @@
 // koios: the training program. Scopes are the shutdown order: MPI, then the device, then the run.
-#include <chrono>
 #include <cstdlib>
 #include <iostream>
-#include <thread>
 
 #include "app/command_line.hpp"
 #include "app/deck_setup.hpp"
+#include "app/failure.hpp"
 #include "app/versions.hpp"
 #include "core/log.hpp"
 #include "runtime/device.hpp"
@@ -15,8 +14,6 @@
 namespace {
 
 using namespace koios;
-
-constexpr int kBadInput = 2;
 
 int train(const CommandLine& line, std::vector<std::string> command_line, int argc, char** argv) {
   PhaseClock start;
@@ -48,15 +45,15 @@ int run(int argc, char** argv) {
   switch (line.action) {
     case Action::help:
       std::cout << usage();
-      return EXIT_SUCCESS;
+      return end_of_output();
     case Action::help_deck:
       std::cout << help_deck();
-      return EXIT_SUCCESS;
+      return end_of_output();
     case Action::version:
       std::cout << version_text();
-      return EXIT_SUCCESS;
+      return end_of_output();
     case Action::dry_run:
-      return dry_run(line) ? EXIT_SUCCESS : kBadInput;
+      return dry_run(line) ? end_of_output() : kBadInput;
     case Action::train:
       return train(line, {argv, argv + argc}, argc, argv);
   }
@@ -68,10 +65,9 @@ int run(int argc, char** argv) {
 int main(int argc, char** argv) {
   try {
     return run(argc, argv);
-  } catch (const std::exception& e) {
-    // What every rank runs into is told by rank 0, whose abort ends the others in this pause.
-    if (log::settings().rank != 0) std::this_thread::sleep_for(std::chrono::seconds(1));
-    log::error(e.what());
+  } catch (const CommandLineError& error) {
+    return refuse(error);
+  } catch (const std::exception& error) {
+    end_job(error);
   }
-  MpiEnv::abort(EXIT_FAILURE);
 }

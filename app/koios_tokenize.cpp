@@ -1,10 +1,9 @@
 // koios-tokenize: a dataset becomes a token file ahead of time, by as many ranks as there are.
-#include <chrono>
 #include <cstdlib>
 #include <iostream>
-#include <thread>
 
 #include "app/deck_agreement.hpp"
+#include "app/failure.hpp"
 #include "config/validate.hpp"
 #include "core/log.hpp"
 #include "data/tokenize_corpus.hpp"
@@ -12,8 +11,6 @@
 namespace {
 
 using namespace koios;
-
-constexpr int kBadInput = 2;
 
 constexpr const char* kUsage =
     "koios-tokenize turns the dataset of a deck into a token file, for training/dataset = tokens.\n"
@@ -38,25 +35,28 @@ Arguments parse_arguments(int argc, char** argv) {
   const std::vector<std::string> arguments(argv + 1, argv + argc);
   for (std::size_t i = 0; i < arguments.size(); ++i) {
     const std::string& argument = arguments[i];
+    if (argument.empty()) {
+      throw CommandLineError("an argument is empty: a variable of the shell that is not set?");
+    }
     if (argument == "--help" || argument == "-h") {
       result.is_help = true;
     } else if (argument == "--output") {
-      if (i + 1 == arguments.size()) throw UserError("--output takes the name of a file");
+      if (i + 1 == arguments.size()) throw CommandLineError("--output takes the name of a file");
       result.output = arguments[++i];
     } else if (argument.starts_with("--output=")) {
       result.output = argument.substr(argument.find('=') + 1);
     } else if (argument.starts_with("-")) {
-      throw UserError(cat(argument, " is not an option; koios-tokenize --help lists them"));
+      throw CommandLineError(cat(argument, " is not an option; koios-tokenize --help lists them"));
     } else if (argument.find('=') != std::string::npos) {
       result.overrides.push_back(argument);
     } else if (result.deck.empty()) {
       result.deck = argument;
     } else {
-      throw UserError(cat("two decks: ", result.deck, " and ", argument));
+      throw CommandLineError(cat("two decks: ", result.deck, " and ", argument));
     }
   }
   if (!result.is_help && result.output.empty()) {
-    throw UserError("--output FILE.tokens is needed; koios-tokenize --help tells more");
+    throw CommandLineError("--output FILE.tokens is needed; koios-tokenize --help tells more");
   }
   return result;
 }
@@ -78,6 +78,7 @@ std::vector<DeckError> check(const ParsedDeck& parsed) {
           "[data] mixture: koios-tokenize reads one dataset; run it for each");
   require(data.add_bos || data.add_eos, "data/add_eos",
           "[data] add_bos and add_eos are both false: nothing would part the documents");
+  sort_errors(errors);
   return errors;
 }
 
@@ -100,23 +101,13 @@ int tokenize(const Arguments& arguments, const MpiEnv& mpi) {
 }
 
 int run(int argc, char** argv) {
-  Arguments arguments;
-  std::string refused;
-  try {
-    arguments = parse_arguments(argc, argv);
-  } catch (const UserError& error) {
-    refused = error.what();
-  }
+  const Arguments arguments = parse_arguments(argc, argv);
   if (arguments.is_help) {
     std::cout << kUsage;
-    return EXIT_SUCCESS;
+    return end_of_output();
   }
   const MpiEnv mpi(argc, argv);
   log::configure({.rank = mpi.rank(), .shown = mpi.rank() == 0});
-  if (!refused.empty()) {  // on every rank alike: one says so
-    if (mpi.rank() == 0) log::error(refused);
-    return kBadInput;
-  }
   return tokenize(arguments, mpi);
 }
 
@@ -125,10 +116,9 @@ int run(int argc, char** argv) {
 int main(int argc, char** argv) {
   try {
     return run(argc, argv);
+  } catch (const CommandLineError& error) {
+    return refuse(error);
   } catch (const std::exception& error) {
-    // What every rank runs into is told by rank 0, whose abort ends the others in this pause.
-    if (log::settings().rank != 0) std::this_thread::sleep_for(std::chrono::seconds(1));
-    log::error(error.what());
+    end_job(error);
   }
-  MpiEnv::abort(EXIT_FAILURE);
 }

@@ -22,6 +22,13 @@ int step_tasks(const EnvLookup& env) {
 
 }  // namespace
 
+int launched_rank(const EnvLookup& env) {
+  for (const char* name : {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK"}) {
+    if (env(name) != nullptr) return number(env, name);
+  }
+  return step_tasks(env) > 0 ? number(env, "SLURM_PROCID") : 0;
+}
+
 std::string missing_pmix(const EnvLookup& env, int least_tasks) {
   const int tasks = step_tasks(env);
   if (tasks < least_tasks || env("PMIX_NAMESPACE") != nullptr) return "";

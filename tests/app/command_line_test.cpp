@@ -30,6 +30,7 @@ TEST(CommandLine, mistakes_are_refused) {
   EXPECT_THROW(parse_command_line({"--dry-run", "--ranks", "0"}), UserError);
   EXPECT_THROW(parse_command_line({"--dry-run", "--backend", "gpu"}), UserError);
   EXPECT_THROW(parse_command_line({"a.ini", "--ranks", "4"}), UserError);
+  EXPECT_THROW(parse_command_line({""}), UserError);  // koios "$DECK", and DECK is not set
 }
 
 }  // namespace

@@ -7,7 +7,7 @@ import subprocess
 import time
 import unittest
 
-from koios_run import Workplace, ranks_of
+from koios_run import BINARY, Workplace, ranks_of
 
 
 class Failures(unittest.TestCase):
@@ -42,7 +42,32 @@ class Failures(unittest.TestCase):
             self.assertRegex(run.stderr, rf"error: .*deck.ini:{line}: ")
 
     def test_missing_deck(self):
-        self.refuses(r"error: .*nowhere.ini", deck="nowhere.ini")
+        run = self.refuses(r"error: .*nowhere.ini: No such file", deck="nowhere.ini")
+        self.assertEqual(run.returncode, 2)
+
+    def test_wrong_option(self):
+        run = self.refuses(r"error: --drun is not an option", deck="--drun", ranks=3)
+        self.assertEqual(run.returncode, 2)
+
+    def test_missing_file_on_another_node(self):
+        here, there = self.workplace.path / "here", self.workplace.path / "there"
+        here.mkdir()
+        there.mkdir()
+        (here / "kjv.txt").write_text("In the beginning\n")
+        launch, *job = self.workplace.command(1, {"training/dataset_path": "kjv.txt"})
+        program = job[job.index("-np"):]
+        run = subprocess.run([launch, "--oversubscribe", "-wdir", str(here), *program,
+                              ":", "-wdir", str(there), *program],
+                             capture_output=True, text=True, timeout=60, check=False)
+        self.assertEqual(run.returncode, 2, run.stderr)
+        self.assertRegex(run.stderr, r"kjv.txt: No such file or directory \(on \S+, rank 1\)")
+
+    def test_output_that_cannot_be_written(self):
+        with open("/dev/full", "w") as full:
+            run = subprocess.run([BINARY, "--help-deck"], stdout=full, stderr=subprocess.PIPE,
+                                 text=True, timeout=60, check=False)
+        self.assertNotEqual(run.returncode, 0)
+        self.assertIn("error: cannot write to standard output", run.stderr)
 
     def test_missing_tokenizer(self):
         self.refuses(r"error: .*no-such.model", {"model/tokenizer_path": "no-such.model"})

@@ -31,6 +31,14 @@ Variables with(Variables variables, const char* name, const char* value) {
   return variables;
 }
 
+TEST(LaunchCheck, the_launcher_numbers_its_tasks) {
+  EXPECT_EQ(launched_rank(lookup({})), 0);
+  EXPECT_EQ(launched_rank(lookup(kStep)), 1);
+  EXPECT_EQ(launched_rank(lookup(with(kBatchScript, "SLURM_PROCID", "3"))), 0);
+  EXPECT_EQ(launched_rank(lookup({{"OMPI_COMM_WORLD_RANK", "2"}, {"PMIX_RANK", "2"}})), 2);
+  EXPECT_EQ(launched_rank(lookup({{"PMI_RANK", "3"}})), 3);
+}
+
 TEST(LaunchCheck, nothing_is_wrong_outside_of_slurm) {
   const Variables none;
   EXPECT_EQ(missing_pmix(lookup(none), 2), "");
