@@ -17,7 +17,6 @@ namespace koios {
 namespace {
 
 constexpr std::string_view kBlanks = " \t\r\n\v\f";
-constexpr std::size_t kLongestLine = INI_MAX_LINE - 2;  // inih wants room for newline and NUL
 
 std::string_view trim(std::string_view text) {
   const auto first = text.find_first_not_of(kBlanks);
@@ -41,14 +40,16 @@ bool has_control_character(std::string_view text) {
   return false;
 }
 
-/// What would not survive being written into a deck and read back; empty where all is well.
-std::string why_unwritable(const DeckEntry& entry) {
+bool is_quoted(std::string_view text) {
+  return text.size() > 1 && text.front() == text.back() && (text[0] == '"' || text[0] == '\'');
+}
+
+/// Why no deck can hold the value, or not as it is meant; empty where all is well.
+std::string why_refused(const DeckEntry& entry) {
   if (has_control_character(entry.value)) return "the value holds a control character";
+  if (is_quoted(entry.value)) return cat("values stand without quotes, not as ", entry.value);
   if (find_comment(" " + entry.value) != std::string::npos) {
     return "the value holds \" #\" or \" ;\", which starts a comment in a deck";
-  }
-  if (entry.key.size() + 3 + entry.value.size() > kLongestLine) {
-    return cat("key and value are longer than the ", kLongestLine, " characters of a deck's line");
   }
   return {};
 }
@@ -85,9 +86,16 @@ class DeckReader {
     ++line_;
 
     std::string clean(cleaned(raw));
-    if (clean.size() + 2 > static_cast<std::size_t>(size)) {
-      fail(cat("the line is longer than ", size - 2, " characters"));
-      clean.clear();
+    const auto room = static_cast<std::size_t>(size) - 2;  // for newline and NUL
+    if (clean.size() > room) {
+      const auto separator = clean.find_first_of("=:");
+      if (separator >= room) {
+        fail(cat("the line has no \"=\" in its first ", room, " characters"));
+        clean.clear();
+      } else {
+        long_value_ = trim(std::string_view(clean).substr(separator + 1));
+        clean.resize(separator + 1);
+      }
     }
     waiting_for_ = clean.starts_with('[') ? std::string() : clean;
     clean += '\n';
@@ -124,6 +132,7 @@ class DeckReader {
 
   void take(std::string key, std::string value) {
     waiting_for_.clear();
+    if (long_value_) value = *std::exchange(long_value_, std::nullopt);
     if (key.empty()) return fail("the key is missing before \"=\"");
     if (!section_) {  // after a header that is already reported, or before any
       if (before_first_header_) fail(cat("\"", key, "\" stands before the first [section]"));
@@ -134,7 +143,7 @@ class DeckReader {
       return fail(cat("[", *section_, "] ", key, " is given twice, first at ", known->second.text));
     }
     DeckEntry entry{*section_, std::move(key), std::move(value), here()};
-    if (const std::string reason = why_unwritable(entry); !reason.empty()) {
+    if (const std::string reason = why_refused(entry); !reason.empty()) {
       return fail(cat("[", entry.section, "] ", entry.key, ": ", reason));
     }
     deck_.entries.push_back(std::move(entry));
@@ -155,6 +164,7 @@ class DeckReader {
   bool before_first_header_ = true;
   std::optional<std::string> section_;
   std::string waiting_for_;
+  std::optional<std::string> long_value_;  // of the line whose key inih has
   std::map<std::pair<std::string, std::string>, Origin> seen_;
   Deck deck_;
 };
@@ -186,7 +196,7 @@ Deck parse_overrides(const std::vector<std::string>& overrides) {
     DeckEntry entry{std::string(trim(view.substr(0, separator))),
                     std::string(trim(view.substr(separator + 1, equals - separator - 1))),
                     std::string(trim(view.substr(equals + 1))), origin};
-    if (const std::string reason = why_unwritable(entry); !reason.empty()) {
+    if (const std::string reason = why_refused(entry); !reason.empty()) {
       fail(cat("[", entry.section, "] ", entry.key, ": ", reason));
       continue;
     }
@@ -205,7 +215,8 @@ std::string read_deck_file(const std::string& path) {
   const auto refuse = [&](const char* reason) {
     throw UserError(cat("cannot read the deck ", path, ": ", reason));
   };
-  if (std::filesystem::is_directory(path)) refuse("it is a folder");
+  std::error_code ignored;  // the reading itself will tell
+  if (std::filesystem::is_directory(path, ignored)) refuse("it is a folder");
   errno = 0;
   std::ifstream file(path, std::ios::binary);
   if (!file) refuse(std::strerror(errno));

@@ -1,9 +1,9 @@
 // INI text to entries that know where they stand. Nothing here knows which keys exist.
 //
 // inih does the parsing, fed by our own line reader: Debian's inih takes # as part of a value, cuts
-// lines at 199 characters, joins indented lines to the one before, gives no line numbers and
-// reports only the first error. A comment starts with # or ; at the start of a line or after a
-// blank.
+// lines at 199 characters (of longer ones it is given the key alone), joins indented lines to the
+// one before, gives no line numbers and reports only the first error. A comment starts with # or ;
+// at the start of a line or after a blank.
 #pragma once
 
 #include <string>

@@ -52,7 +52,8 @@ ParsedDeck parse_run_config(std::string_view text, const std::string& name,
   resolve_sizes(parsed.config.model, schema);
   parsed.effective = effective_deck(schema);
   for (const auto& option : schema.options()) {
-    parsed.keys[cat(option->section(), "/", option->key())] = {option->origin, option->failed};
+    parsed.keys[cat(option->section(), "/", option->key())] = {
+        option->origin, option->failed, option->show() == option->default_text()};
   }
   return parsed;
 }

@@ -14,7 +14,8 @@ namespace koios {
 
 struct KeyState {
   Origin origin;
-  bool failed = false;  // a value was given and refused; the default stands in its place
+  bool failed = false;      // a value was given and refused; the default stands in its place
+  bool is_default = false;  // the value is the default, wherever it comes from
 };
 
 struct ParsedDeck {

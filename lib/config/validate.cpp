@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <fstream>
 #include <initializer_list>
+#include <limits>
 
 #include "config/mixture.hpp"
 #include "config/parallel_degrees.hpp"
@@ -37,6 +38,12 @@ class Rules {
   bool is_given(const char* key) const {
     const Origin::Kind kind = parsed_.keys.at(key).origin.kind;
     return kind == Origin::Kind::file || kind == Origin::Kind::command_line;
+  }
+
+  /// Whether the user asked for another value than the default. A deck of all keys, such as
+  /// effective.ini, gives many that nobody asked for.
+  bool is_changed(const char* key) const {
+    return is_given(key) && !parsed_.keys.at(key).is_default;
   }
 
   bool usable(std::initializer_list<const char*> keys) const {
@@ -69,6 +76,27 @@ void check_model(Rules& rules, const ModelConfig& m) {
                 {"model/ffn_dim_multiplier", "model/dim", "model/multiple_of", "model/flavor"},
                 cat("[model] ffn_dim_multiplier = ", m.ffn_dim_multiplier,
                     " leaves no width for the feed-forward"));
+}
+
+/// Tokens of a micro-batch are counted in 32 bits, elements and bytes in 64.
+void check_counts(Rules& rules, const RunConfig& c) {
+  const std::int64_t tokens = c.training.batch_size * c.training.seq_len;
+  constexpr std::int64_t kMostTokens = std::numeric_limits<std::int32_t>::max();
+  rules.require(tokens <= kMostTokens, {"training/batch_size", "training/seq_len"},
+                cat("[training] batch_size * seq_len = ", tokens, " is more than the ", kMostTokens,
+                    " tokens that a micro-batch may have; raise gradient_accumulation_steps "
+                    "instead"));
+  const ModelConfig& m = c.model;
+  const auto dim = static_cast<double>(m.dim);
+  const auto ffn = static_cast<double>(m.ffn_dim);
+  const double in_blocks =
+      static_cast<double>(m.n_layers) *
+      (dim * (4 * dim + 3 * ffn) + static_cast<double>(tokens) * (16 * dim + 8 * ffn));
+  rules.require(in_blocks < 0x1p56,
+                {"model/n_layers", "model/dim", "model/ffn_dim", "model/ffn_dim_multiplier",
+                 "training/batch_size", "training/seq_len"},
+                cat("[model] n_layers = ", m.n_layers, ", dim = ", m.dim, ", ffn_dim = ", m.ffn_dim,
+                    " with ", tokens, " tokens at once are more than can be counted"));
 }
 
 void check_attention(Rules& rules, const RunConfig& c) {
@@ -114,7 +142,7 @@ void check_schedule(Rules& rules, const RunConfig& c) {
 
 void check_validation(Rules& rules, const ValidationConfig& v) {
   for (const char* key : {"validation/dataset", "validation/interval", "validation/steps"}) {
-    rules.require(v.is_on() || !rules.is_given(key), {key},
+    rules.require(v.is_on() || !rules.is_changed(key), {key},
                   cat("[validation] ", std::strchr(key, '/') + 1,
                       " does nothing without dataset_path, the held-out data"));
   }
@@ -125,7 +153,7 @@ void check_data(Rules& rules, const DataConfig& d) {
   parse_mixture(d.mixture, problem);
   rules.require(problem.empty(), {"data/mixture"}, cat("[data] mixture: ", problem));
   for (const char* key : {"training/dataset", "training/dataset_path"}) {
-    rules.require(d.mixture.empty() || !rules.is_given(key), {key, "data/mixture"},
+    rules.require(d.mixture.empty() || !rules.is_changed(key), {key, "data/mixture"},
                   cat("[training] ", std::strchr(key, '/') + 1,
                       " does nothing beside [data] mixture; remove one of the two"));
   }
@@ -172,6 +200,20 @@ void check_checkpoint(Rules& rules, const CheckpointConfig& c) {
                 {"checkpoint/folder"},
                 cat("[checkpoint] folder = ", c.folder.string(),
                     ": must be a folder below job/dump_folder, such as checkpoints"));
+  // Who asks for these counts on checkpoints; the other keys may wait for a folder.
+  rules.require(c.is_on() || c.resume != ResumeMode::required,
+                {"checkpoint/resume", "checkpoint/folder"},
+                "[checkpoint] resume = required needs folder, where the checkpoints are");
+  rules.require(c.is_on() || !c.model_weights_only,
+                {"checkpoint/model_weights_only", "checkpoint/folder"},
+                "[checkpoint] model_weights_only = true needs folder, where to save them");
+}
+
+void check_log_ranks(Rules& rules, const MetricsConfig& m, int ranks) {
+  bool any = false;
+  for (int rank = 0; rank < ranks; ++rank) any = any || m.shows(rank);
+  rules.require(any, {"metrics/log_ranks"},
+                cat("[metrics] log_ranks: none of these is a rank of this run, 0 ... ", ranks - 1));
 }
 
 /// Why the file cannot be read; empty where it can.
@@ -209,6 +251,7 @@ std::string hint(const std::string& path) {
 std::vector<DeckError> check_rules(const ParsedDeck& parsed, int ranks) {
   Rules rules(parsed);
   check_model(rules, parsed.config.model);
+  check_counts(rules, parsed.config);
   check_attention(rules, parsed.config);
   check_recomputation(rules, parsed.config);
   check_schedule(rules, parsed.config);
@@ -216,6 +259,7 @@ std::vector<DeckError> check_rules(const ParsedDeck& parsed, int ranks) {
   check_data(rules, parsed.config.data);
   check_parallel(rules, parsed.config, ranks);
   check_checkpoint(rules, parsed.config.checkpoint);
+  check_log_ranks(rules, parsed.config.metrics, ranks);
   return std::move(rules).errors();
 }
 

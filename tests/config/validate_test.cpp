@@ -104,6 +104,48 @@ TEST(Rules, degrees_make_up_the_ranks) {
       << both;
 }
 
+TEST(Rules, an_effective_deck_keeps_them) {
+  for (const std::vector<std::string>& overrides :
+       {std::vector<std::string>{},
+        {"validation/dataset_path=held_out.txt", "validation/interval=7"},
+        {"data/mixture=text:a.txt:1, jsonl:b.jsonl:2"},
+        {"model/flavor=70B", "lr_scheduler/type=wsd", "lr_scheduler/decay_steps=100"}}) {
+    const ParsedDeck first = parse_run_config("", "x.ini", overrides);
+    EXPECT_EQ(to_string(check_rules(first, 2)), "");
+    EXPECT_EQ(rules_of(first.effective, 2), "");
+  }
+}
+
+TEST(Rules, keys_that_would_do_nothing) {
+  EXPECT_EQ(rules_of("[validation]\ninterval = 7\n"),
+            "error: x.ini:2: [validation] interval does nothing without dataset_path, the held-out "
+            "data\n");
+  EXPECT_EQ(rules_of("[data]\nmixture = text:a:1\n[training]\ndataset_path = b\n"),
+            "error: x.ini:4: [training] dataset_path does nothing beside [data] mixture; remove "
+            "one of the two\n");
+  EXPECT_EQ(rules_of("[checkpoint]\nresume = required\n"),
+            "error: x.ini:2: [checkpoint] resume = required needs folder, where the checkpoints "
+            "are\n");
+  EXPECT_EQ(rules_of("[checkpoint]\nmodel_weights_only = true\n"),
+            "error: x.ini:2: [checkpoint] model_weights_only = true needs folder, where to save "
+            "them\n");
+  EXPECT_EQ(rules_of("[metrics]\nlog_ranks = 2, 5\n", 2),
+            "error: x.ini:2: [metrics] log_ranks: none of these is a rank of this run, 0 ... 1\n");
+  EXPECT_EQ(rules_of("[metrics]\nlog_ranks = 1,5\n", 2), "");
+  EXPECT_EQ(rules_of("[metrics]\nlog_ranks = all\n", 2), "");
+}
+
+TEST(Rules, sizes_can_be_counted) {
+  EXPECT_EQ(rules_of("[training]\nbatch_size = 2048\nseq_len = 1048576\n"),
+            "error: x.ini:2: [training] batch_size * seq_len = 2147483648 is more than the "
+            "2147483647 tokens that a micro-batch may have; raise gradient_accumulation_steps "
+            "instead\n");
+  EXPECT_EQ(rules_of("[training]\nbatch_size = 2047\nseq_len = 1048576\n"), "");
+  EXPECT_EQ(rules_of("[model]\nn_layers = 16384\ndim = 1048576\nffn_dim = 16777216\n"),
+            "error: x.ini:2: [model] n_layers = 16384, dim = 1048576, ffn_dim = 16777216 with "
+            "16384 tokens at once are more than can be counted\n");
+}
+
 TEST(Rules, do_not_rest_on_refused_values) {
   const ParsedDeck parsed =
       parse_run_config("[model]\nn_heads = ten\nn_kv_heads = 3\n", "x.ini", {"training/steps=no"});
