@@ -36,9 +36,9 @@ KOIOS_HOST_DEVICE inline Philox4 philox(std::uint64_t key, std::uint64_t counter
   return c;
 }
 
-/// A uniform number in (0, 1), never 0 or 1, from 53 random bits.
+/// A uniform number in (0, 1), never 0 or 1: the middle of one of 2^52 equal intervals.
 KOIOS_HOST_DEVICE inline double uniform_open(std::uint32_t high, std::uint32_t low) {
-  const std::uint64_t bits = ((static_cast<std::uint64_t>(high) << 32) | low) >> 12;  // 52 bits
+  const std::uint64_t bits = ((static_cast<std::uint64_t>(high) << 32) | low) >> 12;
   return std::fma(static_cast<double>(bits), 0x1.0p-52, 0x1.0p-53);
 }
 

@@ -1,9 +1,6 @@
 #include "metrics/provenance.hpp"
 
-#include <fcntl.h>
-
 #include <cstdlib>
-#include <cstring>
 #include <ctime>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -11,6 +8,7 @@
 #include "core/error.hpp"
 #include "core/log.hpp"
 #include "metrics/build_info.hpp"
+#include "metrics/replace_file.hpp"
 
 namespace koios {
 namespace {
@@ -20,7 +18,7 @@ using Json = nlohmann::ordered_json;
 
 /// The entries of earlier starts. A file that is no such array is put aside, not lost.
 Json earlier_starts(const fs::path& path) {
-  if (!fs::exists(path)) return Json::array();
+  if (!fs::is_regular_file(path)) return Json::array();  // what is in its place, the writing tells
   std::ifstream in(path);
   Json runs = Json::parse(in, nullptr, /*allow_exceptions=*/false);
   if (runs.is_array()) return runs;
@@ -60,15 +58,6 @@ Json describe(const Provenance& provenance, int run) {
                 {"ranks_by_host", ranks_by_host(provenance.hosts)}};
   if (const char* job = std::getenv("SLURM_JOB_ID")) start["slurm_job_id"] = job;
   return start;
-}
-
-void replace_file(const fs::path& path, const std::string& text) {
-  const std::string partial = path.string() + ".partial";
-  const FileDescriptor file(
-      ::open(partial.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666));
-  if (!file || !write_all(file.get(), text) || ::rename(partial.c_str(), path.c_str()) != 0) {
-    throw UserError(cat("cannot write ", path.string(), ": ", std::strerror(errno)));
-  }
 }
 
 }  // namespace

@@ -65,6 +65,7 @@ int run_of(const Json& entry) {
 }
 
 int last_run_in_provenance(const fs::path& path) {
+  if (!fs::is_regular_file(path)) return 0;
   std::ifstream in(path);
   const Json runs = Json::parse(in, nullptr, /*allow_exceptions=*/false);
   int last = 0;
@@ -77,6 +78,7 @@ int last_run_in_provenance(const fs::path& path) {
 /// From the last whole row; rows are far shorter than the tail that is read.
 int last_run_in_metrics(const fs::path& path) {
   constexpr std::streamoff kTail = 64 * 1024;
+  if (!fs::is_regular_file(path)) return 0;  // a device would have no end
   std::ifstream in(path, std::ios::binary | std::ios::ate);
   if (!in) return 0;
   in.seekg(std::max<std::streamoff>(0, in.tellg() - kTail));

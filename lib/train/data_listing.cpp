@@ -1,12 +1,15 @@
 #include "train/data_listing.hpp"
 
+#include <algorithm>
 #include <fstream>
 #include <iomanip>
 #include <map>
 #include <sstream>
 #include <string>
+#include <vector>
 
 #include "core/log.hpp"
+#include "metrics/replace_file.hpp"
 
 namespace koios {
 namespace {
@@ -34,6 +37,7 @@ Listing list_files(const DataOptions& options) {
 
 Listing read_listing(const fs::path& path) {
   Listing listing;
+  if (!fs::is_regular_file(path)) return listing;
   std::ifstream in(path);
   for (std::string line; std::getline(in, line);) {
     std::istringstream fields(line);
@@ -47,22 +51,35 @@ Listing read_listing(const fs::path& path) {
   return listing;
 }
 
+/// Of a dataset that was moved, every file has.
+void warn_of(const std::vector<std::string>& changes) {
+  constexpr std::size_t kMostNamed = 8;
+  for (std::size_t i = 0; i < std::min(changes.size(), kMostNamed); ++i) {
+    log::warning("data: ", changes[i]);
+  }
+  if (changes.size() > kMostNamed) {
+    log::warning("data: and ", changes.size() - kMostNamed, " more files like these");
+  }
+}
+
 }  // namespace
 
 void note_data_files(const RunFolder& folder, const DataOptions& options) {
   const fs::path path = folder.file("data_files.txt");
   const Listing now = list_files(options);
+  std::vector<std::string> changes;
   for (const auto& [file, was] : read_listing(path)) {
     const auto at = now.find(file);
     if (at == now.end()) {
-      log::warning("data: ", file, " was read by the last start in this folder, not by this one");
+      changes.push_back(cat(file, " was read by the last start in this folder, not by this one"));
     } else if (at->second != was) {
-      log::warning("data: ", file, " has changed since the last start in this folder");
+      changes.push_back(cat(file, " has changed since the last start in this folder"));
     }
   }
-  std::ofstream out(path);
-  for (const auto& [file, is] : now) out << is << " " << file << "\n";
-  if (!out.flush()) throw UserError(cat("cannot write ", path.string()));
+  warn_of(changes);
+  std::string text;
+  for (const auto& [file, is] : now) text += cat(is, " ", file, "\n");
+  replace_file(path, text);
 }
 
 }  // namespace koios

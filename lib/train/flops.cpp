@@ -15,11 +15,8 @@ std::optional<double> peak_flops(std::string_view device_name) {
     double flops;
   };
   // The first match counts: the particular before the general.
-  constexpr Entry kTable[] = {{"H100 NVL", 835e12},
-                              {"H100 PCIe", 756e12},
-                              {"H100", 989e12},
-                              {"H200", 989e12},
-                              {"A100", 312e12}};
+  constexpr Entry kTable[] = {{"H100 NVL", 835e12}, {"H100 PCIe", 756e12}, {"H100", 989e12},
+                              {"H200 NVL", 835e12}, {"H200", 989e12},      {"A100", 312e12}};
   for (const Entry& entry : kTable) {
     if (device_name.find(entry.part) != std::string_view::npos) return entry.flops;
   }

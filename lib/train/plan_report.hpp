@@ -20,7 +20,7 @@ std::vector<std::string> describe_plan(const TrainingShape& shape, const MemoryP
 /// What each choice of recomputation would keep: the user's choice in figures.
 std::string describe_recomputation(const TrainingShape& shape);
 
-/// "23.20 M parameters in 8 layers ..." of the model.
+/// "model 7B: 6,738,415,616 parameters, 32 layers, ..."; name: the flavor.
 std::string describe_model(const std::string& name, const LlamaShapes& model);
 
 /// 12345678 as "12,345,678".

@@ -23,7 +23,8 @@ double lap_of(const Timers::Totals& laps, std::string_view name) {
   return at == laps.end() ? 0 : at->second;
 }
 
-void report_nonfinite(const StepResult& result, std::int64_t step, OnNonfinite policy) {
+/// The norm is the same on every rank; a loss is each rank's own.
+void report_nonfinite(const StepResult& result, std::int64_t step, OnNonfinite policy, int rank) {
   const std::string what = cat("step ", step, ": loss ", result.loss, ", gradient norm ",
                                result.grad_norm, "; its update was skipped");
   if (policy == OnNonfinite::stop) {
@@ -31,7 +32,7 @@ void report_nonfinite(const StepResult& result, std::int64_t step, OnNonfinite p
                         ". Lower [optimizer] lr or [training] max_norm, or set [training] "
                         "on_nonfinite = skip to go on"));
   }
-  log::warning(what);
+  if (rank == 0 || std::isfinite(result.grad_norm)) log::warning(what);
 }
 
 }  // namespace
@@ -63,7 +64,9 @@ void StepLog::add(const std::vector<StepResult>& results, std::int64_t last_step
   std::int64_t step = last_step - static_cast<std::int64_t>(results.size());
   for (const StepResult& r : results) {
     ++step;
-    if (!std::isfinite(r.loss) || !std::isfinite(r.grad_norm)) report_nonfinite(r, step, policy);
+    if (!std::isfinite(r.loss) || !std::isfinite(r.grad_norm)) {
+      report_nonfinite(r, step, policy, mesh_.rank());
+    }
     loss_sum_ += r.loss;
     loss_max_ = steps_ == 0 ? r.loss : std::max(loss_max_, r.loss);
     grad_norm_ = r.grad_norm;

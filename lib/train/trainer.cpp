@@ -19,6 +19,7 @@
 #include "train/bad_data_report.hpp"
 #include "train/data_listing.hpp"
 #include "train/flops.hpp"
+#include "train/host_memory.hpp"
 #include "train/initial_weights.hpp"
 #include "train/places.hpp"
 #include "train/plan_report.hpp"
@@ -26,7 +27,6 @@
 #include "train/run_data.hpp"
 #include "train/run_output.hpp"
 #include "train/run_report.hpp"
-#include "train/save_staging.hpp"
 #include "train/step.hpp"
 #include "train/step_log.hpp"
 #include "train/validation.hpp"
@@ -227,21 +227,6 @@ void Training<T>::save(std::int64_t step, Watchdog& watchdog) {
   step_log_.restart_clock();
 }
 
-/// What asynchronous saves will take is not taken yet when a run starts: better told now than then.
-void require_memory_for_saves(const TrainingShape& shape, const MemoryPlan& plan,
-                              const MpiEnv& mpi) {
-  if (!shape.async_saves) return;
-  const std::int64_t on_host = shape.backend == Backend::host ? plan.total_bytes : 0;
-  const std::int64_t staging = SaveStaging::bytes(shard_layout(shape, mpi.rank()));
-  const std::int64_t needed = mpi.local_size() * (on_host + staging);
-  const std::int64_t free = free_host_bytes();
-  if (needed <= free) return;
-  throw UserError(cat("[checkpoint] async = true needs ", with_commas(staging),
-                      " bytes of host memory a rank, all in all ", with_commas(needed), " on ",
-                      mpi.host(), ", where ", with_commas(free),
-                      " are free: take more nodes, or set async = false"));
-}
-
 template <class T>
 std::optional<ValidationResult> Training<T>::validate(std::int64_t step, Watchdog& watchdog) {
   if (!validation_ || !validation_->is_due(step)) return std::nullopt;
@@ -297,7 +282,7 @@ void run_training(const RunConfig& config, const MeshShape& mesh_shape, const La
        describe_plan(shape, plan, plan_traffic(shape), launch.device.info().memory_bytes)) {
     log::info(line);
   }
-  require_memory_for_saves(shape, plan, launch.mpi);
+  require_host_memory(shape, plan, launch.mpi);
   print_places(launch.mpi, launch.device);
   launch.start.done("tokenizer and plan");
   const Mesh mesh(launch.mpi, mesh_shape, shape.backend, comm_options(config));

@@ -1,5 +1,7 @@
 #include "train/validation.hpp"
 
+#include <array>
+
 #include "comm/host_reduce.hpp"
 #include "core/log.hpp"
 #include "core/stopwatch.hpp"
@@ -43,18 +45,20 @@ ValidationResult Validation<T>::run(TrainStep<T>& step, Stream& compute,
   }
   last_.record(compute);
   last_.synchronize();
-  if (loader_ && loader_->epoch() > 0) {
-    log::warning("validation: ", config_.validation.steps, " batches are more than ",
-                 config_.validation.dataset_path, " holds; some of it counts twice");
-  }
+  const bool starts_again = loader_ && loader_->epoch() > 0;
   loader_.reset();
 
   double mean = 0;
   for (std::int64_t i = 0; i < steps; ++i) mean += static_cast<double>(sums[i]);
   mean /= static_cast<double>(steps * tokens_) * mesh_.size();
-  all_reduce_sum(mesh_.host_world(), {&mean, 1});
+  std::array<double, 2> over_ranks = {mean, starts_again ? 1.0 : 0.0};
+  all_reduce_sum(mesh_.host_world(), over_ranks);
+  if (over_ranks[1] > 0 && mesh_.rank() == 0) {
+    log::warning("validation: ", steps, " batches are more than ", config_.validation.dataset_path,
+                 " holds; some of it counts twice");
+  }
   const std::int64_t sequences = steps * config_.training.batch_size * mesh_.shape().dp();
-  return {mean, sequences, watch.seconds()};
+  return {over_ranks[0], sequences, watch.seconds()};
 }
 
 template class Validation<float>;

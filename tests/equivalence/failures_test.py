@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import time
@@ -91,6 +92,27 @@ class Failures(unittest.TestCase):
     def test_run_folder_that_cannot_be_written(self):
         # Root may write into read-only folders, but nobody into /proc.
         self.refuses(r"error: .*/proc/koios", {"job/dump_folder": "/proc/koios"})
+
+    def test_a_folder_in_the_place_of_a_file(self):
+        for name in ("metrics.jsonl", "effective.ini", "provenance.json", "data_files.txt"):
+            (self.workplace.path / "run" / name).mkdir(parents=True)
+            self.refuses(rf"error: cannot write .*run/{name}: Is a directory", ranks=1)
+            (self.workplace.path / "run" / name).rmdir()
+
+    def test_a_loss_that_is_not_finite_stops_the_run_or_is_skipped(self):
+        # Such a decay multiplies the weights by -99 a step, until float32 does not hold them.
+        wild = {"training/steps": 40, "optimizer/lr": 10, "optimizer/weight_decay": 10,
+                "metrics/log_freq": 3}
+        self.refuses(r"error: step \d+: loss \S+, gradient norm \S*nan; its update was skipped",
+                     wild)
+        run = self.workplace.run(2, {**wild, "training/on_nonfinite": "skip"}, folder="skip")
+        self.assertEqual(run.returncode, 0, run.stderr)
+        warned = re.findall(r"warning: step (\d+): loss", run.stderr)
+        self.assertEqual(warned, [str(step) for step in range(int(warned[0]), 41)])  # each once
+        last = run.rows()[-1]
+        self.assertEqual(last["step"], 40)
+        self.assertIsNone(last["grad_norm"])
+        self.assertEqual(last["nonfinite"]["grad_norm"], "nan")
 
     def test_a_killed_rank_ends_the_job(self):
         command = self.workplace.command(

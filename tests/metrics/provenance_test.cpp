@@ -60,6 +60,15 @@ TEST(Provenance, puts_a_damaged_file_aside) {
   EXPECT_EQ(read_text(scratch.path("provenance.json.unreadable")), "[{");
 }
 
+TEST(Provenance, names_what_is_in_its_place) {
+  const ScratchFolder scratch;
+  std::filesystem::create_directory(scratch.path("provenance.json"));
+  const auto message =
+      message_of<UserError>([&] { write_provenance(RunFolder(scratch.path()), example()); });
+  EXPECT_THAT(message, testing::HasSubstr("provenance.json: Is a directory"));
+  EXPECT_FALSE(std::filesystem::exists(scratch.path("provenance.json.partial")));
+}
+
 TEST(Provenance, takes_command_lines_that_are_not_utf8) {
   const ScratchFolder scratch;
   Provenance p = example();

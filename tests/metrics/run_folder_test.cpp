@@ -88,6 +88,13 @@ TEST(RunFolder, numbers_its_runs_by_what_earlier_ones_left) {
   EXPECT_EQ(RunFolder(scratch.path()).run(), 7);
 }
 
+TEST(RunFolder, does_not_read_what_is_no_file) {
+  const ScratchFolder scratch;
+  std::filesystem::create_symlink("/dev/zero", scratch.path("metrics.jsonl"));
+  std::filesystem::create_directory(scratch.path("provenance.json"));
+  EXPECT_EQ(RunFolder(scratch.path()).run(), 1);
+}
+
 TEST(RunFolder, survives_files_that_are_not_its_own) {
   const ScratchFolder scratch;
   append_text(scratch.path("metrics.jsonl"), "not json\n");

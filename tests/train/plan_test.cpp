@@ -4,6 +4,7 @@
 #include <map>
 
 #include "train/flops.hpp"
+#include "train/host_memory.hpp"
 #include "train/plan_report.hpp"
 #include "train/traffic_plan.hpp"
 #include "train/training_memory.hpp"
@@ -252,9 +253,23 @@ TEST(Flops, llama2_7b_per_token) {
 
 TEST(Flops, an_unknown_device_has_no_peak) {
   EXPECT_EQ(peak_flops("NVIDIA H200"), 989e12);
+  EXPECT_EQ(peak_flops("NVIDIA H200 NVL"), 835e12);
   EXPECT_EQ(peak_flops("NVIDIA H100 80GB HBM3"), 989e12);
   EXPECT_EQ(peak_flops("NVIDIA H100 PCIe"), 756e12);
   EXPECT_FALSE(peak_flops("Intel(R) Xeon(R)").has_value());
+}
+
+TEST(HostMemory, is_for_all_ranks_of_a_node) {
+  constexpr std::int64_t kGiB = std::int64_t{1} << 30;
+  EXPECT_EQ(host_memory_problem({.plan = 12 * kGiB}, 1, 21 * kGiB), "");
+  EXPECT_EQ(host_memory_problem({}, 8, 0), "");
+  EXPECT_EQ(host_memory_problem({.plan = 12 * kGiB}, 2, 21 * kGiB),
+            "2 ranks need the memory plan's 12.000 GiB each of host memory, and only 21.000 GiB "
+            "are free: take more nodes, fewer sequences per rank (training/batch_size), a shorter "
+            "training/seq_len or more recomputation (--dry-run prints the plan)");
+  EXPECT_EQ(host_memory_problem({.staging = 3 * kGiB}, 1, 2 * kGiB),
+            "1 rank needs 3.000 GiB for [checkpoint] async = true of host memory, and only 2.000 "
+            "GiB are free: take more nodes, or set async = false");
 }
 
 TEST(PlanReport, thousands_are_separated) {

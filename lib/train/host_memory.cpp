@@ -1,0 +1,35 @@
+#include "train/host_memory.hpp"
+
+#include "core/error.hpp"
+#include "train/plan_report.hpp"
+#include "train/save_staging.hpp"
+
+namespace koios {
+
+std::string host_memory_problem(const HostMemory& each, int ranks, std::int64_t free_bytes) {
+  if (ranks * (each.plan + each.staging) <= free_bytes) return "";
+  std::string what;
+  std::string remedy = "take more nodes";
+  if (each.plan > 0) {
+    what = cat("the memory plan's ", gib(each.plan));
+    remedy +=
+        ", fewer sequences per rank (training/batch_size), a shorter training/seq_len or more "
+        "recomputation (--dry-run prints the plan)";
+  }
+  if (each.staging > 0) {
+    what += cat(what.empty() ? "" : " and ", gib(each.staging), " for [checkpoint] async = true");
+    remedy += ", or set async = false";
+  }
+  return cat(ranks, ranks == 1 ? " rank needs " : " ranks need ", what, ranks == 1 ? "" : " each",
+             " of host memory, and only ", gib(free_bytes), " are free: ", remedy);
+}
+
+void require_host_memory(const TrainingShape& shape, const MemoryPlan& plan, const MpiEnv& mpi) {
+  HostMemory each;
+  if (shape.backend == Backend::host) each.plan = plan.total_bytes;
+  if (shape.async_saves) each.staging = SaveStaging::bytes(shard_layout(shape, mpi.rank()));
+  const std::string problem = host_memory_problem(each, mpi.local_size(), free_host_bytes());
+  if (!problem.empty()) throw UserError(cat("on ", mpi.host(), ": ", problem));
+}
+
+}  // namespace koios
