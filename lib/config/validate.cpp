@@ -111,7 +111,7 @@ void check_recomputation(Rules& rules, const RunConfig& c) {
   const char* key = "activation_checkpoint/selective_ac_option";
   const bool by_blocks = c.activation_checkpoint.mode == RecomputeMode::selective &&
                          option.kind == SelectiveOption::Kind::blocks;
-  rules.require(!by_blocks || option.every <= c.model.n_layers || !rules.is_given(key),
+  rules.require(!by_blocks || option.every <= c.model.n_layers || !rules.is_changed(key),
                 {key, "model/n_layers", "model/flavor"},
                 cat("[activation_checkpoint] selective_ac_option = ", option.every,
                     " recomputes none of the model's ", c.model.n_layers,

@@ -108,7 +108,7 @@ TEST(Rules, an_effective_deck_keeps_them) {
   for (const std::vector<std::string>& overrides :
        {std::vector<std::string>{},
         {"validation/dataset_path=held_out.txt", "validation/interval=7"},
-        {"data/mixture=text:a.txt:1, jsonl:b.jsonl:2"},
+        {"data/mixture=text:a.txt:1, jsonl:b.jsonl:2", "model/n_layers=1"},
         {"model/flavor=70B", "lr_scheduler/type=wsd", "lr_scheduler/decay_steps=100"}}) {
     const ParsedDeck first = parse_run_config("", "x.ini", overrides);
     EXPECT_EQ(to_string(check_rules(first, 2)), "");
@@ -141,9 +141,10 @@ TEST(Rules, sizes_can_be_counted) {
             "2147483647 tokens that a micro-batch may have; raise gradient_accumulation_steps "
             "instead\n");
   EXPECT_EQ(rules_of("[training]\nbatch_size = 2047\nseq_len = 1048576\n"), "");
-  EXPECT_EQ(rules_of("[model]\nn_layers = 16384\ndim = 1048576\nffn_dim = 16777216\n"),
-            "error: x.ini:2: [model] n_layers = 16384, dim = 1048576, ffn_dim = 16777216 with "
-            "16384 tokens at once are more than can be counted\n");
+  EXPECT_EQ(
+      rules_of("[model]\nn_layers = 16384\ndim = 1048576\nffn_dim = 16777216\nn_heads = 8192\n"),
+      "error: x.ini:2: [model] n_layers = 16384, dim = 1048576, ffn_dim = 16777216 with "
+      "16384 tokens at once are more than can be counted\n");
 }
 
 TEST(Rules, do_not_rest_on_refused_values) {
