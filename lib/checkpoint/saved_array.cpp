@@ -36,6 +36,11 @@ std::string_view to_string(FileType type) {
   KOIOS_REQUIRE(false, "unknown type");
 }
 
+std::vector<std::int64_t> SavedArray::shape() const {
+  if (is_vector) return {rows};
+  return {rows, cols};
+}
+
 std::vector<Run> runs_of(const SavedArray& array, std::int64_t first, std::int64_t count) {
   if (count == 0) return {};
   const std::int64_t start = array.first_row * array.cols + array.first_col;

@@ -28,6 +28,8 @@ struct SavedArray {
   float* data = nullptr;
 
   std::int64_t local_size() const { return local_rows * local_cols; }
+  /// Of the whole array in the file.
+  std::vector<std::int64_t> shape() const;
 };
 
 /// How the values of slices get to and from the host. The default is for slices in host memory.

@@ -25,6 +25,7 @@ enum class ReducePrecision { float32, bfloat16 };
 enum class OnNonfinite { stop, skip };
 enum class IntervalType { steps, seconds };
 enum class ExportType { float32, float16, bfloat16 };
+enum class CheckpointIo { direct, parallel_hdf5 };
 enum class ResumeMode { automatic, required, none };
 enum class OnBadData { stop, skip };
 enum class RecomputeMode { none, selective, full };
@@ -76,6 +77,10 @@ constexpr EnumTable<OnNonfinite, 2> names_of(OnNonfinite) {
 }
 constexpr EnumTable<IntervalType, 2> names_of(IntervalType) {
   return {{{IntervalType::steps, "steps"}, {IntervalType::seconds, "seconds"}}};
+}
+constexpr EnumTable<CheckpointIo, 2> names_of(CheckpointIo) {
+  using enum CheckpointIo;
+  return {{{direct, "direct"}, {parallel_hdf5, "parallel_hdf5"}}};
 }
 constexpr EnumTable<ExportType, 3> names_of(ExportType) {
   using enum ExportType;
@@ -226,6 +231,7 @@ struct CheckpointConfig {
   bool model_weights_only = false;
   ExportType export_dtype = ExportType::float32;
   bool asynchronous = false;
+  CheckpointIo io = CheckpointIo::direct;
   ResumeMode resume = ResumeMode::automatic;
   std::filesystem::path initial_load_path;  // empty: weights from the seed
   std::int64_t keep_latest_k = 0;           // 0: all

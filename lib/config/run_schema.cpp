@@ -243,6 +243,10 @@ void add_checkpoint(DeckSchema& schema, CheckpointConfig& c) {
   schema.add(s, "export_dtype", &c.export_dtype).help("of these weights");
   schema.add(s, "async", &c.asynchronous)
       .help("save from a copy in host memory while training goes on; 12 bytes a parameter");
+  schema.add(s, "io", &c.io)
+      .help(
+          "how values get into the file, which is the same: each rank writes its own at their "
+          "places, or all together through parallel HDF5 over MPI-IO");
   schema.add(s, "resume", &c.resume)
       .help("auto continues from the newest good checkpoint, if there is one; none: starts anew");
   schema.add(s, "initial_load_path", &c.initial_load_path)

@@ -3,7 +3,7 @@
 #include <charconv>
 #include <cmath>
 
-#include "checkpoint/checkpoint_file.hpp"
+#include "checkpoint/checkpoint_reader.hpp"
 #include "config/deck.hpp"
 #include "core/error.hpp"
 #include "core/log.hpp"

@@ -7,6 +7,7 @@
 
 #include "checkpoint/catalogue.hpp"
 #include "checkpoint/checkpoint_file.hpp"
+#include "checkpoint/checkpoint_reader.hpp"
 #include "comm/host_reduce.hpp"
 #include "core/log.hpp"
 #include "train/device_access.hpp"
@@ -30,6 +31,11 @@ FileType file_type(ExportType type) {
       return FileType::bfloat16;
   }
   KOIOS_REQUIRE(false, "unknown type");
+}
+
+WriteOptions write_options(const CheckpointConfig& config) {
+  return {.method =
+              config.io == CheckpointIo::direct ? WriteMethod::direct : WriteMethod::parallel_hdf5};
 }
 
 std::string describe(const SaveReport& report) {
@@ -74,7 +80,8 @@ std::string write_and_prune(const CheckpointRanks& ranks, const fs::path& folder
                             const CheckpointHead& head, std::span<const SavedArray> arrays,
                             HostAccess& access, const CheckpointConfig& config) {
   const fs::path path = checkpoint_path(folder, step);
-  const SaveReport report = write_checkpoint(ranks, path, head, arrays, access);
+  const SaveReport report =
+      write_checkpoint(ranks, path, head, arrays, access, write_options(config));
   if (ranks.is_root()) prune(folder, step, {config.keep_latest_k, config.keep_every});
   return cat("saved ", path.string(), describe(report));
 }
@@ -95,10 +102,13 @@ RunCheckpoints::RunCheckpoints(const RunConfig& config, const TrainingShape& sha
   if (!config.checkpoint.is_on()) return;
   ranks_ = std::make_shared<CheckpointRanks>();
   access_ = make_host_access(compute);
-  log::info("checkpoints in ", folder_.string(), ", every ", config.checkpoint.interval, " ",
-            to_string(config.checkpoint.interval_type), ": ", describe_io(),
-            config.checkpoint.asynchronous ? ", asynchronously" : "");
-  ranks_->on_root([&] { make_folder(folder_); });
+  ranks_->on_root([&] {
+    make_folder(folder_);
+    log::info("checkpoints in ", folder_.string(), ", every ", config.checkpoint.interval, " ",
+              to_string(config.checkpoint.interval_type), ": ",
+              describe_io(write_options(config.checkpoint).method, folder_),
+              config.checkpoint.asynchronous ? ", asynchronously" : "");
+  });
   if (!config.checkpoint.asynchronous) return;
   if (!launch.mpi.thread_multiple()) {
     log::info("this MPI does not let two threads communicate: saves are synchronous");
@@ -226,8 +236,9 @@ void RunCheckpoints::export_weights(std::int64_t step) {
   const fs::path path = weights_path(folder_, step);
   const std::vector<SavedArray> arrays =
       saved_parameters(layout_, "", file_type(config_.checkpoint.export_dtype), values_.master);
-  const SaveReport report = write_checkpoint(
-      *ranks_, path, make_weights_head(shape_, launch_.effective_deck), arrays, *access_);
+  const SaveReport report =
+      write_checkpoint(*ranks_, path, make_weights_head(shape_, launch_.effective_deck), arrays,
+                       *access_, write_options(config_.checkpoint));
   log::info("saved ", path.string(), ", weights only: it cannot be resumed", describe(report));
 }
 

@@ -8,7 +8,9 @@
 #include <fstream>
 #include <functional>
 #include <iterator>
+#include <numeric>
 
+#include "checkpoint/checkpoint_reader.hpp"
 #include "core/error.hpp"
 #include "core/random.hpp"
 
@@ -35,6 +37,7 @@ float value_at(const Whole& array, std::int64_t index) {
 }
 
 enum class Cut { rows, columns, all_hold_all };
+constexpr WriteMethod kMethods[] = {WriteMethod::direct, WriteMethod::parallel_hdf5};
 
 /// This rank's slices of all arrays, filled or not.
 class Slices {
@@ -113,9 +116,9 @@ class CheckpointFile : public ::testing::Test {
     if (ranks_.is_root()) fs::remove_all(folder_);
   }
   fs::path path() const { return folder_ / "step_00000001.h5"; }
-  void write(Cut cut) {
+  void write(Cut cut, WriteMethod method = WriteMethod::direct) {
     Slices slices(ranks_, cut, true);
-    write_checkpoint(ranks_, path(), some_head(), slices.arrays, access_);
+    write_checkpoint(ranks_, path(), some_head(), slices.arrays, access_, {.method = method});
   }
   /// What reading it throws; empty where it reads whole and right.
   std::string problem(const CheckpointRanks& ranks) {
@@ -137,30 +140,61 @@ class CheckpointFile : public ::testing::Test {
 };
 
 TEST_F(CheckpointFile, any_split_reads_what_any_split_wrote) {
-  for (const Cut cut : {Cut::rows, Cut::columns, Cut::all_hold_all}) {
-    write(cut);
-    EXPECT_FALSE(fs::exists(path().string() + ".partial"));
-    for (const Cut other : {Cut::rows, Cut::columns, Cut::all_hold_all}) {
-      const CheckpointReader reader(ranks_, path());
-      EXPECT_EQ(reader.head(), some_head());
-      Slices slices(ranks_, other, false);
-      reader.read(slices.arrays, access_);
-      slices.expect_values();
+  for (const WriteMethod method : kMethods) {
+    for (const Cut cut : {Cut::rows, Cut::columns, Cut::all_hold_all}) {
+      write(cut, method);
+      EXPECT_FALSE(fs::exists(path().string() + ".partial"));
+      for (const Cut other : {Cut::rows, Cut::columns, Cut::all_hold_all}) {
+        const CheckpointReader reader(ranks_, path());
+        EXPECT_EQ(reader.head(), some_head());
+        Slices slices(ranks_, other, false);
+        reader.read(slices.arrays, access_);
+        slices.expect_values();
+      }
+    }
+  }
+}
+
+/// 40 MB, of which the last rank has most: several blocks and pieces, not as many on each rank.
+TEST_F(CheckpointFile, slices_of_many_blocks) {
+  constexpr std::int64_t kCols = 1000;
+  SavedArray array{.name = "model/large.weight", .rows = 10000, .cols = kCols, .local_cols = kCols};
+  array.local_rows = ranks_.rank() + 1 == ranks_.size() ? 10000 - 10 * ranks_.rank() : 10;
+  array.first_row = 10 * ranks_.rank();
+  std::vector<float> values(static_cast<std::size_t>(array.local_size()));
+  std::iota(values.begin(), values.end(), static_cast<float>(array.first_row * kCols));
+  for (const WriteMethod method : kMethods) {
+    array.data = values.data();
+    write_checkpoint(ranks_, path(), {}, {{array}}, access_, {.method = method});
+    SavedArray columns = array;
+    columns.first_row = 0;
+    columns.local_rows = array.rows;
+    columns.first_col = kCols * ranks_.rank() / ranks_.size();
+    columns.local_cols = kCols * (ranks_.rank() + 1) / ranks_.size() - columns.first_col;
+    std::vector<float> read(static_cast<std::size_t>(columns.local_size()));
+    columns.data = read.data();
+    CheckpointReader(ranks_, path()).read({{columns}}, access_);
+    for (std::int64_t i = 0; i < columns.local_size(); ++i) {
+      const std::int64_t element =
+          i / columns.local_cols * kCols + columns.first_col + i % columns.local_cols;
+      ASSERT_EQ(read[static_cast<std::size_t>(i)], static_cast<float>(element));
     }
   }
 }
 
 TEST_F(CheckpointFile, narrow_types_are_converted_both_ways) {
   for (const FileType type : {FileType::float16, FileType::bfloat16}) {
-    Slices slices(ranks_, Cut::rows, true, type);
-    write_checkpoint(ranks_, path(), {}, slices.arrays, access_);
-    Slices read(ranks_, Cut::rows, false);
-    CheckpointReader(ranks_, path()).read(read.arrays, access_);
-    const float bound = type == FileType::float16 ? 0x1p-11F : 0x1p-8F;
-    for (std::size_t i = 0; i < read.arrays.size(); ++i) {
-      for (std::int64_t k = 0; k < read.arrays[i].local_size(); ++k) {
-        const float exact = slices.arrays[i].data[k];
-        ASSERT_LE(std::abs(read.arrays[i].data[k] - exact), bound * std::abs(exact) + 0x1p-25F);
+    for (const WriteMethod method : kMethods) {
+      Slices slices(ranks_, Cut::rows, true, type);
+      write_checkpoint(ranks_, path(), {}, slices.arrays, access_, {.method = method});
+      Slices read(ranks_, Cut::rows, false);
+      CheckpointReader(ranks_, path()).read(read.arrays, access_);
+      const float bound = type == FileType::float16 ? 0x1p-11F : 0x1p-8F;
+      for (std::size_t i = 0; i < read.arrays.size(); ++i) {
+        for (std::int64_t k = 0; k < read.arrays[i].local_size(); ++k) {
+          const float exact = slices.arrays[i].data[k];
+          ASSERT_LE(std::abs(read.arrays[i].data[k] - exact), bound * std::abs(exact) + 0x1p-25F);
+        }
       }
     }
   }
@@ -178,9 +212,13 @@ TEST_F(CheckpointFile, failures_of_one_rank_reach_all_and_leave_nothing) {
   const Slices slices(ranks_, Cut::rows, true);
   access.fails = ranks_.rank() == ranks_.size() - 1;
   const fs::path other = folder_ / "step_00000002.h5";
-  EXPECT_THROW(write_checkpoint(ranks_, other, {}, slices.arrays, access), UserError);
-  MPI_Barrier(MPI_COMM_WORLD);
-  EXPECT_FALSE(fs::exists(other) || fs::exists(other.string() + ".partial"));
+  for (const WriteMethod method : kMethods) {
+    EXPECT_THROW(write_checkpoint(ranks_, other, {}, slices.arrays, access, {.method = method}),
+                 UserError);
+    MPI_Barrier(MPI_COMM_WORLD);
+    EXPECT_FALSE(fs::exists(other) || fs::exists(other.string() + ".partial"));
+    MPI_Barrier(MPI_COMM_WORLD);  // before the next makes it again
+  }
   EXPECT_THROW(CheckpointReader(ranks_, folder_ / "none.h5"), UserError);
   EXPECT_EQ(problem(ranks_), "");
 }

@@ -77,10 +77,6 @@ void PosixFile::read_at(std::int64_t offset, void* data, std::int64_t bytes) con
   }
 }
 
-void PosixFile::will_need(std::int64_t offset, std::int64_t bytes) const {
-  ::posix_fadvise(fd_.get(), offset, bytes, POSIX_FADV_WILLNEED);
-}
-
 std::int64_t PosixFile::size() const {
   struct stat info = {};
   if (::fstat(fd_.get(), &info) != 0) fail("cannot look at");

@@ -18,8 +18,6 @@ class PosixFile {
 
   void write_at(std::int64_t offset, const void* data, std::int64_t bytes);
   void read_at(std::int64_t offset, void* data, std::int64_t bytes) const;
-  /// These bytes are read soon: the disk may begin.
-  void will_need(std::int64_t offset, std::int64_t bytes) const;
   std::int64_t size() const;
   /// Takes disk space for the first `bytes` bytes now, so that writing them cannot run out of it.
   void reserve(std::int64_t bytes);

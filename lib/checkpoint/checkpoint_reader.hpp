@@ -1,0 +1,38 @@
+// Reads what checkpoint_file.hpp wrote, by any ranks, cut in any way, and verifies all of it.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "checkpoint/head.hpp"
+#include "checkpoint/ranks.hpp"
+#include "checkpoint/saved_array.hpp"
+
+namespace koios {
+
+class CheckpointReader {
+ public:
+  /// Collective: opens the file and verifies all but the values of large arrays.
+  CheckpointReader(const CheckpointRanks& ranks, std::filesystem::path path);
+  CheckpointReader(CheckpointReader&&) noexcept;
+  ~CheckpointReader();
+
+  const CheckpointHead& head() const;
+  /// Collective: fills the slices and verifies the checksums of these arrays. Together the owners'
+  /// slices must cover each array once. Stored types are converted to float32.
+  void read(std::span<const SavedArray> arrays, HostAccess& access) const;
+
+ private:
+  struct Content;
+  void read_slices(std::span<const SavedArray> arrays, HostAccess& access,
+                   std::vector<std::uint64_t>& sums) const;
+
+  const CheckpointRanks& ranks_;
+  std::filesystem::path path_;
+  std::unique_ptr<Content> content_;
+};
+
+}  // namespace koios

@@ -1,0 +1,151 @@
+#include <mpi.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+#include "checkpoint/checksum.hpp"
+#include "checkpoint/detail/h5_handle.hpp"
+#include "checkpoint/detail/h5_values.hpp"
+#include "checkpoint/detail/posix_file.hpp"
+#include "checkpoint/detail/slice_blocks.hpp"
+#include "checkpoint/detail/write_slices.hpp"
+
+namespace koios::checkpoint {
+namespace {
+
+using h5::check;
+
+/// Of one collective write and rank.
+constexpr std::int64_t kPieceBytes = std::int64_t{16} << 20;
+
+/// Whole rows of the slice.
+struct Piece {
+  std::int64_t first_row = 0, rows = 0;
+};
+
+std::int64_t rows_of_piece(const SavedArray& array) {
+  const std::int64_t row = std::max<std::int64_t>(array.local_cols, 1) * size_of(array.type);
+  return std::max<std::int64_t>(kPieceBytes / row, 1);
+}
+
+std::int64_t pieces_of(const SavedArray& array) {
+  if (!array.is_owner || array.local_size() == 0) return 0;
+  const std::int64_t rows = rows_of_piece(array);
+  return (array.local_rows + rows - 1) / rows;
+}
+
+/// The values of a piece in one buffer, and their share of the checksum.
+class PieceValues {
+ public:
+  explicit PieceValues(HostAccess& access) : values_(access) {}
+
+  const std::byte* fetch(const SavedArray& array, const Piece& piece, std::uint64_t& sum) {
+    const std::int64_t size = size_of(array.type);
+    const std::int64_t begin = piece.first_row * array.local_cols;
+    const std::int64_t end = begin + piece.rows * array.local_cols;
+    buffer_.resize(static_cast<std::size_t>((end - begin) * size));
+    const std::int64_t step = block_size(array);
+    for (std::int64_t first = begin; first < end; first += step) {
+      const std::int64_t count = std::min(step, end - first);
+      const std::byte* bytes = values_.fetch(array, first, count);
+      for (const Run& run : runs_of(array, first, count)) {
+        sum +=
+            checksum(bytes + (run.local_first - first) * size, size, run.global_first, run.count);
+      }
+      std::memcpy(buffer_.data() + (first - begin) * size, bytes,
+                  static_cast<std::size_t>(count * size));
+    }
+    return buffer_.data();
+  }
+
+ private:
+  FileValues values_;
+  std::vector<std::byte> buffer_;
+};
+
+h5::File open_on_all(const std::filesystem::path& path, const CheckpointRanks& ranks) {
+  const h5::PropertyList access(check(H5Pcreate(H5P_FILE_ACCESS), "H5Pcreate"));
+  check(H5Pset_libver_bounds(access.get(), H5F_LIBVER_V110, H5F_LIBVER_V110),
+        "H5Pset_libver_bounds");
+  check(
+      H5Pset_fapl_mpio(access.get(), *static_cast<const MPI_Comm*>(ranks.native()), MPI_INFO_NULL),
+      "H5Pset_fapl_mpio");
+  check(H5Pset_all_coll_metadata_ops(access.get(), true), "H5Pset_all_coll_metadata_ops");
+  check(H5Pset_coll_metadata_write(access.get(), true), "H5Pset_coll_metadata_write");
+  return h5::File(check(H5Fopen(path.c_str(), H5F_ACC_RDWR, access.get()), "H5Fopen"));
+}
+
+/// Collective; a null `bytes` takes part with nothing.
+void write_piece(hid_t dataset, hid_t transfer, const SavedArray& array, const Piece& piece,
+                 const std::byte* bytes) {
+  const h5::Space whole(check(H5Dget_space(dataset), "H5Dget_space"));
+  std::vector<std::int64_t> extents = {piece.rows};
+  if (!array.is_vector) extents.push_back(array.local_cols);
+  const h5::Space local = h5::space_of(extents);
+  if (bytes == nullptr) {
+    check(H5Sselect_none(whole.get()), "H5Sselect_none");
+    check(H5Sselect_none(local.get()), "H5Sselect_none");
+  } else {
+    const std::array start = {static_cast<hsize_t>(array.first_row + piece.first_row),
+                              static_cast<hsize_t>(array.first_col)};
+    const std::array count = {static_cast<hsize_t>(piece.rows),
+                              static_cast<hsize_t>(array.local_cols)};
+    check(H5Sselect_hyperslab(whole.get(), H5S_SELECT_SET, start.data(), nullptr, count.data(),
+                              nullptr),
+          "H5Sselect_hyperslab");
+  }
+  check(
+      H5Dwrite(dataset, h5::file_type(array.type).get(), local.get(), whole.get(), transfer, bytes),
+      "H5Dwrite");
+}
+
+}  // namespace
+
+std::vector<std::uint64_t> write_parallel_hdf5(const CheckpointRanks& ranks,
+                                               const std::filesystem::path& path,
+                                               const Structure& made,
+                                               std::span<const SavedArray> arrays,
+                                               HostAccess& access) {
+  const h5::Quiet quiet;
+  h5::File file;
+  ranks.together([&] { file = open_on_all(path, ranks); });
+  const h5::PropertyList transfer(check(H5Pcreate(H5P_DATASET_XFER), "H5Pcreate"));
+  check(H5Pset_dxpl_mpio(transfer.get(), H5FD_MPIO_COLLECTIVE), "H5Pset_dxpl_mpio");
+
+  // Every rank takes part in every write, so all go by the rank with most pieces of an array.
+  std::vector<std::int64_t> most;
+  for (const SavedArray& array : arrays) most.push_back(pieces_of(array));
+  ranks.max(most);
+
+  PieceValues values(access);
+  std::vector<std::uint64_t> sums(arrays.size(), 0);
+  for (std::size_t a = 0; a < arrays.size(); ++a) {
+    const SavedArray& array = arrays[a];
+    h5::Dataset dataset;
+    ranks.together([&] {
+      dataset = h5::Dataset(
+          check(H5Dopen2(file.get(), made.find(array.name).name.c_str(), H5P_DEFAULT), "H5Dopen2"));
+    });
+    for (std::int64_t i = 0; i < most[a]; ++i) {
+      Piece piece;
+      const std::byte* bytes = nullptr;
+      // A rank that fails here must not leave the others in the collective write.
+      ranks.together([&] {
+        if (i >= pieces_of(array)) return;
+        piece.first_row = i * rows_of_piece(array);
+        piece.rows = std::min(rows_of_piece(array), array.local_rows - piece.first_row);
+        bytes = values.fetch(array, piece, sums[a]);
+      });
+      ranks.together([&] { write_piece(dataset.get(), transfer.get(), array, piece, bytes); });
+    }
+  }
+  ranks.together([&] {
+    check(H5Fflush(file.get(), H5F_SCOPE_GLOBAL), "H5Fflush");
+    file = h5::File();
+    PosixFile(path, PosixFile::Mode::write).sync();
+  });
+  return sums;
+}
+
+}  // namespace koios::checkpoint
