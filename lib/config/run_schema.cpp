@@ -87,7 +87,9 @@ void add_optimizer(DeckSchema& schema, OptimizerConfig& c) {
   schema.add(s, "lr", &c.lr).range(0, 10).help("learning rate after warm-up");
   schema.add(s, "beta1", &c.beta1).range(0, 1).help("decay of the first moment; below 1");
   schema.add(s, "beta2", &c.beta2).range(0, 1).help("decay of the second moment; below 1");
-  schema.add(s, "eps", &c.eps).range(0, 1).help("added to the root of the second moment");
+  schema.add(s, "eps", &c.eps)
+      .range(1e-30, 1)  // 0 / 0 is what 0 would make of a token that has not come up yet
+      .help("added to the root of the second moment");
   schema.add(s, "weight_decay", &c.weight_decay).range(0, 10).help("on every parameter");
 }
 
