@@ -81,7 +81,8 @@ std::string usage() {
          "\n"
          "Without a deck the defaults run. An override may also be written section.key=value.\n"
          "Paths are relative to the working directory. Exit code: 0 done, 1 an error that was\n"
-         "printed, 2 the command line or the deck is wrong.\n";
+         "printed, 2 the command line or the deck is wrong, 75 a rank stood still for longer than\n"
+         "[comm] allows.\n";
 }
 
 }  // namespace koios

@@ -58,11 +58,14 @@ void Watchdog::watch() {
     if (stop_ || (error.empty() && !late)) continue;
     const double waited_s = allowed_s_;
     lock.unlock();
-    fail(error.empty() ? cat("no progress for ", waited_s, " s") : error);
+    if (!error.empty()) fail(error, "");
+    fail(cat("no progress for ", waited_s, " s"),
+         "; where that is not too long, raise comm/init_timeout_seconds (first step) or "
+         "comm/train_timeout_seconds");
   }
 }
 
-void Watchdog::fail(const std::string& reason) {
+void Watchdog::fail(const std::string& reason, const std::string& advice) {
   const std::string call = mesh_.recorder().oldest_incomplete();
   std::string line =
       cat(reason, "; oldest unfinished communication: ", call.empty() ? "none" : call);
@@ -73,7 +76,7 @@ void Watchdog::fail(const std::string& reason) {
   } catch (const std::exception& error) {
     line += cat("; no trace: ", error.what());
   }
-  log::error(line);
+  log::error(line, advice);
   std::signal(SIGALRM, SIG_DFL);
   alarm(kAbortSeconds);
   std::this_thread::sleep_for(duration(kGraceSeconds));

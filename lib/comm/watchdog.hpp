@@ -39,7 +39,7 @@ class Watchdog {
  private:
   using Clock = std::chrono::steady_clock;
   void watch();
-  void fail(const std::string& reason);
+  [[noreturn]] void fail(const std::string& reason, const std::string& advice);
 
   const Mesh& mesh_;
   double train_timeout_s_;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <memory>
 #include <optional>
+#include <utility>
 
 #include "comm/host_reduce.hpp"
 #include "comm/mesh.hpp"
@@ -53,7 +54,7 @@ class Training {
  private:
   /// Parameters, moments and the rest as a checkpoint, a file of weights or the seed gives them.
   RunState begin(const TrainingShape& shape);
-  void take_step(std::int64_t steps_done);
+  void take_step(std::int64_t steps_done, Watchdog& watchdog);
   /// A step that is saved is logged too: what is saved is known to be finite, and a resumed run
   /// writes the same lines as one that was never stopped.
   bool is_logged(std::int64_t step, bool is_saved) const {
@@ -150,7 +151,7 @@ void Training<T>::run() {
   Watchdog watchdog(mesh_, comm_options(config_), config_.job.dump_folder);
   const Stopwatch whole;
   for (std::int64_t done = start_.step; done < steps; ++done) {
-    take_step(done);
+    take_step(done, watchdog);
     const bool is_saved = checkpoints_.is_due(done + 1);
     log(done + 1, is_saved, watchdog);
     if (is_saved) save(done + 1, watchdog);
@@ -166,10 +167,13 @@ void Training<T>::run() {
 }
 
 template <class T>
-void Training<T>::take_step(std::int64_t steps_done) {
+void Training<T>::take_step(std::int64_t steps_done, Watchdog& watchdog) {
   const auto timer = timers_.scope("step");
   const double before_s = mesh_.host_seconds();
+  bool is_first = true;
   const auto next_batch = [&] {
+    // A step of many micro-batches takes long and is none the less on its way.
+    if (!std::exchange(is_first, false)) watchdog.beat();
     Batch batch = data_.next();
     step_log_.add_samples(batch);
     return batch;

@@ -114,6 +114,14 @@ class Failures(unittest.TestCase):
         self.assertIsNone(last["grad_norm"])
         self.assertEqual(last["nonfinite"]["grad_norm"], "nan")
 
+    def test_a_step_may_take_longer_than_a_collective(self):
+        run = self.workplace.run(2, {
+            "training/steps": 1, "training/warmup_steps": 0, "training/batch_size": 1,
+            "training/gradient_accumulation_steps": 250,
+            "comm/init_timeout_seconds": 2, "comm/train_timeout_seconds": 2})
+        self.assertEqual(run.returncode, 0, run.output)
+        print(f"a step of {run.column('time_metrics/end_to_end(s)')[0]:.1f} s")
+
     def test_a_killed_rank_ends_the_job(self):
         command = self.workplace.command(
             3, {"training/steps": 100000, "training/batch_size": 4})
