@@ -5,6 +5,7 @@
 // that the slowest rank waited for data after its first step, and the rate without any pauses.
 #include <algorithm>
 #include <chrono>
+#include <cstdlib>
 #include <iostream>
 #include <thread>
 
@@ -16,8 +17,19 @@ namespace {
 
 using namespace koios;
 
+constexpr const char* kUsage = "usage: bench_data MODEL FORMAT PATH [STREAMS [STEPS [RATE]]]";
+
 std::int64_t argument(int argc, char** argv, int at, std::int64_t otherwise) {
-  return argc > at ? std::stoll(argv[at]) : otherwise;
+  const std::int64_t value = argc > at ? std::atoll(argv[at]) : otherwise;
+  if (value < 1) throw UserError(kUsage);
+  return value;
+}
+
+DataFormat format_named(std::string_view name) {
+  const auto& formats = record_formats();
+  const auto found = std::ranges::find(formats, name, &RecordFormat::name);
+  if (found == formats.end()) throw UserError(cat(kUsage, "; ", name, " is no FORMAT"));
+  return found->format;
 }
 
 double largest(const MpiEnv& mpi, double value) {
@@ -29,10 +41,10 @@ double largest(const MpiEnv& mpi, double value) {
 }
 
 void run(int argc, char** argv, const MpiEnv& mpi) {
-  if (argc < 4) throw UserError("usage: bench_data MODEL FORMAT PATH [STREAMS [STEPS [RATE]]]");
+  if (argc < 4) throw UserError(kUsage);
   const auto tokenizer = load_sentencepiece(argv[1]);
   DataOptions options;
-  options.format = record_format(std::string_view(argv[2])).format;
+  options.format = format_named(argv[2]);
   options.path = argv[3];
   options.seq_len = 4096;
   options.batch_size = 2;

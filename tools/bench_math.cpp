@@ -243,9 +243,15 @@ void bench_cuda(double seconds) {
 }  // namespace koios
 
 int main(int argc, char** argv) {
-  const bool cuda =
-      argc > 1 ? std::string(argv[1]) == "cuda" : koios::is_built_in(koios::Backend::cuda);
+  const std::string backend = argc > 1                                   ? argv[1]
+                              : koios::is_built_in(koios::Backend::cuda) ? "cuda"
+                                                                         : "host";
+  const bool cuda = backend == "cuda";
   const double seconds = argc > 2 ? std::atof(argv[2]) : 1.0;
+  if ((!cuda && backend != "host") || seconds <= 0) {
+    std::fprintf(stderr, "usage: bench_math [host|cuda] [SECONDS]\n");
+    return 2;
+  }
   try {
     const koios::DeviceEnv device(cuda ? koios::Backend::cuda : koios::Backend::host, 0);
     std::printf("%s\n", device.info().name.c_str());

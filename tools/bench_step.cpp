@@ -260,12 +260,13 @@ class BenchStep {
 
 int bench(int argc, char** argv) {
   const auto text = [&](int i, const char* or_else) { return i < argc ? argv[i] : or_else; };
-  const bool cuda = std::string(text(1, is_built_in(Backend::cuda) ? "cuda" : "host")) == "cuda";
+  const std::string name = text(1, is_built_in(Backend::cuda) ? "cuda" : "host");
+  const bool cuda = name == "cuda";
   const ModelFlavor* f = find_flavor(text(2, cuda ? "7B" : "debugmodel"));
   const MicroBatchShape batch{std::atoll(text(3, cuda ? "2" : "4")),
                               std::atoll(text(4, cuda ? "4096" : "512"))};
   const int ranks = std::atoi(text(5, cuda ? "2" : "1"));
-  if (f == nullptr || batch.tokens() < 1 || ranks < 1) {
+  if ((!cuda && name != "host") || f == nullptr || batch.tokens() < 1 || ranks < 1) {
     std::fprintf(stderr, "usage: bench_step [host|cuda] FLAVOR BATCH SEQ RANKS [STEP_SECONDS]\n");
     return 2;
   }

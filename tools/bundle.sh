@@ -4,13 +4,14 @@
 # stays behind: C and C++ run time, MPI and what it stands on, CUDA, NCCL, cuDNN and the driver.
 #
 #   tools/bundle.sh BUILD_DIR OUT_DIR [more executables of the build ...]
-# On the other machine:
+# On the other machine, in a folder with the build/assets of tools/setup.sh, which the deck names:
 #   OUT_DIR/run -np 2 koios OUT_DIR/input/debug.ini training/steps=20
 #   OUT_DIR/gpu_tests           where the test programs of a cuda build were carried too:
 #   tools/bundle.sh build/cuda OUT_DIR $(find build/cuda/tests -name '*gpu_test' -o -name '*cuda_test' \
 #                                        -o -name 'train_*_test')
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+case ${1:-} in -h | --help) sed -n '2,/^set -/{/^set -/d;s/^# \{0,1\}//;p}' tools/bundle.sh; exit ;; esac
 fail() { echo "error: $*" >&2; exit 1; }
 [[ $# -ge 2 ]] || fail 'usage: tools/bundle.sh BUILD_DIR OUT_DIR [more executables]'
 build=$1 out=$2
@@ -21,12 +22,15 @@ own='^(libc|libm|libdl|librt|libpthread|libstdc\+\+|libgcc_s|libgomp|ld-linux.*|
 own+='|libopen-pal|libhwloc|libevent.*|libudev|libz|libnccl|libcuda|libcudart|libcublas.*|libcudnn.*'
 own+='|libnvrtc.*|libnvJitLink.*)(-x86-64)?\.so'
 
+[[ ! -e $out || -x $out/run || -z $(ls -A "$out") ]] || fail "$out is there and is not a bundle; name another folder"
 rm -rf "$out"
 mkdir -p "$out/bin" "$out/lib"
 for program in "$build/app/koios" "$@"; do
   strip -o "$out/bin/$(basename "$program")" "$program"
-  ldd "$program" | awk '$2 == "=>" && $3 ~ /^\// { print $1, $3 }' | while read -r name path; do
-    [[ $name =~ $own ]] || cp -nL "$path" "$out/lib/$name"
+  ldd "$program" | awk '$2 == "=>" { print $1, $3 }' | while read -r name path; do
+    [[ $name =~ $own ]] && continue
+    [[ $path == /* ]] || fail "$program needs $name, which is not found here"
+    cp -nL "$path" "$out/lib/$name"
   done
 done
 cp -r input tests/golden "$out/"

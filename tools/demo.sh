@@ -4,6 +4,13 @@
 #   tools/demo.sh [section/key=value ...]     changes keys of input/debug.ini
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+for argument in "$@"; do
+  case $argument in
+    -h | --help) sed -n '2,/^set -/{/^set -/d;s/^# \{0,1\}//;p}' tools/demo.sh; exit ;;
+    *=*) ;;
+    *) echo "[demo] error: '$argument' is not section/key=value; tools/demo.sh --help" >&2; exit 2 ;;
+  esac
+done
 
 tools/setup.sh --host-only
 started=$SECONDS
@@ -16,8 +23,8 @@ echo "[demo] built in $((SECONDS - started)) s"
 ranks=2
 cores=$(env -u OMP_NUM_THREADS nproc)
 export OMP_NUM_THREADS=$((cores > ranks ? cores / ranks : 1))
-launch=(mpirun --bind-to none -np "$ranks")
-((cores >= ranks)) || launch+=(--oversubscribe)
+# Open MPI counts cores, and two hardware threads are one: it would refuse two ranks there.
+launch=(mpirun --oversubscribe --bind-to none -np "$ranks")
 ((EUID != 0)) || export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 
 echo "[demo] OMP_NUM_THREADS=$OMP_NUM_THREADS ${launch[*]} build/host/app/koios input/debug.ini $*"
@@ -28,7 +35,7 @@ folder=$(sed -n 's/^ *dump_folder *= *\([^ #;]*\).*/\1/p' input/debug.ini)
 for argument in "$@"; do
   case $argument in job/dump_folder=* | job.dump_folder=*) folder=${argument#*=} ;; esac
 done
-folder=${folder:-outputs}
+printf -v folder %q "${folder:-outputs}"
 cat <<TEXT
 [demo] metrics: $folder/metrics.jsonl (one JSON object a line); the deck as it ran: $folder/effective.ini
 [demo] to look at the curves:

@@ -16,6 +16,8 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cache=${KOIOS_DEPS:-${XDG_CACHE_HOME:-$HOME/.cache}/koios}
 jobs=$(nproc)
 
+[[ $cache == /* ]] || { echo "[setup] error: KOIOS_DEPS ($cache) must be a path from the root" >&2; exit 1; }
+
 say() { printf '[setup] %s\n' "$*"; }
 fail() { printf '[setup] error: %s\n' "$*" >&2; exit 1; }
 
@@ -91,8 +93,9 @@ install_packages() {
   fi
   say "Debian packages: installing ${missing[*]}"
   local apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=600)
-  quietly 'apt-get update' "$cache/apt.log" "${apt[@]}" update
-  quietly 'apt-get install' "$cache/apt.log" "${apt[@]}" install -y --no-install-recommends "${missing[@]}"
+  # Without the lock: a service that a package starts would hold it for ever.
+  quietly 'apt-get update' "$cache/apt.log" "${apt[@]}" update 9>&-
+  quietly 'apt-get install' "$cache/apt.log" "${apt[@]}" install -y --no-install-recommends "${missing[@]}" 9>&-
 }
 
 # ---- Kokkos --------------------------------------------------------------------------------------
@@ -229,6 +232,7 @@ put_asset() {
 
 # ---- main ----------------------------------------------------------------------------------------
 cuda=auto
+(($# <= 1)) || [[ $1 == --kokkos-prefix && $# -eq 2 ]] || fail "one option at most, not '$*'; tools/setup.sh --help"
 case ${1:-} in
   '') ;;
   --host-only) cuda=no ;;

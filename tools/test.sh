@@ -4,6 +4,7 @@
 #   tools/test.sh [ctest arguments]     for example: tools/test.sh -L unit; tools/test.sh -R mesh
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+case ${1:-} in -h | --help) sed -n '2,/^set -/{/^set -/d;s/^# \{0,1\}//;p}' tools/test.sh; exit ;; esac
 
 tools/setup.sh --host-only
 if ! .venv/bin/python3 -c 'import tensorboard, h5py, huggingface_hub, pyarrow' 2>/dev/null; then
