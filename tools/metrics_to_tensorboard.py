@@ -9,6 +9,7 @@ import argparse
 import fcntl
 import json
 import os
+import shlex
 import signal
 import socket
 import struct
@@ -72,9 +73,11 @@ class MetricsReader:
     def parse(self, line):
         try:
             row = json.loads(line)
-            int(row["step"]), float(row["time"])
+            if not 0 <= int(row["step"]) < 1 << 63:
+                raise ValueError
+            float(row["time"]), metrics_of(row)
             return row
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
             print(f"{self.path}:{self.line}: not a row of metrics; left out", file=sys.stderr)
             return None
 
@@ -232,7 +235,7 @@ def convert(arguments):
     else:
         convert_new(reader, writer)
     print(f"{len(writer.written) - before} rows added, {len(writer.written)} in all. To look: "
-          f"tensorboard --logdir {out}")
+          f"tensorboard --logdir {shlex.quote(str(out))}")
 
 
 def main():
