@@ -64,10 +64,10 @@ def add(group, name, array):
                                         "<i8": "int64"}[array.dtype.str])
 
 
-def write_checkpoint(path, values, vocab=VOCAB):
+def write_checkpoint(path, values, vocab=VOCAB, **more):
     with h5py.File(path, "w", libver=("v110", "v110")) as file:
         for name, value in {"format": "koios", "kind": "checkpoint", "koios_version": "0.1 abc",
-                            "deck": deck(), "mesh": "1 rank",
+                            "deck": deck(**more), "mesh": "1 rank",
                             "created": "2026-11-22T18:33:53Z"}.items():
             file.attrs[name] = np.bytes_(value)
         file.attrs["format_version"] = np.int64(1)

@@ -62,6 +62,15 @@ class Look(Checkpoint):
         self.assertIn(f"good, {3 * len(self.values) + 2} datasets", said)
 
 
+    def test_a_model_whose_norms_have_no_parameters(self):
+        for name in [name for name in self.values if "norm" in name]:
+            del self.values[name]
+        koios_file.write_checkpoint(self.file, self.values, norm_type="np_layernorm")
+        self.assertIn("good, ", self.tool("verify", self.file))
+        count = sum(array.size for array in self.values.values())
+        self.assertIn(f"{count:,} parameters", self.tool("info", self.file))
+
+
 class Damage(Checkpoint):
     def test_one_bit_of_data_is_found_and_named(self):
         for path in ("/model/norm.weight", "/optimizer/exp_avg_sq/output.weight",
@@ -212,12 +221,19 @@ class HuggingFace(Checkpoint):
                              ({"head_dim": 16}, "head_dim"),
                              ({"hidden_act": "gelu"}, "gelu"),
                              ({"intermediate_size": 80}, "gate_proj"),
+                             ({"hidden_size": "48"}, "hidden_size is '48', not a whole number"),
                              ({"num_hidden_layers": 1}, "layers.1"),
                              ({"num_hidden_layers": 3}, "lacks model.layers.2")):
             path.write_text(json.dumps(config | change))
             said = self.tool("from-hf", self.folder / "hf", self.folder / "x.h5", code=1)
             self.assertIn(part, said)
             self.assertFalse((self.folder / "x.h5").exists())
+        path.write_text(json.dumps(config))
+        for header in (b"[]      ", b'{"a": {}}', b'{"a": {"data_offsets": [0, 0], "shape": 3}}'):
+            (self.folder / "hf/model.safetensors").write_bytes(
+                len(header).to_bytes(8, "little") + header)
+            self.assertIn("safetensors header is damaged",
+                          self.tool("from-hf", self.folder / "hf", self.folder / "x.h5", code=1))
 
     def test_tokenizer_goes_along(self):
         pieces = ["<unk>", "<s>", "</s>", *"abc"]

@@ -117,11 +117,10 @@ def _split(tensors, max_bytes):
 
 def to_hugging_face(checkpoint, out, dtype=None, tokenizer=None, max_shard_bytes=5_000_000_000):
     """Writes the folder `out`; dtype None keeps what the file holds. Returns the bytes written."""
-    norm = checkpoint.deck.get("model/norm_type", "rmsnorm")
-    if "rmsnorm" not in norm:
-        raise ToolError(f"{checkpoint.path}: [model] norm_type = {norm}; LlamaForCausalLM has "
-                        "rmsnorm only")
     sizes = checkpoint.sizes()
+    if "rmsnorm" not in sizes.norm_type:
+        raise ToolError(f"{checkpoint.path}: [model] norm_type = {sizes.norm_type}; "
+                        "LlamaForCausalLM has rmsnorm only")
     arrays = {hugging_face_name(name): array for name, array in checkpoint.parameters()}
     pieces = read_pieces(tokenizer) if tokenizer else None
     if pieces and len(pieces.names) > sizes.vocab_size:
@@ -160,11 +159,14 @@ def to_hugging_face(checkpoint, out, dtype=None, tokenizer=None, max_shard_bytes
 # ---- in ------------------------------------------------------------------------------------------
 def _read_json(path):
     try:
-        return json.loads(path.read_text())
+        value = json.loads(path.read_text())
     except OSError as error:
         raise ToolError(f"{path}: {error.strerror}") from None
     except ValueError as error:
         raise ToolError(f"{path} is not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise ToolError(f"{path} holds no JSON object")
+    return value
 
 
 def _sizes(config, path):
@@ -175,9 +177,13 @@ def _sizes(config, path):
 
     must(config.get("model_type") == "llama",
          f"model_type is {config.get('model_type')}; Koios takes llama")
-    missing = [key for key in ("hidden_size", "intermediate_size", "num_hidden_layers",
-                               "num_attention_heads", "vocab_size") if key not in config]
+    needed = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
+              "vocab_size")
+    missing = [key for key in needed if key not in config]
     must(not missing, f"has no {', '.join(missing)}")
+    for key in needed:
+        must(isinstance(config[key], int) and config[key] > 0,
+             f"{key} is {config[key]!r}, not a whole number from 1 on")
     rope = config.get("rope_parameters") or {}
     scaling = config.get("rope_scaling") or rope
     kind = scaling.get("rope_type", scaling.get("type", "default"))
@@ -187,7 +193,7 @@ def _sizes(config, path):
     for key in ("attention_bias", "mlp_bias"):
         must(not config.get(key), f"{key} is true; Koios' layers have no biases")
     dim, heads = config["hidden_size"], config["num_attention_heads"]
-    must(heads > 0 and dim % heads == 0 and (config.get("head_dim") or dim // heads) == dim // heads,
+    must(dim % heads == 0 and (config.get("head_dim") or dim // heads) == dim // heads,
          f"head_dim {config.get('head_dim')} is not hidden_size / num_attention_heads = "
          f"{dim} / {heads}")
     return LlamaSizes(dim=dim, n_layers=config["num_hidden_layers"], n_heads=heads,

@@ -15,6 +15,7 @@ class LlamaSizes:
     vocab_size: int
     norm_eps: float
     rope_theta: float
+    norm_type: str = "rmsnorm"
 
     @property
     def head_dim(self):
@@ -45,8 +46,10 @@ class LlamaSizes:
         shapes = {"tok_embeddings.weight": (self.vocab_size, self.dim)}
         for number in range(self.n_layers):
             shapes |= {f"layers.{number}.{name}.weight": shape for name, shape in layer.items()}
-        return shapes | {"norm.weight": (self.dim,),
-                         "output.weight": (self.vocab_size, self.dim)}
+        shapes |= {"norm.weight": (self.dim,), "output.weight": (self.vocab_size, self.dim)}
+        if self.norm_type == "np_layernorm":  # no parameters
+            shapes = {name: shape for name, shape in shapes.items() if "norm" not in name}
+        return shapes
 
 
 def parse_deck(text):
@@ -79,4 +82,5 @@ def sizes_of_deck(deck, vocab_size, where):
         if number <= 0:
             raise ToolError(f"{where}: its deck says [model] {key} = {number}")
     return LlamaSizes(**integers, vocab_size=vocab_size, norm_eps=value("norm_eps", float),
-                      rope_theta=value("rope_theta", float))
+                      rope_theta=value("rope_theta", float),
+                      norm_type=deck.get("model/norm_type", "rmsnorm"))

@@ -26,14 +26,17 @@ class SafetensorsReader:
                 if not 2 <= length <= min(MAX_HEADER_BYTES, size - 8):
                     raise ToolError(f"{path} is not a safetensors file, or is truncated")
                 self.entries = json.loads(file.read(length))
-        except ValueError:
-            raise ToolError(f"{path}: its safetensors header is not JSON") from None
-        self.entries.pop("__metadata__", None)
-        self.begin = 8 + length
-        for name, entry in self.entries.items():
-            first, last = entry["data_offsets"]
-            if not 0 <= first <= last <= size - self.begin:
-                raise ToolError(f"{path} is truncated: {name} ends beyond the file")
+            self.entries.pop("__metadata__", None)
+            self.begin = 8 + length
+            for name, entry in self.entries.items():
+                first, last = entry["data_offsets"]
+                if not 0 <= first <= last <= size - self.begin:
+                    raise ToolError(f"{path} is truncated: {name} ends beyond the file")
+                if not all(isinstance(extent, int) and extent >= 0 for extent in entry["shape"]):
+                    raise ValueError
+                entry["dtype"].isalnum()  # is text
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise ToolError(f"{path}: its safetensors header is damaged") from None
 
     def read(self, name):
         """(stored bits, dtype)"""
