@@ -15,6 +15,7 @@
 #include "core/stopwatch.hpp"
 #include "data/corpus_units.hpp"
 #include "data/dataset_files.hpp"
+#include "data/same_data.hpp"
 #include "data/token_parts.hpp"
 
 namespace koios {
@@ -129,6 +130,7 @@ void TokenizeJob::remove_parts() const {
 }
 
 void TokenizeJob::plan() {
+  require_same_data(job_, mpi_);
   const std::string saved = mpi_.broadcast(is_root() ? saved_plan() : "");
   if (!saved.empty()) {
     units_ = units_from_text(saved);

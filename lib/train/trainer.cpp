@@ -12,6 +12,7 @@
 #include "core/log.hpp"
 #include "core/stopwatch.hpp"
 #include "data/data_loader.hpp"
+#include "data/same_data.hpp"
 #include "data/saved_position.hpp"
 #include "data/tokenizer.hpp"
 #include "metrics/console.hpp"
@@ -126,6 +127,7 @@ Training<T>::Training(const RunConfig& config, const TrainingShape& shape, const
   step_.update_after(checkpoints_.update_after());
   KOIOS_REQUIRE(arena_.taken().total_bytes == plan.total_bytes, "the plan says ", plan.total_bytes,
                 " bytes, ", arena_.taken().total_bytes, " were used");
+  require_same_data(data_.state(), launch.mpi);
   if (config.validation.is_on()) validation_.emplace(config, shape, tokenizer, mesh, bad_data_);
 }
 

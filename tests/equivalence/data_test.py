@@ -103,6 +103,19 @@ class BadData(DataCase):
         self.assertRegex(run.output, r"a\.jsonl has changed since the last start in this folder")
         self.assertRegex(run.stderr, r"error: .*a\.jsonl: the data has changed since the position")
 
+    def test_nodes_whose_files_differ_do_not_train(self):
+        for node, lines in (("one", self.lines(200)), ("two", self.lines(199))):
+            self.write(f"{node}/a.jsonl", lines)
+        command = self.workplace.command(1, {**STEPS, "training/dataset": "jsonl",
+                                             "training/dataset_path": "a.jsonl"})
+        program = command[command.index("-np"):]
+        contexts = [part for node in ("one", "two")
+                    for part in (":", "-wdir", str(self.path / node), *program)]
+        run = subprocess.run(command[:command.index("-np")] + contexts[1:], capture_output=True,
+                             text=True, timeout=60, check=False)
+        self.assertEqual(run.returncode, 1, run.stdout + run.stderr)
+        self.assertRegex(run.stderr, r"error: 1 rank reads other data than rank 0 on .* \(1 on ")
+
     def test_left_out_and_counted(self):
         good = [b'{"text": "document %d of some length"}\n' % i for i in range(60)]
         bad = [b"{\n", b'{"body": 1}\n', b'{"text": "\xff"}\n', b'{"text": 5}\n']

@@ -130,6 +130,22 @@ class Tokenize(unittest.TestCase):
         self.assertRegex(done.stderr, r"error: .*d.tokens.parts: .* holds something else")
         self.assertEqual((self.workplace.path / "d.tokens.parts/letter").read_text(), "mine")
 
+    def test_nodes_whose_files_differ_make_no_file(self):
+        book = (SOURCE / "build/assets/kjv.txt").read_bytes()
+        for node, size in (("one", 9000), ("two", 9001)):
+            (self.workplace.path / node).mkdir()
+            (self.workplace.path / node / "a.txt").write_bytes(book[:size])
+        output = self.workplace.path / "a.tokens"
+        command = self.command(1, "a.txt", output)
+        program = command[command.index("-np"):]
+        contexts = [part for node in ("one", "two")
+                    for part in (":", "-wdir", str(self.workplace.path / node), *program)]
+        done = subprocess.run(command[:command.index("-np")] + contexts[1:], capture_output=True,
+                              text=True, timeout=60, check=False)
+        self.assertEqual(done.returncode, 1, done.stderr)
+        self.assertRegex(done.stderr, r"error: 1 rank reads other data than rank 0")
+        self.assertFalse(output.exists())
+
     def test_a_wrong_command_line_is_told_once(self):
         book = SOURCE / "build/assets/kjv.txt"
         for wrong, message in ((["--outputs"], "--outputs is not an option"),
