@@ -1,20 +1,18 @@
 #include "runtime/arena.hpp"
 
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
-#include <fstream>
 #include <iomanip>
-#include <limits>
 #include <sstream>
 #include <utility>
 
 #include "core/error.hpp"
 #include "core/integers.hpp"
 #include "runtime/detail/cuda.hpp"
+#include "runtime/free_memory.hpp"
 
 namespace koios {
 namespace {
@@ -25,13 +23,6 @@ std::string gib(std::int64_t bytes) {
   std::ostringstream out;
   out << std::fixed << std::setprecision(2) << static_cast<double>(bytes) / (1 << 30) << " GiB";
   return out.str();
-}
-
-/// The number in a cgroup's file; nothing limits where it says "max" or is not there.
-std::int64_t cgroup_number(const char* path) {
-  std::ifstream file(path);
-  std::int64_t value = 0;
-  return (file >> value) ? value : std::numeric_limits<std::int64_t>::max();
 }
 
 [[noreturn]] void throw_too_large(Backend backend, std::int64_t needed, std::int64_t free) {
@@ -65,23 +56,6 @@ void deallocate(Backend backend, std::byte* base) {
 }
 
 }  // namespace
-
-std::int64_t free_host_bytes() {
-  std::int64_t available = std::numeric_limits<std::int64_t>::max();
-  std::ifstream meminfo("/proc/meminfo");
-  for (std::string line; std::getline(meminfo, line);) {
-    std::istringstream fields(line);
-    std::string key;
-    std::int64_t kib = 0;
-    if (fields >> key >> kib && key == "MemAvailable:") available = kib * 1024;
-  }
-  const std::int64_t limit = cgroup_number("/sys/fs/cgroup/memory.max");
-  if (limit != std::numeric_limits<std::int64_t>::max()) {
-    const std::int64_t used = cgroup_number("/sys/fs/cgroup/memory.current");
-    if (used <= limit) available = std::min(available, limit - used);
-  }
-  return available;
-}
 
 Arena Arena::planner(Backend backend) { return Arena(backend); }
 

@@ -15,9 +15,6 @@
 
 namespace koios {
 
-/// Host memory this process may still take: what the kernel calls available, or less in a cgroup.
-std::int64_t free_host_bytes();
-
 /// What the memory is for, one line of the printed table per label.
 struct MemoryPlan {
   struct Line {

@@ -11,8 +11,8 @@
 
 #include "core/error.hpp"
 #include "core/log.hpp"
-#include "runtime/arena.hpp"
 #include "runtime/detail/cuda.hpp"
+#include "runtime/free_memory.hpp"
 
 namespace koios {
 namespace {

@@ -1,6 +1,7 @@
 #include "train/host_memory.hpp"
 
 #include "core/error.hpp"
+#include "runtime/free_memory.hpp"
 #include "train/plan_report.hpp"
 #include "train/save_staging.hpp"
 
