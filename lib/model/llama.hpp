@@ -25,6 +25,8 @@ class Llama {
   Llama(const LlamaShapes& shapes, const MicroBatchShape& batch, LlamaBuffers<T> buffers,
         MathHandles& math, Communicator& tensor, Stream& compute, Stream& exchange,
         ExposedWait& exposed);
+  Llama(const Llama&) = delete;  // its blocks' context refers to members
+  Llama& operator=(const Llama&) = delete;
 
   /// Each token's loss is left in losses(); gradients of loss_scale * (sum of losses) go to
   /// `gradients`. comm: all-gathers through `weights`, reduce-scatters through `gradients`; over
