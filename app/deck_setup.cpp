@@ -20,6 +20,20 @@ MeshShape mesh_shape(const RunConfig& config, int ranks) {
   return {{d.pp, d.dp_replicate, d.dp_shard, d.cp, d.tp}};
 }
 
+std::int64_t planned_vocabulary(const ModelConfig& model) {
+  if (model.vocab_size > 0) return model.vocab_size;
+  try {
+    return load_sentencepiece(model.tokenizer_path.string())->vocab_size();
+  } catch (const UserError& error) {
+    throw UserError(cat(error.what(), "; a plan without a tokenizer needs model/vocab_size"));
+  }
+}
+
+/// A plan for GPUs needs none, and no build for them.
+Backend planned_backend(BackendChoice choice) {
+  return choice == BackendChoice::cuda ? Backend::cuda : choose_backend(choice);
+}
+
 }  // namespace
 
 std::optional<DeckSetup> set_up_on_all_ranks(const CommandLine& line, const MpiEnv& mpi) {
@@ -33,14 +47,14 @@ std::optional<DeckSetup> set_up_on_all_ranks(const CommandLine& line, const MpiE
 bool dry_run(const CommandLine& line) {
   const int ranks = line.ranks.value_or(1);
   const auto parsed = parse_alone(line.deck, line.overrides,
-                                  [&](const ParsedDeck& deck) { return validate(deck, ranks); });
+                                  [&](const ParsedDeck& deck) { return check_deck(deck, ranks); });
   if (!parsed) return false;
   const RunConfig& config = parsed->config;
-  const std::int64_t vocab_size =
-      config.model.vocab_size > 0
-          ? config.model.vocab_size
-          : load_sentencepiece(config.model.tokenizer_path.string())->vocab_size();
-  const Backend backend = line.backend.value_or(choose_backend(config.job.backend));
+  for (const DeckError& missing : check_files(*parsed)) {
+    log::warning(missing.origin.text, ": ", missing.message);
+  }
+  const std::int64_t vocab_size = planned_vocabulary(config.model);
+  const Backend backend = line.backend.value_or(planned_backend(config.job.backend));
   const TrainingShape shape =
       training_shape(config, mesh_shape(config, ranks), backend, vocab_size);
   std::cout << parsed->effective << "\n# mesh: " << shape.mesh.describe() << "\n# "

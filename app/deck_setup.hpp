@@ -22,6 +22,7 @@ struct DeckSetup {
 std::optional<DeckSetup> set_up_on_all_ranks(const CommandLine& line, const MpiEnv& mpi);
 
 /// Prints effective deck, mesh, memory and traffic plan for any mesh; false after printing errors.
+/// Of the deck's files it only warns: data may come later.
 bool dry_run(const CommandLine& line);
 
 /// job/backend = auto is cuda where this build has it and finds a GPU.

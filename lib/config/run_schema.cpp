@@ -32,7 +32,8 @@ void add_metrics(DeckSchema& schema, MetricsConfig& c) {
       .help("between two log lines; the first and the last step are always logged");
   schema.add(s, "enable_color_printing", &c.enable_color_printing)
       .help("auto: where standard output is a terminal");
-  schema.add(s, "log_ranks", &c.log_ranks).help("ranks whose lines are shown, such as 0,8");
+  schema.add(s, "log_ranks", &c.log_ranks)
+      .help("ranks whose lines are shown, such as 0,8; rank 0 has those of the steps");
 }
 
 void add_model(DeckSchema& schema, ModelConfig& c) {

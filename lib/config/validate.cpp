@@ -1,62 +1,14 @@
 #include "config/validate.hpp"
 
-#include <glob.h>
-
-#include <algorithm>
-#include <cerrno>
 #include <cstring>
-#include <filesystem>
-#include <fstream>
-#include <initializer_list>
 #include <limits>
 
 #include "config/mixture.hpp"
 #include "config/parallel_degrees.hpp"
-#include "core/error.hpp"
+#include "config/rules.hpp"
 
 namespace koios {
 namespace {
-
-/// Collects broken rules. A rule that rests on a refused value is not judged.
-class Rules {
- public:
-  explicit Rules(const ParsedDeck& parsed) : parsed_(parsed) {}
-
-  /// `keys` are what the rule joins; the error stands at the first of them that the user gave.
-  void require(bool holds, std::initializer_list<const char*> keys, const std::string& message) {
-    if (holds || !usable(keys)) return;
-    Origin at{Origin::Kind::default_value, cat("default of ", *keys.begin()), 0};
-    for (const char* key : keys) {
-      if (!is_given(key)) continue;
-      at = parsed_.keys.at(key).origin;
-      break;
-    }
-    errors_.push_back({at, message});
-  }
-
-  /// Whether the user gave this key.
-  bool is_given(const char* key) const {
-    const Origin::Kind kind = parsed_.keys.at(key).origin.kind;
-    return kind == Origin::Kind::file || kind == Origin::Kind::command_line;
-  }
-
-  /// Whether the user asked for another value than the default. A deck of all keys, such as
-  /// effective.ini, gives many that nobody asked for.
-  bool is_changed(const char* key) const {
-    return is_given(key) && !parsed_.keys.at(key).is_default;
-  }
-
-  bool usable(std::initializer_list<const char*> keys) const {
-    return std::none_of(keys.begin(), keys.end(),
-                        [&](const char* key) { return parsed_.keys.at(key).failed; });
-  }
-
-  std::vector<DeckError> errors() && { return std::move(errors_); }
-
- private:
-  const ParsedDeck& parsed_;
-  std::vector<DeckError> errors_;
-};
 
 void check_model(Rules& rules, const ModelConfig& m) {
   constexpr std::int64_t kLargestHead = 256;  // of kernels/attention.hpp
@@ -216,36 +168,6 @@ void check_log_ranks(Rules& rules, const MetricsConfig& m, int ranks) {
                 cat("[metrics] log_ranks: none of these is a rank of this run, 0 ... ", ranks - 1));
 }
 
-/// Why the file cannot be read; empty where it can.
-std::string file_problem(const std::filesystem::path& path) {
-  std::error_code ignored;
-  if (std::filesystem::is_directory(path, ignored)) return "is a folder, not a file";
-  errno = 0;
-  const std::ifstream file(path);
-  return file ? "" : std::strerror(errno);
-}
-
-std::string dataset_problem(const std::string& path) {
-  std::error_code ignored;
-  if (std::filesystem::is_directory(path, ignored)) {
-    const std::filesystem::directory_iterator entries(path, ignored);
-    const bool any_file = std::any_of(begin(entries), end(entries), [&](const auto& entry) {
-      return entry.is_regular_file(ignored);
-    });
-    return any_file ? "" : "the folder holds no file that can be read";
-  }
-  if (path.find_first_of("*?[") == std::string::npos) return file_problem(path);
-  glob_t found{};
-  const int result = glob(path.c_str(), 0, nullptr, &found);
-  globfree(&found);
-  return result == 0 ? "" : "no file fits the pattern";
-}
-
-/// What brings the files of the demo, where one of those is missing.
-std::string hint(const std::string& path) {
-  return path.starts_with("build/assets/") ? "; tools/setup.sh brings it" : "";
-}
-
 }  // namespace
 
 std::vector<DeckError> check_rules(const ParsedDeck& parsed, int ranks) {
@@ -263,42 +185,16 @@ std::vector<DeckError> check_rules(const ParsedDeck& parsed, int ranks) {
   return std::move(rules).errors();
 }
 
-std::vector<DeckError> check_files(const ParsedDeck& parsed) {
-  Rules rules(parsed);
-  const std::string tokenizer = parsed.config.model.tokenizer_path.string();
-  const std::string tokenizer_missing = file_problem(tokenizer);
-  rules.require(
-      tokenizer_missing.empty(), {"model/tokenizer_path"},
-      cat("[model] tokenizer_path = ", tokenizer, ": ", tokenizer_missing, hint(tokenizer)));
-  std::string wrong_mixture;
-  const auto mixture = parse_mixture(parsed.config.data.mixture, wrong_mixture);
-  for (const MixturePart& part : mixture) {
-    const std::string missing = wrong_mixture.empty() ? dataset_problem(part.path) : "";
-    rules.require(missing.empty(), {"data/mixture"},
-                  cat("[data] mixture: ", part.path, ": ", missing));
-  }
-  const std::string dataset = parsed.config.data.dataset_path;
-  const std::string dataset_missing = mixture.empty() ? dataset_problem(dataset) : "";
-  rules.require(dataset_missing.empty(), {"training/dataset_path"},
-                cat("[training] dataset_path = ", dataset, ": ", dataset_missing, hint(dataset)));
-  if (const ValidationConfig& v = parsed.config.validation; v.is_on()) {
-    const std::string missing = dataset_problem(v.dataset_path);
-    rules.require(
-        missing.empty(), {"validation/dataset_path"},
-        cat("[validation] dataset_path = ", v.dataset_path, ": ", missing, hint(v.dataset_path)));
-  }
-  const std::string weights = parsed.config.checkpoint.initial_load_path.string();
-  const std::string weights_missing = weights.empty() ? "" : file_problem(weights);
-  rules.require(weights_missing.empty(), {"checkpoint/initial_load_path"},
-                cat("[checkpoint] initial_load_path = ", weights, ": ", weights_missing));
-  return std::move(rules).errors();
+std::vector<DeckError> check_deck(const ParsedDeck& parsed, int ranks) {
+  std::vector<DeckError> errors = parsed.errors;
+  for (const DeckError& error : check_rules(parsed, ranks)) errors.push_back(error);
+  sort_errors(errors);
+  return errors;
 }
 
 std::vector<DeckError> validate(const ParsedDeck& parsed, int ranks) {
-  std::vector<DeckError> errors = parsed.errors;
-  for (const auto& more : {check_rules(parsed, ranks), check_files(parsed)}) {
-    errors.insert(errors.end(), more.begin(), more.end());
-  }
+  std::vector<DeckError> errors = check_deck(parsed, ranks);
+  for (const DeckError& error : check_files(parsed)) errors.push_back(error);
   sort_errors(errors);
   return errors;
 }

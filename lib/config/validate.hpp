@@ -13,7 +13,10 @@ std::vector<DeckError> check_rules(const ParsedDeck& parsed, int ranks);
 /// Files and folders that the deck names and that must be there. Touches the file system.
 std::vector<DeckError> check_files(const ParsedDeck& parsed);
 
-/// parsed.errors and both of the above, sorted: all that is to be said before a run starts.
+/// parsed.errors and the rules, sorted: all that is to be said of the deck itself.
+std::vector<DeckError> check_deck(const ParsedDeck& parsed, int ranks);
+
+/// The same with the files, sorted: all that is to be said before a run starts.
 std::vector<DeckError> validate(const ParsedDeck& parsed, int ranks);
 
 }  // namespace koios

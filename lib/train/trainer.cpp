@@ -188,6 +188,7 @@ template <class T>
 void Training<T>::log(std::int64_t step, bool is_saved, Watchdog& watchdog) {
   if (is_logged(step, is_saved) || results_.full()) {
     const auto timer = timers_.scope("log");
+    console_.clear_progress();  // warnings come, too
     step_log_.add(results_.read(), step, config_.training.on_nonfinite);
     if (is_logged(step, is_saved)) {
       const double exposed_s = step_.exposed_wait_seconds();
@@ -213,6 +214,7 @@ void Training<T>::tell_of_start_and_epochs(std::int64_t step) {
   if (data_.epoch() == epoch_) return;
   epoch_ = data_.epoch();
   if (is_first && start_.step > 0) return;  // it started again before the checkpoint
+  console_.clear_progress();
   log::info("step ", step, ": the data starts again, epoch ", epoch_ + 1);
 }
 

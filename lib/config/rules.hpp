@@ -1,0 +1,56 @@
+// What the rules of a deck have in common: an error stands where the user gave the value.
+#pragma once
+
+#include <algorithm>
+#include <initializer_list>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "config/parse_run_config.hpp"
+#include "core/error.hpp"
+
+namespace koios {
+
+/// Collects broken rules. A rule that rests on a refused value is not judged.
+class Rules {
+ public:
+  explicit Rules(const ParsedDeck& parsed) : parsed_(parsed) {}
+
+  /// `keys` are what the rule joins; the error stands at the first of them that the user gave.
+  void require(bool holds, std::initializer_list<const char*> keys, const std::string& message) {
+    if (holds || !usable(keys)) return;
+    Origin at{Origin::Kind::default_value, cat("default of ", *keys.begin()), 0};
+    for (const char* key : keys) {
+      if (!is_given(key)) continue;
+      at = parsed_.keys.at(key).origin;
+      break;
+    }
+    errors_.push_back({at, message});
+  }
+
+  /// Whether the user gave this key.
+  bool is_given(const char* key) const {
+    const Origin::Kind kind = parsed_.keys.at(key).origin.kind;
+    return kind == Origin::Kind::file || kind == Origin::Kind::command_line;
+  }
+
+  /// Whether the user asked for another value than the default. A deck of all keys, such as
+  /// effective.ini, gives many that nobody asked for.
+  bool is_changed(const char* key) const {
+    return is_given(key) && !parsed_.keys.at(key).is_default;
+  }
+
+  bool usable(std::initializer_list<const char*> keys) const {
+    return std::none_of(keys.begin(), keys.end(),
+                        [&](const char* key) { return parsed_.keys.at(key).failed; });
+  }
+
+  std::vector<DeckError> errors() && { return std::move(errors_); }
+
+ private:
+  const ParsedDeck& parsed_;
+  std::vector<DeckError> errors_;
+};
+
+}  // namespace koios

@@ -1,0 +1,54 @@
+"""koios --dry-run plans any mesh before there is a GPU, a tokenizer or data."""
+
+import os
+import pathlib
+import re
+import subprocess
+import tempfile
+import unittest
+
+BINARY = os.environ["KOIOS_BINARY"]
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+class DryRun(unittest.TestCase):
+    def setUp(self):
+        scratch = tempfile.TemporaryDirectory()
+        self.addCleanup(scratch.cleanup)
+        self.folder = pathlib.Path(scratch.name)  # where nothing is that a deck names
+
+    def plan(self, *arguments):
+        done = subprocess.run([BINARY, *arguments, "--dry-run"], capture_output=True, text=True,
+                              timeout=60, check=False, cwd=self.folder)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return done
+
+    def test_the_command_of_the_readme(self):
+        command = re.search(r"(?m)^koios (input/\S+ .*) --dry-run (.*?) *#",
+                            (ROOT / "README.md").read_text())
+        deck, *more = f"{command[1]} {command[2]}".split()
+        done = self.plan(ROOT / deck, *more)
+        self.assertIn("# mesh: 64 ranks = pp 1 x dp 64 x cp 1 x tp 1\n", done.stdout)
+        self.assertIn("# model 7B: 6,738,415,616 parameters", done.stdout)
+        planned = re.search(r"#   master parameters +([\d,]+) bytes", done.stdout)[1]
+        self.assertAlmostEqual(int(planned.replace(",", "")) / (6738415616 / 64 * 4), 1, delta=1e-4)
+        self.assertRegex(done.stderr, r"warning: .*llama2_7b.ini:\d+: \[training\] dataset_path")
+
+    def test_what_it_prints_is_a_deck_of_the_same_plan(self):
+        first = self.plan("model/vocab_size=1000", "model/n_layers=3", "job/backend=cuda",
+                          "validation/dataset_path=later.txt").stdout
+        (self.folder / "printed.ini").write_text(first)
+        second = self.plan("printed.ini").stdout
+        plans = [re.findall("(?m)^# .*$", text) for text in (first, second)]
+        self.assertIn("# memory plan per rank (cuda, bfloat16 compute):", plans[0])
+        self.assertEqual(*plans)
+
+    def test_without_a_vocabulary(self):
+        done = subprocess.run([BINARY, "--dry-run"], capture_output=True, text=True, timeout=60,
+                              check=False, cwd=self.folder)
+        self.assertNotEqual(done.returncode, 0)
+        self.assertRegex(done.stderr, r"error: .*tokenizer.model.*needs model/vocab_size")
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
