@@ -74,74 +74,43 @@ void StepLog::add(const std::vector<StepResult>& results, std::int64_t last_step
   }
 }
 
-void StepLog::write(std::int64_t step, double lr, std::int64_t reserved_bytes, double exposed_s,
-                    Timers& timers, const std::optional<ValidationResult>& validation) {
+StepLog::Interval StepLog::bring_together(std::int64_t reserved_bytes, double exposed_s,
+                                          Timers& timers) {
   const auto steps = static_cast<double>(steps_);
+  const auto ranks = static_cast<double>(mesh_.size());
   const double elapsed_s = since_last_.lap() - std::exchange(excluded_s_, 0.0);
   const Timers::Totals laps = timers.lap();
-  const auto ranks = static_cast<double>(mesh_.size());
-
-  // A NaN on any rank must show: MPI's maximum may drop it, so the sum decides.
-  std::array<double, 4> sums = {
-      loss_sum_ / steps, lap_of(laps, "data") / steps,
-      shape_.backend == Backend::cuda ? exposed_s : lap_of(laps, "communication") / steps,
-      static_cast<double>(static_cast<std::uint32_t>(samples_hash_))};
+  const bool on_host = shape_.backend == Backend::host;
+  std::array<double, 4> sums = {loss_sum_ / steps, lap_of(laps, "data") / steps,
+                                on_host ? lap_of(laps, "communication") / steps : exposed_s,
+                                static_cast<double>(static_cast<std::uint32_t>(samples_hash_))};
   std::array<double, 3> maxima = {loss_max_, elapsed_s, static_cast<double>(reserved_bytes)};
   all_reduce_sum(mesh_.host_world(), sums);
   all_reduce_max(mesh_.host_world(), maxima);
   const double loss = sums[0] / ranks;
-  const double loss_max = std::isfinite(loss) ? maxima[0] : loss;
-  const double data_s = sums[1] / ranks;
-  const double comm_s = sums[2] / ranks;
-  const double step_s = maxima[1] / steps;
-  const auto tokens = static_cast<double>(shape_.tokens_per_step());
-  const double tok_per_s = tokens / step_s;
-  const double flops_per_rank =
-      tok_per_s / ranks * flops_per_token(shape_.model, shape_.micro_batch.seq_len);
-  std::optional<double> mfu_pct;
-  if (facts_.peak_flops) mfu_pct = 100 * flops_per_rank / *facts_.peak_flops;
-  const auto share = [&](double bytes) -> std::optional<double> {
-    if (facts_.device_bytes == 0) return std::nullopt;
-    return 100 * bytes / static_cast<double>(facts_.device_bytes);
-  };
-  const auto active = static_cast<double>(facts_.arena_bytes);
+  // A NaN on any rank must show: MPI's maximum may drop it, so the sum decides.
+  return {.loss = loss,
+          .loss_max = std::isfinite(loss) ? maxima[0] : loss,
+          .step_s = maxima[1] / steps,
+          .data_s = sums[1] / ranks,
+          .comm_s = sums[2] / ranks,
+          .samples_hash = std::fmod(sums[3], 0x1p32),
+          .reserved_bytes = maxima[2]};
+}
 
-  if (writer_ != nullptr) {
-    std::vector<Metric> row = {{metric::kLossAvg, loss},
-                               {metric::kLossMax, loss_max},
-                               {metric::kGradNorm, grad_norm_},
-                               {metric::kLearningRate, lr},
-                               {metric::kTokensSeen, static_cast<double>(tokens_seen(step))},
-                               {metric::kSamplesHash, std::fmod(sums[3], 0x1p32)},
-                               {metric::kTokensPerSecondPerRank, tok_per_s / ranks},
-                               {metric::kTokensPerSecond, tok_per_s},
-                               {metric::kTflops, flops_per_rank / 1e12},
-                               {metric::kMfuPct, mfu_pct},
-                               {metric::kStepTime, step_s},
-                               {metric::kDataTime, data_s},
-                               {metric::kDataPct, 100 * data_s / step_s},
-                               {metric::kCommTime, comm_s},
-                               {metric::kCommPct, 100 * comm_s / step_s},
-                               {metric::kMemoryActive, to_gib(active)},
-                               {metric::kMemoryActivePct, share(active)},
-                               {metric::kMemoryReserved, to_gib(maxima[2])},
-                               {metric::kMemoryReservedPct, share(maxima[2])}};
-    if (validation) {
-      row.push_back({metric::kValidationLoss, validation->loss});
-      row.push_back({metric::kValidationPerplexity, validation->perplexity()});
-      row.push_back({metric::kValidationTime, validation->seconds});
-    }
-    writer_->row(step, row);
-  }
+void StepLog::write(std::int64_t step, double lr, std::int64_t reserved_bytes, double exposed_s,
+                    Timers& timers, const std::optional<ValidationResult>& validation) {
+  const Interval all = bring_together(reserved_bytes, exposed_s, timers);
+  if (writer_ != nullptr) write_row(step, lr, all, validation);
   console_.step_line({.step = step,
                       .steps = facts_.steps,
-                      .loss = loss,
+                      .loss = all.loss,
                       .grad_norm = grad_norm_,
                       .lr = lr,
-                      .step_time_s = step_s,
-                      .tok_per_s_per_rank = tok_per_s / ranks,
-                      .mfu_pct = mfu_pct,
-                      .peak_gib = to_gib(maxima[2])});
+                      .step_time_s = all.step_s,
+                      .tok_per_s_per_rank = tokens_per_second_per_rank(all),
+                      .mfu_pct = mfu_pct(all),
+                      .peak_gib = to_gib(all.reserved_bytes)});
   if (validation) {
     console_.validation_line({.step = step,
                               .steps = facts_.steps,
@@ -150,10 +119,59 @@ void StepLog::write(std::int64_t step, double lr, std::int64_t reserved_bytes, d
                               .sequences = validation->sequences,
                               .seconds = validation->seconds});
   }
-  losses_.push_back({step, loss, loss_max});
+  losses_.push_back({step, all.loss, all.loss_max});
   steps_ = 0;
   loss_sum_ = 0;
   samples_hash_ = 0;
+}
+
+void StepLog::write_row(std::int64_t step, double lr, const Interval& all,
+                        const std::optional<ValidationResult>& validation) {
+  const double tok_per_s = tokens_per_second_per_rank(all);
+  const auto active = static_cast<double>(facts_.arena_bytes);
+  const auto share = [&](double bytes) -> std::optional<double> {
+    if (facts_.device_bytes == 0) return std::nullopt;
+    return 100 * bytes / static_cast<double>(facts_.device_bytes);
+  };
+  std::vector<Metric> row = {{metric::kLossAvg, all.loss},
+                             {metric::kLossMax, all.loss_max},
+                             {metric::kGradNorm, grad_norm_},
+                             {metric::kLearningRate, lr},
+                             {metric::kTokensSeen, static_cast<double>(tokens_seen(step))},
+                             {metric::kSamplesHash, all.samples_hash},
+                             {metric::kTokensPerSecondPerRank, tok_per_s},
+                             {metric::kTokensPerSecond, tok_per_s * mesh_.size()},
+                             {metric::kTflops, flops_per_second(all) / 1e12},
+                             {metric::kMfuPct, mfu_pct(all)},
+                             {metric::kStepTime, all.step_s},
+                             {metric::kDataTime, all.data_s},
+                             {metric::kDataPct, 100 * all.data_s / all.step_s},
+                             {metric::kCommTime, all.comm_s},
+                             {metric::kCommPct, 100 * all.comm_s / all.step_s},
+                             {metric::kMemoryActive, to_gib(active)},
+                             {metric::kMemoryActivePct, share(active)},
+                             {metric::kMemoryReserved, to_gib(all.reserved_bytes)},
+                             {metric::kMemoryReservedPct, share(all.reserved_bytes)}};
+  if (validation) {
+    row.push_back({metric::kValidationLoss, validation->loss});
+    row.push_back({metric::kValidationPerplexity, validation->perplexity()});
+    row.push_back({metric::kValidationTime, validation->seconds});
+  }
+  writer_->row(step, row);
+}
+
+double StepLog::tokens_per_second_per_rank(const Interval& all) const {
+  return static_cast<double>(shape_.tokens_per_step()) / all.step_s / mesh_.size();
+}
+
+double StepLog::flops_per_second(const Interval& all) const {
+  return tokens_per_second_per_rank(all) *
+         flops_per_token(shape_.model, shape_.micro_batch.seq_len);
+}
+
+std::optional<double> StepLog::mfu_pct(const Interval& all) const {
+  if (!facts_.peak_flops) return std::nullopt;
+  return 100 * flops_per_second(all) / *facts_.peak_flops;
 }
 
 }  // namespace koios

@@ -55,6 +55,20 @@ class StepLog {
   const std::vector<LossRow>& losses() const { return losses_; }
 
  private:
+  /// The steps since the last line, over all ranks.
+  struct Interval {
+    double loss, loss_max;
+    double step_s, data_s, comm_s;  // a step
+    double samples_hash;
+    double reserved_bytes;  // the most of any rank
+  };
+  Interval bring_together(std::int64_t reserved_bytes, double exposed_s, Timers& timers);
+  void write_row(std::int64_t step, double lr, const Interval& all,
+                 const std::optional<ValidationResult>& validation);
+  double tokens_per_second_per_rank(const Interval& all) const;
+  double flops_per_second(const Interval& all) const;  // of a rank
+  std::optional<double> mfu_pct(const Interval& all) const;
+
   TrainingShape shape_;
   const Mesh& mesh_;
   Facts facts_;
