@@ -46,8 +46,12 @@ CommandLine parse_command_line(const std::vector<std::string>& arguments) {
       line.action = Action::dry_run;
     } else if (argument == "--ranks") {
       line.ranks = positive_integer(argument, value());
+    } else if (argument.starts_with("--ranks=")) {
+      line.ranks = positive_integer("--ranks", argument.substr(argument.find('=') + 1));
     } else if (argument == "--backend") {
       line.backend = backend_named(value());
+    } else if (argument.starts_with("--backend=")) {
+      line.backend = backend_named(argument.substr(argument.find('=') + 1));
     } else if (argument.starts_with("-")) {
       throw CommandLineError(cat(argument, " is not an option; koios --help lists them"));
     } else if (argument.find('=') != std::string::npos) {

@@ -28,9 +28,11 @@ std::string reason(int error) {
 
 void make_folder(const fs::path& path) {
   std::error_code error;
+  std::error_code unknown;  // of a folder below one that may not be entered
   fs::create_directories(path, error);
-  if (fs::is_directory(path)) return;
-  if (fs::exists(path)) throw UserError(cat("run folder '", path.string(), "' is a file", kFix));
+  if (fs::is_directory(path, unknown)) return;
+  if (fs::exists(path, unknown))
+    throw UserError(cat("run folder '", path.string(), "' is a file", kFix));
   // create_directories reports an existing file in the way as "not a directory".
   throw UserError(cat("run folder '", path.string(), "' cannot be made: ", error.message(), kFix));
 }

@@ -20,6 +20,9 @@ TEST(CommandLine, dry_run_for_another_mesh) {
   EXPECT_EQ(line.action, Action::dry_run);
   EXPECT_EQ(line.ranks, 64);
   EXPECT_EQ(line.backend, Backend::cuda);
+  const CommandLine same = parse_command_line({"--dry-run", "--ranks=64", "--backend=cuda"});
+  EXPECT_EQ(same.ranks, 64);
+  EXPECT_EQ(same.backend, Backend::cuda);
 }
 
 TEST(CommandLine, mistakes_are_refused) {

@@ -48,6 +48,16 @@ TEST(RunFolder, that_is_read_only_is_named_with_the_fix) {
   EXPECT_THAT(refusal(scratch.path("inside")), HasSubstr("cannot be made: Permission denied"));
 }
 
+TEST(RunFolder, below_one_that_may_not_be_entered_is_named_with_the_fix) {
+  const ScratchFolder scratch;
+  std::filesystem::create_directory(scratch.path("closed"));
+  std::filesystem::permissions(scratch.path("closed"), std::filesystem::perms::none);
+  const AsNobody nobody;
+  const std::string message = refusal(scratch.path("closed/run"));
+  EXPECT_THAT(message, HasSubstr("closed/run' cannot be made: Permission denied"));
+  EXPECT_THAT(message, HasSubstr("job/dump_folder="));
+}
+
 TEST(RunFolder, that_is_a_file_is_refused) {
   const ScratchFolder scratch;
   append_text(scratch.path("outputs"), "text");
