@@ -280,11 +280,11 @@ void add_rest(DeckSchema& schema, RunConfig& c) {
   schema.add("comm", "init_timeout_seconds", &c.comm.init_timeout_seconds)
       .unit("s")
       .range(1, kWeek)
-      .help("a collective may take this long at start-up and in the first step");
+      .help("making the communicators, and the first micro-batch, may take this long");
   schema.add("comm", "train_timeout_seconds", &c.comm.train_timeout_seconds)
       .unit("s")
       .range(1, kWeek)
-      .help("and this long afterwards");
+      .help("and each later micro-batch with its collectives; then the run is ended");
   schema.add("comm", "trace_buf_size", &c.comm.trace_buf_size)
       .unit("entries")
       .range(0, 100 * kMillion)
