@@ -13,6 +13,7 @@ tensor is in memory at a time. docs/checkpoints.md describes the files.
 
 import argparse
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -198,6 +199,7 @@ def parse_arguments():
 
 def main():
     arguments = parse_arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what is half written is removed
     try:
         arguments.action(arguments)
     except (ToolError, OSError) as error:

@@ -35,9 +35,10 @@ Found read_text(ByteReader& bytes, Document* document, std::string& why) {
     const std::size_t joined = size + (size > 0 ? 1 : 0) + lines.text().size();
     if (joined > kTextDocumentBytes) break;
     if (document != nullptr) {
-      if (const auto problem = utf8_problem(lines.text(), "line", lines.byte());
-          why.empty() && !problem.empty()) {
-        why = cat(lines.name(), ":", lines.number(), problem);
+      if (why.empty()) {
+        std::string problem = utf8_problem(lines.text(), "line", lines.byte());
+        if (problem.empty()) problem = zero_problem(lines.text(), "line", lines.byte());
+        if (!problem.empty()) why = cat(lines.name(), ":", lines.number(), problem);
       }
       if (size > 0) document->text += '\n';
       document->text += lines.text();
@@ -74,6 +75,8 @@ Found read_whole(ByteReader& bytes, Document* document, std::string& why) {
   }
   if (document != nullptr) {
     why = utf8_problem(whole, "file", bytes.byte());
+    // Only in front: what is published may well have one somewhere.
+    if (why.empty()) why = zero_problem(whole.substr(0, 1), "file", bytes.byte());
     if (why.empty()) *document = {tidy(whole), bytes.name(), 1};
   }
   bytes.consume(whole.size(), std::ranges::count(whole, '\n'));

@@ -64,8 +64,8 @@ std::optional<std::string> pax_value(std::string_view records, std::string_view 
 }  // namespace
 
 bool is_tar(std::string_view head) {
-  if (head.size() < kBlock || head.substr(257, 5) != "ustar") return false;
-  return number_of(head.substr(148, 8)) == checksum_of(head);
+  // Not by its "ustar", which archives of the oldest form (v7) do without.
+  return head.size() >= kBlock && number_of(head.substr(148, 8)) == checksum_of(head);
 }
 
 /// Hands out what is left of the reader's present member.

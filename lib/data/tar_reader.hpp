@@ -1,4 +1,5 @@
-// The files in a tar archive, one after the other as they lie in it (ustar, pax, GNU long names).
+// The files in a tar archive, one after the other as they lie in it (v7, ustar, pax, GNU long
+// names).
 #pragma once
 
 #include <cstdint>

@@ -74,4 +74,12 @@ std::string utf8_problem(std::string_view text, std::string_view whole, std::int
              "; convert the file, for example iconv -f latin1 -t utf-8");
 }
 
+std::string zero_problem(std::string_view text, std::string_view whole, std::int64_t byte) {
+  const auto zero = text.find('\0');
+  if (zero == std::string_view::npos) return {};
+  return cat(": not text: byte ", zero + 1, " of the ", whole, " (byte ",
+             byte + narrow<std::int64_t>(zero) + 1,
+             " of the file) is zero; a copy that broke off, UTF-16, or not a text file?");
+}
+
 }  // namespace koios

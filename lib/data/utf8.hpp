@@ -19,4 +19,8 @@ std::size_t utf8_cut(std::string_view text, std::size_t limit);
 /// that it is, which begins after `byte` bytes of its file.
 std::string utf8_problem(std::string_view text, std::string_view whole, std::int64_t byte);
 
+/// Likewise, ": not text: ..." where there is a zero byte: in no text, but in files that were not
+/// copied wholly, in UTF-16 and in what is not text at all.
+std::string zero_problem(std::string_view text, std::string_view whole, std::int64_t byte);
+
 }  // namespace koios

@@ -98,6 +98,17 @@ TEST(PackedFiles, marks_of_lines_in_a_compressed_archive) {
   }
 }
 
+TEST(PackedFiles, archives_of_the_oldest_form_and_those_with_nothing_in_them) {
+  const TempFolder folder;
+  folder.write("a.txt", "one");
+  shell(folder, "tar --format=v7 -cf old.tar a.txt && tar -cf empty.tar -T /dev/null");
+  EXPECT_EQ(texts(DataFormat::text, {folder.path("old.tar")}), Texts{"one"});
+  for (const auto format : {DataFormat::text, DataFormat::openwebtext}) {
+    EXPECT_CONTAINS(user_error([&] { texts(format, {folder.path("empty.tar")}); }),
+                    "not text: byte 1");
+  }
+}
+
 TEST(PackedFiles, long_names_and_other_members_of_an_archive) {
   const TempFolder folder;
   const std::string deep = "a" + std::string(90, 'x') + "/" + std::string(120, 'y');
@@ -200,8 +211,8 @@ TEST(Shards, a_missing_one_is_named) {
 TEST(Shards, one_part_of_c4_is_not_taken_for_the_other) {
   const TempFolder folder;
   folder.write("c4-train.00000-of-00001.json", numbered_documents(1));
-  const auto message = user_error(
-      [&] { find_dataset_files(folder.path(), DataFormat::c4, DataSplit::validation); });
+  const auto message =
+      user_error([&] { find_dataset_files(folder.path(), DataFormat::c4, DataSplit::validation); });
   EXPECT_CONTAINS(message, "without c4-validation.*, only c4-train.*");
   EXPECT_CONTAINS(message, cat("'", folder.path(), "/c4-train.*'"));
   const TempFolder other;
@@ -216,8 +227,8 @@ TEST(Shards, a_link_to_nothing_is_named) {
   EXPECT_CONTAINS(user_error([&] { find_dataset_files(folder.path(), DataFormat::jsonl); }),
                   "b.jsonl: is a link to a file that is not there");
   BadData bad(BadData::Policy::skip);
-  EXPECT_EQ(
-      find_dataset_files(folder.path(), DataFormat::jsonl, DataSplit::training, &bad).size(), 2u);
+  EXPECT_EQ(find_dataset_files(folder.path(), DataFormat::jsonl, DataSplit::training, &bad).size(),
+            2u);
 }
 
 TEST(Fingerprint, follows_the_content_and_not_the_folder) {

@@ -146,6 +146,9 @@ TEST(BadRecords, text_that_is_not_utf8) {
             "for example iconv -f latin1 -t utf-8");
   EXPECT_CONTAINS(read_error("{\"text\": \"\xFF\"}\n", DataFormat::jsonl),
                   ":1: not UTF-8: byte 11");
+  const std::string broken_off = "whole\nhal" + std::string(9, '\0');
+  EXPECT_CONTAINS(read_error(broken_off, DataFormat::text),
+                  ":2: not text: byte 4 of the line (byte 10 of the file) is zero");
 }
 
 TEST(BadRecords, invalid_json_and_fields) {
