@@ -1,6 +1,10 @@
 #include "data/tokenize_corpus.hpp"
 
+#include <fcntl.h>
+
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <iomanip>
@@ -43,6 +47,7 @@ class TokenizeJob {
   void barrier() const { mpi_.all_gather(""); }
   std::string part_path(std::size_t unit) const { return cat(folder_, "/", unit, ".part"); }
 
+  void lock();
   void plan();
   std::string saved_plan() const;
   void save_plan() const;
@@ -57,6 +62,8 @@ class TokenizeJob {
   const Tokenizer& tokenizer_;
   const MpiEnv& mpi_;
   std::string folder_;
+  std::string lock_path_;
+  FileDescriptor lock_;  // of rank 0
   std::vector<std::string> files_;
   std::uint64_t job_ = 0;
   TokenFileHeader header_;
@@ -74,6 +81,7 @@ TokenizeJob::TokenizeJob(const TokenizeOptions& options, const Tokenizer& tokeni
       tokenizer_(tokenizer),
       mpi_(mpi),
       folder_(options.output + ".parts"),
+      lock_path_(options.output + ".lock"),
       files_(
           find_dataset_files(options.path, options.format, DataSplit::training, options.bad_data)) {
   header_.token_bytes = tokenizer.vocab_size() <= (1 << 16) ? 2 : 4;
@@ -90,9 +98,29 @@ TokenizeJob::TokenizeJob(const TokenizeOptions& options, const Tokenizer& tokeni
 }
 
 TokenFileHeader TokenizeJob::run() {
+  if (is_root()) lock();
   plan();
   tokenize_units();
   return assemble();
+}
+
+/// Two jobs at once would write into each other's files. A job that was killed leaves the file, but
+/// not the lock.
+void TokenizeJob::lock() {
+  if (const auto parent = fs::path(lock_path_).parent_path(); !parent.empty()) {
+    fs::create_directories(parent);
+  }
+  lock_ = FileDescriptor(::open(lock_path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666));
+  if (!lock_) throw UserError(cat(lock_path_, ": cannot be opened: ", std::strerror(errno)));
+  struct flock all {};
+  all.l_type = F_WRLCK;
+  const bool is_locked = ::fcntl(lock_.get(), F_SETLK, &all) == 0;  // not every file system can
+  if (!is_locked && (errno == EACCES || errno == EAGAIN)) {
+    throw UserError(cat(options_.output, ": another koios-tokenize is at work on it"));
+  }
+  if (fs::exists(options_.output)) {
+    throw UserError(cat(options_.output, ": was made meanwhile by another koios-tokenize"));
+  }
 }
 
 /// The plan of an earlier run of this very job; empty where there is none, or not all of it.
@@ -240,6 +268,7 @@ TokenFileHeader TokenizeJob::assemble() {
   if (is_root()) {
     assembly.finish();
     remove_parts();
+    fs::remove(lock_path_);
     const double seconds = clock_.seconds();
     log::info(
         options_.output, ": ", assembly.header().tokens, " tokens of ", assembly.header().documents,

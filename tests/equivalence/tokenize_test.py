@@ -1,5 +1,6 @@
 """koios-tokenize and training on what it makes, with the real binaries."""
 
+import fcntl
 import os
 import signal
 import struct
@@ -129,6 +130,17 @@ class Tokenize(unittest.TestCase):
         self.assertEqual(done.returncode, 1)
         self.assertRegex(done.stderr, r"error: .*d.tokens.parts: .* holds something else")
         self.assertEqual((self.workplace.path / "d.tokens.parts/letter").read_text(), "mine")
+
+    def test_two_jobs_do_not_write_one_file(self):
+        book = SOURCE / "build/assets/kjv.txt"
+        with open(self.workplace.path / "a.tokens.lock", "wb") as held:
+            fcntl.lockf(held, fcntl.LOCK_EX)
+            output, done = self.tokenize(2, book, "a.tokens")
+        self.assertEqual(done.returncode, 1, done.stderr)
+        self.assertRegex(done.stderr, r"error: .*a.tokens: another koios-tokenize is at work on it")
+        output, done = self.tokenize(2, book, "a.tokens")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(list(self.workplace.path.glob("a.tokens*")), [output])
 
     def test_nodes_whose_files_differ_make_no_file(self):
         book = (SOURCE / "build/assets/kjv.txt").read_bytes()
