@@ -9,8 +9,10 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <functional>
 #include <map>
 #include <string>
@@ -32,6 +34,12 @@ constexpr std::int64_t kBlockBytes = std::int64_t{16} << 20;  // of one plain wr
 
 void require(bool holds, const char* what) {
   if (!holds) throw UserError(cat(what, " failed"));
+}
+
+int open_file(const fs::path& path, int flags) {
+  const int fd = ::open(path.c_str(), flags, 0666);
+  if (fd < 0) throw UserError(cat("cannot open ", path.string(), ": ", std::strerror(errno)));
+  return fd;
 }
 
 /// Matrices like a model's: one large, many of 16 MiB and many small, split by rows.
@@ -133,8 +141,7 @@ class Bench {
   }
 
   void write_plain(const fs::path& path) {
-    const int fd = ::open(path.c_str(), O_RDWR | O_CREAT, 0666);
-    require(fd >= 0, "open");
+    const int fd = open_file(path, O_RDWR | O_CREAT);
     each_block([&](std::byte* data, std::int64_t at, std::int64_t bytes) {
       require(::pwrite(fd, data, static_cast<std::size_t>(bytes), at) == bytes, "pwrite");
     });
@@ -143,8 +150,7 @@ class Bench {
   }
 
   void read_plain(const fs::path& path) {
-    const int fd = ::open(path.c_str(), O_RDONLY);
-    require(fd >= 0, "open");
+    const int fd = open_file(path, O_RDONLY);
     each_block([&](std::byte* data, std::int64_t at, std::int64_t bytes) {
       require(::pread(fd, data, static_cast<std::size_t>(bytes), at) == bytes, "pread");
     });
@@ -202,8 +208,8 @@ class Bench {
     H5Fflush(file, H5F_SCOPE_GLOBAL);
     H5Fclose(file);
     H5Pclose(access);
-    const int fd = ::open(path.c_str(), O_RDWR);
-    require(fd >= 0 && ::fsync(fd) == 0, "fsync");
+    const int fd = open_file(path, O_RDWR);
+    require(::fsync(fd) == 0, "fsync");
     ::close(fd);
   }
 
@@ -220,8 +226,7 @@ class Bench {
   }
 
   void forget(const fs::path& path) {
-    const int fd = ::open(path.c_str(), O_RDONLY);
-    require(fd >= 0, "open");
+    const int fd = open_file(path, O_RDONLY);
     ::posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
     ::close(fd);
   }

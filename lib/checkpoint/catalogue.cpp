@@ -4,6 +4,7 @@
 #include <charconv>
 #include <cstdio>
 
+#include "checkpoint/detail/posix_file.hpp"
 #include "core/error.hpp"
 
 namespace koios {
@@ -33,7 +34,34 @@ std::int64_t step_of(const std::string& name) {
   return error == std::errc() && stopped == end ? step : -1;
 }
 
+/// Everything in the folder; nothing where there is none.
+std::vector<fs::path> entries(const fs::path& folder) {
+  std::vector<fs::path> found;
+  std::error_code error;
+  for (fs::directory_iterator at(folder, error), end; !error && at != end; at.increment(error)) {
+    found.push_back(at->path());
+  }
+  if (error && error != std::errc::no_such_file_or_directory) {
+    throw UserError(cat("cannot list the folder ", folder.string(), ": ", error.message()));
+  }
+  return found;
+}
+
 }  // namespace
+
+void make_checkpoint_folder(const fs::path& folder) {
+  std::error_code error;
+  std::vector<fs::path> missing;
+  for (fs::path at = fs::absolute(folder); !fs::exists(at, error); at = at.parent_path()) {
+    missing.push_back(at);
+  }
+  fs::create_directories(folder, error);
+  if (!fs::is_directory(folder)) {
+    throw UserError(cat("[checkpoint] folder ", folder.string(),
+                        " cannot be made: ", error ? error.message() : "a file is in its place"));
+  }
+  for (const fs::path& made : missing) checkpoint::sync_folder(made.parent_path());
+}
 
 fs::path checkpoint_path(const fs::path& folder, std::int64_t step) {
   return folder / (stem(step) + kSuffix);
@@ -45,10 +73,9 @@ fs::path weights_path(const fs::path& folder, std::int64_t step) {
 
 std::vector<CheckpointEntry> list_checkpoints(const fs::path& folder) {
   std::vector<CheckpointEntry> found;
-  std::error_code error;
-  for (const auto& entry : fs::directory_iterator(folder, error)) {
-    const std::int64_t step = step_of(entry.path().filename().string());
-    if (step >= 0) found.push_back({step, entry.path()});
+  for (const fs::path& path : entries(folder)) {
+    const std::int64_t step = step_of(path.filename().string());
+    if (step >= 0) found.push_back({step, path});
   }
   std::sort(found.begin(), found.end(),
             [](const auto& a, const auto& b) { return a.step > b.step; });
@@ -57,11 +84,11 @@ std::vector<CheckpointEntry> list_checkpoints(const fs::path& folder) {
 
 std::vector<std::string> remove_partial(const fs::path& folder) {
   std::vector<std::string> removed;
-  std::error_code error;
-  for (const auto& entry : fs::directory_iterator(folder, error)) {
-    const std::string name = entry.path().filename().string();
+  for (const fs::path& path : entries(folder)) {
+    const std::string name = path.filename().string();
     if (!name.starts_with(kPrefix) || !name.ends_with(std::string(kSuffix) + kPartial)) continue;
-    if (fs::remove(entry.path(), error)) removed.push_back(name);
+    std::error_code error;
+    if (fs::remove(path, error)) removed.push_back(name);
   }
   return removed;
 }

@@ -1,4 +1,5 @@
-// The checkpoints of a run, read off their folder: the name is the only truth. Rank 0 only.
+// The checkpoints of a run, read off their folder: the name is the only truth. Rank 0 only, inside
+// CheckpointRanks::on_root: a folder that cannot be read is a UserError.
 #pragma once
 
 #include <cstdint>
@@ -14,6 +15,9 @@ struct CheckpointEntry {
 
   bool operator==(const CheckpointEntry&) const = default;
 };
+
+/// Makes it where it is missing, so that it is still there after a power cut.
+void make_checkpoint_folder(const std::filesystem::path& folder);
 
 /// folder/step_00000100.h5, and folder/step_00000100_weights.h5.
 std::filesystem::path checkpoint_path(const std::filesystem::path& folder, std::int64_t step);

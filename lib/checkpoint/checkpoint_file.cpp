@@ -28,14 +28,17 @@ Structure structure_of(const CheckpointHead& head, std::span<const SavedArray> a
   return structure;
 }
 
-/// On rank 0: the file with room for everything in it.
+/// On rank 0: the file with room for everything in it. HDF5 makes it in memory: on a full disk it
+/// crashes, and making it on the disk would give reserved space back for a moment.
 Structure make_file(const fs::path& path, const Structure& wanted, std::int64_t alignment) {
-  // Before HDF5 has it open, because HDF5 does not get over a full disk.
-  PosixFile(path, PosixFile::Mode::create).reserve(checkpoint::largest_size(wanted, alignment));
-  Structure made = checkpoint::create_file(path, wanted, alignment);
-  PosixFile file(path, PosixFile::Mode::write);
-  file.reserve(file.size());
-  return made;
+  PosixFile file(path, PosixFile::Mode::create);
+  file.reserve(checkpoint::largest_size(wanted, alignment));
+  const PosixFile made = PosixFile::in_memory();
+  Structure structure = checkpoint::create_file(made.path(), wanted, alignment);
+  file.reserve(made.size());
+  file.resize(made.size());
+  made.copy_written_to(file);
+  return structure;
 }
 
 std::vector<std::uint64_t> write_slices(const CheckpointRanks& ranks, const fs::path& path,
@@ -52,8 +55,7 @@ std::vector<std::uint64_t> write_slices(const CheckpointRanks& ranks, const fs::
 void compare_slices(const fs::path& path, const Structure& made, std::span<const SavedArray> arrays,
                     HostAccess& access) {
   // Opened anew, which is when network file systems look at the server.
-  PosixFile file(path, PosixFile::Mode::write);
-  file.drop_cache();
+  const PosixFile file(path, PosixFile::Mode::read);
   const auto blocks = checkpoint::blocks_of(arrays, made, checkpoint::Slices::owned);
   checkpoint::ReadAhead reader(file, arrays, blocks);
   checkpoint::FileValues values(access);
@@ -105,7 +107,9 @@ SaveReport write_checkpoint(const CheckpointRanks& ranks, const fs::path& path,
     std::vector<std::uint64_t> sums =
         write_slices(ranks, partial, made, arrays, access, options.method);
     report.write_s = watch.lap();
-    // Only now that all have written: what a neighbour does to this rank's bytes must be seen.
+    // Only now that all have written: what a neighbour does to this rank's bytes must be seen. And
+    // on all before any reads: forgetting takes from others what was read ahead for them.
+    ranks.together([&] { PosixFile(partial, PosixFile::Mode::write).drop_cache(); });
     ranks.together([&] { compare_slices(partial, made, arrays, access); });
     ranks.sum(sums);
     std::map<std::string, std::uint64_t> by_name;

@@ -1,9 +1,9 @@
 // One checkpoint file, written by all ranks together. docs/checkpoints.md is the format.
 //
-// Rank 0 makes PATH.partial with HDF5 (groups, attributes, places of all arrays) and
-// reserves its space; every rank writes its slices at their places, brings them to the disk, reads
-// them back and compares; rank 0 puts in the checksums, reads the whole structure back, compares,
-// and renames. A failure on any rank is thrown on all, and no file is left.
+// Rank 0 reserves the space of PATH.partial and puts in what HDF5 made in memory (groups,
+// attributes, places of all arrays); every rank writes its slices at their places, brings them to
+// the disk, reads them back and compares; rank 0 puts in the checksums, reads the whole structure
+// back, compares, and renames. A failure on any rank is thrown on all, and no file is left.
 #pragma once
 
 #include <filesystem>

@@ -43,13 +43,8 @@ std::string describe(const SaveReport& report) {
              report.verify_s, " s");
 }
 
-void make_folder(const fs::path& folder) {
-  std::error_code error;
-  fs::create_directories(folder, error);
-  if (!fs::is_directory(folder)) {
-    throw UserError(cat("[checkpoint] folder ", folder.string(),
-                        " cannot be made: ", error ? error.message() : "a file is in its place"));
-  }
+void prepare_folder(const fs::path& folder) {
+  make_checkpoint_folder(folder);
   for (const std::string& name : remove_partial(folder)) {
     log::info("removed ", (folder / name).string(), ", which an interrupted save left");
   }
@@ -66,12 +61,16 @@ std::vector<SavedArray> checkpoint_arrays(const ShardLayout& layout, const Saved
   return all;
 }
 
-/// Rank 0, after a save.
+/// Rank 0, after a save, which is safe whatever becomes of the older ones.
 void prune(const fs::path& folder, std::int64_t newest_step, const Retention& retention) {
-  for (const auto& entry : superfluous(list_checkpoints(folder), newest_step, retention)) {
-    std::error_code error;
-    fs::remove(entry.path, error);
-    if (error) log::warning("cannot remove ", entry.path.string(), ": ", error.message());
+  try {
+    for (const auto& entry : superfluous(list_checkpoints(folder), newest_step, retention)) {
+      std::error_code error;
+      fs::remove(entry.path, error);
+      if (error) log::warning("cannot remove ", entry.path.string(), ": ", error.message());
+    }
+  } catch (const UserError& error) {
+    log::warning("older checkpoints stay: ", error.what());
   }
 }
 
@@ -103,7 +102,7 @@ RunCheckpoints::RunCheckpoints(const RunConfig& config, const TrainingShape& sha
   ranks_ = std::make_shared<CheckpointRanks>();
   access_ = make_host_access(compute);
   ranks_->on_root([&] {
-    make_folder(folder_);
+    prepare_folder(folder_);
     log::info("checkpoints in ", folder_.string(), ", every ", config.checkpoint.interval, " ",
               to_string(config.checkpoint.interval_type), ": ",
               describe_io(write_options(config.checkpoint).method, folder_),
@@ -123,10 +122,11 @@ std::optional<RunState> RunCheckpoints::resume() {
   if (!ranks_) return std::nullopt;
   const ResumeMode mode = config_.checkpoint.resume;
   std::string found;
-  if (ranks_->is_root()) {
-    for (const CheckpointEntry& entry : list_checkpoints(folder_))
+  ranks_->on_root([&] {
+    for (const CheckpointEntry& entry : list_checkpoints(folder_)) {
       found += entry.path.string() + "\n";
-  }
+    }
+  });
   found = ranks_->broadcast(found);
   if (mode == ResumeMode::none && !found.empty()) {
     throw UserError(cat("[checkpoint] resume = none, but ", folder_.string(),

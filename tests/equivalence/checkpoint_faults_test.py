@@ -101,6 +101,15 @@ class Faults(unittest.TestCase):
         self.assertNotIn(".partial", "".join(self.names()))
         self.assertGreaterEqual(len(self.names()), run.stdout.count("saved "))
 
+    def test_full_disk_through_parallel_hdf5(self):
+        self.tmpfs(self.workplace.path / "run", "22m")
+        for is_async in ("false", "true"):
+            self.refuses(r"cannot reserve \d+ MiB for .*: No space left on device",
+                         training__steps=9, checkpoint__io="parallel_hdf5",
+                         checkpoint__async=is_async)
+            self.assertNotIn(".partial", "".join(self.names()))
+            self.assertGreaterEqual(len(self.names()), 2)
+
     def test_retention_keeps_room_on_the_disk(self):
         self.tmpfs(self.workplace.path / "run", "36m")  # all nine would take 60
         self.koios(training__steps=9, checkpoint__keep_latest_k=1, checkpoint__keep_every=5)
@@ -138,6 +147,25 @@ class Faults(unittest.TestCase):
             self.assertLess(time.monotonic(), deadline, "no checkpoint within a minute")
             time.sleep(0.05)
         self.refuses(rf"is in use by another run \(host, process: {os.uname().nodename} \d+\)")
+
+    def test_interval_in_seconds(self):
+        settings = {**SMALL, "training/steps": 100000, "checkpoint/interval_type": "seconds"}
+        job = subprocess.Popen(self.workplace.command(2, settings), stdout=subprocess.PIPE,
+                               stderr=subprocess.STDOUT, text=True)
+        self.addCleanup(job.communicate)
+        self.addCleanup(job.terminate)
+        deadline = time.monotonic() + 60
+        saved = []
+        while len(saved) < 4:
+            self.assertLess(time.monotonic(), deadline, saved)
+            time.sleep(0.05)
+            saved = sorted(self.folder.glob("*.h5"))
+        self.assertEqual(saved[0], self.file(1))
+        self.assertGreater(int(saved[3].stem.removeprefix("step_")), 4)
+        times = [path.stat().st_mtime for path in saved]
+        for earlier, later in zip(times, times[1:]):
+            self.assertGreater(later - earlier, 0.98)  # each second, but for the clock's grain
+            self.assertLess(later - earlier, 10)
 
     def test_resume_modes(self):
         self.refuses(r"resume = required, but there is no checkpoint", checkpoint__resume="required")

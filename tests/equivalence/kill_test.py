@@ -67,7 +67,9 @@ class Kill(unittest.TestCase):
             rows, saved, again = {}, 0, 0
             for number in range(TRIES):
                 asynchronous = number % 2 == 1
-                job = Job(workplace, {**SETTINGS, "checkpoint/async": str(asynchronous).lower()})
+                io = "parallel_hdf5" if number % 3 == 1 else "direct"
+                job = Job(workplace, {**SETTINGS, "checkpoint/async": str(asynchronous).lower(),
+                                      "checkpoint/io": io})
                 reached = job.saved.wait(timeout=60)
                 time.sleep(random.uniform(0, 0.3))
                 job.kill(whole=number % 4 < 2)

@@ -88,6 +88,27 @@ class Restart(unittest.TestCase):
         self.assert_same_rows(run)
         self.assert_same_values(self.straight, run, 9)
 
+    def test_parallel_hdf5_holds_the_same_bits(self):
+        self.copy_up_to(6, "mpi_io")
+        shutil.rmtree(self.workplace.path / "mpi_io/checkpoints")
+        run = self.run_of(2, "mpi_io", checkpoint__io="parallel_hdf5")
+        self.assertRegex(run.stdout, r"parallel HDF5 [\d.]+ over .*, component \w+")
+        for step in (1, 3, 6, 9):
+            self.assert_same_values(self.straight, run, step)
+        (run.folder / "checkpoints/step_00000009.h5").unlink()
+        run = self.run_of(2, "mpi_io", checkpoint__io="parallel_hdf5", checkpoint__async="true")
+        self.assertRegex(run.stdout, r"continues from .*step_00000006.h5")
+        self.assertIn("while training stood still for", run.stdout)
+        self.assert_same_rows(run)
+        self.assert_same_values(self.straight, run, 9)
+
+    def test_parallel_hdf5_of_tensor_parallel_ranks_holds_the_same_bits(self):
+        direct = self.run_of(2, "tp_direct", tp=2, training__steps=3)
+        for is_async in ("false", "true"):
+            run = self.run_of(2, f"tp_mpi_io_{is_async}", tp=2, training__steps=3,
+                              checkpoint__io="parallel_hdf5", checkpoint__async=is_async)
+            self.assert_same_values(direct, run, 3)
+
     def test_two_restarts_give_the_same_bits(self):
         self.copy_up_to(3, "two")
         stopped = self.run_of(2, "two", training__steps=6, checkpoint__interval=3)

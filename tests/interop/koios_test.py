@@ -70,6 +70,9 @@ class KoiosTest(ToolTest):
         self.assertEqual(run.returncode != 0, bool(code), run.output)
         return run
 
+    def checkpoint(self, folder, step):
+        return self.place.path / folder / f"checkpoints/step_{step:08}.h5"
+
     def exported(self, folder, steps=1):
         return self.place.path / folder / f"checkpoints/step_{steps:08}_weights.h5"
 
@@ -89,10 +92,12 @@ class InAndOut(KoiosTest):
         weights = self.folder / "in.h5"
         self.tool("from-hf", self.folder / "hf", weights)
         expected = self.loss_by_hugging_face(weights, first, "in")
-        for ranks, tp in ((1, 1), (3, 1), (4, 2)):
-            losses = self.koios(ranks, weights, f"two_{ranks}", steps=2, tp=tp).losses()
+        for ranks, tp, io in ((1, 1, "direct"), (3, 1, "parallel_hdf5"), (4, 2, "parallel_hdf5")):
+            how = {"tp": tp, "checkpoint/io": io}
+            losses = self.koios(ranks, weights, f"two_{ranks}", steps=2, **how).losses()
             self.assertLess(abs(losses[0] - expected), BOUND * expected)
-            run = self.koios(ranks, weights, f"one_{ranks}", tp=tp)
+            self.assertIn("good", self.tool("verify", self.checkpoint(f"two_{ranks}", 1)))
+            run = self.koios(ranks, weights, f"one_{ranks}", **how)
             self.assertIn(str(weights), run.output)
             out = self.exported(f"one_{ranks}")
             self.assertIn("good", self.tool("verify", out))

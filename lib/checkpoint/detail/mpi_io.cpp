@@ -34,6 +34,13 @@ bool is_romio(MPI_File file) {
   return found;
 }
 
+std::string error_text(int error) {
+  std::array<char, MPI_MAX_ERROR_STRING> text = {};
+  int length = 0;
+  MPI_Error_string(error, text.data(), &length);
+  return text.data();
+}
+
 }  // namespace
 
 std::string describe_mpi_io(const std::filesystem::path& folder) {
@@ -41,8 +48,10 @@ std::string describe_mpi_io(const std::filesystem::path& folder) {
   const std::string path = folder / "step_mpi_io.h5.partial";
   MPI_File file = MPI_FILE_NULL;
   const int mode = MPI_MODE_CREATE | MPI_MODE_RDWR | MPI_MODE_DELETE_ON_CLOSE;
-  if (MPI_File_open(MPI_COMM_SELF, path.c_str(), mode, MPI_INFO_NULL, &file) != MPI_SUCCESS) {
-    return cat(library(), ", which cannot open files in ", folder.string());
+  const int error = MPI_File_open(MPI_COMM_SELF, path.c_str(), mode, MPI_INFO_NULL, &file);
+  if (error != MPI_SUCCESS) {
+    throw UserError(cat("[checkpoint] io = parallel_hdf5: MPI cannot open files in ",
+                        folder.string(), " (", error_text(error), "): take io = direct"));
   }
   const bool romio = is_romio(file);
   MPI_File_close(&file);

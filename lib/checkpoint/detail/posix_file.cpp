@@ -1,6 +1,7 @@
 #include "checkpoint/detail/posix_file.hpp"
 
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -9,6 +10,7 @@
 #include <cerrno>
 #include <cstring>
 #include <utility>
+#include <vector>
 
 #include "core/error.hpp"
 
@@ -44,6 +46,16 @@ PosixFile::PosixFile(std::filesystem::path path, Mode mode)
   if (!fd_) fail(mode == Mode::create ? "cannot make" : "cannot open");
 }
 
+PosixFile::PosixFile(std::filesystem::path path, int descriptor)
+    : path_(std::move(path)), fd_(descriptor) {
+  if (!fd_) fail("cannot make");
+}
+
+PosixFile PosixFile::in_memory() {
+  const int fd = ::memfd_create("koios", MFD_CLOEXEC);
+  return {fd < 0 ? "a file in memory" : cat("/proc/self/fd/", fd), fd};
+}
+
 void PosixFile::fail(const char* what) const {
   const int error = errno;
   throw UserError(cat(what, " ", path_.string(), ": ", std::strerror(error),
@@ -77,6 +89,10 @@ void PosixFile::read_at(std::int64_t offset, void* data, std::int64_t bytes) con
   }
 }
 
+void PosixFile::will_need(std::int64_t offset, std::int64_t bytes) const {
+  ::posix_fadvise(fd_.get(), offset, bytes, POSIX_FADV_WILLNEED);
+}
+
 std::int64_t PosixFile::size() const {
   struct stat info = {};
   if (::fstat(fd_.get(), &info) != 0) fail("cannot look at");
@@ -96,6 +112,28 @@ void PosixFile::reserve(std::int64_t bytes) {
   if (static_cast<std::int64_t>(info.f_bavail * info.f_frsize) < bytes) {
     errno = ENOSPC;
     fail("cannot write");
+  }
+}
+
+void PosixFile::resize(std::int64_t bytes) {
+  if (::ftruncate(fd_.get(), bytes) != 0) fail("cannot set the size of");
+}
+
+std::int64_t PosixFile::seek(std::int64_t from, int what) const {
+  const off_t at = ::lseek(fd_.get(), from, what);
+  if (at < 0 && errno != ENXIO) fail("cannot look for what was written in");
+  return at;
+}
+
+void PosixFile::copy_written_to(PosixFile& other) const {
+  std::vector<char> content;
+  std::int64_t at = 0;
+  while ((at = seek(at, SEEK_DATA)) >= 0) {
+    const std::int64_t end = seek(at, SEEK_HOLE);
+    content.resize(static_cast<std::size_t>(end - at));
+    read_at(at, content.data(), end - at);
+    other.write_at(at, content.data(), end - at);
+    at = end;
   }
 }
 

@@ -10,6 +10,9 @@ namespace {
 /// Blocks in memory; with blocks of 1 MiB few enough for a core's cache, and enough to bridge what
 /// the user of one block may be held up.
 constexpr std::size_t kSlots = 8;
+/// Blocks that the disk is asked for ahead of reading them. The system's own reading ahead starts
+/// small again wherever a slice ends.
+constexpr std::size_t kAnnounced = 16;
 
 }  // namespace
 
@@ -43,7 +46,9 @@ std::byte* ReadAhead::next() {
 
 void ReadAhead::read_all() {
   try {
+    for (std::size_t i = 0; i < std::min(kAnnounced, blocks_.size()); ++i) announce(blocks_[i]);
     for (std::size_t i = 0; i < blocks_.size(); ++i) {
+      if (i + kAnnounced < blocks_.size()) announce(blocks_[i + kAnnounced]);
       if (!wait_for_slot(i)) return;
       read(blocks_[i], slots_[i % slots_.size()].data());
       const std::lock_guard lock(mutex_);
@@ -60,8 +65,16 @@ void ReadAhead::read_all() {
 bool ReadAhead::wait_for_slot(std::size_t index) {
   std::unique_lock lock(mutex_);
   // Block given_ - 1 is in use, those before it are not any more.
-  changed_.wait(lock, [&] { return stop_ || index + 1 < given_ + slots_.size() || index == 0; });
+  const auto is_free = [&] { return index < std::max<std::size_t>(given_, 1) - 1 + slots_.size(); };
+  changed_.wait(lock, [&] { return stop_ || is_free(); });
   return !stop_;
+}
+
+void ReadAhead::announce(const SliceBlock& block) const {
+  // With what lies between its runs, which is other ranks'.
+  const std::vector<ByteRun> runs = block.runs(arrays_[block.array]);
+  const std::int64_t begin = runs.front().in_file;
+  file_.will_need(begin, runs.back().in_file + runs.back().bytes - begin);
 }
 
 void ReadAhead::read(const SliceBlock& block, std::byte* to) const {

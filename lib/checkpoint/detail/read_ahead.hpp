@@ -31,6 +31,7 @@ class ReadAhead {
 
  private:
   void read_all();
+  void announce(const SliceBlock& block) const;
   void read(const SliceBlock& block, std::byte* to) const;
   /// In the thread, before block `index` is read into its slot; false: stop.
   bool wait_for_slot(std::size_t index);

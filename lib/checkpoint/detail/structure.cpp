@@ -128,6 +128,8 @@ Structure create_file(const fs::path& path, Structure wanted, std::int64_t align
   std::sort(wanted.head.arrays.begin(), wanted.head.arrays.end(),
             [](const auto& a, const auto& b) { return a.name < b.name; });
   const h5::PropertyList access = file_access();
+  // HDF5's usual driver refuses paths of open files, which files in memory have.
+  check(H5Pset_fapl_stdio(access.get()), "H5Pset_fapl_stdio");
   check(H5Pset_alignment(access.get(), static_cast<hsize_t>(kAlignedFrom),
                          static_cast<hsize_t>(alignment)),
         "H5Pset_alignment");

@@ -41,8 +41,9 @@ std::string hdf5_version();
 
 /// No file of this content is larger.
 std::int64_t largest_size(const Structure& wanted, std::int64_t alignment);
-/// Makes the file: everything but the large arrays' values, their space allocated, never filled,
-/// and their checksums zero. Returns it with the offsets. alignment: of large arrays, in bytes.
+/// Makes the file, where there must be room for HDF5 to write: everything but the large arrays'
+/// values, their space allocated, never filled, and their checksums zero. Returns it with the
+/// offsets. alignment: of large arrays, in bytes.
 Structure create_file(const std::filesystem::path& path, Structure wanted, std::int64_t alignment);
 /// Puts the checksums of the large arrays in.
 void write_checksums(const std::filesystem::path& path, const std::vector<StoredArray>& arrays);

@@ -76,6 +76,12 @@ h5::File open_on_all(const std::filesystem::path& path, const CheckpointRanks& r
   return h5::File(check(H5Fopen(path.c_str(), H5F_ACC_RDWR, access.get()), "H5Fopen"));
 }
 
+h5::PropertyList collective_transfer() {
+  h5::PropertyList transfer(check(H5Pcreate(H5P_DATASET_XFER), "H5Pcreate"));
+  check(H5Pset_dxpl_mpio(transfer.get(), H5FD_MPIO_COLLECTIVE), "H5Pset_dxpl_mpio");
+  return transfer;
+}
+
 /// Collective; a null `bytes` takes part with nothing.
 void write_piece(hid_t dataset, hid_t transfer, const SavedArray& array, const Piece& piece,
                  const std::byte* bytes) {
@@ -108,10 +114,14 @@ std::vector<std::uint64_t> write_parallel_hdf5(const CheckpointRanks& ranks,
                                                std::span<const SavedArray> arrays,
                                                HostAccess& access) {
   const h5::Quiet quiet;
+  // What keeps one rank from the file must be heard of before the others wait for it inside MPI.
+  ranks.together([&] { PosixFile(path, PosixFile::Mode::write); });
   h5::File file;
-  ranks.together([&] { file = open_on_all(path, ranks); });
-  const h5::PropertyList transfer(check(H5Pcreate(H5P_DATASET_XFER), "H5Pcreate"));
-  check(H5Pset_dxpl_mpio(transfer.get(), H5FD_MPIO_COLLECTIVE), "H5Pset_dxpl_mpio");
+  h5::PropertyList transfer;
+  ranks.together([&] {
+    file = open_on_all(path, ranks);
+    transfer = collective_transfer();
+  });
 
   // Every rank takes part in every write, so all go by the rank with most pieces of an array.
   std::vector<std::int64_t> most;
