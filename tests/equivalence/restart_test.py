@@ -103,9 +103,9 @@ class Restart(unittest.TestCase):
         self.assert_same_values(self.straight, run, 9)
 
     def test_parallel_hdf5_of_tensor_parallel_ranks_holds_the_same_bits(self):
-        direct = self.run_of(2, "tp_direct", tp=2, training__steps=3)
+        direct = self.run_of(1, "tp_direct", tp=2, training__steps=3)
         for is_async in ("false", "true"):
-            run = self.run_of(2, f"tp_mpi_io_{is_async}", tp=2, training__steps=3,
+            run = self.run_of(1, f"tp_mpi_io_{is_async}", tp=2, training__steps=3,
                               checkpoint__io="parallel_hdf5", checkpoint__async=is_async)
             self.assert_same_values(direct, run, 3)
 
