@@ -20,9 +20,20 @@ namespace koios {
 
 enum class ReduceOp { sum, max };
 
+/// How GPUs of one group exchange shards: NCCL's kernels, or each other's memory by copy engines,
+/// which leave the multiprocessors to the computation but reach no other node.
+enum class ShardTransport {
+  automatic,  // copy engines where they reach all of the group
+  copy_engine,
+  nccl
+};
+
 /// What set_reduce_scratch must hand over, per byte of the largest group of reduce_scatters: MPI
-/// receives the other ranks' parts there before it sums them, NCCL needs nothing.
-constexpr int reduce_scratch_factor(Backend backend) { return backend == Backend::host ? 1 : 0; }
+/// and copy engines put the other ranks' parts there before they are summed, NCCL needs nothing.
+constexpr int reduce_scratch_factor(Backend backend,
+                                    ShardTransport transport = ShardTransport::nccl) {
+  return backend == Backend::host || transport != ShardTransport::nccl ? 1 : 0;
+}
 
 /// Payload bytes this rank must send by any algorithm without multicast, and calls, since the
 /// communicator was made. For n ranks and an array of B bytes: (n-1)/n B for all_gather and for
@@ -51,8 +62,8 @@ class Communicator {
   /// In place.
   void all_gather(AnyRef full, Stream& stream) { all_gather(part(full, rank_), full, stream); }
   /// mine = the op over ranks of their full.part(rank()). `full` holds size() equal parts and is
-  /// not changed; `mine` must not overlap it. Over MPI sums are formed in float32 and in rank
-  /// order; NCCL chooses its order, and rounds bfloat16 payloads at every hop.
+  /// not changed; `mine` must not overlap it. Over MPI and by copy engines sums are formed in
+  /// float32 and in rank order; NCCL chooses its order, and rounds bfloat16 payloads at every hop.
   virtual void reduce_scatter(AnyRef full, AnyRef mine, ReduceOp op, Stream& stream) = 0;
   virtual void all_reduce(AnyRef inout, ReduceOp op, Stream& stream) = 0;
   virtual void broadcast(AnyRef inout, int root, Stream& stream) = 0;

@@ -2,6 +2,7 @@
 
 #include <mpi.h>
 
+#include <array>
 #include <initializer_list>
 #include <utility>
 #include <vector>
@@ -28,6 +29,7 @@ struct Mesh::Groups {
   FlightRecorder recorder;
   Backend backend;
   double init_timeout_s;
+  ShardTransport shard_transport;
   std::vector<std::unique_ptr<Communicator>> made;  // host_world first
   Communicator* host_world = nullptr;
   Communicator* shard_gather = nullptr;
@@ -39,7 +41,8 @@ struct Mesh::Groups {
   Groups(int rank, Backend chosen, const CommOptions& options)
       : recorder(rank, options.trace_buf_size),
         backend(chosen),
-        init_timeout_s(options.init_timeout_s) {}
+        init_timeout_s(options.init_timeout_s),
+        shard_transport(options.shard_transport) {}
 
   Communicator* make_mpi(const char* name, MpiComm comm) {
     return add(std::make_unique<MpiCommunicator>(name, std::move(comm), &recorder));
@@ -98,6 +101,21 @@ Communicator& Mesh::data() const { return *groups_->data; }
 Communicator& Mesh::tp() const { return *groups_->tp; }
 Communicator& Mesh::host_world() const { return *groups_->host_world; }
 const FlightRecorder& Mesh::recorder() const { return groups_->recorder; }
+
+std::string Mesh::share_memory(std::span<std::byte> memory) const {
+  const Groups& g = *groups_;
+  if (g.backend == Backend::host || g.shard_gather->size() == 1) return "";
+  if (g.shard_transport == ShardTransport::nccl) return "shards travel by NCCL";
+  const std::string why_not =
+      nccl::share_memory(std::array{g.shard_gather, g.shard_reduce}, memory);
+  if (memory.empty() || why_not.empty()) return "shards travel by copy engines";
+  if (g.shard_transport == ShardTransport::copy_engine) {
+    throw UserError(
+        cat("[comm] shard_transport = copy_engine: the GPUs cannot reach each other's memory: ",
+            why_not));
+  }
+  return cat("shards travel by NCCL, not by copy engines: ", why_not);
+}
 
 double Mesh::host_seconds() const {
   double seconds = 0;

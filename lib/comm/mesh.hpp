@@ -2,7 +2,9 @@
 // Built once in main, passed by const reference. Singleton groups cost nothing.
 #pragma once
 
+#include <cstddef>
 #include <memory>
+#include <span>
 #include <string>
 
 #include "comm/communicator.hpp"
@@ -17,6 +19,7 @@ struct CommOptions {
   double init_timeout_s = 300;
   double train_timeout_s = 100;
   int trace_buf_size = 20000;
+  ShardTransport shard_transport = ShardTransport::automatic;
 };
 
 class Mesh {
@@ -43,6 +46,12 @@ class Mesh {
   /// All ranks over MPI, host memory only: metrics, agreement on signals, barriers
   /// (comm/host_reduce.hpp).
   Communicator& host_world() const;
+
+  /// Collective: the memory of the arena in which everything lies that shard_gather and
+  /// shard_reduce are given, of the same plan on every rank. Lets GPUs copy from each other's where
+  /// CommOptions say so (an empty one ends that), and says for the log how shards travel: "" where
+  /// none do between GPUs. UserError where copy engines are demanded and cannot.
+  std::string share_memory(std::span<std::byte> memory) const;
 
   /// Communicator::host_seconds of all but host_world. (On CUDA stage and data may be the same
   /// communicator as shard_reduce: adding up by hand would count it twice.)

@@ -101,18 +101,37 @@ std::unique_ptr<Communicator> make_communicator(std::string name, MPI_Comm boots
   int device = 0;
   check_cuda(cudaGetDevice(&device), "cudaGetDevice");
   NcclComm comm = start(name, id, rank, ranks, device, timeout_s);
-  return std::make_unique<NcclCommunicator>(std::move(name), std::move(comm), rank, ranks, device,
-                                            recorder);
+  MPI_Comm group = MPI_COMM_NULL;
+  check_mpi(MPI_Comm_dup(bootstrap, &group), "MPI_Comm_dup");
+  return std::make_unique<NcclCommunicator>(std::move(name), MpiComm(group), std::move(comm),
+                                            device, recorder);
+}
+
+std::string share_memory(std::span<Communicator* const> users, std::span<std::byte> memory) {
+  std::string why_not = "none is shared";
+  std::shared_ptr<const PeerMemory> peers;
+  if (!memory.empty()) {
+    peers = PeerMemory::connect(dynamic_cast<NcclCommunicator&>(*users.front()).group(), memory,
+                                why_not);
+  }
+  int channel = 0;
+  for (Communicator* user : users) {
+    dynamic_cast<NcclCommunicator&>(*user).copy_from_peers(peers, channel++);
+  }
+  return why_not;
 }
 
 }  // namespace nccl
 
-NcclCommunicator::NcclCommunicator(std::string name, NcclComm comm, int rank, int size, int device,
+NcclCommunicator::NcclCommunicator(std::string name, MpiComm group, NcclComm comm, int device,
                                    FlightRecorder* recorder)
-    : Communicator(std::move(name), rank, size),
+    : Communicator(std::move(name), 0, 1),
+      group_(std::move(group)),
       comm_(std::move(comm)),
       device_(device),
       recorder_(recorder) {
+  check_mpi(MPI_Comm_rank(group_.get(), &rank_), "MPI_Comm_rank");
+  check_mpi(MPI_Comm_size(group_.get(), &size_), "MPI_Comm_size");
   if (recorder_ != nullptr) trace_id_ = recorder_->add_communicator(name_, rank_, size_);
 }
 
@@ -142,11 +161,33 @@ void NcclCommunicator::issue(CommOp op, std::int64_t bytes, const char* function
   host_seconds_ += watch.seconds();
 }
 
+void NcclCommunicator::copy_from_peers(std::shared_ptr<const PeerMemory> memory, int channel) {
+  peer_copies_.reset();
+  if (!memory) return;
+  peer_copies_ = std::make_unique<PeerCopies>(std::move(memory), channel);
+  peer_copies_->set_reduce_scratch(reduce_scratch_);
+}
+
+void NcclCommunicator::set_reduce_scratch(AnyRef bytes) {
+  reduce_scratch_ = bytes;
+  if (peer_copies_) peer_copies_->set_reduce_scratch(bytes);
+}
+
+template <class Add>
+ncclResult_t NcclCommunicator::by_peer_copies(cudaStream_t stream, Add add) {
+  KOIOS_REQUIRE(!in_group_ || group_stream_ == nullptr || group_stream_ == stream, name_,
+                ": a group on two streams");
+  add();
+  if (!in_group_) peer_copies_->run(stream);
+  return ncclSuccess;
+}
+
 void NcclCommunicator::all_gather(AnyRef mine, AnyRef full, Stream& stream) {
   KOIOS_REQUIRE(mine.dtype == full.dtype && div_exact(full.count, size_) == mine.count,
                 "all_gather of ", mine.count, " each of ", size_, " ranks into ", full.count);
   if (mine.count == 0) return;
   issue(CommOp::all_gather, full.bytes(), "ncclAllGather", stream, [&](cudaStream_t s) {
+    if (peer_copies_) return by_peer_copies(s, [&] { peer_copies_->add_all_gather(mine, full); });
     return ncclAllGather(mine.data, full.data, elements(mine.count), nccl_type(full.dtype),
                          comm_.get(), s);
   });
@@ -158,6 +199,9 @@ void NcclCommunicator::reduce_scatter(AnyRef full, AnyRef mine, ReduceOp op, Str
                 "reduce_scatter of ", full.count, " over ", size_, " ranks into ", mine.count);
   if (mine.count == 0) return;
   issue(CommOp::reduce_scatter, full.bytes(), "ncclReduceScatter", stream, [&](cudaStream_t s) {
+    if (peer_copies_ && op == ReduceOp::sum) {
+      return by_peer_copies(s, [&] { peer_copies_->add_reduce_scatter(full, mine); });
+    }
     return ncclReduceScatter(full.data, mine.data, elements(mine.count), nccl_type(full.dtype),
                              nccl_op(op), comm_.get(), s);
   });
@@ -207,6 +251,7 @@ void NcclCommunicator::group_end() {
   const Stopwatch watch;
   in_group_ = false;
   check(ncclGroupEnd(), "ncclGroupEnd");
+  if (peer_copies_ && peer_copies_->has_work()) peer_copies_->run(group_stream_);
   // NCCL makes one kernel of the group and lets every stream in it wait for that kernel.
   if (group_stream_ != nullptr) track(group_stream_);
   host_seconds_ += watch.seconds();

@@ -26,6 +26,7 @@ enum class OnNonfinite { stop, skip };
 enum class IntervalType { steps, seconds };
 enum class ExportType { float32, float16, bfloat16 };
 enum class CheckpointIo { direct, parallel_hdf5 };
+enum class TransportChoice { automatic, copy_engine, nccl };
 enum class ResumeMode { automatic, required, none };
 enum class OnBadData { stop, skip };
 enum class RecomputeMode { none, selective, full };
@@ -77,6 +78,10 @@ constexpr EnumTable<OnNonfinite, 2> names_of(OnNonfinite) {
 }
 constexpr EnumTable<IntervalType, 2> names_of(IntervalType) {
   return {{{IntervalType::steps, "steps"}, {IntervalType::seconds, "seconds"}}};
+}
+constexpr EnumTable<TransportChoice, 3> names_of(TransportChoice) {
+  using enum TransportChoice;
+  return {{{automatic, "auto"}, {copy_engine, "copy_engine"}, {nccl, "nccl"}}};
 }
 constexpr EnumTable<CheckpointIo, 2> names_of(CheckpointIo) {
   using enum CheckpointIo;
@@ -254,6 +259,7 @@ struct CommConfig {
   std::int64_t init_timeout_seconds = 300;  // start-up and first step
   std::int64_t train_timeout_seconds = 100;
   std::int64_t trace_buf_size = 20000;  // entries
+  TransportChoice shard_transport = TransportChoice::automatic;
 
   bool operator==(const CommConfig&) const = default;
 };

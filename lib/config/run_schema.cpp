@@ -289,6 +289,10 @@ void add_rest(DeckSchema& schema, RunConfig& c) {
       .unit("entries")
       .range(0, 100 * kMillion)
       .help("collectives kept for a report after a failure; 0 = none");
+  schema.add("comm", "shard_transport", &c.comm.shard_transport)
+      .help(
+          "between GPUs: copy_engine leaves the multiprocessors to the computation, within one "
+          "node; auto: that where it can, else nccl");
 }
 
 }  // namespace

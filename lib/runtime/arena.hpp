@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -40,6 +41,10 @@ class Arena {
 
   Backend backend() const { return backend_; }
   bool is_planner() const { return base_ == nullptr; }
+  /// All of it; empty of a planner.
+  std::span<std::byte> memory() const {
+    return {base_, static_cast<std::size_t>(base_ == nullptr ? 0 : capacity_)};
+  }
   /// What was taken so far.
   const MemoryPlan& taken() const { return taken_; }
 

@@ -39,7 +39,8 @@ namespace {
 CommOptions comm_options(const RunConfig& config) {
   return {.init_timeout_s = static_cast<double>(config.comm.init_timeout_seconds),
           .train_timeout_s = static_cast<double>(config.comm.train_timeout_seconds),
-          .trace_buf_size = narrow<int>(config.comm.trace_buf_size)};
+          .trace_buf_size = narrow<int>(config.comm.trace_buf_size),
+          .shard_transport = shard_transport(config.comm.shard_transport)};
 }
 
 /// A run from its memory to its last line, on this rank; members are in the order of their making.
@@ -128,6 +129,7 @@ Training<T>::Training(const RunConfig& config, const TrainingShape& shape, const
   KOIOS_REQUIRE(arena_.taken().total_bytes == plan.total_bytes, "the plan says ", plan.total_bytes,
                 " bytes, ", arena_.taken().total_bytes, " were used");
   require_same_data(data_.state(), launch.mpi);
+  if (const std::string how = mesh.share_memory(arena_.memory()); !how.empty()) log::info(how);
   if (config.validation.is_on()) validation_.emplace(config, shape, tokenizer, mesh, bad_data_);
 }
 

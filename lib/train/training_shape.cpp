@@ -67,6 +67,18 @@ void require_equal_vocabularies(const LlamaShapes& m) {
 
 }  // namespace
 
+ShardTransport shard_transport(TransportChoice choice) {
+  switch (choice) {
+    case TransportChoice::automatic:
+      return ShardTransport::automatic;
+    case TransportChoice::copy_engine:
+      return ShardTransport::copy_engine;
+    case TransportChoice::nccl:
+      return ShardTransport::nccl;
+  }
+  KOIOS_REQUIRE(false, "unknown transport");
+}
+
 TrainingShape training_shape(const RunConfig& config, const MeshShape& mesh, Backend backend,
                              std::int64_t vocab_size) {
   TrainingShape shape;
@@ -95,7 +107,8 @@ TrainingShape training_shape(const RunConfig& config, const MeshShape& mesh, Bac
   shape.reduce = {.dtype = is_narrow ? DType::bfloat16 : DType::float32,
                   .every_micro_batch = config.training.reduce_every_micro_batch,
                   .micro_batches = narrow<int>(config.training.gradient_accumulation_steps),
-                  .scratch_factor = reduce_scratch_factor(backend)};
+                  .scratch_factor =
+                      reduce_scratch_factor(backend, shard_transport(config.comm.shard_transport))};
   shape.recompute = recompute_policy(config.activation_checkpoint);
   shape.math.attention = attention_kind(m.attention);
   shape.math.deterministic = config.job.deterministic;

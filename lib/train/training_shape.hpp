@@ -1,6 +1,7 @@
 // Every size a run has, resolved: what the memory plan, the model and the step are built from.
 #pragma once
 
+#include "comm/communicator.hpp"
 #include "comm/mesh_shape.hpp"
 #include "config/run_config.hpp"
 #include "kernels/math_handles.hpp"
@@ -30,6 +31,8 @@ struct TrainingShape {
     return micro_batch.tokens() * reduce.micro_batches * mesh.dp();
   }
 };
+
+ShardTransport shard_transport(TransportChoice choice);
 
 /// vocab_size: the model's (the deck's key, or the tokenizer's size where that is 0).
 TrainingShape training_shape(const RunConfig& config, const MeshShape& mesh, Backend backend,

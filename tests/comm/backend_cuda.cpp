@@ -3,5 +3,6 @@
 namespace koios {
 
 Backend tested_backend() { return Backend::cuda; }
+ShardTransport tested_transport() { return ShardTransport::nccl; }
 
 }  // namespace koios

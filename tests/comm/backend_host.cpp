@@ -3,5 +3,6 @@
 namespace koios {
 
 Backend tested_backend() { return Backend::host; }
+ShardTransport tested_transport() { return ShardTransport::automatic; }
 
 }  // namespace koios

@@ -4,7 +4,9 @@
 
 #include <mpi.h>
 
+#include <cstddef>
 #include <memory>
+#include <span>
 #include <string>
 
 #include "comm/communicator.hpp"
@@ -16,5 +18,11 @@ namespace koios::nccl {
 /// ranks have not found each other after timeout_s.
 std::unique_ptr<Communicator> make_communicator(std::string name, MPI_Comm bootstrap,
                                                 double timeout_s, FlightRecorder* recorder);
+
+/// Collective: all_gather and reduce_scatter of these communicators, which are of one group, copy
+/// from the other ranks' memory from now on, by copy engines. `memory` is the one allocation in
+/// which all lies that they are given, of the same size and use on every rank; an empty one ends
+/// it. Returns "", or why NCCL goes on doing it, the same on all ranks.
+std::string share_memory(std::span<Communicator* const> users, std::span<std::byte> memory);
 
 }  // namespace koios::nccl

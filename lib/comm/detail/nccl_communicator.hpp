@@ -2,17 +2,21 @@
 #pragma once
 
 #include <cuda_runtime_api.h>
+#include <mpi.h>
 #include <nccl.h>
 
 #include <cstdint>
 #include <deque>
+#include <memory>
 #include <mutex>
 #include <source_location>
 #include <string>
 #include <vector>
 
 #include "comm/communicator.hpp"
+#include "comm/detail/peer_copies.hpp"
 #include "comm/flight_recorder.hpp"
+#include "comm/mpi_communicator.hpp"
 #include "runtime/handle.hpp"
 
 namespace koios {
@@ -24,8 +28,9 @@ using CudaEvent = Handle<cudaEvent_t, &close_cuda_event>;
 
 class NcclCommunicator final : public Communicator {
  public:
-  /// device: the one that `comm` was made on. recorder may be null; it outlives the communicator.
-  NcclCommunicator(std::string name, NcclComm comm, int rank, int size, int device,
+  /// group: the same ranks. device: the one that `comm` was made on. recorder may be null; it
+  /// outlives the communicator.
+  NcclCommunicator(std::string name, MpiComm group, NcclComm comm, int device,
                    FlightRecorder* recorder);
   ~NcclCommunicator() override;
 
@@ -38,9 +43,14 @@ class NcclCommunicator final : public Communicator {
   void recv(AnyRef data, int from, Stream& stream) override;
   void group_begin() override;
   void group_end() override;
-  void set_reduce_scratch(AnyRef /*bytes*/) override {}
+  void set_reduce_scratch(AnyRef bytes) override;
   double host_seconds() const override { return host_seconds_; }
   std::string poll() override;
+
+  /// From now on all_gather, and reduce_scatter of sums, copy from the others' memory; null ends
+  /// it.
+  void copy_from_peers(std::shared_ptr<const PeerMemory> memory, int channel);
+  MPI_Comm group() const { return group_.get(); }
 
  private:
   /// Calls that an event stands for, by their numbers in the recorder.
@@ -57,12 +67,18 @@ class NcclCommunicator final : public Communicator {
   /// Notes that the calls issued since the last time are on `stream`.
   void track(cudaStream_t stream);
   void retire();
+  /// add(), in this group of calls or at once.
+  template <class Add>
+  ncclResult_t by_peer_copies(cudaStream_t stream, Add add);
 
+  MpiComm group_;
   NcclComm comm_;
   int device_;
   FlightRecorder* recorder_;
   int trace_id_ = -1;
   double host_seconds_ = 0;
+  std::unique_ptr<PeerCopies> peer_copies_;  // null: NCCL does it all
+  AnyRef reduce_scratch_ = {};
   bool in_group_ = false;
   cudaStream_t group_stream_ = nullptr;
   std::int64_t first_untracked_ = 0;  // 0: none

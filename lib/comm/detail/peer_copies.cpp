@@ -1,0 +1,90 @@
+#include "comm/detail/peer_copies.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include "comm/detail/sum_parts.hpp"
+#include "core/error.hpp"
+#include "core/integers.hpp"
+#include "runtime/check_cuda.hpp"
+
+namespace koios {
+namespace {
+
+constexpr std::int64_t kScratchAlignment = 256;
+/// PeerMemory::connect has used the first count of the first word.
+constexpr std::uint32_t kFirstCount = 1;
+
+}  // namespace
+
+PeerCopies::PeerCopies(std::shared_ptr<const PeerMemory> memory, int channel)
+    : memory_(std::move(memory)),
+      ready_{2 * channel, kFirstCount},
+      done_{2 * channel + 1, kFirstCount} {}
+
+AnyRef PeerCopies::part(AnyRef full, int rank) const {
+  const std::int64_t count = div_exact(full.count, memory_->ranks());
+  return {static_cast<std::byte*>(full.data) + rank * count * size_of(full.dtype), count,
+          full.dtype};
+}
+
+void PeerCopies::add_all_gather(AnyRef mine, AnyRef full) {
+  KOIOS_REQUIRE(memory_->holds(full), "all_gather outside the shared memory");
+  const int ranks = memory_->ranks();
+  const AnyRef place = part(full, memory_->rank());
+  if (mine.data != place.data) own_.push_back({place.data, mine.data, mine.bytes()});
+  // Each begins with another peer, so that no GPU is asked by all at once.
+  for (int d = 1; d < ranks; ++d) {
+    const int from = (memory_->rank() + d) % ranks;
+    const AnyRef theirs = part(full, from);
+    copies_.push_back({theirs.data, memory_->at(from, theirs.data), theirs.bytes()});
+  }
+}
+
+void PeerCopies::add_reduce_scatter(AnyRef full, AnyRef mine) {
+  KOIOS_REQUIRE(memory_->holds(full), "reduce_scatter outside the shared memory");
+  const int ranks = memory_->ranks();
+  const AnyRef place = part(full, memory_->rank());
+  Sum sum{mine, std::vector<const void*>(static_cast<std::size_t>(ranks), place.data)};
+  for (int d = 1; d < ranks; ++d) {
+    const int from = (memory_->rank() + d) % ranks;
+    std::byte* const landing = take_scratch(mine.bytes());
+    copies_.push_back({landing, memory_->at(from, place.data), mine.bytes()});
+    sum.parts[static_cast<std::size_t>(from)] = landing;
+  }
+  sums_.push_back(std::move(sum));
+}
+
+std::byte* PeerCopies::take_scratch(std::int64_t bytes) {
+  KOIOS_REQUIRE(scratch_used_ + bytes <= scratch_.bytes(), "reduce_scatter needs ",
+                scratch_used_ + bytes, " bytes of scratch and has ", scratch_.bytes());
+  std::byte* place = static_cast<std::byte*>(scratch_.data) + scratch_used_;
+  scratch_used_ = std::min(scratch_.bytes(), round_up(scratch_used_ + bytes, kScratchAlignment));
+  return place;
+}
+
+void PeerCopies::run(cudaStream_t stream) {
+  ++ready_.count;
+  ++done_.count;
+  enqueue(own_, stream);
+  memory_->say(ready_, stream);
+  memory_->wait_for(ready_, stream);
+  enqueue(copies_, stream);
+  memory_->say(done_, stream);
+  for (const Sum& sum : sums_) sum_parts(stream, sum.mine, sum.parts);
+  memory_->wait_for(done_, stream);
+  own_.clear();
+  copies_.clear();
+  sums_.clear();
+  scratch_used_ = 0;
+}
+
+void PeerCopies::enqueue(const std::vector<Copy>& copies, cudaStream_t stream) {
+  for (const Copy& copy : copies) {
+    check_cuda(cudaMemcpyAsync(copy.to, copy.from, static_cast<std::size_t>(copy.bytes),
+                               cudaMemcpyDeviceToDevice, stream),
+               "cudaMemcpyAsync");
+  }
+}
+
+}  // namespace koios

@@ -1,0 +1,63 @@
+// All-gathers and reduce-scatters among the GPUs of one node by their copy engines: every rank
+// copies the others' parts out of their memory, so the multiprocessors stay with the computation
+// that this hides behind. (NCCL's kernels take some of them, and a GEMM that finds some taken runs
+// in two waves: docs/performance.md.)
+//
+// One run is everything of one group of calls, on one stream of every rank:
+//
+//   say "ready", wait for all | copy the others' parts | say "done" | sum | wait for all
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "comm/detail/peer_memory.hpp"
+#include "core/ref.hpp"
+
+namespace koios {
+
+class PeerCopies {
+ public:
+  /// channel: of those that use one PeerMemory at the same time, from 0.
+  PeerCopies(std::shared_ptr<const PeerMemory> memory, int channel);
+
+  /// Of the next run. Arguments as in Communicator; sums are formed in float32 and in rank order.
+  /// What the others copy from, `full`, is at the same place on every rank.
+  void add_all_gather(AnyRef mine, AnyRef full);
+  void add_reduce_scatter(AnyRef full, AnyRef mine);
+  bool has_work() const { return !copies_.empty(); }
+  void run(cudaStream_t stream);
+
+  /// Where the others' parts of all reduce_scatters of one run go.
+  void set_reduce_scratch(AnyRef bytes) { scratch_ = bytes; }
+
+ private:
+  struct Copy {
+    void* to;
+    const void* from;
+    std::int64_t bytes;
+  };
+  struct Sum {
+    AnyRef mine;
+    std::vector<const void*> parts;  // by rank
+  };
+
+  AnyRef part(AnyRef full, int rank) const;
+  std::byte* take_scratch(std::int64_t bytes);
+  static void enqueue(const std::vector<Copy>& copies, cudaStream_t stream);
+
+  std::shared_ptr<const PeerMemory> memory_;
+  PeerMemory::Word ready_;
+  PeerMemory::Word done_;
+  AnyRef scratch_ = {};
+  std::int64_t scratch_used_ = 0;
+  std::vector<Copy> own_;     // this rank's parts, to where the others look for them
+  std::vector<Copy> copies_;  // from the others
+  std::vector<Sum> sums_;
+};
+
+}  // namespace koios

@@ -1,0 +1,8 @@
+#include "tests/comm/tested_backend.hpp"
+
+namespace koios {
+
+Backend tested_backend() { return Backend::cuda; }
+ShardTransport tested_transport() { return ShardTransport::copy_engine; }
+
+}  // namespace koios
