@@ -106,8 +106,14 @@ std::string difference(MPI_Comm group, std::size_t bytes, int ranks) {
 
 }  // namespace
 
-void close_device_memory(std::byte* data) noexcept { cudaFree(data); }
-void close_mapping(std::byte* data) noexcept { cudaIpcCloseMemHandle(data); }
+// Both wait for the device, whose streams may wait for a word of a rank that is gone when an
+// exception ends the job.
+void close_device_memory(std::byte* data) noexcept {
+  if (std::uncaught_exceptions() == 0) cudaFree(data);
+}
+void close_mapping(std::byte* data) noexcept {
+  if (std::uncaught_exceptions() == 0) cudaIpcCloseMemHandle(data);
+}
 
 PeerMemory::PeerMemory(int rank, int ranks, std::span<std::byte> memory)
     : rank_(rank), ranks_(ranks), memory_(memory), peers_(static_cast<std::size_t>(ranks)) {}
