@@ -11,6 +11,8 @@
 namespace koios {
 namespace {
 
+/// Of the parts of one reduce_scatter together; its `full` starts at multiples of no less, so that
+/// a scratch as large as all `full` of a run holds them.
 constexpr std::int64_t kScratchAlignment = 256;
 /// PeerMemory::connect has used the first count of the first word.
 constexpr std::uint32_t kFirstCount = 1;
@@ -46,11 +48,12 @@ void PeerCopies::add_reduce_scatter(AnyRef full, AnyRef mine) {
   const int ranks = memory_->ranks();
   const AnyRef place = part(full, memory_->rank());
   Sum sum{mine, std::vector<const void*>(static_cast<std::size_t>(ranks), place.data)};
+  std::byte* landing = take_scratch((ranks - 1) * mine.bytes());
   for (int d = 1; d < ranks; ++d) {
     const int from = (memory_->rank() + d) % ranks;
-    std::byte* const landing = take_scratch(mine.bytes());
     copies_.push_back({landing, memory_->at(from, place.data), mine.bytes()});
     sum.parts[static_cast<std::size_t>(from)] = landing;
+    landing += mine.bytes();
   }
   sums_.push_back(std::move(sum));
 }
