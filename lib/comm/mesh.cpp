@@ -108,7 +108,8 @@ std::string Mesh::share_memory(std::span<std::byte> memory) const {
   if (g.shard_transport == ShardTransport::nccl) return "shards travel by NCCL";
   const std::string why_not =
       nccl::share_memory(std::array{g.shard_gather, g.shard_reduce}, memory);
-  if (memory.empty() || why_not.empty()) return "shards travel by copy engines";
+  if (memory.empty()) return "";
+  if (why_not.empty()) return "shards travel by copy engines";
   if (g.shard_transport == ShardTransport::copy_engine) {
     throw UserError(
         cat("[comm] shard_transport = copy_engine: the GPUs cannot reach each other's memory: ",

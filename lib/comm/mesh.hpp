@@ -49,8 +49,9 @@ class Mesh {
 
   /// Collective: the memory of the arena in which everything lies that shard_gather and
   /// shard_reduce are given, of the same plan on every rank. Lets GPUs copy from each other's where
-  /// CommOptions say so (an empty one ends that), and says for the log how shards travel: "" where
-  /// none do between GPUs. UserError where copy engines are demanded and cannot.
+  /// CommOptions say so, and says for the log how shards travel: "" where none do between GPUs.
+  /// UserError where copy engines are demanded and cannot. An empty one ends that, with all
+  /// streams through; only then may the memory be freed.
   std::string share_memory(std::span<std::byte> memory) const;
 
   /// Communicator::host_seconds of all but host_world. (On CUDA stage and data may be the same

@@ -266,6 +266,7 @@ void train(const RunConfig& config, const TrainingShape& shape, const MemoryPlan
                        output ? &output->metrics : nullptr);
   launch.start.done("memory, model and data");
   training.run();
+  mesh.share_memory({});  // the last step's results were read: no stream is at work any more
   if (output) log::info("metrics: ", output->folder.file("metrics.jsonl").string());
 }
 

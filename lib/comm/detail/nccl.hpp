@@ -22,7 +22,7 @@ std::unique_ptr<Communicator> make_communicator(std::string name, MPI_Comm boots
 /// Collective: all_gather and reduce_scatter of these communicators, which are of one group, copy
 /// from the other ranks' memory from now on, by copy engines. `memory` is the one allocation in
 /// which all lies that they are given, of the same size and use on every rank; an empty one ends
-/// it. Returns "", or why NCCL goes on doing it, the same on all ranks.
+/// it, with all streams through. Returns "", or why NCCL goes on doing it, the same on all ranks.
 std::string share_memory(std::span<Communicator* const> users, std::span<std::byte> memory);
 
 }  // namespace koios::nccl

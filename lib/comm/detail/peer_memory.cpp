@@ -5,6 +5,7 @@
 #include <array>
 #include <exception>
 #include <source_location>
+#include <utility>
 
 #include "comm/detail/sum_parts.hpp"
 #include "core/error.hpp"
@@ -115,8 +116,19 @@ void close_mapping(std::byte* data) noexcept {
   if (std::uncaught_exceptions() == 0) cudaIpcCloseMemHandle(data);
 }
 
-PeerMemory::PeerMemory(int rank, int ranks, std::span<std::byte> memory)
-    : rank_(rank), ranks_(ranks), memory_(memory), peers_(static_cast<std::size_t>(ranks)) {}
+PeerMemory::PeerMemory(MpiComm group, int rank, int ranks, std::span<std::byte> memory)
+    : group_(std::move(group)),
+      rank_(rank),
+      ranks_(ranks),
+      memory_(memory),
+      peers_(static_cast<std::size_t>(ranks)) {}
+
+PeerMemory::~PeerMemory() {
+  if (std::uncaught_exceptions() > 0) return;
+  // CUDA leaves undefined what becomes of memory that is freed while another process maps it.
+  peers_.clear();
+  MPI_Barrier(group_.get());
+}
 
 std::shared_ptr<const PeerMemory> PeerMemory::connect(MPI_Comm group, std::span<std::byte> memory,
                                                       std::string& why_not) {
@@ -126,20 +138,22 @@ std::shared_ptr<const PeerMemory> PeerMemory::connect(MPI_Comm group, std::span<
   check_mpi(MPI_Comm_size(group, &ranks), "MPI_Comm_size");
   why_not = agreed(group, difference(group, memory.size(), ranks));
   if (!why_not.empty()) return nullptr;
-  const std::shared_ptr<PeerMemory> peers(new PeerMemory(rank, ranks, memory));
-  peers->map(group, why_not);
+  MPI_Comm own = MPI_COMM_NULL;
+  check_mpi(MPI_Comm_dup(group, &own), "MPI_Comm_dup");
+  const std::shared_ptr<PeerMemory> peers(new PeerMemory(MpiComm(own), rank, ranks, memory));
+  peers->map(why_not);
   if (!why_not.empty()) return nullptr;
   return peers;
 }
 
-void PeerMemory::map(MPI_Comm group, std::string& why_not) {
+void PeerMemory::map(std::string& why_not) {
   struct Handles {
     cudaIpcMemHandle_t memory{};
     cudaIpcMemHandle_t words{};
   };
   std::vector<Handles> all(static_cast<std::size_t>(ranks_));
   Handles mine;
-  why_not = problem_of(group, [&] {
+  why_not = problem_of(group_.get(), [&] {
     void* words = nullptr;
     check_cuda(cudaMalloc(&words, kWordBytes), "cudaMalloc");
     words_ = DeviceMemory(static_cast<std::byte*>(words));
@@ -148,9 +162,10 @@ void PeerMemory::map(MPI_Comm group, std::string& why_not) {
     mine = {handle_of(memory_.data()), handle_of(words)};
   });
   if (!why_not.empty()) return;
-  check_mpi(MPI_Allgather(&mine, sizeof(mine), MPI_BYTE, all.data(), sizeof(mine), MPI_BYTE, group),
+  check_mpi(MPI_Allgather(&mine, sizeof(mine), MPI_BYTE, all.data(), sizeof(mine), MPI_BYTE,
+                          group_.get()),
             "MPI_Allgather");
-  why_not = problem_of(group, [&] {
+  why_not = problem_of(group_.get(), [&] {
     for (int r = 0; r < ranks_; ++r) {
       const auto i = static_cast<std::size_t>(r);
       if (r == rank_) continue;
@@ -160,12 +175,12 @@ void PeerMemory::map(MPI_Comm group, std::string& why_not) {
   });
   // Whether words arrive is tried here, where the host can wait and nobody hangs.
   if (!why_not.empty()) return;
-  why_not = problem_of(group, [&] {
+  why_not = problem_of(group_.get(), [&] {
     say({.count = 1}, nullptr);
     check_cuda(cudaStreamSynchronize(nullptr), "cudaStreamSynchronize");
   });
   if (!why_not.empty()) return;
-  why_not = problem_of(group, [&] {
+  why_not = problem_of(group_.get(), [&] {
     wait_for({.count = 1}, nullptr);
     check_cuda(cudaStreamSynchronize(nullptr), "cudaStreamSynchronize");
   });

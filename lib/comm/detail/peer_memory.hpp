@@ -15,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "comm/mpi_communicator.hpp"
 #include "core/ref.hpp"
 #include "runtime/handle.hpp"
 
@@ -29,6 +30,10 @@ class PeerMemory {
   /// Null on all ranks where one cannot reach another's, and why.
   static std::shared_ptr<const PeerMemory> connect(MPI_Comm group, std::span<std::byte> memory,
                                                    std::string& why_not);
+  PeerMemory(const PeerMemory&) = delete;
+  PeerMemory& operator=(const PeerMemory&) = delete;
+  /// Collective, with all streams through: afterwards `memory` may be freed on every rank.
+  ~PeerMemory();
 
   int rank() const { return rank_; }
   int ranks() const { return ranks_; }
@@ -56,11 +61,12 @@ class PeerMemory {
     Mapping words;
   };
 
-  PeerMemory(int rank, int ranks, std::span<std::byte> memory);
-  void map(MPI_Comm group, std::string& why_not);
+  PeerMemory(MpiComm group, int rank, int ranks, std::span<std::byte> memory);
+  void map(std::string& why_not);
   /// Where `from` says it, in one GPU's words.
   static std::uintptr_t address(const std::byte* words, int from, Word word);
 
+  MpiComm group_;
   int rank_;
   int ranks_;
   std::span<std::byte> memory_;
