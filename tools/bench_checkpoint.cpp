@@ -98,6 +98,8 @@ class Bench {
       save(folder_ / "bench_mpi.h5", "parallel_hdf5", {.method = WriteMethod::parallel_hdf5});
       forget(plain);
       measure("read: plain pread, as dd does", [&] { read_plain(plain); });
+      forget(plain);
+      measure("read: plain pread, array by array", [&] { read_slices(plain); });
       forget(ours);
       measure("read: Koios, checksums verified",
               [&] { CheckpointReader(ranks_, ours).read(arrays_.saved, access_); });
@@ -155,6 +157,23 @@ class Bench {
     each_block([&](std::byte* data, std::int64_t at, std::int64_t bytes) {
       require(::pread(fd, data, static_cast<std::size_t>(bytes), at) == bytes, "pread");
     });
+    ::close(fd);
+  }
+
+  /// As many bytes of the file, cut as a checkpoint is: every array into one slice for each rank.
+  void read_slices(const fs::path& path) {
+    const int fd = open_file(path, O_RDONLY);
+    std::int64_t array_at = 0;
+    for (const SavedArray& a : arrays_.saved) {
+      const std::int64_t slice_at = array_at + a.first_row * a.cols * 4;
+      for (std::int64_t done = 0; done < a.local_size() * 4; done += kBlockBytes) {
+        const std::int64_t bytes = std::min(kBlockBytes, a.local_size() * 4 - done);
+        auto* const to = reinterpret_cast<std::byte*>(a.data) + done;
+        require(::pread(fd, to, static_cast<std::size_t>(bytes), slice_at + done) == bytes,
+                "pread");
+      }
+      array_at += a.rows * a.cols * 4;
+    }
     ::close(fd);
   }
 
