@@ -58,7 +58,8 @@ std::vector<Run> runs_of(const SavedArray& array, std::int64_t first, std::int64
 }
 
 std::int64_t block_size(const SavedArray& array) {
-  if (array.local_cols == array.cols || array.local_cols > HostAccess::kBlock) {
+  const bool is_empty = array.local_cols == 0;  // more ranks than columns
+  if (is_empty || array.local_cols == array.cols || array.local_cols > HostAccess::kBlock) {
     return HostAccess::kBlock;
   }
   return HostAccess::kBlock / array.local_cols * array.local_cols;

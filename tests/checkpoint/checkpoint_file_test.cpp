@@ -27,6 +27,7 @@ struct Whole {
 };
 const std::vector<Whole> kArrays = {{"model/a.weight", 37, 20, false},
                                     {"model/b.weight", 5, 300, false},
+                                    {"model/narrow.weight", 3, 2, false},
                                     {"model/norm.weight", 48, 1, true},
                                     {"optimizer/exp_avg/a.weight", 37, 20, false},
                                     {"optimizer/exp_avg/none.weight", 0, 4, false}};
