@@ -56,7 +56,8 @@ void make_checkpoint_folder(const fs::path& folder) {
     missing.push_back(at);
   }
   fs::create_directories(folder, error);
-  if (!fs::is_directory(folder)) {
+  std::error_code unknown;  // of a folder below one that may not be entered
+  if (!fs::is_directory(folder, unknown)) {
     throw UserError(cat("[checkpoint] folder ", folder.string(),
                         " cannot be made: ", error ? error.message() : "a file is in its place"));
   }

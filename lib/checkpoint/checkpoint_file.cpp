@@ -45,7 +45,7 @@ std::vector<std::uint64_t> write_slices(const CheckpointRanks& ranks, const fs::
                                         const Structure& made, std::span<const SavedArray> arrays,
                                         HostAccess& access, WriteMethod method) {
   if (method == WriteMethod::parallel_hdf5) {
-    return checkpoint::write_parallel_hdf5(ranks, path, made, arrays, access);
+    return checkpoint::write_parallel_hdf5(ranks, path, arrays, access);
   }
   std::vector<std::uint64_t> sums;
   ranks.together([&] { sums = checkpoint::write_direct(path, made, arrays, access); });

@@ -1,6 +1,5 @@
 #include "checkpoint/checkpoint_reader.hpp"
 
-#include <cstring>
 #include <utility>
 
 #include "checkpoint/checksum.hpp"
@@ -16,7 +15,6 @@ namespace koios {
 using checkpoint::ByteRun;
 using checkpoint::PosixFile;
 using checkpoint::SliceBlock;
-using checkpoint::StoredArray;
 
 struct CheckpointReader::Content {
   checkpoint::Structure structure;

@@ -8,6 +8,7 @@
 #include "core/error.hpp"
 #include "core/integers.hpp"
 #include "runtime/check_mpi.hpp"
+#include "runtime/first_problem.hpp"
 
 namespace koios {
 
@@ -57,22 +58,10 @@ void CheckpointRanks::max(std::vector<std::int64_t>& values) const {
 }
 
 void CheckpointRanks::together(const std::function<void()>& work) const {
-  std::string error;
-  try {
-    work();
-  } catch (const std::exception& e) {
-    error = e.what();
-    if (error.empty()) error = "failed";
-  }
-  const int mine = error.empty() ? size_ : rank_;
-  int first = size_;
-  check_mpi(MPI_Allreduce(&mine, &first, 1, MPI_INT, MPI_MIN, comm_->comm), "MPI_Allreduce");
-  if (first == size_) return;
-  int length = narrow<int>(error.size());
-  check_mpi(MPI_Bcast(&length, 1, MPI_INT, first, comm_->comm), "MPI_Bcast");
-  error.resize(static_cast<std::size_t>(length));
-  check_mpi(MPI_Bcast(error.data(), length, MPI_CHAR, first, comm_->comm), "MPI_Bcast");
-  throw UserError(first == 0 ? error : cat(error, " (rank ", first, ")"));
+  const auto problem = first_problem(comm_->comm, work);
+  if (!problem) return;
+  throw UserError(problem->rank == 0 ? problem->text
+                                     : cat(problem->text, " (rank ", problem->rank, ")"));
 }
 
 void CheckpointRanks::on_root(const std::function<void()>& work) const {

@@ -10,6 +10,7 @@
 #include "checkpoint/detail/posix_file.hpp"
 #include "checkpoint/detail/slice_blocks.hpp"
 #include "checkpoint/detail/write_slices.hpp"
+#include "core/integers.hpp"
 
 namespace koios::checkpoint {
 namespace {
@@ -31,8 +32,7 @@ std::int64_t rows_of_piece(const SavedArray& array) {
 
 std::int64_t pieces_of(const SavedArray& array) {
   if (!array.is_owner || array.local_size() == 0) return 0;
-  const std::int64_t rows = rows_of_piece(array);
-  return (array.local_rows + rows - 1) / rows;
+  return ceil_div(array.local_rows, rows_of_piece(array));
 }
 
 /// The values of a piece in one buffer, and their share of the checksum.
@@ -110,7 +110,6 @@ void write_piece(hid_t dataset, hid_t transfer, const SavedArray& array, const P
 
 std::vector<std::uint64_t> write_parallel_hdf5(const CheckpointRanks& ranks,
                                                const std::filesystem::path& path,
-                                               const Structure& made,
                                                std::span<const SavedArray> arrays,
                                                HostAccess& access) {
   const h5::Quiet quiet;
@@ -134,8 +133,8 @@ std::vector<std::uint64_t> write_parallel_hdf5(const CheckpointRanks& ranks,
     const SavedArray& array = arrays[a];
     h5::Dataset dataset;
     ranks.together([&] {
-      dataset = h5::Dataset(
-          check(H5Dopen2(file.get(), made.find(array.name).name.c_str(), H5P_DEFAULT), "H5Dopen2"));
+      dataset =
+          h5::Dataset(check(H5Dopen2(file.get(), array.name.c_str(), H5P_DEFAULT), "H5Dopen2"));
     });
     for (std::int64_t i = 0; i < most[a]; ++i) {
       Piece piece;

@@ -20,7 +20,6 @@ std::vector<std::uint64_t> write_direct(const std::filesystem::path& path, const
 /// Collective: hyperslabs through HDF5's MPI-IO driver.
 std::vector<std::uint64_t> write_parallel_hdf5(const CheckpointRanks& ranks,
                                                const std::filesystem::path& path,
-                                               const Structure& made,
                                                std::span<const SavedArray> arrays,
                                                HostAccess& access);
 

@@ -12,6 +12,7 @@
 #include "core/integers.hpp"
 #include "runtime/check_cuda.hpp"
 #include "runtime/check_mpi.hpp"
+#include "runtime/first_problem.hpp"
 
 namespace koios {
 namespace {
@@ -59,37 +60,15 @@ std::byte* open(const cudaIpcMemHandle_t& handle) {
   return static_cast<std::byte*>(data);
 }
 
-/// The first rank's problem, on every rank; "" where none has one.
-std::string agreed(MPI_Comm group, const std::string& problem) {
-  int rank = 0;
-  int ranks = 0;
-  check_mpi(MPI_Comm_rank(group, &rank), "MPI_Comm_rank");
-  check_mpi(MPI_Comm_size(group, &ranks), "MPI_Comm_size");
-  int first = problem.empty() ? ranks : rank;
-  check_mpi(MPI_Allreduce(MPI_IN_PLACE, &first, 1, MPI_INT, MPI_MIN, group), "MPI_Allreduce");
-  if (first == ranks) return "";
-  int length = narrow<int>(static_cast<std::int64_t>(problem.size()));
-  check_mpi(MPI_Bcast(&length, 1, MPI_INT, first, group), "MPI_Bcast");
-  std::string text = problem;
-  text.resize(static_cast<std::size_t>(length));
-  check_mpi(MPI_Bcast(text.data(), length, MPI_CHAR, first, group), "MPI_Bcast");
-  return text;
-}
-
-/// What work() throws, as text on every rank.
+/// What work() throws on the lowest rank that fails, on every rank; "" where none does.
 template <class Work>
 std::string problem_of(MPI_Comm group, const Work& work) {
-  std::string problem;
-  try {
-    work();
-  } catch (const std::exception& error) {
-    problem = error.what();
-  }
-  return agreed(group, problem);
+  const auto problem = first_problem(group, work);
+  return problem ? problem->text : "";
 }
 
-/// Where this rank's memory differs from another's, or they are not on one node.
-std::string difference(MPI_Comm group, std::size_t bytes, int ranks) {
+/// Collective: throws where the ranks are not of one node, or their memory differs.
+void require_one_node(MPI_Comm group, std::size_t bytes, int ranks) {
   MPI_Comm node = MPI_COMM_NULL;
   check_mpi(MPI_Comm_split_type(group, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node),
             "MPI_Comm_split_type");
@@ -100,9 +79,9 @@ std::string difference(MPI_Comm group, std::size_t bytes, int ranks) {
                                         -static_cast<std::int64_t>(bytes)};
   check_mpi(MPI_Allreduce(MPI_IN_PLACE, bounds.data(), 2, MPI_INT64_T, MPI_MAX, group),
             "MPI_Allreduce");
-  if (on_node != ranks) return "the ranks are on several nodes";
-  if (ranks > kMaxParts) return cat("there are more than ", kMaxParts, " ranks");
-  return bounds[0] == -bounds[1] ? "" : "the ranks' memory plans differ";
+  if (on_node != ranks) throw UserError("the ranks are on several nodes");
+  if (ranks > kMaxParts) throw UserError(cat("there are more than ", kMaxParts, " ranks"));
+  if (bounds[0] != -bounds[1]) throw UserError("the ranks' memory plans differ");
 }
 
 }  // namespace
@@ -136,7 +115,7 @@ std::shared_ptr<const PeerMemory> PeerMemory::connect(MPI_Comm group, std::span<
   int ranks = 0;
   check_mpi(MPI_Comm_rank(group, &rank), "MPI_Comm_rank");
   check_mpi(MPI_Comm_size(group, &ranks), "MPI_Comm_size");
-  why_not = agreed(group, difference(group, memory.size(), ranks));
+  why_not = problem_of(group, [&] { require_one_node(group, memory.size(), ranks); });
   if (!why_not.empty()) return nullptr;
   MPI_Comm own = MPI_COMM_NULL;
   check_mpi(MPI_Comm_dup(group, &own), "MPI_Comm_dup");
