@@ -1,8 +1,10 @@
 #include "app/command_line.hpp"
 
 #include <charconv>
+#include <iomanip>
 
 #include "app/failure.hpp"
+#include "core/exit_code.hpp"
 
 namespace koios {
 namespace {
@@ -72,21 +74,26 @@ CommandLine parse_command_line(const std::vector<std::string>& arguments) {
 }
 
 std::string usage() {
-  return "koios trains Llama 2 models from scratch.\n"
-         "\n"
-         "  mpirun -np N koios [DECK] [section/key=value ...]   train\n"
-         "  koios [DECK] [section/key=value ...] --dry-run [--ranks N] [--backend host|cuda]\n"
-         "                                       the deck in force, mesh, memory and traffic; no "
-         "training\n"
-         "  koios --help-deck                    every key with its default and meaning "
-         "(Markdown)\n"
-         "  koios --version                      versions of koios and its libraries\n"
-         "  koios --help                         this text\n"
-         "\n"
-         "Without a deck the defaults run. An override may also be written section.key=value.\n"
-         "Paths are relative to the working directory. Exit code: 0 done, 1 an error that was\n"
-         "printed, 2 the command line or the deck is wrong, 75 a rank stood still for longer than\n"
-         "[comm] allows.\n";
+  std::string text =
+      "koios trains Llama 2 models from scratch.\n"
+      "\n"
+      "  mpirun -np N koios [DECK] [section/key=value ...]   train\n"
+      "  koios [DECK] [section/key=value ...] --dry-run [--ranks N] [--backend host|cuda]\n"
+      "                                       the deck in force, mesh, memory and traffic; no "
+      "training\n"
+      "  koios --help-deck                    every key with its default and meaning "
+      "(Markdown)\n"
+      "  koios --version                      versions of koios and its libraries\n"
+      "  koios --help                         this text\n"
+      "\n"
+      "Without a deck the defaults run. An override may also be written section.key=value.\n"
+      "Paths are relative to the working directory.\n"
+      "\n"
+      "Exit codes:\n";
+  for (const ExitMeaning& exit : kExitMeanings) {
+    text += cat("  ", std::setw(3), to_int(exit.code), "  ", exit.meaning, "\n");
+  }
+  return text;
 }
 
 }  // namespace koios

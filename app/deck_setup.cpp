@@ -9,7 +9,7 @@
 #include "data/tokenizer.hpp"
 #include "metrics/terminal.hpp"
 #include "runtime/device.hpp"
-#include "train/plan_report.hpp"
+#include "train/start_report.hpp"
 #include "train/training_memory.hpp"
 
 namespace koios {

@@ -19,22 +19,22 @@ void let_rank_0_tell(int rank) {
 
 }  // namespace
 
-int refuse(const CommandLineError& error) {
+ExitCode refuse(const CommandLineError& error) {
   const int rank = launched_rank([](const char* name) -> const char* { return std::getenv(name); });
   let_rank_0_tell(rank);
   if (rank == 0) log::error(error.what());
-  return kBadInput;
+  return ExitCode::bad_input;
 }
 
 void end_job(const std::exception& error) {
   let_rank_0_tell(log::settings().rank);
   log::error(error.what());
-  MpiEnv::abort(EXIT_FAILURE);
+  MpiEnv::abort(ExitCode::failure);
 }
 
-int end_of_output() {
+ExitCode end_of_output() {
   if (!std::cout.flush()) throw UserError("cannot write to standard output");
-  return EXIT_SUCCESS;
+  return ExitCode::done;
 }
 
 }  // namespace koios

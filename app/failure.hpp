@@ -4,11 +4,9 @@
 #include <exception>
 
 #include "core/error.hpp"
+#include "core/exit_code.hpp"
 
 namespace koios {
-
-/// The exit code where the command line or the deck is wrong.
-inline constexpr int kBadInput = 2;
 
 /// The command line is wrong. Thrown before MPI runs.
 class CommandLineError : public UserError {
@@ -16,13 +14,13 @@ class CommandLineError : public UserError {
   using UserError::UserError;
 };
 
-/// Prints the error on the first of the tasks that a launcher started, and returns kBadInput.
-int refuse(const CommandLineError& error);
+/// Prints the error on the first of the tasks that a launcher started.
+ExitCode refuse(const CommandLineError& error);
 
 /// Prints the error with the rank, and ends every rank of the job.
 [[noreturn]] void end_job(const std::exception& error);
 
-/// EXIT_SUCCESS; UserError where what was printed has not reached standard output.
-int end_of_output();
+/// ExitCode::done; UserError where what was printed has not reached standard output.
+ExitCode end_of_output();
 
 }  // namespace koios

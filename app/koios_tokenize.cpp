@@ -1,5 +1,4 @@
 // koios-tokenize: a dataset becomes a token file ahead of time, by as many ranks as there are.
-#include <cstdlib>
 #include <iostream>
 
 #include "app/deck_agreement.hpp"
@@ -82,9 +81,9 @@ std::vector<DeckError> check(const ParsedDeck& parsed) {
   return errors;
 }
 
-int tokenize(const Arguments& arguments, const MpiEnv& mpi) {
+ExitCode tokenize(const Arguments& arguments, const MpiEnv& mpi) {
   const auto deck = parse_on_all_ranks(arguments.deck, arguments.overrides, mpi, check);
-  if (!deck) return kBadInput;
+  if (!deck) return ExitCode::bad_input;
   const DataConfig& data = deck->config.data;
   const auto tokenizer = load_sentencepiece(deck->config.model.tokenizer_path.string());
   BadData bad(data.on_bad_data == OnBadData::skip ? BadData::Policy::skip : BadData::Policy::stop);
@@ -97,10 +96,10 @@ int tokenize(const Arguments& arguments, const MpiEnv& mpi) {
   const BadData::News news = bad.take_news();
   for (const std::string& what : news.texts) log::warning("left out: ", what);
   if (news.untold > 0) log::warning("left out: ", news.untold, " more");
-  return EXIT_SUCCESS;
+  return ExitCode::done;
 }
 
-int run(int argc, char** argv) {
+ExitCode run(int argc, char** argv) {
   const Arguments arguments = parse_arguments(argc, argv);
   if (arguments.is_help) {
     std::cout << kUsage;
@@ -115,9 +114,9 @@ int run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   try {
-    return run(argc, argv);
+    return to_int(run(argc, argv));
   } catch (const CommandLineError& error) {
-    return refuse(error);
+    return to_int(refuse(error));
   } catch (const std::exception& error) {
     end_job(error);
   }

@@ -86,5 +86,5 @@ int main(int argc, char** argv) {
   } catch (const std::exception& error) {
     std::cerr << "error: " << error.what() << "\n";
   }
-  MpiEnv::abort(1);
+  MpiEnv::abort(ExitCode::failure);
 }

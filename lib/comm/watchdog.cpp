@@ -80,7 +80,7 @@ void Watchdog::fail(const std::string& reason, const std::string& advice) {
   std::signal(SIGALRM, SIG_DFL);
   alarm(kAbortSeconds);
   std::this_thread::sleep_for(duration(kGraceSeconds));
-  MpiEnv::abort(kExitStandstill);
+  MpiEnv::abort(ExitCode::standstill);
 }
 
 }  // namespace koios

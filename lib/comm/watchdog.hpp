@@ -6,7 +6,7 @@
 //
 // When the time is up, or NCCL reports a failure, it says on one line which call is the oldest
 // unfinished one, dumps the flight recorder, leaves the other ranks a moment to do the same, and
-// ends every rank with kExitStandstill.
+// ends every rank with ExitCode::standstill.
 #pragma once
 
 #include <chrono>
@@ -19,9 +19,6 @@
 #include "comm/mesh.hpp"
 
 namespace koios {
-
-/// EX_TEMPFAIL of sysexits.h: a job script may start the run again.
-inline constexpr int kExitStandstill = 75;
 
 class Watchdog {
  public:

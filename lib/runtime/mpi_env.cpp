@@ -112,9 +112,9 @@ std::vector<std::string> MpiEnv::all_gather(const std::string& text) const {
   return texts;
 }
 
-void MpiEnv::abort(int exit_code) {
-  if (is_mpi_running()) MPI_Abort(MPI_COMM_WORLD, exit_code);
-  std::_Exit(exit_code);
+void MpiEnv::abort(ExitCode code) {
+  if (is_mpi_running()) MPI_Abort(MPI_COMM_WORLD, to_int(code));
+  std::_Exit(to_int(code));
 }
 
 }  // namespace koios

@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "core/exit_code.hpp"
+
 namespace koios {
 
 class MpiEnv {
@@ -30,8 +32,8 @@ class MpiEnv {
   std::string broadcast(const std::string& text_on_root) const;
   /// Every rank's text, in rank order, on every rank.
   std::vector<std::string> all_gather(const std::string& text) const;
-  /// Ends every rank of the job with this exit code.
-  [[noreturn]] static void abort(int exit_code);
+  /// Ends every rank of the job with this code.
+  [[noreturn]] static void abort(ExitCode code);
 
  private:
   int rank_ = 0, size_ = 1, local_rank_ = 0, local_size_ = 1;

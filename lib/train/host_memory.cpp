@@ -2,8 +2,8 @@
 
 #include "core/error.hpp"
 #include "runtime/free_memory.hpp"
-#include "train/plan_report.hpp"
 #include "train/save_staging.hpp"
+#include "train/start_report.hpp"
 
 namespace koios {
 

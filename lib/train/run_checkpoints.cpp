@@ -1,15 +1,14 @@
 #include "train/run_checkpoints.hpp"
 
 #include <algorithm>
-#include <array>
 #include <span>
 #include <utility>
 
 #include "checkpoint/catalogue.hpp"
 #include "checkpoint/checkpoint_file.hpp"
 #include "checkpoint/checkpoint_reader.hpp"
-#include "comm/host_reduce.hpp"
 #include "core/log.hpp"
+#include "core/stopwatch.hpp"
 #include "train/device_access.hpp"
 #include "train/saved_parameters.hpp"
 
@@ -176,18 +175,6 @@ std::optional<RunState> RunCheckpoints::load(const fs::path& path) {
   return state;
 }
 
-bool RunCheckpoints::is_due(std::int64_t step) {
-  if (!ranks_) return false;
-  const CheckpointConfig& c = config_.checkpoint;
-  if (step == config_.training.steps || (step == 1 && c.save_first_step)) return true;
-  if (c.interval_type == IntervalType::steps) return step % c.interval == 0;
-  // One clock decides for all.
-  std::array<double, 1> due = {
-      ranks_->is_root() && since_save_.seconds() >= static_cast<double>(c.interval) ? 1.0 : 0.0};
-  all_reduce_max(mesh_.host_world(), due);
-  return due[0] > 0;
-}
-
 void RunCheckpoints::prepare() {
   if (!writer_) return;
   writer_->start([staging = staging_, &device = launch_.device] {
@@ -196,9 +183,8 @@ void RunCheckpoints::prepare() {
   });
 }
 
-void RunCheckpoints::save(const RunState& state) {
-  const bool is_export =
-      config_.checkpoint.model_weights_only && state.step == config_.training.steps;
+void RunCheckpoints::save(const RunState& state, bool is_end_of_run) {
+  const bool is_export = config_.checkpoint.model_weights_only && is_end_of_run;
   if (writer_) {
     writer_->wait();
     say_saved();
@@ -213,7 +199,6 @@ void RunCheckpoints::save(const RunState& state) {
                               make_head(state, config_, shape_, launch_.effective_deck),
                               checkpoint_arrays(layout_, values_), *access_, config_.checkpoint));
   }
-  since_save_.lap();
 }
 
 void RunCheckpoints::save_behind(const RunState& state) {

@@ -1,4 +1,4 @@
-// The checkpoints of this run: which one it starts from, when to save, and saving.
+// The checkpoints of this run: which one it starts from, and saving.
 #pragma once
 
 #include <cstdint>
@@ -12,11 +12,10 @@
 #include "checkpoint/ranks.hpp"
 #include "checkpoint/saved_array.hpp"
 #include "comm/mesh.hpp"
-#include "core/stopwatch.hpp"
 #include "shard/layout.hpp"
+#include "train/launch.hpp"
 #include "train/run_state.hpp"
 #include "train/save_staging.hpp"
-#include "train/trainer.hpp"
 
 namespace koios {
 
@@ -33,11 +32,10 @@ class RunCheckpoints {
 
   /// After the first step, whose start it would delay: takes the memory of asynchronous saves.
   void prepare();
-  /// Whether to save after this step, the same on all ranks. Collective.
-  bool is_due(std::int64_t step);
   /// Collective. Throws where the checkpoint is not safely there, and then leaves no trace of it;
   /// an asynchronous save throws what went wrong from poll(), the next save() or finish().
-  void save(const RunState& state);
+  /// is_end_of_run: nothing is left to train, so that the weights alone may be asked for.
+  void save(const RunState& state, bool is_end_of_run);
   /// After every step: says what was saved meanwhile.
   void poll();
   /// After the last step: waits for what is being saved.
@@ -64,7 +62,6 @@ class RunCheckpoints {
   std::filesystem::path folder_;
   std::shared_ptr<CheckpointRanks> ranks_;  // null: off
   std::unique_ptr<HostAccess> access_;
-  Stopwatch since_save_;
 
   // Of asynchronous saves, else null. What the thread uses it shares, so that it may outlive this.
   std::shared_ptr<SaveStaging> staging_;

@@ -15,7 +15,7 @@
 #include "train/run_state.hpp"
 #include "train/step_results.hpp"
 #include "train/training_shape.hpp"
-#include "train/validation_result.hpp"
+#include "train/validation.hpp"
 
 namespace koios {
 

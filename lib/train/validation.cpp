@@ -5,7 +5,7 @@
 #include "comm/host_reduce.hpp"
 #include "core/log.hpp"
 #include "core/stopwatch.hpp"
-#include "train/run_data.hpp"
+#include "train/deck_options.hpp"
 
 namespace koios {
 
@@ -20,11 +20,6 @@ Validation<T>::Validation(const RunConfig& config, const TrainingShape& shape,
                                            shape.mesh.dp())),
       loss_sums_(shape.backend, config.validation.steps * std::int64_t{sizeof(float)}),
       last_(shape.backend) {}
-
-template <class T>
-bool Validation<T>::is_due(std::int64_t step) const {
-  return step % config_.validation.interval == 0 || step == config_.training.steps;
-}
 
 template <class T>
 const Batch& Validation<T>::batch(std::size_t number) {

@@ -4,6 +4,8 @@
 // equally many sequences altogether measure the same.
 #pragma once
 
+#include <cmath>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <vector>
@@ -13,9 +15,17 @@
 #include "data/data_loader.hpp"
 #include "runtime/copy.hpp"
 #include "train/step.hpp"
-#include "train/validation_result.hpp"
 
 namespace koios {
+
+/// What one look at the held-out data found.
+struct ValidationResult {
+  double loss = 0;  // mean over the label tokens of all ranks
+  std::int64_t sequences = 0;
+  double seconds = 0;
+
+  double perplexity() const { return std::exp(loss); }
+};
 
 template <class T>
 class Validation {
@@ -25,8 +35,6 @@ class Validation {
   Validation(const RunConfig& config, const TrainingShape& shape, const Tokenizer& tokenizer,
              const Mesh& mesh, BadData& bad);
 
-  /// Every validation/interval steps and after the last one.
-  bool is_due(std::int64_t step) const;
   /// Collective. Waits for the result; `beat` is called batch by batch.
   ValidationResult run(TrainStep<T>& step, Stream& compute, const std::function<void()>& beat);
 

@@ -87,6 +87,6 @@ int main(int argc, char** argv) {
     koios::probe(tokens, {argv + 2, argv + argc}, mpi);
   } catch (const std::exception& error) {
     std::cerr << "logits_probe: " << error.what() << '\n';
-    koios::MpiEnv::abort(EXIT_FAILURE);
+    koios::MpiEnv::abort(koios::ExitCode::failure);
   }
 }

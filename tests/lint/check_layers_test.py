@@ -31,7 +31,7 @@ class CheckLayers(unittest.TestCase):
             lib__runtime__check_cuda_DOT_hpp="#include <cuda_runtime_api.h>\n",
             lib__comm__a_DOT_cpp='#include "runtime/check_cuda.hpp"\n',
             kernels__fill_DOT_hpp='#include "runtime/stream.hpp"\n',
-            app__koios_DOT_cpp='#include "train/trainer.hpp"\n'))
+            app__koios_DOT_cpp='#include "train/run_training.hpp"\n'))
 
     def test_upward_edge(self):
         self.assert_one('lib/core/a.hpp:2: core may not include "comm/mesh.hpp"',

@@ -1,6 +1,6 @@
-#include "train/places.hpp"
-
 #include <gtest/gtest.h>
+
+#include "train/start_report.hpp"
 
 namespace koios {
 namespace {

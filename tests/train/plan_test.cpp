@@ -5,7 +5,7 @@
 
 #include "train/flops.hpp"
 #include "train/host_memory.hpp"
-#include "train/plan_report.hpp"
+#include "train/start_report.hpp"
 #include "train/traffic_plan.hpp"
 #include "train/training_memory.hpp"
 

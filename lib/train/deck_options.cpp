@@ -1,6 +1,8 @@
-#include "train/run_data.hpp"
+#include "train/deck_options.hpp"
 
 #include "config/mixture.hpp"
+#include "core/integers.hpp"
+#include "train/training_shape.hpp"
 
 namespace koios {
 namespace {
@@ -44,6 +46,13 @@ DataOptions validation_data(const RunConfig& config, std::int64_t vocab_size, Ba
 
 BadData::Policy bad_data_policy(const RunConfig& config) {
   return config.data.on_bad_data == OnBadData::skip ? BadData::Policy::skip : BadData::Policy::stop;
+}
+
+CommOptions comm_options(const RunConfig& config) {
+  return {.init_timeout_s = static_cast<double>(config.comm.init_timeout_seconds),
+          .train_timeout_s = static_cast<double>(config.comm.train_timeout_seconds),
+          .trace_buf_size = narrow<int>(config.comm.trace_buf_size),
+          .shard_transport = shard_transport(config.comm.shard_transport)};
 }
 
 }  // namespace koios

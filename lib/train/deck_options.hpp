@@ -1,6 +1,7 @@
-// The deck's words on data as the options of lib/data.
+// The deck's words as the options of lib/data and lib/comm.
 #pragma once
 
+#include "comm/mesh.hpp"
 #include "config/run_config.hpp"
 #include "data/data_options.hpp"
 
@@ -14,5 +15,8 @@ DataOptions validation_data(const RunConfig& config, std::int64_t vocab_size, Ba
 
 /// data/on_bad_data.
 BadData::Policy bad_data_policy(const RunConfig& config);
+
+/// [comm].
+CommOptions comm_options(const RunConfig& config);
 
 }  // namespace koios

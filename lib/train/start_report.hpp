@@ -1,5 +1,5 @@
-// The plan in words: what a rank will hold and send. Printed before anything is allocated, and by
-// --dry-run for any mesh.
+// What is printed at the start: the plan in words (what a rank will hold and send), also by
+// --dry-run for any mesh, and the places where the ranks run.
 #pragma once
 
 #include <optional>
@@ -7,6 +7,8 @@
 #include <vector>
 
 #include "runtime/arena.hpp"
+#include "runtime/device.hpp"
+#include "runtime/mpi_env.hpp"
 #include "train/traffic_plan.hpp"
 #include "train/training_shape.hpp"
 
@@ -22,6 +24,14 @@ std::string describe_recomputation(const TrainingShape& shape);
 
 /// "model 7B: 6,738,415,616 parameters, 32 layers, ..."; name: the flavor.
 std::string describe_model(const std::string& name, const LlamaShapes& model);
+
+/// What is wrong where a rank's cores are all on other NUMA nodes than its GPU; "" where they are
+/// not, or where the kernel does not tell (node -1, no nodes).
+std::string far_gpu_problem(int gpu_node, const std::vector<int>& core_nodes);
+
+/// One line a rank: host, GPU, its UUID, PCI place and NUMA node. Warns where two ranks share a
+/// GPU, and of far ones. comm: gathers, collective over all ranks.
+void print_places(const MpiEnv& mpi, const DeviceEnv& device);
 
 /// 12345678 as "12,345,678".
 std::string with_commas(std::int64_t value);

@@ -1,11 +1,11 @@
-#include "train/run_report.hpp"
+#include "train/end_report.hpp"
 
 #include <string>
 #include <vector>
 
 #include "comm/host_reduce.hpp"
 #include "core/log.hpp"
-#include "train/plan_report.hpp"
+#include "train/start_report.hpp"
 
 namespace koios {
 

@@ -1,4 +1,4 @@
-#include "train/data_listing.hpp"
+#include "train/run_files.hpp"
 
 #include <algorithm>
 #include <fstream>
@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/log.hpp"
+#include "metrics/provenance.hpp"
 #include "metrics/replace_file.hpp"
 
 namespace koios {
@@ -62,8 +63,8 @@ void warn_of(const std::vector<std::string>& changes) {
   }
 }
 
-}  // namespace
-
+/// data_files.txt: which files the run reads, one a line with a fingerprint and a size, so that a
+/// later start in the same folder can name those that have changed since.
 void note_data_files(const RunFolder& folder, const DataOptions& options) {
   const fs::path path = folder.file("data_files.txt");
   const Listing now = list_files(options);
@@ -80,6 +81,19 @@ void note_data_files(const RunFolder& folder, const DataOptions& options) {
   std::string text;
   for (const auto& [file, is] : now) text += cat(is, " ", file, "\n");
   replace_file(path, text);
+}
+
+}  // namespace
+
+RunFiles::RunFiles(const RunConfig& config, const Launch& launch,
+                   const std::vector<std::string>& hosts, const DataOptions& data)
+    : folder(config.job.dump_folder), metrics(folder) {
+  replace_file(folder.file("effective.ini"), launch.effective_deck);
+  write_provenance(folder, {.command_line = launch.command_line,
+                            .libraries = launch.library_versions,
+                            .hosts = hosts,
+                            .threads_per_rank = DeviceEnv::host_threads()});
+  note_data_files(folder, data);
 }
 
 }  // namespace koios

@@ -1,0 +1,82 @@
+#include "train/run_training.hpp"
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "comm/host_reduce.hpp"
+#include "core/log.hpp"
+#include "data/tokenizer.hpp"
+#include "train/deck_options.hpp"
+#include "train/host_memory.hpp"
+#include "train/run_files.hpp"
+#include "train/start_report.hpp"
+#include "train/training_loop.hpp"
+
+namespace koios {
+namespace {
+
+std::int64_t vocabulary(const ModelConfig& model, const Tokenizer& tokenizer) {
+  if (model.vocab_size == 0) return tokenizer.vocab_size();
+  if (tokenizer.vocab_size() <= model.vocab_size) return model.vocab_size;
+  throw UserError(cat("[model] vocab_size = ", model.vocab_size,
+                      " is smaller than the tokenizer's ", tokenizer.vocab_size(), " pieces (",
+                      model.tokenizer_path.string(), "); set it to 0 or to at least that"));
+}
+
+void print_plan(const RunConfig& config, const TrainingShape& shape, const MemoryPlan& plan,
+                const Launch& launch) {
+  log::info(config.job.description);
+  log::info("mesh ", shape.mesh.describe(), " | ", DeviceEnv::host_threads(), " threads per rank");
+  log::info(describe_model(config.model.flavor, shape.model));
+  for (const std::string& line :
+       describe_plan(shape, plan, plan_traffic(shape), launch.device.info().memory_bytes)) {
+    log::info(line);
+  }
+}
+
+/// Rank 0's, where every rank finds the folder; nothing on the others. Collective.
+std::unique_ptr<RunFiles> open_run_files(const RunConfig& config, std::int64_t vocab_size,
+                                         const Mesh& mesh, const Launch& launch) {
+  const std::vector<std::string> hosts = launch.mpi.all_gather(launch.mpi.host());
+  std::unique_ptr<RunFiles> files;
+  if (mesh.rank() == 0) {
+    BadData unused(BadData::Policy::skip);
+    files = std::make_unique<RunFiles>(config, launch, hosts,
+                                       training_data(config, vocab_size, unused));
+  }
+  barrier(mesh.host_world());
+  return files;
+}
+
+}  // namespace
+
+TrainingOutcome run_training(const RunConfig& config, const MeshShape& mesh_shape,
+                             const Launch& launch) {
+  const std::unique_ptr<Tokenizer> tokenizer =
+      load_sentencepiece(config.model.tokenizer_path.string());
+  const std::int64_t vocab_size = vocabulary(config.model, *tokenizer);
+  const TrainingShape shape =
+      training_shape(config, mesh_shape, launch.device.backend(), vocab_size);
+  const MemoryPlan plan = plan_memory(shape);
+  print_plan(config, shape, plan, launch);
+  require_host_memory(shape, plan, launch.mpi);
+  print_places(launch.mpi, launch.device);
+  launch.start.done("tokenizer and plan");
+
+  const Mesh mesh(launch.mpi, mesh_shape, shape.backend, comm_options(config));
+  launch.start.done("communicators");
+  const auto files = open_run_files(config, vocab_size, mesh, launch);
+  MetricsWriter* const metrics = files ? &files->metrics : nullptr;
+
+  const auto train = [&]<class T>(T /*compute type*/) {
+    TrainingLoop<T> loop(config, shape, plan, mesh, launch, *tokenizer, metrics);
+    launch.start.done("memory, model and data");
+    return loop.run();
+  };
+  const TrainingOutcome outcome = shape.compute == DType::bfloat16 ? train(bf16{}) : train(float{});
+  if (files) log::info("metrics: ", files->folder.file("metrics.jsonl").string());
+  return outcome;
+}
+
+}  // namespace koios

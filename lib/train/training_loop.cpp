@@ -1,0 +1,191 @@
+#include "train/training_loop.hpp"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/log.hpp"
+#include "core/stopwatch.hpp"
+#include "data/same_data.hpp"
+#include "data/saved_position.hpp"
+#include "metrics/terminal.hpp"
+#include "train/deck_options.hpp"
+#include "train/flops.hpp"
+#include "train/initial_weights.hpp"
+
+namespace koios {
+
+template <class T>
+TrainingLoop<T>::TrainingLoop(const RunConfig& config, const TrainingShape& shape,
+                              const MemoryPlan& plan, const Mesh& mesh, const Launch& launch,
+                              const Tokenizer& tokenizer, MetricsWriter* metrics)
+    : config_(config),
+      launch_(launch),
+      mesh_(mesh),
+      arena_(shape.backend, plan),
+      layout_(shard_layout(shape, mesh.rank())),
+      memory_(arena_, shape, layout_),
+      streams_(shape.backend),
+      math_(shape.backend, shape.math, memory_.library_workspace),
+      checkpoints_(config, shape, layout_, values_of(memory_.parameters), mesh, launch,
+                   streams_.compute),
+      start_(begin(shape)),
+      step_(config, shape, layout_, memory_, math_, mesh, streams_),
+      bad_data_(bad_data_policy(config)),
+      data_(training_data(config, shape.model.vocab_size, bad_data_), tokenizer,
+            shape.mesh.dp_coordinate(mesh.rank()), shape.mesh.dp(), start_.data),
+      decider_(config, mesh),
+      console_({.shown = mesh.rank() == 0,
+                .color = log::settings().color,
+                .progress = mesh.rank() == 0 && stdout_is_terminal(),
+                .first_step = start_.step,
+                .steps = config.training.steps}),
+      results_(shape.backend, std::min<std::int64_t>(config.metrics.log_freq, 1024),
+               shape.micro_batch.tokens() * shape.reduce.micro_batches),
+      step_log_(shape, mesh,
+                {.steps = config.training.steps,
+                 .arena_bytes = plan.total_bytes,
+                 .device_bytes = launch.device.info().memory_bytes,
+                 .peak_flops = peak_flops(launch.device.info().name)},
+                start_, metrics, console_) {
+  step_.update_after(checkpoints_.update_after());
+  KOIOS_REQUIRE(arena_.taken().total_bytes == plan.total_bytes, "the plan says ", plan.total_bytes,
+                " bytes, ", arena_.taken().total_bytes, " were used");
+  require_same_data(data_.state(), launch.mpi);
+  if (const std::string how = mesh.share_memory(arena_.memory()); !how.empty()) log::info(how);
+  if (config.validation.is_on()) validation_.emplace(config, shape, tokenizer, mesh, bad_data_);
+}
+
+template <class T>
+RunState TrainingLoop<T>::begin(const TrainingShape& shape) {
+  if (std::optional<RunState> state = checkpoints_.resume()) return *state;
+  initialize_parameters(streams_.compute, layout_, memory_.parameters.master,
+                        static_cast<std::uint64_t>(config_.job.seed));
+  if (!config_.checkpoint.initial_load_path.empty()) {
+    load_initial_weights(config_, shape.model.vocab_size, layout_, memory_.parameters.master,
+                         streams_.compute);
+  }
+  return {};
+}
+
+template <class T>
+TrainingOutcome TrainingLoop<T>::run() {
+  std::int64_t step = start_.step;
+  StepDecision decision{.last = step >= config_.training.steps};
+  if (decision.last) {
+    log::info("training/steps = ", config_.training.steps,
+              " are done already: nothing is left to do");
+  }
+  Watchdog watchdog(mesh_, comm_options(config_), config_.job.dump_folder);
+  while (!decision.last) {
+    take_step(step++, watchdog);
+    decision = decider_.after(step);
+    log(step, decision, watchdog);
+    if (decision.save) save(step, decision, watchdog);
+    checkpoints_.poll();
+    console_.progress(step);
+    watchdog.beat();
+  }
+  finish(step, watchdog);
+  return {step, decision.exit_code};
+}
+
+template <class T>
+void TrainingLoop<T>::finish(std::int64_t step, Watchdog& watchdog) {
+  console_.clear_progress();
+  watchdog.allow(checkpoints_.longest_save_s());
+  checkpoints_.finish();
+  if (step > start_.step) {
+    print_timers(timers_, mesh_, since_start_.seconds());
+    print_traffic(mesh_, sent_bytes(mesh_) - sent_by_validation_, step - start_.step);
+  }
+  mesh_.share_memory({});  // the last step's results were read: no stream is at work any more
+}
+
+template <class T>
+void TrainingLoop<T>::take_step(std::int64_t steps_done, Watchdog& watchdog) {
+  const auto timer = timers_.scope("step");
+  const double before_s = mesh_.host_seconds();
+  bool is_first = true;
+  const auto next_batch = [&] {
+    // A step of many micro-batches takes long and is none the less on its way.
+    if (!std::exchange(is_first, false)) watchdog.beat();
+    Batch batch = data_.next();
+    step_log_.add_samples(batch);
+    return batch;
+  };
+  step_.run(steps_done, next_batch, results_, timers_);
+  timers_.add("communication", mesh_.host_seconds() - before_s);
+}
+
+template <class T>
+void TrainingLoop<T>::log(std::int64_t step, const StepDecision& decision, Watchdog& watchdog) {
+  if (decision.log || results_.full()) {
+    const auto timer = timers_.scope("log");
+    console_.clear_progress();  // warnings come, too
+    step_log_.add(results_.read(), step, config_.training.on_nonfinite);
+  }
+  if (decision.log) {
+    const double exposed_s = step_.exposed_wait_seconds();
+    std::optional<ValidationResult> validation;
+    if (decision.validate) validation = validate(watchdog);
+    const auto timer = timers_.scope("log");
+    step_log_.write(step, step_.lr(step - 1), launch_.device.reserved_bytes(), exposed_s, timers_,
+                    validation);
+    bad_data_report_.tell(bad_data_, launch_.mpi);
+  }
+  tell_of_start_and_epochs(step);
+}
+
+template <class T>
+void TrainingLoop<T>::tell_of_start_and_epochs(std::int64_t step) {
+  const bool is_first = step == start_.step + 1;
+  if (is_first) {
+    streams_.compute.synchronize();
+    launch_.start.done("first step");
+    log::info("first step done ", launch_.start.total_seconds(),
+              " s after launch: ", launch_.start.describe());
+    checkpoints_.prepare();
+  }
+  if (data_.epoch() == epoch_) return;
+  epoch_ = data_.epoch();
+  if (is_first && start_.step > 0) return;  // it started again before the checkpoint
+  console_.clear_progress();
+  log::info("step ", step, ": the data starts again, epoch ", epoch_ + 1);
+}
+
+template <class T>
+void TrainingLoop<T>::save(std::int64_t step, const StepDecision& decision, Watchdog& watchdog) {
+  const auto timer = timers_.scope("checkpoint");
+  watchdog.allow(checkpoints_.longest_save_s());
+  console_.clear_progress();
+  std::vector<SequenceState> positions;  // each rank has moved other streams of the data
+  for (const auto& text : launch_.mpi.all_gather(to_text(save_position(data_.state())))) {
+    positions.push_back(restore_position(position_from_text(text)));
+  }
+  checkpoints_.save({.step = step,
+                     .tokens = step_log_.tokens_seen(step),
+                     .lr = step_.lr(step - 1),
+                     .losses = step_log_.losses(),
+                     .data = furthest(positions)},
+                    decision.is_end_of_run());
+  decider_.saved();
+  step_log_.restart_clock();
+}
+
+template <class T>
+ValidationResult TrainingLoop<T>::validate(Watchdog& watchdog) {
+  const auto timer = timers_.scope("validation");
+  const SentBytes before = sent_bytes(mesh_);
+  const ValidationResult result =
+      validation_->run(step_, streams_.compute, [&] { watchdog.beat(); });
+  sent_by_validation_ += sent_bytes(mesh_) - before;
+  step_log_.exclude(result.seconds);
+  return result;
+}
+
+template class TrainingLoop<float>;
+template class TrainingLoop<bf16>;
+
+}  // namespace koios

@@ -1,0 +1,73 @@
+// The loop: take a step, decide, log, save. Everything that the run holds lives here.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "comm/mesh.hpp"
+#include "comm/watchdog.hpp"
+#include "config/run_config.hpp"
+#include "core/stopwatch.hpp"
+#include "data/data_loader.hpp"
+#include "metrics/console.hpp"
+#include "train/bad_data_report.hpp"
+#include "train/end_report.hpp"
+#include "train/launch.hpp"
+#include "train/run_checkpoints.hpp"
+#include "train/run_training.hpp"
+#include "train/step.hpp"
+#include "train/step_decision.hpp"
+#include "train/step_log.hpp"
+#include "train/validation.hpp"
+
+namespace koios {
+
+/// Members are in the order of their making.
+template <class T>
+class TrainingLoop {
+ public:
+  /// Takes the memory that `plan` says, and fills it from a checkpoint, a file of weights or the
+  /// seed. metrics: rank 0 only, else null. Collective.
+  TrainingLoop(const RunConfig& config, const TrainingShape& shape, const MemoryPlan& plan,
+               const Mesh& mesh, const Launch& launch, const Tokenizer& tokenizer,
+               MetricsWriter* metrics);
+
+  TrainingOutcome run();
+
+ private:
+  RunState begin(const TrainingShape& shape);
+  void take_step(std::int64_t steps_done, Watchdog& watchdog);
+  /// Brings in the results of the steps so far; writes a line where one is due.
+  void log(std::int64_t step, const StepDecision& decision, Watchdog& watchdog);
+  /// Its time counts in no step.
+  ValidationResult validate(Watchdog& watchdog);
+  void tell_of_start_and_epochs(std::int64_t step);
+  void save(std::int64_t step, const StepDecision& decision, Watchdog& watchdog);
+  void finish(std::int64_t step, Watchdog& watchdog);
+
+  const RunConfig& config_;
+  const Launch& launch_;
+  const Mesh& mesh_;
+  Arena arena_;
+  ShardLayout layout_;
+  TrainingMemory<T> memory_;
+  TrainingStreams streams_;
+  MathHandles math_;
+  RunCheckpoints checkpoints_;
+  RunState start_;
+  TrainStep<T> step_;
+  BadData bad_data_;
+  BadDataReport bad_data_report_;
+  DataLoader data_;
+  std::optional<Validation<T>> validation_;
+  StepDecider decider_;
+  Console console_;
+  StepResults results_;
+  StepLog step_log_;
+  Timers timers_{"data", "communication", "step", "log", "validation", "checkpoint"};
+  Stopwatch since_start_;
+  std::int64_t epoch_ = 0;
+  SentBytes sent_by_validation_;
+};
+
+}  // namespace koios
