@@ -2,9 +2,11 @@
 
 #include <chrono>
 #include <cstdlib>
+#include <exception>
 #include <iostream>
 #include <thread>
 
+#include "core/explain.hpp"
 #include "core/log.hpp"
 #include "runtime/launch_check.hpp"
 #include "runtime/mpi_env.hpp"
@@ -17,8 +19,6 @@ void let_rank_0_tell(int rank) {
   if (rank != 0) std::this_thread::sleep_for(std::chrono::seconds(1));
 }
 
-}  // namespace
-
 ExitCode refuse(const CommandLineError& error) {
   const int rank = launched_rank([](const char* name) -> const char* { return std::getenv(name); });
   let_rank_0_tell(rank);
@@ -26,10 +26,29 @@ ExitCode refuse(const CommandLineError& error) {
   return ExitCode::bad_input;
 }
 
-void end_job(const std::exception& error) {
+[[noreturn]] void end_job(const std::string& problem) {
   let_rank_0_tell(log::settings().rank);
-  log::error(error.what());
+  log::error(problem);
   MpiEnv::abort(ExitCode::failure);
+}
+
+/// Of a thread, or thrown while another was on its way.
+[[noreturn]] void on_terminate() {
+  end_job(std::current_exception() ? explain_current_exception()
+                                   : "internal error: the program was told to terminate");
+}
+
+}  // namespace
+
+int guard(const std::function<ExitCode()>& program) {
+  std::set_terminate(&on_terminate);
+  try {
+    return to_int(program());
+  } catch (const CommandLineError& error) {
+    return to_int(refuse(error));
+  } catch (...) {
+    end_job(explain_current_exception());
+  }
 }
 
 ExitCode end_of_output() {

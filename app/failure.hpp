@@ -1,7 +1,7 @@
 // How a program ends when something is wrong: one line, and an exit code that a script can tell by.
 #pragma once
 
-#include <exception>
+#include <functional>
 
 #include "core/error.hpp"
 #include "core/exit_code.hpp"
@@ -14,11 +14,10 @@ class CommandLineError : public UserError {
   using UserError::UserError;
 };
 
-/// Prints the error on the first of the tasks that a launcher started.
-ExitCode refuse(const CommandLineError& error);
-
-/// Prints the error with the rank, and ends every rank of the job.
-[[noreturn]] void end_job(const std::exception& error);
+/// The exit code of `program`. Whatever it throws, also on a thread of its own, becomes one line
+/// with the rank and ends every rank of the job; a CommandLineError, which comes before there are
+/// ranks, becomes one line of the first task that a launcher started, and ExitCode::bad_input.
+int guard(const std::function<ExitCode()>& program);
 
 /// ExitCode::done; UserError where what was printed has not reached standard output.
 ExitCode end_of_output();

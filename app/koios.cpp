@@ -63,12 +63,8 @@ ExitCode train(const CommandLine& line, int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  try {
+  return koios::guard([&] {
     const CommandLine line = parse_command_line({argv + 1, argv + argc});
-    return to_int(line.action == Action::train ? train(line, argc, argv) : answer(line));
-  } catch (const CommandLineError& error) {
-    return to_int(refuse(error));
-  } catch (const std::exception& error) {
-    end_job(error);
-  }
+    return line.action == Action::train ? train(line, argc, argv) : answer(line);
+  });
 }

@@ -113,11 +113,5 @@ ExitCode run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  try {
-    return to_int(run(argc, argv));
-  } catch (const CommandLineError& error) {
-    return to_int(refuse(error));
-  } catch (const std::exception& error) {
-    end_job(error);
-  }
+  return koios::guard([&] { return run(argc, argv); });
 }

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "core/error.hpp"
+#include "core/explain.hpp"
 #include "core/log.hpp"
 #include "runtime/mpi_env.hpp"
 
@@ -73,8 +74,8 @@ void Watchdog::fail(const std::string& reason, const std::string& advice) {
     if (const auto path = mesh_.recorder().dump(dump_folder_); !path.empty()) {
       line += cat("; trace in ", path);
     }
-  } catch (const std::exception& error) {
-    line += cat("; no trace: ", error.what());
+  } catch (...) {
+    line += cat("; no trace: ", explain_current_exception());
   }
   log::error(line, advice);
   std::signal(SIGALRM, SIG_DFL);

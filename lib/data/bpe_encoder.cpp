@@ -9,7 +9,7 @@
 #include "core/error.hpp"
 #include "core/integers.hpp"
 #include "core/random.hpp"
-#include "data/utf8.hpp"
+#include "core/utf8.hpp"
 
 namespace koios {
 namespace {

@@ -7,8 +7,8 @@
 
 #include "core/error.hpp"
 #include "core/integers.hpp"
+#include "core/utf8.hpp"
 #include "data/line_reader.hpp"
-#include "data/utf8.hpp"
 
 namespace koios {
 namespace {

@@ -1,6 +1,6 @@
 #include "data/line_reader.hpp"
 
-#include "data/utf8.hpp"
+#include "core/utf8.hpp"
 
 namespace koios {
 

@@ -6,9 +6,9 @@
 #include <utility>
 
 #include "core/error.hpp"
+#include "core/utf8.hpp"
 #include "data/json_records.hpp"
 #include "data/line_reader.hpp"
-#include "data/utf8.hpp"
 
 namespace koios {
 namespace {

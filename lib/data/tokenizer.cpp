@@ -7,9 +7,9 @@
 
 #include "core/error.hpp"
 #include "core/random.hpp"
+#include "core/utf8.hpp"
 #include "data/bpe_encoder.hpp"
 #include "data/sentencepiece_model.hpp"
-#include "data/utf8.hpp"
 
 namespace koios {
 namespace {

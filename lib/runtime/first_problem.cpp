@@ -1,7 +1,6 @@
 #include "runtime/first_problem.hpp"
 
-#include <exception>
-
+#include "core/explain.hpp"
 #include "core/integers.hpp"
 #include "runtime/check_mpi.hpp"
 
@@ -11,8 +10,8 @@ std::optional<RankProblem> first_problem(MPI_Comm comm, const std::function<void
   std::string text;
   try {
     work();
-  } catch (const std::exception& error) {
-    text = error.what();
+  } catch (...) {
+    text = explain_current_exception();
     if (text.empty()) text = "failed";
   }
   int rank = 0;
