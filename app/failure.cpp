@@ -26,29 +26,34 @@ ExitCode refuse(const CommandLineError& error) {
   return ExitCode::bad_input;
 }
 
-[[noreturn]] void end_job(const std::string& problem) {
-  let_rank_0_tell(log::settings().rank);
-  log::error(problem);
-  MpiEnv::abort(ExitCode::failure);
+/// Prints the exception in flight, and returns what its job ends with.
+ExitCode tell_exception() {
+  if (!std::current_exception()) {
+    log::error("internal error: the program was told to terminate");
+    return ExitCode::failure;
+  }
+  try {
+    throw;
+  } catch (const CommandLineError& error) {
+    std::_Exit(to_int(refuse(error)));  // there is no job yet
+  } catch (...) {
+    let_rank_0_tell(log::settings().rank);
+    log::error(explain_current_exception());
+  }
+  return ExitCode::failure;
 }
 
-/// Of a thread, or thrown while another was on its way.
-[[noreturn]] void on_terminate() {
-  end_job(std::current_exception() ? explain_current_exception()
-                                   : "internal error: the program was told to terminate");
+/// std::terminate calls it where the exception was thrown, with the stack as it was.
+[[noreturn]] void end_job() {
+  MpiEnv::end_soon(ExitCode::failure);
+  MpiEnv::abort(tell_exception());
 }
 
 }  // namespace
 
 int guard(const std::function<ExitCode()>& program) {
-  std::set_terminate(&on_terminate);
-  try {
-    return to_int(program());
-  } catch (const CommandLineError& error) {
-    return to_int(refuse(error));
-  } catch (...) {
-    end_job(explain_current_exception());
-  }
+  std::set_terminate(&end_job);
+  return to_int(program());
 }
 
 ExitCode end_of_output() {

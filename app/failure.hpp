@@ -14,9 +14,11 @@ class CommandLineError : public UserError {
   using UserError::UserError;
 };
 
-/// The exit code of `program`. Whatever it throws, also on a thread of its own, becomes one line
-/// with the rank and ends every rank of the job; a CommandLineError, which comes before there are
-/// ranks, becomes one line of the first task that a launcher started, and ExitCode::bad_input.
+/// The exit code of `program`. Whatever it throws, also on a thread of its own or in a destructor,
+/// becomes one line with the rank and ends every rank of the job, before any scope is left: what
+/// waits at its end might wait for a file system that hangs, or for a rank that waits elsewhere. A
+/// CommandLineError, which comes before there are ranks, becomes one line of the first task that a
+/// launcher started, and ExitCode::bad_input.
 int guard(const std::function<ExitCode()>& program);
 
 /// ExitCode::done; UserError where what was printed has not reached standard output.

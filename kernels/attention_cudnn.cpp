@@ -4,12 +4,12 @@
 
 #include <cmath>
 #include <compare>
-#include <exception>
 #include <map>
 #include <source_location>
 #include <unordered_map>
 #include <utility>
 
+#include "core/unwinding.hpp"
 #include "kernels/detail/attention_plan.hpp"
 #include "runtime/handle.hpp"
 
@@ -22,7 +22,7 @@ using Tensor = std::shared_ptr<fe::graph::Tensor_attributes>;
 /// Destroying waits for the device, where a collective may be spinning for a rank that is gone: not
 /// under an exception, which ends the job.
 void close_cudnn(cudnnHandle_t handle) {
-  if (std::uncaught_exceptions() == 0) cudnnDestroy(handle);
+  if (!is_unwinding()) cudnnDestroy(handle);
 }
 using CudnnHandle = Handle<cudnnHandle_t, &close_cudnn>;
 

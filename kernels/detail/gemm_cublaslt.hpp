@@ -9,10 +9,10 @@
 
 #include <cublasLt.h>
 
-#include <exception>
 #include <map>
 #include <memory>
 
+#include "core/unwinding.hpp"
 #include "kernels/detail/gemm_choices.hpp"
 #include "kernels/detail/math_impl.hpp"
 #include "runtime/handle.hpp"
@@ -21,7 +21,7 @@ namespace koios::detail {
 
 /// Not under an exception: destroying waits for the device, which may wait for a rank that is gone.
 inline void close_cublaslt(cublasLtHandle_t handle) {
-  if (std::uncaught_exceptions() == 0) cublasLtDestroy(handle);
+  if (!is_unwinding()) cublasLtDestroy(handle);
 }
 using CublasLtHandle = Handle<cublasLtHandle_t, &close_cublaslt>;
 

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "core/error.hpp"
+#include "core/unwinding.hpp"
 
 namespace koios {
 
@@ -45,7 +46,7 @@ AsyncWriter::~AsyncWriter() {
     state_->stop = true;
   }
   state_->changed.notify_all();
-  if (std::uncaught_exceptions() > 0) {
+  if (is_unwinding()) {
     thread_.detach();
   } else {
     thread_.join();

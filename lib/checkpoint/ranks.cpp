@@ -2,11 +2,11 @@
 
 #include <mpi.h>
 
-#include <exception>
 #include <utility>
 
 #include "core/error.hpp"
 #include "core/integers.hpp"
+#include "core/unwinding.hpp"
 #include "runtime/check_mpi.hpp"
 #include "runtime/first_problem.hpp"
 
@@ -20,7 +20,7 @@ struct CheckpointRanks::Comm {
   Comm& operator=(const Comm&) = delete;
   ~Comm() {
     // Freeing is collective: not with a failure on the way, where others may never come here.
-    if (std::uncaught_exceptions() == 0) MPI_Comm_free(&comm);
+    if (!is_unwinding()) MPI_Comm_free(&comm);
   }
 };
 

@@ -8,12 +8,12 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <exception>
 #include <string>
 #include <utility>
 
 #include "core/integers.hpp"
 #include "core/ref.hpp"
+#include "core/unwinding.hpp"
 #include "runtime/stream.hpp"
 
 namespace koios {
@@ -107,20 +107,18 @@ class Communicator {
 /// RAII pair of group_begin and group_end.
 class GroupCall {
  public:
-  explicit GroupCall(Communicator& communicator)
-      : communicator_(communicator), exceptions_(std::uncaught_exceptions()) {
+  explicit GroupCall(Communicator& communicator) : communicator_(communicator) {
     communicator_.group_begin();
   }
   GroupCall(const GroupCall&) = delete;
   GroupCall& operator=(const GroupCall&) = delete;
   /// May throw; with another exception in flight the job ends anyway, and the group stays open.
   ~GroupCall() noexcept(false) {
-    if (std::uncaught_exceptions() == exceptions_) communicator_.group_end();
+    if (!is_unwinding()) communicator_.group_end();
   }
 
  private:
   Communicator& communicator_;
-  int exceptions_;
 };
 
 }  // namespace koios

@@ -8,13 +8,13 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <exception>
 #include <utility>
 
 #include "comm/rank_order.hpp"
 #include "core/error.hpp"
 #include "core/integers.hpp"
 #include "core/stopwatch.hpp"
+#include "core/unwinding.hpp"
 #include "runtime/check_mpi.hpp"
 #include "runtime/copy.hpp"
 
@@ -57,7 +57,7 @@ void for_slices(void* data, std::int64_t count, std::int64_t element_bytes, Piec
 void close_mpi_comm(MPI_Comm comm) noexcept {
   int finalized = 0;
   MPI_Finalized(&finalized);
-  if (finalized == 0 && std::uncaught_exceptions() == 0) MPI_Comm_free(&comm);
+  if (finalized == 0 && !is_unwinding()) MPI_Comm_free(&comm);
 }
 
 /// Messages under way, and what is to be done once they are through.

@@ -13,6 +13,7 @@
 #include "core/error.hpp"
 #include "core/integers.hpp"
 #include "core/stopwatch.hpp"
+#include "core/unwinding.hpp"
 #include "runtime/check_cuda.hpp"
 #include "runtime/check_mpi.hpp"
 
@@ -82,7 +83,7 @@ NcclComm start(const std::string& name, const ncclUniqueId& id, int rank, int ra
 
 void close_nccl_comm(ncclComm_t comm) noexcept {
   // Destroying waits for the other ranks, which may be gone when an exception ends the job.
-  if (std::uncaught_exceptions() == 0) ncclCommDestroy(comm);
+  if (!is_unwinding()) ncclCommDestroy(comm);
 }
 
 void close_cuda_event(cudaEvent_t event) noexcept { cudaEventDestroy(event); }

@@ -11,6 +11,7 @@
 
 #include "core/error.hpp"
 #include "core/integers.hpp"
+#include "core/unwinding.hpp"
 #include "runtime/detail/cuda.hpp"
 #include "runtime/free_memory.hpp"
 
@@ -47,10 +48,12 @@ std::byte* allocate_host(std::int64_t bytes) {
   return base;
 }
 
+/// Under an exception the host's memory stays as a GPU's does: MPI may still be told by other ranks
+/// to write into it.
 void deallocate(Backend backend, std::byte* base) {
   if (backend == Backend::cuda) {
     cuda::deallocate(base);
-  } else {
+  } else if (!is_unwinding()) {
     std::free(base);
   }
 }

@@ -6,11 +6,11 @@
 #include <array>
 #include <cctype>
 #include <cstdio>
-#include <exception>
 #include <fstream>
 #include <utility>
 
 #include "core/error.hpp"
+#include "core/unwinding.hpp"
 #include "runtime/check_cuda.hpp"
 #include "runtime/handle.hpp"
 
@@ -201,7 +201,7 @@ void* allocate_zeroed(std::int64_t bytes) {
 // Freeing waits for the device, where a collective may be spinning for a rank that is gone: under
 // an exception, which ends the job, nothing is freed.
 void deallocate(void* data) noexcept {
-  if (std::uncaught_exceptions() == 0) cudaFree(data);
+  if (!is_unwinding()) cudaFree(data);
 }
 
 void* allocate_pinned(std::int64_t bytes) {
@@ -212,7 +212,7 @@ void* allocate_pinned(std::int64_t bytes) {
 }
 
 void deallocate_pinned(void* data) noexcept {
-  if (std::uncaught_exceptions() == 0) cudaFreeHost(data);
+  if (!is_unwinding()) cudaFreeHost(data);
 }
 
 void pin(void* data, std::int64_t bytes) {
@@ -221,7 +221,7 @@ void pin(void* data, std::int64_t bytes) {
 }
 
 void unpin(void* data) noexcept {
-  if (std::uncaught_exceptions() == 0) cudaHostUnregister(data);
+  if (!is_unwinding()) cudaHostUnregister(data);
 }
 
 void copy(const Stream& stream, void* dst, const void* src, std::int64_t bytes) {

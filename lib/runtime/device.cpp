@@ -6,11 +6,11 @@
 #include <unistd.h>
 
 #include <Kokkos_Core.hpp>
-#include <exception>
 #include <fstream>
 
 #include "core/error.hpp"
 #include "core/log.hpp"
+#include "core/unwinding.hpp"
 #include "runtime/detail/cuda.hpp"
 #include "runtime/free_memory.hpp"
 
@@ -70,7 +70,7 @@ DeviceEnv::DeviceEnv(Backend backend, int local_rank) : backend_(backend) {
 DeviceEnv::~DeviceEnv() {
   // Under an exception the job is about to be aborted. Waiting for the device could hang: a
   // collective may be spinning there for a rank that is gone.
-  if (std::uncaught_exceptions() == 0) Kokkos::finalize();
+  if (!is_unwinding()) Kokkos::finalize();
 }
 
 void DeviceEnv::use_on_this_thread() const {

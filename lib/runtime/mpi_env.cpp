@@ -4,18 +4,26 @@
 #include <unistd.h>
 
 #include <array>
+#include <atomic>
+#include <csignal>
 #include <cstdlib>
-#include <exception>
 #include <numeric>
 
 #include "core/error.hpp"
 #include "core/integers.hpp"
 #include "core/log.hpp"
+#include "core/unwinding.hpp"
 #include "runtime/check_mpi.hpp"
 #include "runtime/launch_check.hpp"
 
 namespace koios {
 namespace {
+
+constexpr unsigned kLastSeconds = 20;
+
+/// Read by a signal handler.
+std::atomic<int> g_exit_code = 0;
+static_assert(std::atomic<int>::is_always_lock_free);
 
 const char* getenv_or_null(const char* name) { return std::getenv(name); }
 
@@ -38,7 +46,7 @@ void check_mpi(int code, const char* call, std::source_location where) {
                      where);
 }
 
-MpiEnv::MpiEnv(int& argc, char**& argv) : exceptions_at_start_(std::uncaught_exceptions()) {
+MpiEnv::MpiEnv(int& argc, char**& argv) {
   int provided = MPI_THREAD_SINGLE;
   if (is_mpi_running()) {
     check_mpi(MPI_Query_thread(&provided), "MPI_Query_thread");
@@ -80,7 +88,7 @@ MpiEnv::MpiEnv(int& argc, char**& argv) : exceptions_at_start_(std::uncaught_exc
 MpiEnv::~MpiEnv() {
   // With an exception in flight other ranks may wait elsewhere, and MPI_Finalize would hang: main
   // calls abort() instead.
-  if (!finalize_ || std::uncaught_exceptions() > exceptions_at_start_) return;
+  if (!finalize_ || is_unwinding()) return;
   if (is_mpi_running()) MPI_Finalize();
 }
 
@@ -112,7 +120,20 @@ std::vector<std::string> MpiEnv::all_gather(const std::string& text) const {
   return texts;
 }
 
+void MpiEnv::end_soon(ExitCode code) {
+  g_exit_code = to_int(code);
+  struct sigaction action = {};
+  action.sa_handler = [](int) { _exit(g_exit_code); };
+  sigaction(SIGALRM, &action, nullptr);
+  sigset_t alarm_only;
+  sigemptyset(&alarm_only);
+  sigaddset(&alarm_only, SIGALRM);
+  pthread_sigmask(SIG_UNBLOCK, &alarm_only, nullptr);
+  alarm(kLastSeconds);
+}
+
 void MpiEnv::abort(ExitCode code) {
+  end_soon(code);
   if (is_mpi_running()) MPI_Abort(MPI_COMM_WORLD, to_int(code));
   std::_Exit(to_int(code));
 }

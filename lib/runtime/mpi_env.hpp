@@ -32,7 +32,10 @@ class MpiEnv {
   std::string broadcast(const std::string& text_on_root) const;
   /// Every rank's text, in rank order, on every rank.
   std::vector<std::string> all_gather(const std::string& text) const;
-  /// Ends every rank of the job with this code.
+  /// Whatever the calls that follow wait for (a lock of MPI's, a pipe that nobody empties, a file
+  /// system), this process ends with this code in 20 s; the launcher then ends the others.
+  static void end_soon(ExitCode code);
+  /// Ends every rank of the job with this code; in 20 s also where MPI_Abort waits.
   [[noreturn]] static void abort(ExitCode code);
 
  private:
@@ -40,7 +43,6 @@ class MpiEnv {
   std::string host_;
   bool thread_multiple_ = false;
   bool finalize_ = false;
-  int exceptions_at_start_ = 0;
 };
 
 }  // namespace koios

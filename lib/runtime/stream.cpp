@@ -4,11 +4,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
-#include <exception>
 #include <utility>
 #include <vector>
 
 #include "core/error.hpp"
+#include "core/unwinding.hpp"
 #include "runtime/detail/cuda.hpp"
 #include "runtime/detail/stream_impl.hpp"
 
@@ -125,7 +125,7 @@ Stream& Stream::operator=(Stream&&) noexcept = default;
 
 Stream::~Stream() {
   // With an exception in flight the other ranks may be gone, and waiting for them would hang.
-  if (!impl_ || std::uncaught_exceptions() > 0) return;
+  if (!impl_ || is_unwinding()) return;
   try {
     synchronize();
   } catch (...) {  // a destructor must not throw; whoever needed the result has synchronized

@@ -3,6 +3,7 @@
 #include <type_traits>
 
 #include "core/error.hpp"
+#include "core/unwinding.hpp"
 #include "kernels/elementwise.hpp"
 
 namespace koios {
@@ -99,8 +100,8 @@ UnitView<const T> WeightGather<T>::Lease::view() const {
 }
 
 template <class T>
-WeightGather<T>::Lease::~Lease() {
-  if (owner_ == nullptr || !owner_->buffers_.slots) return;
+WeightGather<T>::Lease::~Lease() noexcept(false) {
+  if (owner_ == nullptr || !owner_->buffers_.slots || is_unwinding()) return;
   Slot& slot = owner_->slot_of(unit_);
   slot.released.record(owner_->compute_);
   slot.leased = false;

@@ -51,7 +51,9 @@ class WeightGather {
     Lease(Lease&& other) noexcept
         : owner_(std::exchange(other.owner_, nullptr)), unit_(other.unit_) {}
     Lease& operator=(Lease&&) = delete;
-    ~Lease();
+    /// May throw what the device refuses. With another exception in flight the step ends anyway,
+    /// and the unit stays leased.
+    ~Lease() noexcept(false);
     UnitView<const T> view() const;
 
    private:

@@ -9,6 +9,8 @@
 #include <vector>
 
 #include "comm/host_reduce.hpp"
+#include "core/error.hpp"
+#include "runtime/arena.hpp"
 
 namespace koios {
 namespace {
@@ -120,6 +122,36 @@ TEST_F(MpiCommunicatorTest, empty_arrays_are_no_calls) {
   group_.all_reduce(view(none), ReduceOp::sum, stream_);
   stream_.synchronize();
   EXPECT_EQ(group_.traffic().calls, 0);
+}
+
+/// The other rank sends when the scope that wanted it has ended by an exception: MPI writes to
+/// where it was told to.
+TEST_F(MpiCommunicatorTest, memory_of_an_arena_outlives_an_exception) {
+  if (group_.size() < 2) GTEST_SKIP() << "takes two ranks";
+  constexpr std::int64_t kCount = 4 << 20;
+  MemoryPlan plan;
+  plan.total_bytes = kCount * std::int64_t{sizeof(float)};
+  Ref<float, 1> place;
+  if (group_.rank() == 0) {
+    try {
+      Arena arena(Backend::host, plan);
+      Stream stream(Backend::host, "fails");
+      place = arena.take<float>("received", kCount);
+      group_.recv(any(place), 1, stream);
+      throw UserError("something else went wrong");
+    } catch (const UserError&) {
+    }
+  }
+  barrier(group_);
+  if (group_.rank() == 1) {
+    std::vector<float> sent(kCount, 7);
+    group_.send(view(sent), 0, stream_);
+    stream_.synchronize();
+  }
+  barrier(group_);
+  if (group_.rank() == 0) {
+    EXPECT_EQ(place[kCount - 1], 7);
+  }
 }
 
 TEST_F(MpiCommunicatorTest, parts_must_be_equal) {

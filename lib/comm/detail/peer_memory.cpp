@@ -3,13 +3,13 @@
 #include <cuda.h>
 
 #include <array>
-#include <exception>
 #include <source_location>
 #include <utility>
 
 #include "comm/detail/sum_parts.hpp"
 #include "core/error.hpp"
 #include "core/integers.hpp"
+#include "core/unwinding.hpp"
 #include "runtime/check_cuda.hpp"
 #include "runtime/check_mpi.hpp"
 #include "runtime/first_problem.hpp"
@@ -89,10 +89,10 @@ void require_one_node(MPI_Comm group, std::size_t bytes, int ranks) {
 // Both wait for the device, whose streams may wait for a word of a rank that is gone when an
 // exception ends the job.
 void close_device_memory(std::byte* data) noexcept {
-  if (std::uncaught_exceptions() == 0) cudaFree(data);
+  if (!is_unwinding()) cudaFree(data);
 }
 void close_mapping(std::byte* data) noexcept {
-  if (std::uncaught_exceptions() == 0) cudaIpcCloseMemHandle(data);
+  if (!is_unwinding()) cudaIpcCloseMemHandle(data);
 }
 
 PeerMemory::PeerMemory(MpiComm group, int rank, int ranks, std::span<std::byte> memory)
@@ -103,7 +103,7 @@ PeerMemory::PeerMemory(MpiComm group, int rank, int ranks, std::span<std::byte> 
       peers_(static_cast<std::size_t>(ranks)) {}
 
 PeerMemory::~PeerMemory() {
-  if (std::uncaught_exceptions() > 0) return;
+  if (is_unwinding()) return;
   // CUDA leaves undefined what becomes of memory that is freed while another process maps it.
   peers_.clear();
   MPI_Barrier(group_.get());
