@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <utility>
 
 #include "kernels/detail/pack.hpp"
@@ -14,6 +15,7 @@ namespace koios::detail {
 inline constexpr int kLanes = kSimdFloats;
 using Vec = SimdTypes<kLanes>::Float;
 using IntVec = SimdTypes<kLanes>::Lane;
+using BitVec = SimdTypes<kLanes>::Bits;
 
 inline Vec load(const float* from) {
   Vec v;
@@ -91,11 +93,12 @@ inline IntVec lane_indices() {
   return v;
 }
 
-/// 2^x for x up to 0 and a little above; exactly 0 below -126, so also for minus infinity. NaN
-/// stays NaN: it must reach the loss and the gradient norm, where it is noticed. 2^x = 2^n 2^f, n
-/// the nearest integer: adding 1.5 * 2^23 leaves n in the low bits of the sum. 2^f on [-1/2, 1/2]
-/// by the polynomial that meets it at Chebyshev's points and in 0 (relative error 5e-9, so what is
-/// left is float's rounding).
+/// 2^x for x that should not be above 0, or a little; exactly 0 below -126, so also for minus
+/// infinity. In a run that diverged x may be anything: above 128 the result is infinity, and NaN
+/// stays NaN, for both must reach the loss and the gradient norm, where they are noticed.
+/// 2^x = 2^n 2^f, n the nearest integer: adding 1.5 * 2^23 leaves n in the low bits of the sum. 2^f
+/// on [-1/2, 1/2] by the polynomial that meets it at Chebyshev's points and in 0 (relative error
+/// 5e-9, so what is left is float's rounding).
 inline Vec exp2_nonpositive(Vec x) {
   constexpr float kRound = 12582912.0F;           // 1.5 * 2^23
   const Vec inside = max(broadcast(-126.0F), x);  // in this order NaN passes
@@ -109,8 +112,9 @@ inline Vec exp2_nonpositive(Vec x) {
   p = p * f + 6.9314718803e-01F;
   p = p * f + 1.0F;
   // n to the exponent; the constant's own bits are shifted out.
-  const IntVec bits = vector_cast<IntVec>(p) + (vector_cast<IntVec>(shifted) << 23);
-  return x < -126.0F ? Vec{} : vector_cast<Vec>(bits);
+  const BitVec bits = vector_cast<BitVec>(p) + (vector_cast<BitVec>(shifted) << 23);
+  const Vec beyond = x * std::numeric_limits<float>::infinity();
+  return x < -126.0F ? Vec{} : (x <= 128.0F ? vector_cast<Vec>(bits) : beyond);
 }
 
 /// The left operand of a tile product: element (i, l) is data[i * RowStep + l * DepthStep]. The

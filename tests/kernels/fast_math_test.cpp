@@ -5,6 +5,8 @@
 #include <cmath>
 #include <limits>
 
+#include "kernels/detail/host_simd.hpp"
+
 namespace koios::detail {
 namespace {
 
@@ -38,6 +40,21 @@ TEST(FastMath, exp_of_extremes) {
   EXPECT_EQ(exp_of(1e30F), inf);
   EXPECT_EQ(exp_of(89), inf);
   EXPECT_TRUE(std::isnan(exp_of(std::nanf(""))));
+}
+
+TEST(FastMath, exp2_of_a_run_that_diverged_is_never_negative) {
+  const auto exp2_of = [](float x) { return exp2_nonpositive(broadcast(x))[kLanes - 1]; };
+  for (float x = -125.99F; x < 128; x += 0.0137F) {
+    ASSERT_NEAR(exp2_of(x) / std::exp2(static_cast<double>(x)), 1, 2e-7) << x;
+  }
+  const float inf = std::numeric_limits<float>::infinity();
+  for (const float x : {128.0F, 128.5F, 200.0F, 255.5F, 384.0F, 1e6F, 3e38F, inf}) {
+    EXPECT_EQ(exp2_of(x), inf) << x;
+  }
+  for (const float x : {-126.01F, -200.0F, -1e30F, -inf}) EXPECT_EQ(exp2_of(x), 0) << x;
+  for (const std::uint32_t nan : {0x7fc00000U, 0x7fc00001U, 0x7fc000ffU, 0xffc001ffU}) {
+    EXPECT_TRUE(std::isnan(exp2_of(__builtin_bit_cast(float, nan)))) << nan;
+  }
 }
 
 TEST(FastMath, single_elements_get_the_bits_of_vectors) {
