@@ -60,7 +60,8 @@ TEST(ShardLayout, parts_cover_every_row_once) {
   for (int ranks = 1; ranks <= 9; ++ranks) {
     std::int64_t next = 0;
     for (int rank = 0; rank < ranks; ++rank) {
-      const auto& q = ShardLayout(kUnits, ranks, rank).unit(0).parameters[0];
+      const ShardLayout layout(kUnits, ranks, rank);
+      const ParameterLayout& q = layout.unit(0).parameters[0];
       if (q.rows_here > 0) {
         EXPECT_EQ(q.first_row, next) << rank << " of " << ranks;
       }
