@@ -57,7 +57,8 @@ exec mpirun --bind-to none "${forward[@]}" "${options[@]}" "$program" "$@"
 RUN
 cat >"$out/gpu_tests" <<'TESTS'
 #!/usr/bin/env bash
-# Every test program of this folder on one GPU, those of communication and training also on two.
+# Every test program of this folder on one GPU, those of communication and training also on two and
+# four, where there are as many: over copy engines and over NCCL.
 set -uo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 export KOIOS_GOLDEN_DIR=$here/golden
@@ -70,7 +71,12 @@ for program in "$here"/bin/*_test; do
   name=$(basename "$program")
   echo "=== $name"
   check 1 "$name"
-  case $name in communicator* | train_llama* | train_recompute*) ((gpus < 2)) || check 2 "$name" ;; esac
+  more=()
+  case $name in
+    communicator* | train_llama*) more=(2 4) ;;
+    train_recompute*) more=(2) ;;
+  esac
+  for ranks in "${more[@]}"; do ((gpus < ranks)) || check "$ranks" "$name"; done
 done
 echo "$passed passed, $failed failed"
 ((failed == 0))

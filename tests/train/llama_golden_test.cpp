@@ -42,10 +42,11 @@ void to_device(Stream& stream, Ref<float, 1> data, std::vector<float> host) {
   stream.synchronize();
 }
 
-/// A backend, a reference file, into how many micro-batches each rank's share is cut, and how many
-/// ranks share each layer.
+/// A backend and how its ranks exchange shards, a reference file, into how many micro-batches each
+/// rank's share is cut, and how many ranks share each layer.
 struct Case {
   Backend backend;
+  TransportChoice transport;
   std::string file;
   int micro_batches;
   int tp = 1;
@@ -81,6 +82,7 @@ class LlamaGolden : public ::testing::TestWithParam<Case> {
 
   RunConfig config() const {
     RunConfig c;
+    c.comm.shard_transport = GetParam().transport;
     c.model.dim = golden_.integer("dim");
     c.model.n_layers = golden_.integer("n_layers");
     c.model.n_heads = golden_.integer("n_heads");
@@ -171,10 +173,15 @@ TEST_P(LlamaGolden, training_agrees_with_pytorch) {
   device_env();
   RunConfig run = config();
   run.training.mixed_precision_param = ParamPrecision::float32;
-  const Mesh mesh(mpi, mesh_, backend, {});
+  const Mesh mesh(mpi, mesh_, backend, {.shard_transport = shard_transport(GetParam().transport)});
   const TrainingShape shape = training_shape(run, mesh_, backend, golden_.integer("vocab_size"));
   const ShardLayout layout = shard_layout(shape, mpi.rank());
   Arena arena(backend, plan_memory(shape));
+  const std::string travel = mesh.share_memory(arena.memory());
+  if (backend == Backend::cuda && shape.shard_ranks() > 1) {
+    const bool by_engines = GetParam().transport == TransportChoice::copy_engine;
+    EXPECT_EQ(travel, by_engines ? "shards travel by copy engines" : "shards travel by NCCL");
+  }
   const TrainingMemory<float> memory(arena, shape, layout);
   TrainingStreams streams(backend);
   MathHandles math(backend, shape.math, memory.library_workspace);
@@ -248,35 +255,43 @@ TEST_P(LlamaGolden, training_agrees_with_pytorch) {
             traffic.tensor_all_gather_bytes * run.training.steps);
   EXPECT_EQ(mesh.tp().traffic().reduce_scatter_bytes,
             traffic.tensor_reduce_scatter_bytes * run.training.steps);
+  mesh.share_memory({});  // no stream is at work any more
 }
 
 std::vector<Case> cases() {
   std::vector<Case> all;
-  for (const Backend backend : {Backend::host, Backend::cuda}) {
-    if (!is_built_in(backend)) continue;
-    for (const int micro_batches : {1, 2, 3})
-      all.push_back({backend, "llama_tiny.h5", micro_batches});
-    all.push_back({backend, "llama_tiny_84.h5", 1});
-    all.push_back({backend, "llama_tiny_adam.h5", 1});
-    for (const int micro_batches : {1, 2})
-      all.push_back({backend, "llama_tiny_mha.h5", micro_batches});
-    for (const int tp : {1, 2, 4}) all.push_back({backend, "llama_tiny_tp.h5", 1, tp});
-    all.push_back({backend, "llama_tiny_tp.h5", 2, 2});
-    all.push_back({backend, "llama_tiny_tp.h5", 1, 2, false});
+  const auto add_all = [&](Backend backend, TransportChoice transport) {
+    const auto add = [&](const std::string& file, int micro_batches, int tp = 1,
+                         bool loss_parallel = true, NormType norm = NormType::rmsnorm) {
+      all.push_back({backend, transport, file, micro_batches, tp, loss_parallel, norm});
+    };
+    for (const int micro_batches : {1, 2, 3}) add("llama_tiny.h5", micro_batches);
+    add("llama_tiny_84.h5", 1);
+    add("llama_tiny_adam.h5", 1);
+    for (const int micro_batches : {1, 2}) add("llama_tiny_mha.h5", micro_batches);
+    for (const int tp : {1, 2, 4}) add("llama_tiny_tp.h5", 1, tp);
+    add("llama_tiny_tp.h5", 2, 2);
+    add("llama_tiny_tp.h5", 1, 2, false);
     for (const auto& [file, norm] :
          {std::pair("llama_tiny_layernorm.h5", NormType::layernorm),
           std::pair("llama_tiny_np_layernorm.h5", NormType::np_layernorm)}) {
-      all.push_back({backend, file, 2, 1, true, norm});
-      all.push_back({backend, file, 1, 2, true, norm});
+      add(file, 2, 1, true, norm);
+      add(file, 1, 2, true, norm);
     }
+  };
+  if (is_built_in(Backend::host)) add_all(Backend::host, TransportChoice::automatic);
+  if (is_built_in(Backend::cuda)) {
+    add_all(Backend::cuda, TransportChoice::copy_engine);
+    add_all(Backend::cuda, TransportChoice::nccl);
   }
   return all;
 }
 
 INSTANTIATE_TEST_SUITE_P(Files, LlamaGolden, ::testing::ValuesIn(cases()), [](const auto& info) {
   const std::string stem = info.param.file.substr(0, info.param.file.find('.'));
-  return cat(to_string(info.param.backend), "_", stem, "_micro", info.param.micro_batches, "_tp",
-             info.param.tp, info.param.loss_parallel ? "" : "_logits_gathered");
+  const char* by = info.param.transport == TransportChoice::copy_engine ? "_copy_engine" : "";
+  return cat(to_string(info.param.backend), by, "_", stem, "_micro", info.param.micro_batches,
+             "_tp", info.param.tp, info.param.loss_parallel ? "" : "_logits_gathered");
 });
 
 }  // namespace
