@@ -7,8 +7,9 @@
 #                        [OUTPUT_NAME koios-tokenize])
 #   koios_add_test(<name> SOURCES ... [KOKKOS_SOURCES ...] [MODULES core ...] [LIBRARIES ...]
 #                  [LABELS unit] [RANKS 1 2 4] [TIMEOUT 120])
-#     a GoogleTest program and its CTest entries: one labelled `unit`, or with RANKS one per number
-#     of ranks, <name>_np<n>, labelled `mpi`.
+#     a GoogleTest program and its CTest entries: one labelled `unit` and `program` (the target
+#     unit_programs builds all of those), or with RANKS one per number of ranks, <name>_np<n>,
+#     labelled `mpi`.
 #
 # SOURCES are plain C++ for the host compiler and must not include Kokkos. KOKKOS_SOURCES may: they
 # are C++ in the host build and CUDA in the cuda build, where KOIOS_CUDA is also defined.
@@ -116,12 +117,18 @@ function(koios_add_test name)
   else()
     list(APPEND arg_LIBRARIES GTest::gtest_main)
     if(NOT arg_LABELS)
-      set(arg_LABELS unit)
+      set(arg_LABELS unit program)
     endif()
   endif()
   koios_add_executable(${name} SOURCES ${arg_SOURCES} KOKKOS_SOURCES ${arg_KOKKOS_SOURCES}
                        MODULES ${arg_MODULES} LIBRARIES ${arg_LIBRARIES})
   if(NOT arg_RANKS)
+    if(program IN_LIST arg_LABELS)
+      if(NOT TARGET unit_programs)
+        add_custom_target(unit_programs)
+      endif()
+      add_dependencies(unit_programs ${name})
+    endif()
     add_test(NAME ${name} COMMAND ${name})
     set_tests_properties(${name} PROPERTIES LABELS "${arg_LABELS}" TIMEOUT ${arg_TIMEOUT}
                          ENVIRONMENT "${koios_mpi_test_environment}")
