@@ -12,10 +12,12 @@ tensor is in memory at a time. docs/checkpoints.md describes the files.
 """
 
 import argparse
+import math
 import os
-import signal
 import sys
 from pathlib import Path
+
+from koios_tool import ToolError, run, say
 
 
 def how_to_install(error):
@@ -28,7 +30,6 @@ def how_to_install(error):
 
 
 try:
-    from koios_checkpoint import ToolError
     from koios_checkpoint.checkpoint_file import CheckpointFile
     from koios_checkpoint.dcp import to_dcp
     from koios_checkpoint.hugging_face import from_hugging_face, to_hugging_face
@@ -47,7 +48,7 @@ def gib(size):
 def sizes_by_kind(checkpoint):
     """{model, optimizer, ...: (datasets, bytes)}"""
     kinds = {}
-    for path in checkpoint.dataset_paths():
+    for path in checkpoint.paths:
         kind = "model" if checkpoint.is_weights_only else path.split("/")[1]
         count, size = kinds.get(kind, (0, 0))
         kinds[kind] = (count + 1, size + checkpoint.array(path).bytes)
@@ -85,10 +86,10 @@ def info(arguments):
     for path in arguments.files:
         with CheckpointFile(path) as checkpoint:
             if arguments.deck:
-                print(checkpoint.attributes.get("deck", ""), end="")
+                say(checkpoint.attributes.get("deck", ""), end="")
                 continue
             for key, value in describe(checkpoint):
-                print(f"{key:<11} {value}")
+                say(f"{key:<11} {value}")
 
 
 # ---- verify --------------------------------------------------------------------------------------
@@ -112,13 +113,13 @@ def verify_files(arguments):
                 count, size, problems = verify(checkpoint)
         except ToolError as error:
             damaged += 1
-            print(f"{error}", flush=True)
+            say(error)
             continue
         damaged += bool(problems)
         for problem in problems:
-            print(f"{path}: {problem}")
+            say(f"{path}: {problem}")
         if not problems:
-            print(f"{path}: good, {count} datasets, {gib(size)}", flush=True)
+            say(f"{path}: good, {count} datasets, {gib(size)}")
     if damaged:
         raise ToolError(f"{damaged} file{'s are' if damaged > 1 else ' is'} not good")
 
@@ -133,36 +134,42 @@ def tokenizer_of(checkpoint, given):
     named = checkpoint.deck.get("model/tokenizer_path")
     if named and Path(named).is_file():
         return Path(named)
-    print(f"no tokenizer copied: {named or 'the file names none'}"
+    say(f"no tokenizer copied: {named or 'the file names none'}"
           f"{' is not there' if named else ''}; give it with --tokenizer")
     return None
+
+
+def shard_bytes(gigabytes):
+    if not (math.isfinite(gigabytes) and gigabytes > 0):
+        raise ToolError(f"--max-shard-size {gigabytes} is not a size in GB above 0")
+    return int(gigabytes * 1e9)
 
 
 def to_hf(arguments):
     with CheckpointFile(arguments.file) as checkpoint:
         size = to_hugging_face(checkpoint, arguments.out, arguments.dtype,
                                tokenizer_of(checkpoint, arguments.tokenizer),
-                               int(arguments.max_shard_size * 1e9))
-    print(f"{arguments.out}: {gib(size)} of weights for LlamaForCausalLM")
+                               shard_bytes(arguments.max_shard_size))
+    say(f"{arguments.out}: {gib(size)} of weights for LlamaForCausalLM")
 
 
 def from_hf(arguments):
     sizes, tokenizer, notes = from_hugging_face(arguments.folder, arguments.out, arguments.dtype)
     for note in notes:
-        print(f"note: {note}")
-    print(f"{arguments.out}: a deck to train it says\n")
+        say(f"note: {note}")
+    say(f"{arguments.out}: a deck to train it says\n")
     keys = ("dim", "n_layers", "n_heads", "n_kv_heads", "ffn_dim", "vocab_size", "norm_eps",
             "rope_theta")
-    print("[model]", *(f"{key} = {getattr(sizes, key)}" for key in keys), sep="\n")
-    print(f"tokenizer_path = {tokenizer}" if tokenizer else
+    say("[model]", *(f"{key} = {getattr(sizes, key)}" for key in keys), sep="\n")
+    say(f"tokenizer_path = {tokenizer}" if tokenizer else
           f"# tokenizer_path: {arguments.folder} holds no tokenizer.model (SentencePiece)")
-    print(f"\n[checkpoint]\ninitial_load_path = {arguments.out.absolute()}")
+    say(f"\n[checkpoint]\ninitial_load_path = {arguments.out.absolute()}")
 
 
 def torchtitan(arguments):
     with CheckpointFile(arguments.file) as checkpoint:
         size = to_dcp(checkpoint, arguments.out, arguments.dtype)
-    print(f"{arguments.out}: {gib(size)} of weights for torch.distributed.checkpoint")
+    say(f"{arguments.out}: {gib(size)} of weights for torch.distributed.checkpoint")
 
 
 # ---- command line --------------------------------------------------------------------------------
@@ -199,13 +206,7 @@ def parse_arguments():
 
 def main():
     arguments = parse_arguments()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what is half written is removed
-    try:
-        arguments.action(arguments)
-    except (ToolError, OSError) as error:
-        sys.exit(f"checkpoint: error: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
+    run("checkpoint", lambda: arguments.action(arguments))
 
 
 if __name__ == "__main__":

@@ -221,7 +221,7 @@ class HuggingFace(Checkpoint):
                              ({"head_dim": 16}, "head_dim"),
                              ({"hidden_act": "gelu"}, "gelu"),
                              ({"intermediate_size": 80}, "gate_proj"),
-                             ({"hidden_size": "48"}, "hidden_size is '48', not a whole number"),
+                             ({"hidden_size": "48"}, 'hidden_size is "48", not a whole number'),
                              ({"num_hidden_layers": 1}, "layers.1"),
                              ({"num_hidden_layers": 3}, "lacks model.layers.2")):
             path.write_text(json.dumps(config | change))

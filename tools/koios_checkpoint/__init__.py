@@ -2,7 +2,3 @@
 
 Nothing here uses Koios' own code: docs/checkpoints.md is all that the two share.
 """
-
-
-class ToolError(Exception):
-    """Something the user can mend; printed as one line."""

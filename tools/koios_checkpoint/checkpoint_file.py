@@ -3,12 +3,15 @@
 import contextlib
 import dataclasses
 import datetime
+import functools
+import math
 
 import h5py
 import numpy as np
-from h5py import h5a, h5s, h5t
+from h5py import h5a, h5d, h5s, h5t
 
-from . import ToolError
+from koios_tool import ToolError, one_line, open_to_read, refuse_pointer
+
 from .checksum import checksum
 from .element_types import STORED
 from .model import parse_deck, sizes_of_deck
@@ -18,9 +21,17 @@ SLAB_BYTES = 64 << 20
 # Whatever HDF5 finds wrong with a file comes as one of these.
 HDF5_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError)
 MOMENTS = ("exp_avg", "exp_avg_sq")
-ROOT_ATTRIBUTES = ("format", "format_version", "kind", "koios_version", "deck", "vocab_size",
-                   "created")
-STATE_ATTRIBUTES = ("step", "tokens", "seed", "steps", "warmup_steps", "samples_per_step", "lr")
+ROOT_ATTRIBUTES = {"format": str, "format_version": int, "kind": str, "koios_version": str,
+                   "deck": str, "vocab_size": int, "created": str}
+OPTIONAL_ATTRIBUTES = {"mesh": str}
+STATE_ATTRIBUTES = {"step": int, "tokens": int, "seed": int, "steps": int, "warmup_steps": int,
+                    "samples_per_step": int, "lr": float}
+ARRAY_ATTRIBUTES = {"checksum": int, "dtype": str}
+KINDS = {str: "text", int: "a whole number", float: "a number"}
+HDF5_CLASSES = {str: (h5t.STRING,), int: (h5t.INTEGER,), float: (h5t.FLOAT, h5t.INTEGER)}
+MAX_TEXT_BYTES = 16 << 20  # of an attribute: a deck has a few thousand
+DEEPEST = 3  # /optimizer/exp_avg/NAME
+MOST_DATASETS = 1 << 20
 
 
 def _bfloat16():
@@ -37,15 +48,35 @@ TYPES = {"float32": h5t.IEEE_F32LE, "float16": h5t.IEEE_F16LE, "bfloat16": _bflo
 NUMPY = STORED | {"float64": np.dtype("<f8"), "int64": np.dtype("<i8")}
 
 
-def one_line(error):
-    """HDF5's message without its many lines."""
-    return " ".join(str(error).split()) or type(error).__name__
+def _attribute(owner, name, kind):
+    """One attribute, whose type, rank and size are looked at before it is read."""
+    attribute = h5a.open(owner.id, name.encode())
+    space, stored = attribute.get_space(), attribute.get_type()
+    if stored.get_class() not in HDF5_CLASSES[kind]:
+        raise ToolError(f"{name} is not {KINDS[kind]}")
+    if space.get_simple_extent_type() != h5s.SCALAR and space.get_simple_extent_dims() != (1,):
+        raise ToolError(f"{name} is not one value")
+    if stored.get_size() > MAX_TEXT_BYTES:
+        raise ToolError(f"{name} has {stored.get_size():,} bytes, at most {MAX_TEXT_BYTES:,} is "
+                        "meant")
+    value = np.asarray(owner.attrs[name]).reshape(-1)[0]
+    if kind is str:
+        return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    return kind(value)
 
 
-def _text(value):
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
-    return value if isinstance(value, (str, int, float)) else value.item()
+def _attributes(owner, kinds, where):
+    """Those of `kinds` that are there; what else a file may hold is of no interest."""
+    found = {}
+    try:
+        for name, kind in kinds.items():
+            if h5a.exists(owner.id, name.encode()):
+                found[name] = _attribute(owner, name, kind)
+    except ToolError as error:
+        raise ToolError(f"{where}: its attribute {error}") from None
+    except (*HDF5_ERRORS, IndexError, OverflowError) as error:
+        raise ToolError(f"{where}: its attributes cannot be read: {one_line(error)}") from None
+    return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,11 +118,6 @@ class StoredArray:
         for first in range(0, self.shape[0], step):
             yield first, self.rows(first, min(step, self.shape[0] - first))
 
-    def computed_checksum(self):
-        row_elements = self.dataset.size // max(1, self.shape[0])
-        return sum(checksum(slab, first * row_elements)
-                   for first, slab in self.slabs()) % (1 << 64)
-
     def read(self):
         """All of it, verified."""
         try:
@@ -114,23 +140,35 @@ class CheckpointFile:
     def __init__(self, path):
         self.path = path
         if not path.is_file():
-            raise ToolError(f"{path} is " + ("a folder" if path.is_dir() else "not there"))
+            raise ToolError(f"{path} is " + ("a folder" if path.is_dir() else
+                                             "not a file" if path.exists() else "not there"))
         if path.suffix == ".partial":
             raise ToolError(f"{path} was not finished: what ends in .partial is no checkpoint")
+        with open_to_read(path) as file:
+            refuse_pointer(path, file.read(100))
         try:
             self.file = h5py.File(path, "r", locking="best-effort")
         except HDF5_ERRORS as error:
             raise ToolError(f"{path} cannot be opened as HDF5: {one_line(error)}") from None
-        self.attributes = self._attributes(self.file)
+        try:
+            self._read_head()
+        except BaseException:
+            self.file.close()
+            raise
+
+    def _read_head(self):
+        path = self.path
+        self.attributes = _attributes(self.file, ROOT_ATTRIBUTES | OPTIONAL_ATTRIBUTES, path)
         if self.attributes.get("format") != "koios":
             raise ToolError(f"{path} is HDF5, but not a checkpoint of Koios (its attribute format "
                             "does not say koios)")
         version = self.attributes.get("format_version")
-        if version is None or version > FORMAT_VERSION:
+        if version is None or not 1 <= version <= FORMAT_VERSION:
             raise ToolError(f"{path} has format version {version}; this tool reads up to "
                             f"{FORMAT_VERSION}: take the tool of the Koios that wrote it")
         self.is_weights_only = self.attributes.get("kind") == "weights"
         self.deck = parse_deck(self.attributes.get("deck", ""))
+        self.paths = self._dataset_paths()
 
     def __enter__(self):
         return self
@@ -138,53 +176,83 @@ class CheckpointFile:
     def __exit__(self, *_):
         self.file.close()
 
-    def _attributes(self, owner):
-        try:
-            return {name: _text(value) for name, value in owner.attrs.items()}
-        except HDF5_ERRORS as error:
-            raise ToolError(f"{self.path}: attributes of {owner.name} cannot be read: "
-                            f"{one_line(error)}") from None
+    @functools.cached_property
+    def known_paths(self):
+        return frozenset(self.paths)
 
-    def train_state(self):
-        if self.is_weights_only:
-            return {}
-        try:
-            group = self.file["train_state"]
-        except HDF5_ERRORS as error:
-            raise ToolError(f"{self.path}: /train_state cannot be read: {one_line(error)}"
-                            ) from None
-        return self._attributes(group)
+    def _members(self, group, path):
+        """[(path, is it a group)]; links are not followed: they may lead to any file."""
+        for name in group:
+            inner = f"{path}/{name}"
+            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                raise ToolError(f"{self.path}: {inner} is a link, which no checkpoint has")
+            kind = group.get(name, getclass=True)
+            if kind not in (h5py.Group, h5py.Dataset):
+                raise ToolError(f"{self.path}: {inner} is neither a group nor a dataset")
+            yield inner, kind is h5py.Group
 
-    def dataset_paths(self):
+    def _dataset_paths(self):
         """Every dataset, in the file's order."""
-        paths = []
-
-        def note(path, item):
-            if isinstance(item, h5py.Dataset):
-                paths.append("/" + path)
+        paths, groups = [], [""]
         try:
-            self.file.visititems(note)
+            while groups:
+                group = groups.pop()
+                for path, is_group in self._members(self.file[group or "/"], group):
+                    if not is_group:
+                        paths.append(path)
+                    elif path.count("/") < DEEPEST:
+                        groups.append(path)
+                    else:
+                        raise ToolError(f"{self.path}: {path} is deeper than any group of a "
+                                        "checkpoint")
+                    if len(paths) + len(groups) > MOST_DATASETS:
+                        raise ToolError(f"{self.path} holds more than {MOST_DATASETS:,} datasets")
         except HDF5_ERRORS as error:
             raise ToolError(f"{self.path}: its list of datasets cannot be read: "
                             f"{one_line(error)}") from None
         return paths
 
+    def train_state(self):
+        if self.is_weights_only:
+            return {}
+        if "train_state" not in self.file or \
+                self.file.get("train_state", getclass=True) is not h5py.Group:
+            raise ToolError(f"{self.path} has no group /train_state")
+        return _attributes(self.file["train_state"], STATE_ATTRIBUTES, f"{self.path}: /train_state")
+
     def array(self, path):
         where = f"{self.path}: {path}"
+        if path not in self.known_paths:
+            raise ToolError(f"{where} is not there")
         try:
             dataset = self.file[path]
-            attributes = {name: _text(value) for name, value in dataset.attrs.items()}
             stored_type = dataset.id.get_type()
+            self._check_storage(dataset, where)
         except HDF5_ERRORS as error:
             raise ToolError(f"{where} cannot be read: {one_line(error)}") from None
-        if not isinstance(dataset, h5py.Dataset):
-            raise ToolError(f"{where} is not a dataset")
+        attributes = _attributes(dataset, ARRAY_ATTRIBUTES, where)
         dtype = attributes.get("dtype")
         if dtype not in TYPES or not stored_type.equal(TYPES[dtype]):
             raise ToolError(f"{where}: its attribute dtype says {dtype}, which its HDF5 type is not")
         if "checksum" not in attributes:
             raise ToolError(f"{where} has no checksum")
-        return StoredArray(path, dataset, dtype, int(attributes["checksum"]))
+        return StoredArray(path, dataset, dtype, attributes["checksum"])
+
+    def _check_storage(self, dataset, where):
+        """Plain bytes inside of the file, as many as the shape needs: nothing that unpacks to more."""
+        creation, shape = dataset.id.get_create_plist(), dataset.shape
+        if not shape:
+            raise ToolError(f"{where} has no rows")
+        if creation.get_layout() != h5d.CONTIGUOUS or creation.get_nfilters() or \
+                creation.get_external_count():
+            raise ToolError(f"{where} is packed, in pieces or in another file; Koios' datasets are "
+                            "contiguous")
+        needed = math.prod(shape) * dataset.id.get_type().get_size()
+        stored, offset = dataset.id.get_storage_size(), dataset.id.get_offset()
+        if needed and (stored != needed or offset is None or
+                       offset + needed > self.path.stat().st_size):
+            raise ToolError(f"{where} is declared as {shape}, {needed:,} bytes, which the file does "
+                            "not hold")
 
     def parameter_path(self, name):
         return f"/{name}" if self.is_weights_only else f"/model/{name}"
@@ -194,10 +262,19 @@ class CheckpointFile:
 
     def sizes(self):
         """Of the model, as the deck in the file says; the shapes are checked against them."""
-        vocab_size = self.attributes.get("vocab_size") or int(self.deck.get("model/vocab_size", 0))
+        vocab_size = self.attributes.get("vocab_size", 0)
         if not vocab_size:
+            vocab_size = self.deck.get("model/vocab_size", "0")
+            if not vocab_size.isascii() or not vocab_size.isdecimal() or len(vocab_size) > 10:
+                raise ToolError(f"{self.path}: [model] vocab_size = {vocab_size[:100]} of its deck "
+                                "is not a number")
+        if not int(vocab_size):
             raise ToolError(f"{self.path} does not say vocab_size")
-        return sizes_of_deck(self.deck, int(vocab_size), self.path)
+        sizes = sizes_of_deck(self.deck, int(vocab_size), self.path)
+        if sizes.n_layers > len(self.paths):  # before a list of them is made
+            raise ToolError(f"{self.path}: its deck says n_layers = {sizes.n_layers}, but it holds "
+                            f"only {len(self.paths)} datasets")
+        return sizes
 
     def parameters(self):
         """[(name, StoredArray)] of the whole model; complains of the first that does not fit."""

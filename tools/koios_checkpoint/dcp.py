@@ -6,8 +6,8 @@ PyTorch: the format is Python's pickle of its classes.
 
 import warnings
 
-from . import ToolError
-from .element_types import STORED, convert
+from koios_tool import ToolError
+from .element_types import STORED, convert, refuse_nonfinite
 from .staging import staged
 
 
@@ -28,7 +28,9 @@ def to_dcp(checkpoint, out, dtype=None):
     types = {name: dtype or array.dtype for name, array in arrays.items()}
 
     def tensor(name):
-        bits = convert(arrays[name].read(), arrays[name].dtype, types[name], name)
+        stored = arrays[name].read()
+        refuse_nonfinite(stored, arrays[name].dtype, arrays[name].where())
+        bits = convert(stored, arrays[name].dtype, types[name], name)
         found = torch.from_numpy(bits)
         return found.view(torch.bfloat16) if types[name] == "bfloat16" else found
 

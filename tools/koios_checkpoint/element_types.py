@@ -5,7 +5,7 @@ bfloat16 has no numpy type: its arrays are uint16 here, the upper halves of floa
 
 import numpy as np
 
-from . import ToolError
+from koios_tool import ToolError
 
 STORED = {"float32": np.dtype("<f4"), "float16": np.dtype("<f2"), "bfloat16": np.dtype("<u2")}
 
@@ -38,3 +38,15 @@ def from_float32(values, dtype, name):
 def convert(stored, dtype, wanted, name):
     """Bits of one type to bits of another; equal types stay untouched, NaN payloads too."""
     return stored if dtype == wanted else from_float32(to_float32(stored, dtype), wanted, name)
+
+
+def count_nonfinite(stored, dtype):
+    values = to_float32(stored, dtype)
+    return values.size - int(np.isfinite(values).sum())
+
+
+def refuse_nonfinite(stored, dtype, where):
+    """Weights with NaN or infinities are of no use anywhere, and poison what they are put into."""
+    if count := count_nonfinite(stored, dtype):
+        raise ToolError(f"{where}: {count:,} of its values are NaN or infinite: these weights are of "
+                        "no use")

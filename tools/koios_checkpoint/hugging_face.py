@@ -1,14 +1,15 @@
 """Hugging Face's LlamaForCausalLM: names, rotary order, config.json, tokenizer, shards."""
 
 import json
+import math
+import os
 import re
 import shutil
 
-import numpy as np
+from koios_tool import ToolError, read_file
 
-from . import ToolError
 from .checkpoint_file import new_weights_file
-from .element_types import STORED, convert
+from .element_types import STORED, convert, refuse_nonfinite
 from .model import LlamaSizes
 from .safetensors_file import SafetensorsReader, write_safetensors
 from .sentencepiece_model import read_pieces
@@ -27,6 +28,7 @@ LAYER = {
 }
 TOP = {"tok_embeddings": "model.embed_tokens", "norm": "model.norm", "output": "lm_head"}
 DEFAULT_CONTEXT = 4096  # Llama 2's, where a file does not say what it was trained on
+MAX_JSON_BYTES = 16 << 20  # the index of 70B has 70 KB
 
 
 def hugging_face_name(name):
@@ -54,6 +56,13 @@ def to_interleaved_order(bits, heads):
 
 
 # ---- out -----------------------------------------------------------------------------------------
+def _context(checkpoint):
+    text = checkpoint.deck.get("training/seq_len", str(DEFAULT_CONTEXT))
+    if not re.fullmatch(r"[1-9]\d{0,9}", text):
+        raise ToolError(f"{checkpoint.path}: its deck says [training] seq_len = {text[:100]}")
+    return int(text)
+
+
 def _config(checkpoint, sizes, dtype, pieces):
     config = {
         "architectures": ["LlamaForCausalLM"],
@@ -66,7 +75,7 @@ def _config(checkpoint, sizes, dtype, pieces):
         "num_key_value_heads": sizes.n_kv_heads,
         "head_dim": sizes.head_dim,
         "hidden_act": "silu",
-        "max_position_embeddings": int(checkpoint.deck.get("training/seq_len", DEFAULT_CONTEXT)),
+        "max_position_embeddings": _context(checkpoint),
         "rms_norm_eps": sizes.norm_eps,
         "rope_theta": sizes.rope_theta,
         "rope_scaling": None,
@@ -106,7 +115,7 @@ def _split(tensors, max_bytes):
     """Lists of tensors, in order, of at most max_bytes each (or of one tensor)."""
     parts, size = [[]], 0
     for tensor in tensors:
-        tensor_bytes = int(np.prod(tensor[1])) * STORED[tensor[2]].itemsize
+        tensor_bytes = math.prod(tensor[1]) * STORED[tensor[2]].itemsize
         if parts[-1] and size + tensor_bytes > max_bytes:
             parts.append([])
             size = 0
@@ -128,11 +137,13 @@ def to_hugging_face(checkpoint, out, dtype=None, tokenizer=None, max_shard_bytes
                         "it is not the model's tokenizer")
     tensors = [(name, array.shape, dtype or array.dtype) for name, array in arrays.items()]
     types = {kind for _, _, kind in tensors}
-    total = sum(int(np.prod(shape)) * STORED[kind].itemsize for _, shape, kind in tensors)
+    total = sum(math.prod(shape) * STORED[kind].itemsize for _, shape, kind in tensors)
 
     def load(name):
         array = arrays[name]
-        bits = convert(array.read(), array.dtype, dtype or array.dtype, array.name)
+        stored = array.read()
+        refuse_nonfinite(stored, array.dtype, array.where())
+        bits = convert(stored, array.dtype, dtype or array.dtype, array.name)
         heads = _heads(array.name, sizes) if bits.ndim == 2 else 0
         return to_half_order(bits, heads) if heads else bits
 
@@ -159,48 +170,102 @@ def to_hugging_face(checkpoint, out, dtype=None, tokenizer=None, max_shard_bytes
 # ---- in ------------------------------------------------------------------------------------------
 def _read_json(path):
     try:
-        value = json.loads(path.read_text())
+        data = read_file(path, MAX_JSON_BYTES, "such a file")
     except OSError as error:
         raise ToolError(f"{path}: {error.strerror}") from None
-    except ValueError as error:
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as error:
         raise ToolError(f"{path} is not JSON: {error}") from None
     if not isinstance(value, dict):
         raise ToolError(f"{path} holds no JSON object")
     return value
 
 
-def _sizes(config, path):
-    """Of a config.json; what Koios does not train is refused here, not ignored."""
-    def must(holds, message):
-        if not holds:
-            raise ToolError(f"{path}: {message}")
+class _Config:
+    """A config.json, whose values may be of any type: each is asked for with the type it must have.
 
-    must(config.get("model_type") == "llama",
-         f"model_type is {config.get('model_type')}; Koios takes llama")
-    needed = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
-              "vocab_size")
-    missing = [key for key in needed if key not in config]
-    must(not missing, f"has no {', '.join(missing)}")
-    for key in needed:
-        must(isinstance(config[key], int) and config[key] > 0,
-             f"{key} is {config[key]!r}, not a whole number from 1 on")
-    rope = config.get("rope_parameters") or {}
-    scaling = config.get("rope_scaling") or rope
+    null is as if the key were not there.
+    """
+
+    def __init__(self, path):
+        self.path = path
+        self.values = _read_json(path)
+
+    def must(self, holds, message):
+        if not holds:
+            raise ToolError(f"{self.path}: {message}")
+
+    def _get(self, key, types, what, default):
+        value = self.values.get(key)
+        if value is None:
+            self.must(default is not ..., f"has no {key}")
+            return default
+        is_bool = isinstance(value, bool) and bool not in types
+        self.must(isinstance(value, types) and not is_bool,
+                  f"{key} is {json.dumps(value)[:100]}, not {what}")
+        return value
+
+    def whole(self, key, default=...):
+        value = self._get(key, (int,), "a whole number from 1 on", default)
+        self.must(value >= 1, f"{key} is {value}, not a whole number from 1 on")
+        return value
+
+    def number(self, key, default):
+        value = self._get(key, (int, float), "a number", default)
+        self.must(abs(value) <= 1e300, f"{key} is {str(value)[:100]}, not a number")
+        return float(value)
+
+    def text(self, key, default):
+        return self._get(key, (str,), "text", default)
+
+    def flag(self, key):
+        return self._get(key, (bool,), "true or false", False)
+
+    def object(self, key):
+        return self._get(key, (dict,), "an object", {})
+
+
+def _sizes(config):
+    """Of a config.json; what Koios does not train is refused here, not ignored."""
+    must = config.must
+    kind = config.text("model_type", None)
+    must(kind == "llama", f"model_type is {kind}; Koios takes llama")
+    rope = config.object("rope_parameters")
+    scaling = config.object("rope_scaling") or rope
     kind = scaling.get("rope_type", scaling.get("type", "default"))
-    must(kind == "default", f"scales the rotary angles ({kind}), which Koios does not")
-    must(config.get("hidden_act", "silu") == "silu", f"hidden_act is {config.get('hidden_act')}; "
-         "Koios has silu")
+    must(kind == "default", f"scales the rotary angles ({str(kind)[:100]}), which Koios does not")
+    act = config.text("hidden_act", "silu")
+    must(act == "silu", f"hidden_act is {act}; Koios has silu")
     for key in ("attention_bias", "mlp_bias"):
-        must(not config.get(key), f"{key} is true; Koios' layers have no biases")
-    dim, heads = config["hidden_size"], config["num_attention_heads"]
-    must(dim % heads == 0 and (config.get("head_dim") or dim // heads) == dim // heads,
-         f"head_dim {config.get('head_dim')} is not hidden_size / num_attention_heads = "
+        must(not config.flag(key), f"{key} is true; Koios' layers have no biases")
+    dim, heads = config.whole("hidden_size"), config.whole("num_attention_heads")
+    head_dim = config.whole("head_dim", max(1, dim // heads))
+    must(head_dim * heads == dim, f"head_dim {head_dim} is not hidden_size / num_attention_heads = "
          f"{dim} / {heads}")
-    return LlamaSizes(dim=dim, n_layers=config["num_hidden_layers"], n_heads=heads,
-                      n_kv_heads=config.get("num_key_value_heads") or heads,
-                      ffn_dim=config["intermediate_size"], vocab_size=config["vocab_size"],
-                      norm_eps=float(config.get("rms_norm_eps", 1e-6)),
-                      rope_theta=float(rope.get("rope_theta") or config.get("rope_theta", 10000)))
+    theta = rope.get("rope_theta")
+    if theta is not None:
+        must(type(theta) in (int, float) and abs(theta) <= 1e300,
+             f"rope_theta is {str(theta)[:100]}, not a number")
+    sizes = LlamaSizes(dim=dim, n_layers=config.whole("num_hidden_layers"), n_heads=heads,
+                       n_kv_heads=config.whole("num_key_value_heads", heads),
+                       ffn_dim=config.whole("intermediate_size"),
+                       vocab_size=config.whole("vocab_size"),
+                       norm_eps=config.number("rms_norm_eps", 1e-6),
+                       rope_theta=float(theta or config.number("rope_theta", 10000)))
+    problem = sizes.problem()
+    must(problem is None, f"cannot be that of a Llama: {problem}")
+    return sizes
+
+
+def _weight_files(index):
+    """The files that an index names: beside it, so no path."""
+    names = _Config(index).object("weight_map").values()
+    for name in names:
+        if not isinstance(name, str) or os.path.basename(name) != name or name in ("", ".", ".."):
+            raise ToolError(f"{index}: weight_map names {str(name)[:100]}, which is not a file "
+                            "beside it")
+    return sorted(set(names))
 
 
 def _tensor_files(folder):
@@ -208,7 +273,7 @@ def _tensor_files(folder):
     index = folder / "model.safetensors.index.json"
     single = folder / "model.safetensors"
     if index.exists():
-        files = sorted(set(_read_json(index).get("weight_map", {}).values()))
+        files = _weight_files(index)
     elif single.exists():
         files = [single.name]
     else:
@@ -227,12 +292,16 @@ def from_hugging_face(folder, out, dtype="float32", origin="tools/checkpoint.py 
     """Writes a weights-only file; returns (sizes, tokenizer path or None, notes)."""
     if not folder.is_dir():
         raise ToolError(f"{folder} is not a folder")
-    config = _read_json(folder / "config.json")
-    sizes = _sizes(config, folder / "config.json")
+    config = _Config(folder / "config.json")
+    sizes = _sizes(config)
+    tied = config.flag("tie_word_embeddings")
+    context = config.whole("max_position_embeddings", DEFAULT_CONTEXT)
     places = _tensor_files(folder)
+    config.must(sizes.n_layers <= len(places), f"num_hidden_layers is {sizes.n_layers}, but there "
+                f"are only {len(places)} tensors")
     notes = []
     wanted = {name: hugging_face_name(name) for name in sizes.shapes()}
-    if "lm_head.weight" not in places and config.get("tie_word_embeddings"):
+    if "lm_head.weight" not in places and tied:
         wanted["output.weight"] = wanted["tok_embeddings.weight"]
         notes.append("its head shares the embedding's weights: written twice, since Koios trains "
                      "the two apart")
@@ -242,14 +311,13 @@ def from_hugging_face(folder, out, dtype="float32", origin="tools/checkpoint.py 
                         (f" and {len(missing) - 1} more" if len(missing) > 1 else ""))
     unknown = [name for name in places
                if name not in set(wanted.values()) and not name.endswith("rotary_emb.inv_freq")
-               and not (name == "lm_head.weight" and config.get("tie_word_embeddings"))]
+               and not (name == "lm_head.weight" and tied)]
     if unknown:
         raise ToolError(f"{folder} holds {unknown[0]}, which a Llama of Koios does not have")
     tokenizer = folder / "tokenizer.model"
     tokenizer = tokenizer.absolute() if tokenizer.is_file() else None
 
-    total = sum(int(np.prod(shape)) for shape in sizes.shapes().values()) * STORED[dtype].itemsize
-    context = int(config.get("max_position_embeddings", DEFAULT_CONTEXT))
+    total = sum(math.prod(shape) for shape in sizes.shapes().values()) * STORED[dtype].itemsize
     with staged(out, total, is_folder=False) as path, \
             new_weights_file(path, sizes, origin, context, tokenizer) as add:
         for name, shape in sizes.shapes().items():
@@ -257,6 +325,7 @@ def from_hugging_face(folder, out, dtype="float32", origin="tools/checkpoint.py 
             if bits.shape != shape:
                 raise ToolError(f"{folder}: {wanted[name]} is {bits.shape}, config.json says "
                                 f"{shape}")
+            refuse_nonfinite(bits, kind, f"{places[wanted[name]].path}: {wanted[name]}")
             heads = _heads(name, sizes) if bits.ndim == 2 else 0
             if heads:
                 bits = to_interleaved_order(bits, heads)

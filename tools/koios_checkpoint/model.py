@@ -1,8 +1,11 @@
 """Llama 2's sizes and its parameters under Meta's names, as Koios stores them."""
 
 import dataclasses
+import math
 
-from . import ToolError
+from koios_tool import ToolError
+
+LARGEST = 1 << 31  # of any size: beyond it a file is damaged or means harm
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,6 +19,22 @@ class LlamaSizes:
     norm_eps: float
     rope_theta: float
     norm_type: str = "rmsnorm"
+
+    def problem(self):
+        """What makes these sizes no Llama's, or None."""
+        for key in ("dim", "n_layers", "n_heads", "n_kv_heads", "ffn_dim", "vocab_size"):
+            if not 1 <= getattr(self, key) <= LARGEST:
+                return f"{key} = {getattr(self, key)} is not from 1 to {LARGEST}"
+        if self.dim % self.n_heads:
+            return f"n_heads = {self.n_heads} does not divide dim = {self.dim}"
+        if self.n_heads % self.n_kv_heads:
+            return f"n_kv_heads = {self.n_kv_heads} does not divide n_heads = {self.n_heads}"
+        if self.head_dim % 2:
+            return (f"dim / n_heads = {self.head_dim} is odd, and rotary embeddings turn pairs")
+        for key in ("norm_eps", "rope_theta"):
+            if not (math.isfinite(getattr(self, key)) and getattr(self, key) > 0):
+                return f"{key} = {getattr(self, key)} is not a number above 0"
+        return None
 
     @property
     def head_dim(self):
@@ -73,14 +92,14 @@ def sizes_of_deck(deck, vocab_size, where):
         except KeyError:
             raise ToolError(f"{where}: its deck has no [model] {key}") from None
         except ValueError:
-            raise ToolError(f"{where}: [model] {key} = {deck[f'model/{key}']} of its deck is not a "
-                            "number") from None
+            raise ToolError(f"{where}: [model] {key} = {deck[f'model/{key}'][:100]} of its deck is "
+                            "not a number") from None
 
     integers = {key: value(key, int)
                 for key in ("dim", "n_layers", "n_heads", "n_kv_heads", "ffn_dim")}
-    for key, number in integers.items():
-        if number <= 0:
-            raise ToolError(f"{where}: its deck says [model] {key} = {number}")
-    return LlamaSizes(**integers, vocab_size=vocab_size, norm_eps=value("norm_eps", float),
-                      rope_theta=value("rope_theta", float),
-                      norm_type=deck.get("model/norm_type", "rmsnorm"))
+    sizes = LlamaSizes(**integers, vocab_size=vocab_size, norm_eps=value("norm_eps", float),
+                       rope_theta=value("rope_theta", float),
+                       norm_type=deck.get("model/norm_type", "rmsnorm"))
+    if problem := sizes.problem():
+        raise ToolError(f"{where}: its deck cannot be that of a Llama: {problem}")
+    return sizes

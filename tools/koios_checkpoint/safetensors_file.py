@@ -4,39 +4,50 @@ Read and written tensor by tensor, with numpy alone.
 """
 
 import json
+import math
 import os
 
 import numpy as np
 
-from . import ToolError
+from koios_tool import ToolError, open_to_read, refuse_pointer
 from .element_types import STORED
 
 NAMES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 CODES = {dtype: code for code, dtype in NAMES.items()}
-MAX_HEADER_BYTES = 100_000_000  # the format's own limit
+MAX_HEADER_BYTES = 16 << 20  # 100,000 tensors; what the format allows takes gigabytes to parse
 
 
 class SafetensorsReader:
     def __init__(self, path):
         self.path = path
+        with open_to_read(path) as file:
+            begin = file.read(8)
+            refuse_pointer(path, begin + file.read(32))
+            size = os.fstat(file.fileno()).st_size
+            length = int.from_bytes(begin, "little")
+            if not 2 <= length <= min(MAX_HEADER_BYTES, size - 8):
+                raise ToolError(f"{path} is not a safetensors file, or is truncated")
+            file.seek(8)
+            header = file.read(length)
+        self.begin = 8 + length
         try:
-            with open(path, "rb") as file:
-                length = int.from_bytes(file.read(8), "little")
-                size = os.fstat(file.fileno()).st_size
-                if not 2 <= length <= min(MAX_HEADER_BYTES, size - 8):
-                    raise ToolError(f"{path} is not a safetensors file, or is truncated")
-                self.entries = json.loads(file.read(length))
+            self.entries = json.loads(header)
             self.entries.pop("__metadata__", None)
-            self.begin = 8 + length
             for name, entry in self.entries.items():
-                first, last = entry["data_offsets"]
-                if not 0 <= first <= last <= size - self.begin:
-                    raise ToolError(f"{path} is truncated: {name} ends beyond the file")
-                if not all(isinstance(extent, int) and extent >= 0 for extent in entry["shape"]):
-                    raise ValueError
-                entry["dtype"].isalnum()  # is text
-        except (ValueError, KeyError, TypeError, AttributeError):
+                self._check(name, entry, size - self.begin)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise ToolError(f"{path}: its safetensors header is damaged") from None
+
+    def _check(self, name, entry, data_bytes):
+        first, last = entry["data_offsets"]
+        numbers = [first, last, *entry["shape"]]
+        if not all(type(number) is int and number >= 0 for number in numbers):
+            raise ValueError
+        if not first <= last <= data_bytes:
+            raise ToolError(f"{self.path} is truncated: {name} ends beyond the file")
+        if len(entry["shape"]) > 8 or not isinstance(entry["dtype"], str):
+            raise ValueError
+        name.encode()  # a half of a surrogate pair is no text
 
     def read(self, name):
         """(stored bits, dtype)"""
@@ -46,11 +57,11 @@ class SafetensorsReader:
             raise ToolError(f"{self.path}: {name} is {entry['dtype']}; Koios takes "
                             f"{', '.join(NAMES)}")
         first, last = entry["data_offsets"]
+        needed = math.prod(entry["shape"]) * STORED[dtype].itemsize
+        if needed != last - first:  # before memory is asked for
+            raise ToolError(f"{self.path}: {name} has {last - first} bytes, its shape needs {needed}")
         bits = np.empty(entry["shape"], STORED[dtype])
-        if bits.nbytes != last - first:
-            raise ToolError(f"{self.path}: {name} has {last - first} bytes, its shape needs "
-                            f"{bits.nbytes}")
-        with open(self.path, "rb") as file:
+        with open_to_read(self.path) as file:
             file.seek(self.begin + first)
             if file.readinto(bits.reshape(-1).view(np.uint8)) != bits.nbytes:
                 raise ToolError(f"{self.path} is truncated at {name}")
@@ -61,7 +72,7 @@ def write_safetensors(path, tensors, load):
     """`tensors` is [(name, shape, dtype)]; load(name) gives each one's bits when its turn comes."""
     header, end = {"__metadata__": {"format": "pt"}}, 0
     for name, shape, dtype in tensors:
-        begin, end = end, end + int(np.prod(shape)) * STORED[dtype].itemsize
+        begin, end = end, end + math.prod(shape) * STORED[dtype].itemsize
         header[name] = {"dtype": CODES[dtype], "shape": list(shape), "data_offsets": [begin, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # the data begin at a multiple of 8

@@ -5,7 +5,9 @@ ModelProto: 1 = pieces {1 = piece}, 2 = trainer_spec {40 unk_id, 41 bos_id, 42 e
 
 import dataclasses
 
-from . import ToolError
+from koios_tool import ToolError, read_file
+
+MAX_BYTES = 64 << 20  # of Llama's 0.5 MB
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +29,8 @@ def _varint(data, at):
         at += 1
         value |= (byte & 0x7f) << shift
         shift += 7
+        if shift > 70:
+            raise ValueError
         if byte < 0x80:
             return value, at
 
@@ -54,8 +58,9 @@ def _fields(data):
 
 def read_pieces(path):
     names, ids = [], {40: 0, 41: 1, 42: 2, 43: -1}
+    data = read_file(path, MAX_BYTES, "a SentencePiece model")
     try:
-        for number, value in _fields(path.read_bytes()):
+        for number, value in _fields(data):
             if number == 1:
                 names.append(dict(_fields(value))[1].decode())
             elif number == 2:

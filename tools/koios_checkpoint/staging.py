@@ -5,7 +5,7 @@ import os
 import shutil
 import tempfile
 
-from . import ToolError
+from koios_tool import ToolError
 
 
 def _sync(path):
@@ -20,7 +20,7 @@ def _sync(path):
 def staged(target, needed_bytes, is_folder):
     """Yields the temporary path to write to; it becomes `target` if the body ends well."""
     target = target.absolute()
-    if target.exists():
+    if os.path.lexists(target):  # a link to nothing too
         raise ToolError(f"{target} is there already: remove it or choose another name")
     if not target.parent.is_dir():
         raise ToolError(f"there is no folder {target.parent}: make it first")
@@ -40,7 +40,7 @@ def staged(target, needed_bytes, is_folder):
         for file in sorted(path.rglob("*")) if is_folder else []:
             _sync(file)
         _sync(path)
-        if target.exists():
+        if os.path.lexists(target):
             raise ToolError(f"{target} has appeared meanwhile: choose another name")
         os.rename(path, target)
         _sync(target.parent)
