@@ -19,7 +19,8 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
-from koios_data import Failure, hub, samples, tables  # noqa: E402
+from koios_data import hub, samples, tables  # noqa: E402
+from koios_tool import run  # noqa: E402
 
 
 def positive(text):
@@ -65,15 +66,8 @@ def parse(arguments):
 
 def main():
     options = parse(sys.argv[1:])
-    try:
-        options.run(options)
-    except (Failure, OSError) as failure:
-        print(f"get_dataset: error: {failure}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    run("get_dataset", lambda: options.run(options))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -4,6 +4,8 @@
 Exit code 77 (skipped) without huggingface_hub and pyarrow.
 """
 
+import base64
+import decimal
 import gzip
 import hashlib
 import http.server
@@ -23,6 +25,7 @@ COMMIT = "0" * 40
 try:
     import huggingface_hub  # noqa: F401
     import pyarrow as pa
+    import pyarrow.compute
     import pyarrow.parquet
 except ImportError:
     if VENV.exists() and "KOIOS_IN_VENV" not in os.environ:
@@ -268,7 +271,124 @@ class GetDataset(unittest.TestCase):
                          [{"text": "caf\u00e9", "score": 1.5, "deep": [{"x": None}]},
                           {"text": "c", "score": None, "deep": []}])
         self.parquet({"text": [[1]]})
-        self.assertIn("holds list, not text", self.tool("convert", "part.parquet", "out2", code=1))
+        self.assertIn("holds list<element: int64>, not text", self.tool("convert", "part.parquet", "out2", code=1))
+
+    def rows_of(self, columns, name="odd.arrow"):
+        """Converts a table, written as Arrow; returns (its rows, what was said)."""
+        table = pa.table(columns)
+        with pa.OSFile(str(self.path / name), "wb") as sink, \
+                pa.ipc.new_file(sink, table.schema) as file:
+            file.write_table(table)
+        said = self.tool("convert", name, "out")
+        (packed,) = (self.path / "out").iterdir()
+
+        def refuse(constant):
+            self.fail(f"{constant} is not JSON")
+        return [json.loads(line, parse_constant=refuse)
+                for line in gzip.decompress(packed.read_bytes()).splitlines()], said
+
+    def test_every_column_type_of_arrow(self):
+        moment = 1700000000123456789
+
+        def whole(values, kind, width=pa.int64()):
+            return pa.array(values, width).cast(kind, safe=False)
+        map_type = pa.map_(pa.string(), pa.float64())
+        deep = pa.list_(pa.struct([("at", pa.timestamp("ns")), ("m", map_type)]))
+        nan, inf = float("nan"), float("inf")
+        columns = {  # two rows each, the second null where it can be: (array, expected)
+            "text": (pa.array(["a", "b"]), ["a", "b"]),
+            "null": (pa.nulls(2), [None, None]),
+            "bool": (pa.array([True, None]), [True, None]),
+            "uint64": (pa.array([2**64 - 1, None], pa.uint64()), [2**64 - 1, None]),
+            "half": (pa.array([1.5, nan], pa.float32()).cast(pa.float16()), [1.5, None]),
+            "double": (pa.array([inf, -inf]), [None, None]),
+            "decimal": (pa.array([decimal.Decimal("1.50"), None]), ["1.50", None]),
+            "ns": (whole([moment, None], pa.timestamp("ns")),
+                   ["2023-11-14 22:13:20.123456789", None]),
+            "ns zone": (whole([moment, None], pa.timestamp("ns", "UTC")),
+                        ["2023-11-14 22:13:20.123456789Z", None]),
+            "no such zone": (whole([0, None], pa.timestamp("s", "No/where")),
+                             ["1970-01-01 00:00:00Z", None]),
+            "far": (whole([2**62, None], pa.timestamp("s")), [..., None]),
+            "date32": (whole([10**7, None], pa.date32(), pa.int32()), [..., None]),
+            "date64": (whole([86400000, None], pa.date64()), ["1970-01-02", None]),
+            "time32": (whole([1, None], pa.time32("s"), pa.int32()), ["00:00:01", None]),
+            "time64": (whole([1, None], pa.time64("ns")), ["00:00:00.000000001", None]),
+            "duration": (whole([moment, None], pa.duration("ns")), [moment, None]),
+            "interval": (pa.array([(1, 2, 3), None], pa.month_day_nano_interval()),
+                         [[1, 2, 3], None]),
+            "binary": (pa.array([b"\xff", None]), ["/w==", None]),
+            "fixed": (pa.array([b"\xff", None], pa.binary(1)), ["/w==", None]),
+            "large": (pa.array([b"\xff", None], pa.large_binary()), ["/w==", None]),
+            "view": (pa.array([b"\xff", None], pa.binary_view()), ["/w==", None]),
+            "text view": (pa.array(["x", None], pa.string_view()), ["x", None]),
+            "large text": (pa.array(["x", None], pa.large_string()), ["x", None]),
+            "dictionary": (pa.array(["x", None]).dictionary_encode(), ["x", None]),
+            "dictionary of times": (whole([1, None], pa.timestamp("ns")).dictionary_encode(),
+                                    ["1970-01-01 00:00:00.000000001", None]),
+            "runs": (pa.compute.run_end_encode(pa.array([inf, 2.0])), [None, 2.0]),
+            "list": (pa.array([[1.5, inf, None], None]), [[1.5, None, None], None]),
+            "large list": (pa.array([[1], None], pa.large_list(pa.int8())), [[1], None]),
+            "fixed list": (pa.array([[1, 2], None], pa.list_(pa.int8(), 2)), [[1, 2], None]),
+            "list view": (pa.array([[1], None], pa.list_view(pa.int8())), [[1], None]),
+            "large list view": (pa.array([[1], None], pa.large_list_view(pa.int8())), [[1], None]),
+            "struct": (pa.array([{"x": nan, "y": b"\0"}, None]), [{"x": None, "y": "AA=="}, None]),
+            "no fields": (pa.array([{}, None], pa.struct([])), [{}, None]),
+            "map": (pa.array([[("k", inf), ("l", 1.0)], None], map_type),
+                    [[["k", None], ["l", 1.0]], None]),
+            "map of numbers": (pa.array([[(1, 2)], []], pa.map_(pa.int64(), pa.int64())),
+                               [[[1, 2]], []]),
+            "deep": (pa.array([[{"at": moment, "m": [("k", nan)]}, None], None], deep),
+                     [[{"at": "2023-11-14 22:13:20.123456789", "m": [["k", None]]}, None], None]),
+            "dense union": (pa.UnionArray.from_dense(
+                pa.array([0, 1], pa.int8()), pa.array([0, 0], pa.int32()),
+                [pa.array([inf]), whole([1], pa.timestamp("ns"))]),
+                [None, "1970-01-01 00:00:00.000000001"]),
+            "sparse union": (pa.UnionArray.from_sparse(
+                pa.array([0, 1], pa.int8()), [pa.array([1, 2]), pa.array(["a", "b"])]), [1, "b"]),
+            "uuid": (pa.ExtensionArray.from_storage(pa.uuid(), pa.array([bytes(16), None],
+                                                                        pa.binary(16))),
+                     [base64.b64encode(bytes(16)).decode(), None]),
+            "tensor": (pa.ExtensionArray.from_storage(
+                pa.fixed_shape_tensor(pa.float32(), [2]), pa.array([[1, nan], None],
+                                                                   pa.list_(pa.float32(), 2))),
+                [[1, None], None]),
+        }
+        rows, said = self.rows_of({name: array for name, (array, _) in columns.items()})
+        self.assertNotIn("left out", said)
+        self.assertEqual(len(rows), 2)
+        for name, (_, expected) in columns.items():
+            for row, value in zip(rows, expected):
+                if value is not ...:
+                    self.assertEqual(row[name], value, name)
+                self.assertIn(name, row)
+
+    def test_a_column_that_cannot_be_written_is_left_out_with_a_line(self):
+        bad = pa.Array.from_buffers(pa.string(), 2, [None, pa.py_buffer(bytes(4) + b"\1\0\0\0" * 2),
+                                                     pa.py_buffer(b"\xff")])
+        rows, said = self.rows_of({"text": ["a", "b"], "bad\x1b": bad, "n": [1, 2]})
+        self.assertEqual(rows, [{"text": "a", "n": 1}, {"text": "b", "n": 2}])
+        self.assertIn(r"column bad\x1b (string) is left out: Invalid", said)
+        self.assertEqual(said.count("left out"), 1)
+        table = pa.table({"text": bad})
+        pa.parquet.write_table(table, self.path / "bad.parquet")
+        self.assertRegex(self.tool("convert", "bad.parquet", "out2", code=1),
+                         r"\Aget_dataset: error: bad.parquet: column text: Invalid[^\n]+\n\Z")
+        table = pa.Table.from_arrays([pa.array(["a"])] * 2, ["text", "text"])
+        with pa.OSFile(str(self.path / "two.arrow"), "wb") as sink, \
+                pa.ipc.new_file(sink, table.schema) as file:
+            file.write_table(table)
+        self.assertIn("two columns text", self.tool("convert", "two.arrow", "out2", code=1))
+
+    def test_lists_of_files_stay_inside_of_the_folder(self):
+        folder = self.path / "saved"
+        folder.mkdir()
+        (self.path / "x.arrow").write_bytes(b"")
+        for text in (json.dumps({"_data_files": [{"filename": "../x.arrow"}]}),
+                     json.dumps({"_data_files": [{"filename": 7}]}), "[" * 100000, "[]", "7"):
+            (folder / "state.json").write_text(text)
+            error = self.tool("convert", folder, "out", code=1)
+            self.assertRegex(error, r"\Aget_dataset: error: [^\n]*state.json: [^\n]*_data_files[^\n]*\n\Z")
 
     def test_parts_of_a_folder_are_not_mixed(self):
         folder = self.path / "tables"

@@ -2,9 +2,7 @@
 
 import contextlib
 
-
-class Failure(Exception):
-    """Something that the user can mend; the text says how."""
+from koios_tool import say as say_plain
 
 
 @contextlib.contextmanager
@@ -12,6 +10,7 @@ def whole(target):
     """Yields the path to write to, which becomes `target` once it is written wholly."""
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")
+    part.unlink(missing_ok=True)  # of an earlier run, or a link to something else
     try:
         yield part
         part.replace(target)
@@ -20,7 +19,7 @@ def whole(target):
 
 
 def say(text):
-    print(f"get_dataset: {text}", flush=True)
+    say_plain(f"get_dataset: {text}")
 
 
 def say_deck(dataset, path, section="training"):

@@ -3,7 +3,9 @@
 import re
 import shutil
 
-from . import Failure, say, say_deck, tables, whole
+from koios_tool import ToolError
+
+from . import say, say_deck, tables, whole
 
 ALPACA = "tatsu-lab/alpaca"
 OPENWEBTEXT = "Skylion007/openwebtext"
@@ -14,7 +16,7 @@ def client():
     try:
         import huggingface_hub.errors
     except ImportError:
-        raise Failure("huggingface_hub is not installed: "
+        raise ToolError("huggingface_hub is not installed: "
                       "pip install -r tools/requirements-data.txt") from None
     return huggingface_hub
 
@@ -49,7 +51,7 @@ def explained(repository, action):
     except Exception as error:  # the client's own, those of the network and of the disk among them
         reason = (f"{repository}: {type(error).__name__}: {first_line(error)}; start again to go on "
                   "where it stopped")
-    raise Failure(reason) from None
+    raise ToolError(reason) from None
 
 
 def first_line(error):
@@ -84,7 +86,7 @@ def fetch(repository, names, folder, options, kind="dataset"):
 def fetch_alpaca(options):
     names = [n for n in files_of(ALPACA, options) if n.endswith((".parquet", "alpaca_data.json"))]
     if not names:
-        raise Failure(f"{ALPACA} no longer holds Parquet files or alpaca_data.json")
+        raise ToolError(f"{ALPACA} no longer holds Parquet files or alpaca_data.json")
     paths = fetch(ALPACA, names, options.out / "hub", options)
     target = options.out / "alpaca_data.json"
     array = [path for path in paths if path.name == "alpaca_data.json"]
@@ -110,7 +112,7 @@ def fetch_openwebtext(options):
         return
     parquet = [n for n in names if n.endswith(".parquet")]
     if not parquet:
-        raise Failure(f"{OPENWEBTEXT} no longer holds urlsf_subset*.tar or Parquet files")
+        raise ToolError(f"{OPENWEBTEXT} no longer holds urlsf_subset*.tar or Parquet files")
     paths = fetch(OPENWEBTEXT, first_files(parquet, options.files), options.out / "hub", options)
     tables.write_json_lines(paths, options.out, 100000)
     say_deck("jsonl", options.out)
@@ -121,7 +123,7 @@ def fetch_c4(options):
     train = [n for n in names if re.fullmatch(r"en/c4-train\.\d+-of-\d+\.json\.gz", n)]
     held_out = [n for n in names if re.fullmatch(r"en/c4-validation\.\d+-of-\d+\.json\.gz", n)]
     if not train:
-        raise Failure(f"{C4} no longer holds en/c4-train.*.json.gz")
+        raise ToolError(f"{C4} no longer holds en/c4-train.*.json.gz")
     wanted = first_files(train, options.files)
     few = len(wanted) < len(train)
     paths = fetch(C4, wanted + first_files(held_out, 1 if few else None), options.out, options)
