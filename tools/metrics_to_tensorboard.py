@@ -1,40 +1,44 @@
 #!/usr/bin/env python3
-"""Writes a run's metrics.jsonl as TensorBoard event files; tags are the keys, unchanged.
+"""Writes a run's metrics.jsonl as a TensorBoard event file; tags are the keys, unchanged.
 
 Run it as often as you like: only rows that are not there yet are added. With --follow it keeps
-adding rows while the run goes on, and ends with it (or by Ctrl-C).
+adding rows while the run goes on, and ends with it (or by Ctrl-C). Whatever happens to metrics.jsonl
+meanwhile (repaired, replaced, shortened), the event file ends as a fresh conversion would write it.
 """
 
 import argparse
+import contextlib
 import fcntl
+import hashlib
 import json
 import os
+import re
 import shlex
-import signal
 import socket
 import struct
 import sys
 import time
 from pathlib import Path
 
+from koios_tool import ToolError, open_to_read, run, say
+
 POLL_S = 1.0
-EVENT_FILE = "events.out.tfevents.koios"  # TensorBoard reads files with "tfevents" in their name
+# TensorBoard reads files with "tfevents" in their name, in the order of the names.
+EVENT_FILE = "events.out.tfevents.koios"
 NOT_METRICS = {"step", "time", "run", "nonfinite"}
-
-
-class ToolError(Exception):
-    """Something the user can mend."""
+MAX_LINE_BYTES = 1 << 20  # a row has some 2,000
+MOST_COMPLAINTS = 20
+BLOCK = 1 << 20
 
 
 def import_tensorboard():
     try:
         from tensorboard.compat.proto import event_pb2
         from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
-        from tensorboard.summary.writer.record_writer import RecordWriter
     except ImportError as error:
         raise ToolError(f"the Python package tensorboard is not usable here ({error}); "
                         f"{how_to_install()}") from error
-    return event_pb2, RecordWriter, masked_crc32c
+    return event_pb2, masked_crc32c
 
 
 def how_to_install():
@@ -42,44 +46,26 @@ def how_to_install():
     requirements = os.path.relpath(Path(__file__).with_name("requirements-tensorboard.txt"))
     if sys.prefix != sys.base_prefix:
         return f"install it with: {sys.executable} -m pip install -r {requirements}"
-    return (f"install it with: python3 -m venv .venv && .venv/bin/pip install -r {requirements}\n"
+    return (f"install it with: python3 -m venv .venv && .venv/bin/pip install -r {requirements}, "
             "and run this tool with .venv/bin/python3")
 
 
-class MetricsReader:
-    """The rows of metrics.jsonl, in order; a half-written last line waits until it is whole."""
-
-    def __init__(self, path):
-        self.path = path
-        self.offset = 0
-        self.line = 0
-
-    def new_rows(self):
-        with open(self.path, "rb") as file:
-            if os.fstat(file.fileno()).st_size < self.offset:  # somebody replaced the file
-                self.offset = self.line = 0
-            file.seek(self.offset)
-            text = file.read()
-        text = text[:text.rfind(b"\n") + 1]
-        self.offset += len(text)
-        rows = []
-        for line in text.splitlines():
-            self.line += 1
-            row = self.parse(line)
-            if row is not None:
-                rows.append(row)
-        return rows
-
-    def parse(self, line):
-        try:
-            row = json.loads(line)
-            if not 0 <= int(row["step"]) < 1 << 63:
-                raise ValueError
-            float(row["time"]), metrics_of(row)
-            return row
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
-            print(f"{self.path}:{self.line}: not a row of metrics; left out", file=sys.stderr)
+# ---- metrics.jsonl -------------------------------------------------------------------------------
+def parse_row(line):
+    """(step, wall time, {key: number}) of a line, or None."""
+    try:
+        row = json.loads(line)
+        step, wall_time = row["step"], row["time"]
+        if type(step) is not int or not 0 <= step < 1 << 63:
             return None
+        if type(wall_time) not in (int, float) or not 0 <= wall_time < 1e12:
+            return None
+        numbers = metrics_of(row)
+        for key in numbers:
+            key.encode()  # a half of a surrogate pair is no text
+        return step, float(wall_time), numbers
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+        return None
 
 
 def metrics_of(row):
@@ -89,79 +75,241 @@ def metrics_of(row):
     return numbers | {key: float(name) for key, name in row.get("nonfinite", {}).items()}
 
 
-class EventWriter:
-    """Appends to the one event file in `folder`, which also tells what is there already."""
+class MetricsReader:
+    """The rows of metrics.jsonl, in order; a half-written last line waits until it is whole.
+
+    What was read is remembered by its hash, so that any change of it is seen.
+    """
+
+    def __init__(self, path):
+        self.path = path
+        self.seen = None  # what stat said at the last look
+        self.complaints = set()
+        self.rewind()
+
+    def rewind(self):
+        self.offset = self.line = self.not_rows = 0
+        self.hash = hashlib.blake2b()
+
+    def look(self, thorough):
+        """(is what was read before no longer so, the file to read on in or None)"""
+        try:
+            file = open_to_read(self.path, follow_links=False)
+        except FileNotFoundError:
+            return False, None  # being replaced, perhaps
+        status = os.fstat(file.fileno())
+        now = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        if now == self.seen and not thorough:
+            file.close()
+            return False, None
+        self.seen = now
+        changed = self.offset > 0 and self.hash_of(file, self.offset) != self.hash.digest()
+        if changed:
+            self.rewind()
+        file.seek(self.offset)
+        return changed, file
+
+    @staticmethod
+    def hash_of(file, length):
+        found = hashlib.blake2b()
+        while length > 0 and (block := file.read(min(BLOCK, length))):
+            found.update(block)
+            length -= len(block)
+        return found.digest()
+
+    def rows(self, file):
+        with file:
+            while line := file.readline(MAX_LINE_BYTES):
+                seen, length, piece = self.hash.copy(), len(line), line
+                seen.update(line)
+                while not piece.endswith(b"\n"):  # too long for a row, or not whole yet
+                    piece = file.readline(MAX_LINE_BYTES)
+                    if not piece:
+                        return
+                    seen.update(piece)
+                    length += len(piece)
+                self.hash, self.offset, self.line = seen, self.offset + length, self.line + 1
+                row = parse_row(line)
+                if row is None:
+                    self.complain(line)
+                else:
+                    yield row
+
+    def complain(self, line):
+        self.not_rows += 1
+        complaint = (self.line, line[:100])
+        if len(self.complaints) < MOST_COMPLAINTS and complaint not in self.complaints:
+            self.complaints.add(complaint)
+            say(f"{self.path}:{self.line}: not a row of metrics; left out", file=sys.stderr)
+
+
+# ---- the event file ------------------------------------------------------------------------------
+class EventFile:
+    """An event file that is to become a given sequence of records.
+
+    The records are given in order, from the first on; those that are there already stay. Where the
+    file holds other whole records, a TensorBoard that runs has read them: it would not see that they
+    change. So the records go into a new file, whose name comes after, and the old one is removed.
+    """
+
+    def __init__(self, folder, name, checksum):
+        self.folder, self.name, self.checksum = folder, name, checksum
+        found = re.compile(re.escape(name) + r"(\.\d{5})?")
+        self.paths = sorted(path for path in folder.iterdir() if found.fullmatch(path.name))
+        self.file = self.open(self.paths[-1], os.O_RDWR) if self.paths else None
+        self.remove_old()
+        self.begin()
+
+    @staticmethod
+    def open(path, flags):
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            raise ToolError(f"{path} is not a file: remove it, or choose another folder with --out")
+        return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
+
+    def close(self):
+        if self.file is not None:
+            os.close(self.file)
+
+    def remove_old(self):
+        for path in self.paths[:-1]:
+            path.unlink(missing_ok=True)
+        del self.paths[:-1]
+
+    def begin(self):
+        """The next record given is the first."""
+        self.at = 0  # so far the file is as it is to be
+        self.comparing = self.file is not None
+
+    def write(self, payload):
+        """True if the record was not there yet."""
+        header = struct.pack("<Q", len(payload))
+        record = (header + struct.pack("<I", self.checksum(header)) + payload +
+                  struct.pack("<I", self.checksum(payload)))
+        if self.comparing and self.read(len(record)) == record:
+            self.at += len(record)
+            return False
+        self.stop_comparing()
+        if self.file is None:
+            self.paths = [self.folder / self.name]
+            self.file = self.open(self.paths[0], os.O_RDWR | os.O_CREAT | os.O_EXCL)
+        self.append(record)
+        return True
+
+    def read(self, length):
+        return os.pread(self.file, length, self.at)
+
+    def append(self, data):
+        while data:
+            written = os.pwrite(self.file, data, self.at)
+            data = data[written:]
+            self.at += written
+
+    def stop_comparing(self):
+        """What the file holds from here on is not what it is to hold."""
+        if self.comparing:
+            self.comparing = False
+            if self.holds_record():
+                self.start_new_file()
+            else:  # nothing more, or what was not written whole
+                os.ftruncate(self.file, self.at)
+
+    def holds_record(self):
+        """Whether a whole record comes next: length and its checksum, the event and its checksum."""
+        header = self.read(12)
+        if len(header) < 12:
+            return False
+        length, checksum = struct.unpack("<QI", header)
+        if checksum != self.checksum(header[:8]) or length > os.fstat(self.file).st_size - self.at:
+            return False
+        record = self.read(12 + length + 4)
+        return record[12 + length:] == struct.pack("<I", self.checksum(record[12:12 + length]))
+
+    def start_new_file(self):
+        number = self.paths[-1].name.removeprefix(self.name)
+        self.paths.append(self.folder / f"{self.name}.{int(number[1:] or 1) + 1:05}")
+        old, same = self.file, self.at
+        self.file, self.at = self.open(self.paths[-1], os.O_RDWR | os.O_CREAT | os.O_EXCL), 0
+        while self.at < same:
+            self.append(os.pread(old, min(BLOCK, same - self.at), self.at))
+        os.close(old)
+        self.remove_old()
+
+
+def lock_folder(folder, descriptor):
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise ToolError(f"{folder} is being written by another metrics_to_tensorboard.py"
+                        ) from error
+    except OSError:
+        pass  # a file system without locks
+
+
+class Conversion:
+    """Rows to events. Given all rows from the first on, it writes what a fresh conversion does."""
 
     def __init__(self, folder):
-        self.event_pb2, record_writer, self.checksum = import_tensorboard()
-        self.path = folder / EVENT_FILE
+        self.event_pb2, checksum = import_tensorboard()
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self.file = open(self.path, "a+b")
-            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ToolError(f"{self.path} is being written by another metrics_to_tensorboard.py"
-                            ) from error
+            with contextlib.ExitStack() as opened:
+                lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                opened.callback(os.close, lock)
+                lock_folder(folder, lock)
+                self.file = EventFile(folder, EVENT_FILE, checksum)
+                opened.callback(self.file.close)
+                self.opened = opened.pop_all()
         except OSError as error:
             raise ToolError(f"cannot write {folder}: {error.strerror}; choose another folder with "
                             "--out") from error
-        self.written = set()
+        self.added = 0  # rows that were not in the file
+        self.begin()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.opened.close()
+
+    def begin(self):
+        self.file.begin()
+        self.seen = set()  # (step, wall time)
         self.last_step = None
-        self.read_back()
-        self.records = record_writer(self.file)
-        if os.fstat(self.file.fileno()).st_size == 0:
-            now = time.time()
-            self.write(self.event_pb2.Event(wall_time=now, file_version="brain.Event:2"))
-            self.start_session(now, 0)  # only from the second one on are they taken as restarts
 
-    def read_back(self):
-        """Notes the rows in the file, and cuts off what was not written whole."""
-        whole = 0
-        for event in self.events():
-            whole = self.file.tell()
-            if event.HasField("summary"):
-                self.written.add((event.step, event.wall_time))
-                self.last_step = event.step
-        if whole < os.fstat(self.file.fileno()).st_size:
-            self.file.truncate(whole)
-
-    def events(self):
-        """Whole records: length and its checksum, the event and its checksum."""
-        self.file.seek(0)
-        while len(header := self.file.read(12)) == 12:
-            length, checksum = struct.unpack("<QI", header)
-            if checksum != self.checksum(header[:8]):
-                return
-            record = self.file.read(length + 4)
-            if len(record) < length + 4:
-                return
-            yield self.event_pb2.Event.FromString(record[:-4])
-
-    def write(self, event):
-        self.records.write(event.SerializeToString())
+    def write(self, **fields):
+        self.file.write(self.event_pb2.Event(**fields).SerializeToString())
 
     def start_session(self, wall_time, step):
         """TensorBoard drops the points it has from this step on."""
         start = self.event_pb2.SessionLog(status=self.event_pb2.SessionLog.START)
-        self.write(self.event_pb2.Event(wall_time=wall_time, step=step, session_log=start))
+        self.write(wall_time=wall_time, step=step, session_log=start)
 
-    def add(self, row):
-        """True if the row is new. Steps trained again replace those of the run before."""
-        step, wall_time = int(row["step"]), float(row["time"])
-        if (step, wall_time) in self.written:
-            return False
-        if self.last_step is not None and step <= self.last_step:
+    def add(self, step, wall_time, metrics):
+        """Steps trained again replace those of the run before."""
+        if (step, wall_time) in self.seen:
+            return
+        if self.last_step is None:
+            self.write(wall_time=wall_time, file_version="brain.Event:2")
+            self.start_session(wall_time, 0)  # only from the second on are they taken as restarts
+        elif step <= self.last_step:
             self.start_session(wall_time, step)
         event = self.event_pb2.Event(wall_time=wall_time, step=step)
-        for key, value in metrics_of(row).items():
+        for key, value in metrics.items():
             event.summary.value.add(tag=key, simple_value=value)
-        self.write(event)
-        self.written.add((step, wall_time))
+        self.added += self.file.write(event.SerializeToString())
+        self.seen.add((step, wall_time))
         self.last_step = step
-        return True
 
-    def flush(self):
-        self.file.flush()
+    def take(self, reader, thorough=False):
+        """Brings the event file up to the metrics."""
+        changed, rows = reader.look(thorough)
+        if rows is None:
+            return
+        if changed:
+            self.begin()
+        for row in reader.rows(rows):
+            self.add(*row)
+        self.file.stop_comparing()  # the last record was given, so far
 
 
 def run_state(run_folder):
@@ -171,37 +319,42 @@ def run_state(run_folder):
     another host is not visible on every network file system.
     """
     try:
-        with open(run_folder / "run.lock", "rb") as file:
+        with open_to_read(run_folder / "run.lock", follow_links=False) as file:
             query = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
             answer = struct.unpack("hhqqi4x", fcntl.fcntl(file, fcntl.F_GETLK, query))
-            holder = file.read().decode(errors="replace").split()
-    except OSError:
+            holder = file.read(4096).decode(errors="replace").split()
+    except (OSError, ToolError):
         return "unknown"
     if answer[0] != fcntl.F_UNLCK:
         return "running"
     return "ended" if not holder or holder[0] == socket.gethostname() else "unknown"
 
 
-def convert_new(reader, writer):
-    added = sum(writer.add(row) for row in reader.new_rows())
-    writer.flush()
-    return added
-
-
-def follow(run_folder, reader, writer):
+def follow(run_folder, reader, conversion):
     """Until the run ends; where that can't be seen, until Ctrl-C."""
-    said = False
+    said, before = False, 0
     while True:
         state = run_state(run_folder)  # before reading: what a run wrote last must not be missed
-        added = convert_new(reader, writer) if reader.path.exists() else 0
-        if added:
-            print(f"step {writer.last_step}: {len(writer.written)} rows", flush=True)
+        conversion.take(reader, thorough=state == "ended")
+        if conversion.added > before:
+            say(f"step {conversion.last_step}: {len(conversion.seen)} rows")
+            before = conversion.added
         if state == "ended":
             return
         if state == "unknown" and not said:
-            print("cannot see from here when the run ends: press Ctrl-C then", flush=True)
+            say("cannot see from here when the run ends: press Ctrl-C then")
             said = True
         time.sleep(POLL_S)
+
+
+def follow_until_interrupted(run_folder, reader, conversion):
+    try:
+        follow(run_folder, reader, conversion)
+    except KeyboardInterrupt:
+        say()
+        reader.rewind()  # wherever it was interrupted
+        conversion.begin()
+        conversion.take(reader, thorough=True)
 
 
 def parse_arguments():
@@ -219,34 +372,28 @@ def parse_arguments():
 def convert(arguments):
     run_folder = arguments.run_folder
     out = arguments.out or run_folder / "tensorboard"
+    if not arguments.out and out.is_symlink():
+        raise ToolError(f"{out} is a link: name the folder it leads to with --out if that is meant")
     metrics = run_folder / "metrics.jsonl"
     starting = arguments.follow and run_state(run_folder) == "running"
     if not metrics.exists() and not starting:
         raise ToolError(f"there is no {metrics}: give the run folder (job/dump_folder of the deck) "
                         "of a run that has logged a step")
-    reader, writer = MetricsReader(metrics), EventWriter(out)
-    before = len(writer.written)
-    if arguments.follow:
-        try:
-            follow(run_folder, reader, writer)
-        except KeyboardInterrupt:
-            writer.flush()
-            print()
-    else:
-        convert_new(reader, writer)
-    print(f"{len(writer.written) - before} rows added, {len(writer.written)} in all. To look: "
-          f"tensorboard --logdir {shlex.quote(str(out))}")
+    reader = MetricsReader(metrics)
+    with Conversion(out) as conversion:
+        if arguments.follow:
+            follow_until_interrupted(run_folder, reader, conversion)
+        else:
+            conversion.take(reader)
+    if reader.not_rows > MOST_COMPLAINTS:
+        say(f"{metrics}: {reader.not_rows:,} lines are not rows of metrics", file=sys.stderr)
+    say(f"{conversion.added} rows added, {len(conversion.seen)} in all. To look: tensorboard "
+        f"--logdir {shlex.quote(str(out))}")
 
 
 def main():
-    # Also when started in the background by a script, where interrupts are ignored.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        convert(parse_arguments())
-    except (ToolError, OSError) as error:
-        sys.exit(f"metrics_to_tensorboard: error: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
+    arguments = parse_arguments()
+    run("metrics_to_tensorboard", lambda: convert(arguments))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,9 @@ metrics_to_tensorboard_test.py ROOT; runs in ROOT/.venv where tensorboard is ins
 exits 77 (skipped) where it is not installed at all.
 """
 
+import contextlib
 import fcntl
+import io
 import json
 import math
 import os
@@ -17,6 +19,9 @@ import sys
 import tempfile
 import time
 import unittest
+import unittest.mock
+import urllib.parse
+import urllib.request
 from pathlib import Path
 
 ROOT = Path(sys.argv.pop(1))
@@ -34,6 +39,9 @@ except ImportError as error:
     print(f"SKIPPED: {sys.executable} has no tensorboard ({error}); to run this test: "
           "python3 -m venv .venv && .venv/bin/pip install -r tools/requirements-tensorboard.txt")
     sys.exit(77)
+
+sys.path.insert(0, str(TOOL.parent))
+import metrics_to_tensorboard  # noqa: E402
 
 LOSS = "loss_metrics/global_avg_loss"
 
@@ -73,6 +81,19 @@ class RunFolder:
         return [sys.executable, TOOL, self.path, *options]
 
     def convert(self, *options):
+        """In this process: starting Python takes a hundred times as long as what is tested."""
+        out, code = io.StringIO(), 0
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out), \
+                unittest.mock.patch.object(sys, "argv", list(map(str, self.command(*options)[1:]))):
+            try:
+                metrics_to_tensorboard.main()
+            except SystemExit as stop:
+                out.write(f"{stop.code}\n")
+                code = 1 if isinstance(stop.code, str) else stop.code
+        assert "this is a fault of the tool" not in out.getvalue(), out.getvalue()
+        return code, out.getvalue()
+
+    def convert_as_a_user_does(self, *options):
         done = subprocess.run(self.command(*options), capture_output=True, text=True, timeout=60)
         return done.returncode, done.stdout + done.stderr
 
@@ -80,6 +101,16 @@ class RunFolder:
         events = EventAccumulator(str(self.path / out), size_guidance={"scalars": 0})
         events.Reload()
         return [(p.step, p.value) for p in events.Scalars(tag)]
+
+    def event_files(self, out="tensorboard"):
+        return [path.read_bytes() for path in sorted((self.path / out).iterdir())]
+
+    def fresh(self):
+        """What a conversion into an empty folder writes."""
+        with tempfile.TemporaryDirectory() as scratch:
+            code, text = self.convert("--out", scratch)
+            assert code == 0, text
+            return self.event_files(scratch)
 
     def points_served(self):
         """As the web server reads them, which is not quite the same code."""
@@ -118,7 +149,8 @@ class Once(unittest.TestCase):
 
     def test_second_run_adds_only_what_is_new(self):
         self.run_folder.add(row(1, 10.5), row(2, 9.5))
-        self.convert()
+        code, text = self.run_folder.convert_as_a_user_does()
+        self.assertEqual((code, text.splitlines()[-1][:12]), (0, "2 rows added"))
         self.assertIn("0 rows added, 2 in all", self.convert())
         self.run_folder.add(row(3, 9.0))
         self.assertIn("1 rows added, 3 in all", self.convert())
@@ -154,6 +186,77 @@ class Once(unittest.TestCase):
             event_file.write_bytes(damaged)
             self.convert()
             self.assertEqual(self.run_folder.points(), [(1, 10.5), (2, 9.5)])
+
+    def test_damage_of_the_event_file_is_found_and_mended(self):
+        """By the checksums of its records; no byte of it is trusted."""
+        self.run_folder.add(*(row(step, 10 - step) for step in range(1, 6)))
+        self.convert()
+        (event_file,) = (self.run_folder.path / "tensorboard").iterdir()
+        whole = event_file.read_bytes()
+        for at in range(0, len(whole), 41):
+            event_file.write_bytes(whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1:])
+            self.convert()
+            self.assertEqual(event_file.read_bytes(), whole, at)
+
+    def test_any_change_of_the_metrics_ends_as_a_fresh_conversion(self):
+        self.run_folder.add(*(row(step, 10 - step) for step in range(1, 9)))
+        self.convert()
+        lines = self.run_folder.metrics.read_text().splitlines(keepends=True)
+        other = [json.dumps(row(step, step)) + "\n" for step in range(1, 9)]
+        for changed in (lines[:3] + ["damaged\n"] + lines[4:], lines, lines[:5], lines[:1], other,
+                        other + lines, lines[::-1], lines[1:], [], lines[:4] + other[4:], other[:3],
+                        lines + [lines[7]], lines):
+            self.run_folder.metrics.write_text("".join(changed))
+            self.convert()
+            if changed:
+                self.assertEqual(self.run_folder.event_files(), self.run_folder.fresh())
+        self.assertEqual(self.run_folder.points(), [(step, 10 - step) for step in range(1, 9)])
+        self.assertEqual(self.run_folder.points_served(), self.run_folder.points())
+
+    def test_hostile_lines(self):
+        deep = "[" * 100000
+        odd = ['{"step": true, "time": 1}', '{"step": 1.5, "time": 1}', '{"step": "1", "time": 1}',
+               '{"step": 1, "time": "1"}', '{"step": 1, "time": NaN}', '{"step": 1, "time": 1e999}',
+               '{"step": -1, "time": 1}', '{"step": 1, "time": -1}', deep, '{"a":' * 50000,
+               '{"step": 1, "time": 1, "nonfinite": {"a": "many"}}', '"step"', "null", "7", "\0",
+               '{"step": 1, "time": 1, "nonfinite": [1]}', '{"step": 1, "time": 1, "\\ud800": 1}',
+               '{"step": 1, "time": 1, "a": 1' + "0" * 400 + "}", "x" * (3 << 20), "\x1b[2J",
+               '{"step": 9223372036854775808, "time": 1}', '{"step": 1' + "0" * 5000 + "}"]
+        self.run_folder.write("".join(line + "\n" for line in odd))
+        self.run_folder.add(row(3, 9.0, **{"\x1b[2J": 1.0, "huge": 1e300, "": 2, "text": "x",
+                                           "list": [1], "flag": True}))
+        text = self.convert()
+        self.assertEqual(self.run_folder.points(), [(3, 9.0)])
+        self.assertNotIn("\x1b", text)
+        self.assertNotIn("Traceback", text)
+        self.assertEqual(text.count("not a row of metrics"), 20)
+        self.assertIn(f"{len(odd)} lines are not rows", text)
+
+    def test_links_and_pipes_are_not_followed(self):
+        elsewhere = self.run_folder.path / "elsewhere"
+        elsewhere.mkdir()
+        (elsewhere / "file").write_text("not ours")
+        self.run_folder.add(row(1, 10.5))
+        events = self.run_folder.path / "tensorboard"
+        events.symlink_to(elsewhere)
+        self.assertIn("is a link", self.refused())
+        events.unlink()
+        events.mkdir()
+        event_file = events / "events.out.tfevents.koios"
+        for make in (lambda: event_file.symlink_to(elsewhere / "file"),
+                     lambda: event_file.symlink_to(elsewhere / "none"),
+                     lambda: os.mkfifo(event_file), event_file.mkdir):
+            make()
+            self.assertIn("is not a file", self.refused())
+            event_file.rmdir() if event_file.is_dir() else event_file.unlink()
+        self.assertEqual([path.name for path in elsewhere.iterdir()], ["file"])
+        self.assertEqual((elsewhere / "file").read_text(), "not ours")
+        self.run_folder.metrics.rename(elsewhere / "metrics.jsonl")
+        self.run_folder.metrics.symlink_to(elsewhere / "metrics.jsonl")
+        self.assertIn("is a link", self.refused())
+        self.run_folder.metrics.unlink()
+        os.mkfifo(self.run_folder.metrics)
+        self.assertIn("is not a file", self.refused())
 
     def test_nan_and_infinity_are_points_null_is_none(self):
         self.run_folder.add(row(1, None, nonfinite={LOSS: "nan"}),
@@ -200,7 +303,7 @@ class Once(unittest.TestCase):
         self.assertNotIn("Traceback", done.stderr)
 
 
-class Follow(unittest.TestCase):
+class Following(unittest.TestCase):
     def setUp(self):
         scratch = tempfile.TemporaryDirectory()
         self.addCleanup(scratch.cleanup)
@@ -226,6 +329,8 @@ class Follow(unittest.TestCase):
             time.sleep(0.1)
         self.fail(f"{expected} did not appear")
 
+
+class Follow(Following):
     def test_from_before_the_first_row_to_the_end_of_the_run(self):
         self.run_folder.hold()
         process = self.start()
@@ -238,6 +343,36 @@ class Follow(unittest.TestCase):
         self.run_folder.release()
         self.assertEqual(process.wait(timeout=30), 0)
         self.assertEqual(self.run_folder.points(), [(1, 10.5), (2, 9.5), (3, 9.0)])
+
+    def test_damage_that_is_repaired_and_files_that_are_replaced(self):
+        """While it follows: what was shown is mended, not only what comes after."""
+        self.run_folder.hold()
+        lines = [json.dumps(row(step, 10 - step)) + "\n" for step in range(1, 9)]
+        other = [json.dumps(row(step, 20 + step, run=2)) + "\n" for step in range(1, 7)]
+        process = self.start()
+        self.run_folder.write("".join(lines[:3] + ["damaged\n"] + lines[4:6]))
+        self.wait_for([(1, 9), (2, 8), (3, 7), (5, 5), (6, 4)])
+
+        def repair(text):  # in its place
+            with open(self.run_folder.metrics, "r+") as file:
+                file.write(text)
+                file.truncate()
+
+        def replace(text):
+            new = self.run_folder.path / "metrics.new"
+            new.write_text(text)
+            new.replace(self.run_folder.metrics)
+
+        for change, now in ((repair, lines[:7]), (replace, lines), (replace, other),
+                            (repair, other[:2]), (replace, lines[:2] + other[2:]), (repair, lines)):
+            change("".join(now))
+            expected = [(each["step"], each[LOSS]) for each in map(json.loads, now)]
+            self.wait_for(expected)
+        self.run_folder.add(row(9, 1))
+        self.run_folder.release()
+        self.assertEqual(process.wait(timeout=30), 0)
+        self.assertEqual(self.run_folder.event_files(), self.run_folder.fresh())
+        self.assertEqual(self.run_folder.points(), [(step, 10 - step) for step in range(1, 10)])
 
     def test_interrupted(self):
         self.run_folder.hold()
@@ -266,6 +401,61 @@ class Follow(unittest.TestCase):
         self.wait_for([(1, 10.5)])
         (self.run_folder.path / "run.lock").write_text("")  # ended by itself
         self.assertEqual(process.wait(timeout=30), 0)
+
+
+class Served(Following):
+    """By a TensorBoard that runs all the while, as people look at it."""
+
+    def setUp(self):
+        super().setUp()
+        self.server = subprocess.Popen(
+            [sys.executable, "-m", "tensorboard.main", "--logdir", self.run_folder.path, "--port", "0",
+             "--host", "127.0.0.1", "--reload_interval", "1"],
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        self.addCleanup(self.server.stderr.close)
+        self.addCleanup(self.server.wait)
+        self.addCleanup(self.server.terminate)
+        for line in self.server.stderr:
+            if " at http://" in line:
+                self.url = line.split(" at ")[1].split()[0]
+                return
+        self.fail("TensorBoard did not start")
+
+    def served(self):
+        query = urllib.parse.urlencode({"run": "tensorboard", "tag": LOSS})
+        with urllib.request.urlopen(f"{self.url}data/plugin/scalars/scalars?{query}", timeout=10) as got:
+            return [(step, value) for _, step, value in json.load(got)]
+
+    def wait_for(self, expected):
+        deadline, found = time.monotonic() + 60, None
+        while time.monotonic() < deadline:
+            try:
+                found = self.served()
+                if found == expected:
+                    return
+            except OSError:
+                pass  # no such run yet
+            time.sleep(0.2)
+        self.fail(f"{expected} did not appear; last: {found}")
+
+    def test_growth_restart_and_repair_are_seen(self):
+        self.run_folder.hold()
+        process = self.start()
+        lines = [json.dumps(row(step, 10 - step)) + "\n" for step in range(1, 9)]
+        self.run_folder.write("".join(lines[:2] + ["damaged\n"] + lines[3:4]))
+        self.wait_for([(1, 9), (2, 8), (4, 6)])
+        self.run_folder.add(row(5, 5))
+        self.wait_for([(1, 9), (2, 8), (4, 6), (5, 5)])
+        self.run_folder.add(row(4, 26, run=2))  # from a checkpoint
+        self.wait_for([(1, 9), (2, 8), (4, 26)])
+        self.run_folder.metrics.write_text("".join(lines[:6]))
+        self.wait_for([(step, 10 - step) for step in range(1, 7)])
+        self.run_folder.metrics.write_text("".join(lines[:3]))
+        self.wait_for([(step, 10 - step) for step in range(1, 4)])
+        self.run_folder.write("".join(lines[3:]))
+        self.run_folder.release()
+        self.assertEqual(process.wait(timeout=30), 0)
+        self.wait_for([(step, 10 - step) for step in range(1, 9)])
 
 
 if __name__ == "__main__":
