@@ -5,9 +5,12 @@
 #include "app/deck_setup.hpp"
 #include "app/failure.hpp"
 #include "app/versions.hpp"
+#include "comm/watchdog.hpp"
+#include "core/integers.hpp"
 #include "core/log.hpp"
 #include "runtime/device.hpp"
 #include "runtime/mpi_env.hpp"
+#include "train/deck_options.hpp"
 #include "train/run_training.hpp"
 
 namespace {
@@ -48,12 +51,17 @@ ExitCode train(const CommandLine& line, int argc, char** argv) {
   log::configure({.rank = mpi.rank(),
                   .shown = config.metrics.shows(mpi.rank()),
                   .color = use_color(config.metrics.enable_color_printing)});
+  FlightRecorder recorder(mpi.rank(), narrow<int>(config.comm.trace_buf_size));
+  Watchdog watchdog(recorder, comm_options(config), config.job.dump_folder);
+  watchdog.start("starting the device");
   const DeviceEnv device(choose_backend(config.job.backend), mpi.local_rank());
   start.done("device");
   return run_training(config, deck->mesh,
                       {.mpi = mpi,
                        .device = device,
                        .start = start,
+                       .recorder = recorder,
+                       .watchdog = watchdog,
                        .command_line = std::move(command_line),
                        .effective_deck = deck->effective,
                        .library_versions = library_versions()})

@@ -41,7 +41,24 @@ const char* to_string(CommOp op) {
 FlightRecorder::FlightRecorder(int rank, int capacity)
     : rank_(rank),
       dumps_(capacity > 0),
-      ring_(static_cast<std::size_t>(std::max(capacity, kLeastEntries))) {}
+      ring_(static_cast<std::size_t>(std::max(capacity, kLeastEntries))) {
+  where_.entered_s = now_s();
+}
+
+void FlightRecorder::enter(const char* part, std::int64_t number, const char* half) {
+  const std::lock_guard lock(mutex_);
+  where_ = {part, number, half, now_s()};
+}
+
+std::string FlightRecorder::where() const {
+  const std::lock_guard lock(mutex_);
+  std::ostringstream text;
+  text << where_.part;
+  if (where_.number >= 0) text << ' ' << where_.number;
+  if (*where_.half != '\0') text << ' ' << where_.half;
+  text << ", for " << std::fixed << std::setprecision(1) << now_s() - where_.entered_s << " s";
+  return text.str();
+}
 
 int FlightRecorder::add_communicator(const std::string& name, int rank, int size) {
   const std::lock_guard lock(mutex_);

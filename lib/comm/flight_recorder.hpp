@@ -1,6 +1,6 @@
-// The last calls of every communicator of this rank: what the watchdog prints and dumps when a
-// collective hangs. Compare the dumps of the ranks: calls of one communicator with equal numbers
-// belong together, and the rank that lacks one is the one that went astray.
+// What this rank does, and the last calls of its communicators: what the watchdog prints and dumps
+// when a run stands still. Compare the dumps of the ranks: calls of one communicator with equal
+// numbers belong together, and the rank that lacks one is the one that went astray.
 #pragma once
 
 #include <cstdint>
@@ -25,6 +25,12 @@ class FlightRecorder {
   std::int64_t issued(int communicator, CommOp op, std::int64_t bytes);
   void completed(std::int64_t number);
 
+  /// What this rank does from now on, for the watchdog's message: "block 17 forward", "reading
+  /// data". The texts are literals: this is called often, and by the thread that trains alone.
+  void enter(const char* part, std::int64_t number = -1, const char* half = "");
+  /// "block 17 forward, for 3.2 s".
+  std::string where() const;
+
   /// "call 12 of shard_reduce (rank 0 of 2): reduce_scatter of 3145728 bytes, issued 8.1 s ago",
   /// or "" if none is outstanding.
   std::string oldest_incomplete() const;
@@ -47,6 +53,12 @@ class FlightRecorder {
     double issued_s = 0;     // seconds since 1970, so that ranks can be compared
     double completed_s = 0;  // 0: not yet
   };
+  struct Where {
+    const char* part = "start";
+    std::int64_t number = -1;  // none
+    const char* half = "";
+    double entered_s = 0;
+  };
   Entry& slot(std::int64_t number);
   std::vector<Entry> in_order() const;
 
@@ -56,6 +68,7 @@ class FlightRecorder {
   std::vector<Group> groups_;
   std::vector<Entry> ring_;
   std::int64_t last_ = 0;
+  Where where_;
 };
 
 }  // namespace koios

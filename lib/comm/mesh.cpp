@@ -26,7 +26,8 @@ MpiComm split(const MeshShape& shape, int rank, std::initializer_list<Axis> alon
 }  // namespace
 
 struct Mesh::Groups {
-  FlightRecorder recorder;
+  std::unique_ptr<FlightRecorder> own_recorder;
+  FlightRecorder& recorder;
   Backend backend;
   double init_timeout_s;
   ShardTransport shard_transport;
@@ -38,8 +39,11 @@ struct Mesh::Groups {
   Communicator* data = nullptr;
   Communicator* tp = nullptr;
 
-  Groups(int rank, Backend chosen, const CommOptions& options)
-      : recorder(rank, options.trace_buf_size),
+  Groups(int rank, Backend chosen, const CommOptions& options, FlightRecorder* given)
+      : own_recorder(given != nullptr
+                         ? nullptr
+                         : std::make_unique<FlightRecorder>(rank, options.trace_buf_size)),
+        recorder(given != nullptr ? *given : *own_recorder),
         backend(chosen),
         init_timeout_s(options.init_timeout_s),
         shard_transport(options.shard_transport) {}
@@ -63,10 +67,11 @@ struct Mesh::Groups {
   }
 };
 
-Mesh::Mesh(const MpiEnv& mpi, MeshShape shape, Backend backend, const CommOptions& options)
+Mesh::Mesh(const MpiEnv& mpi, MeshShape shape, Backend backend, const CommOptions& options,
+           FlightRecorder* recorder)
     : shape_(shape),
       rank_(mpi.rank()),
-      groups_(std::make_unique<Groups>(mpi.rank(), backend, options)) {
+      groups_(std::make_unique<Groups>(mpi.rank(), backend, options, recorder)) {
   if (shape.ranks() != mpi.size()) {
     throw UserError(cat("the mesh has ", shape.describe(), ", but ", mpi.size(), " were started"));
   }
@@ -100,7 +105,7 @@ Communicator& Mesh::stage() const { return *groups_->stage; }
 Communicator& Mesh::data() const { return *groups_->data; }
 Communicator& Mesh::tp() const { return *groups_->tp; }
 Communicator& Mesh::host_world() const { return *groups_->host_world; }
-const FlightRecorder& Mesh::recorder() const { return groups_->recorder; }
+FlightRecorder& Mesh::recorder() const { return groups_->recorder; }
 
 std::string Mesh::share_memory(std::span<std::byte> memory) const {
   const Groups& g = *groups_;

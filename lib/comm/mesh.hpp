@@ -26,8 +26,10 @@ class Mesh {
  public:
   /// Collective over all ranks of the job: splits the world along the axes; on the cuda backend
   /// it also starts NCCL (two communicators for the sharding axis, so that a gather and a
-  /// reduce-scatter can be under way together).
-  Mesh(const MpiEnv& mpi, MeshShape shape, Backend backend, const CommOptions& options);
+  /// reduce-scatter can be under way together). The recorder is told of every call; null: of its
+  /// own.
+  Mesh(const MpiEnv& mpi, MeshShape shape, Backend backend, const CommOptions& options,
+       FlightRecorder* recorder = nullptr);
   ~Mesh();
 
   const MeshShape& shape() const { return shape_; }
@@ -58,8 +60,8 @@ class Mesh {
   /// communicator as shard_reduce: adding up by hand would count it twice.)
   double host_seconds() const;
 
-  /// What every communicator did last.
-  const FlightRecorder& recorder() const;
+  /// What this rank does, and what every communicator did last.
+  FlightRecorder& recorder() const;
   /// Communicator::poll of all: "" or the first failure, with the communicator's name. For the
   /// watchdog's thread.
   std::string poll() const;

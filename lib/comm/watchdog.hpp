@@ -1,18 +1,21 @@
 // A thread that ends the job when it stands still: a lost rank leaves the others waiting in a
 // collective for ever, and neither MPI nor NCCL says so.
 //
-//   Watchdog watchdog(mesh, options, dump_folder);   // comm/init_timeout_seconds run
-//   for each step: ...; watchdog.beat();             // comm/train_timeout_seconds run anew
+//   Watchdog watchdog(recorder, options, dump_folder);   // comm/init_timeout_seconds run
+//   watchdog.start("loading");                           // and again for each part of the start
+//   for each step: ...; watchdog.beat();                 // comm/train_timeout_seconds run anew
 //
-// When the time is up, or NCCL reports a failure, it says on one line which call is the oldest
-// unfinished one, dumps the flight recorder, leaves the other ranks a moment to do the same, and
-// ends every rank with ExitCode::standstill.
+// When the time is up, or a library reports a failure, it says on one line what this rank does and
+// which call is its oldest unfinished one, dumps the flight recorder, leaves the other ranks a
+// moment to do the same, and ends every rank with ExitCode::standstill. It asks no library on its
+// way: one that holds a lock would silence it.
 #pragma once
 
 #include <chrono>
 #include <condition_variable>
 #include <filesystem>
 #include <mutex>
+#include <stop_token>
 #include <string>
 #include <thread>
 
@@ -22,31 +25,54 @@ namespace koios {
 
 class Watchdog {
  public:
-  Watchdog(const Mesh& mesh, const CommOptions& options, std::filesystem::path dump_folder);
+  /// The recorder outlives it.
+  Watchdog(FlightRecorder& recorder, const CommOptions& options, std::filesystem::path dump_folder);
   Watchdog(const Watchdog&) = delete;
   Watchdog& operator=(const Watchdog&) = delete;
   ~Watchdog();
 
+  /// A part of the start begins, which the recorder enters: the next call is due within
+  /// init_timeout_s, and `more_s` where it may take longer for what it has to read.
+  void start(const char* part, double more_s = 0);
   /// The run has moved on: the next beat is due within train_timeout_s.
-  void beat() { allow(train_timeout_s_); }
+  void beat() { allow(options_.train_timeout_s); }
   /// What follows may take longer than a step (saving, evaluating): the next beat is due within
   /// `seconds`; 0: whenever.
   void allow(double seconds);
+  /// A library says that the run has failed: it is ended at once.
+  void report(const std::string& error);
 
  private:
   using Clock = std::chrono::steady_clock;
   void watch();
   [[noreturn]] void fail(const std::string& reason, const std::string& advice);
 
-  const Mesh& mesh_;
-  double train_timeout_s_;
+  FlightRecorder& recorder_;
+  CommOptions options_;
   std::filesystem::path dump_folder_;
   std::mutex mutex_;
   std::condition_variable changed_;
   double allowed_s_ = 0;
   Clock::time_point last_beat_;
+  std::string error_;  // as reported
   bool stop_ = false;
   std::thread thread_;  // last: it uses all of the above
+};
+
+/// A thread that asks the communicators' libraries how they are (Communicator::poll) and tells the
+/// watchdog. Not the watchdog's own: such a call may wait for as long as a driver's lock is held.
+class FailurePoll {
+ public:
+  FailurePoll(const Mesh& mesh, Watchdog& watchdog);
+
+ private:
+  void run(const std::stop_token& stop);
+
+  const Mesh& mesh_;
+  Watchdog& watchdog_;
+  std::mutex mutex_;
+  std::condition_variable_any stopped_;
+  std::jthread thread_;  // last: it uses all of the above
 };
 
 }  // namespace koios

@@ -280,7 +280,7 @@ void add_rest(DeckSchema& schema, RunConfig& c) {
   schema.add("comm", "init_timeout_seconds", &c.comm.init_timeout_seconds)
       .unit("s")
       .range(1, kWeek)
-      .help("making the communicators, and the first micro-batch, may take this long");
+      .help("each part of the start, and the first micro-batch, may take this long");
   schema.add("comm", "train_timeout_seconds", &c.comm.train_timeout_seconds)
       .unit("s")
       .range(1, kWeek)

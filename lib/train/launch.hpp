@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "comm/watchdog.hpp"
 #include "core/phase_clock.hpp"
 #include "runtime/device.hpp"
 #include "runtime/mpi_env.hpp"
@@ -15,6 +16,8 @@ struct Launch {
   const MpiEnv& mpi;
   const DeviceEnv& device;
   PhaseClock& start;
+  FlightRecorder& recorder;
+  Watchdog& watchdog;
   std::vector<std::string> command_line;
   std::string effective_deck;
   std::vector<std::pair<std::string, std::string>> library_versions;

@@ -53,6 +53,7 @@ std::unique_ptr<RunFiles> open_run_files(const RunConfig& config, std::int64_t v
 
 TrainingOutcome run_training(const RunConfig& config, const MeshShape& mesh_shape,
                              const Launch& launch) {
+  launch.watchdog.start("reading the tokenizer");
   const std::unique_ptr<Tokenizer> tokenizer =
       load_sentencepiece(config.model.tokenizer_path.string());
   const std::int64_t vocab_size = vocabulary(config.model, *tokenizer);
@@ -64,12 +65,16 @@ TrainingOutcome run_training(const RunConfig& config, const MeshShape& mesh_shap
   print_places(launch.mpi, launch.device);
   launch.start.done("tokenizer and plan");
 
-  const Mesh mesh(launch.mpi, mesh_shape, shape.backend, comm_options(config));
+  launch.watchdog.start("making communicators");
+  const Mesh mesh(launch.mpi, mesh_shape, shape.backend, comm_options(config), &launch.recorder);
+  const FailurePoll poll(mesh, launch.watchdog);
   launch.start.done("communicators");
+  launch.watchdog.start("opening the run folder");
   const auto files = open_run_files(config, vocab_size, mesh, launch);
   MetricsWriter* const metrics = files ? &files->metrics : nullptr;
 
   const auto train = [&]<class T>(T /*compute type*/) {
+    launch.watchdog.start("taking memory");
     TrainingLoop<T> loop(config, shape, plan, mesh, launch, *tokenizer, metrics);
     launch.start.done("memory, model and data");
     return loop.run();

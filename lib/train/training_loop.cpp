@@ -52,6 +52,7 @@ TrainingLoop<T>::TrainingLoop(const RunConfig& config, const TrainingShape& shap
   step_.update_after(checkpoints_.update_after());
   KOIOS_REQUIRE(arena_.taken().total_bytes == plan.total_bytes, "the plan says ", plan.total_bytes,
                 " bytes, ", arena_.taken().total_bytes, " were used");
+  launch.watchdog.start("comparing the ranks' data");
   require_same_data(data_.state(), launch.mpi);
   if (const std::string how = mesh.share_memory(arena_.memory()); !how.empty()) log::info(how);
   if (config.validation.is_on()) validation_.emplace(config, shape, tokenizer, mesh, bad_data_);
@@ -59,14 +60,19 @@ TrainingLoop<T>::TrainingLoop(const RunConfig& config, const TrainingShape& shap
 
 template <class T>
 RunState TrainingLoop<T>::begin(const TrainingShape& shape) {
-  if (std::optional<RunState> state = checkpoints_.resume()) return *state;
-  initialize_parameters(streams_.compute, layout_, memory_.parameters.master,
-                        static_cast<std::uint64_t>(config_.job.seed));
-  if (!config_.checkpoint.initial_load_path.empty()) {
-    load_initial_weights(config_, shape.model.vocab_size, layout_, memory_.parameters.master,
-                         streams_.compute);
+  launch_.watchdog.start("loading", checkpoints_.longest_save_s());
+  std::optional<RunState> state = checkpoints_.resume();
+  if (!state) {
+    initialize_parameters(streams_.compute, layout_, memory_.parameters.master,
+                          static_cast<std::uint64_t>(config_.job.seed));
+    if (!config_.checkpoint.initial_load_path.empty()) {
+      load_initial_weights(config_, shape.model.vocab_size, layout_, memory_.parameters.master,
+                           streams_.compute);
+    }
+    state.emplace();
   }
-  return {};
+  launch_.watchdog.start("opening the data");
+  return *state;
 }
 
 template <class T>
@@ -77,7 +83,8 @@ TrainingOutcome TrainingLoop<T>::run() {
     log::info("training/steps = ", config_.training.steps,
               " are done already: nothing is left to do");
   }
-  Watchdog watchdog(mesh_, comm_options(config_), config_.job.dump_folder);
+  Watchdog& watchdog = launch_.watchdog;
+  watchdog.start("the first step");
   while (!decision.last) {
     take_step(step++, watchdog);
     decision = decider_.after(step);
@@ -95,6 +102,7 @@ template <class T>
 void TrainingLoop<T>::finish(std::int64_t step, Watchdog& watchdog) {
   console_.clear_progress();
   watchdog.allow(checkpoints_.longest_save_s());
+  launch_.recorder.enter("ending the run after step", step);
   checkpoints_.finish();
   if (step > start_.step) {
     print_timers(timers_, mesh_, since_start_.seconds());
@@ -111,7 +119,9 @@ void TrainingLoop<T>::take_step(std::int64_t steps_done, Watchdog& watchdog) {
   const auto next_batch = [&] {
     // A step of many micro-batches takes long and is none the less on its way.
     if (!std::exchange(is_first, false)) watchdog.beat();
+    launch_.recorder.enter("waiting for data of step", steps_done + 1);
     Batch batch = data_.next();
+    launch_.recorder.enter("step", steps_done + 1);
     step_log_.add_samples(batch);
     return batch;
   };
@@ -158,6 +168,7 @@ void TrainingLoop<T>::tell_of_start_and_epochs(std::int64_t step) {
 template <class T>
 void TrainingLoop<T>::save(std::int64_t step, const StepDecision& decision, Watchdog& watchdog) {
   const auto timer = timers_.scope("checkpoint");
+  launch_.recorder.enter("saving step", step);
   watchdog.allow(checkpoints_.longest_save_s());
   console_.clear_progress();
   std::vector<SequenceState> positions;  // each rank has moved other streams of the data
@@ -177,6 +188,7 @@ void TrainingLoop<T>::save(std::int64_t step, const StepDecision& decision, Watc
 template <class T>
 ValidationResult TrainingLoop<T>::validate(Watchdog& watchdog) {
   const auto timer = timers_.scope("validation");
+  launch_.recorder.enter("validation");
   const SentBytes before = sent_bytes(mesh_);
   const ValidationResult result =
       validation_->run(step_, streams_.compute, [&] { watchdog.beat(); });

@@ -1,7 +1,9 @@
-// A small job for watchdog_test.py: watchdog_probe healthy|stuck|saving FOLDER
+// A small job for watchdog_test.py: watchdog_probe healthy|stuck|saving|start|report FOLDER
 //   healthy  every rank makes five steps and ends
 //   stuck    after two steps rank 1 stops calling, the others wait for it in a gather
 //   saving   between two steps all ranks take longer than was allowed first, having asked for more
+//   start    rank 1 does not come to the making of communicators
+//   report   a library says on rank 1 that the run has failed
 // A step may take a minute, so that a busy machine fails no test; the cases shorten it.
 #include <chrono>
 #include <cstdio>
@@ -35,18 +37,30 @@ int main(int argc, char** argv) {
   const koios::CommOptions options{
       .init_timeout_s = 60, .train_timeout_s = 60, .trace_buf_size = 50};
   const koios::MeshShape shape{{1, 1, mpi.size(), 1, 1}};
-  const koios::Mesh mesh(mpi, shape, koios::Backend::host, options);
-  koios::Watchdog watchdog(mesh, options, argv[2]);
+  koios::FlightRecorder recorder(mpi.rank(), options.trace_buf_size);
+  koios::Watchdog watchdog(recorder, options, argv[2]);
+  watchdog.start("making communicators");
+  if (mode == "start") {
+    watchdog.allow(2);
+    if (mpi.rank() == 1) sleep_s(3600);
+  }
+  const koios::Mesh mesh(mpi, shape, koios::Backend::host, options, &recorder);
+  const koios::FailurePoll poll(mesh, watchdog);
   for (int i = 0; i < 5; ++i) {
     if (mode == "stuck" && i == 2) {
       watchdog.allow(2);
       if (mpi.rank() == 1) sleep_s(3600);
+    }
+    if (mode == "report" && i == 2 && mpi.rank() == 1) {
+      watchdog.report("tp: it is broken");
+      sleep_s(3600);
     }
     if (mode == "saving" && i == 2) {
       watchdog.allow(1);
       watchdog.allow(30);
       sleep_s(2.5);
     }
+    recorder.enter("step", i);
     step(mesh.shard_gather());
     watchdog.beat();
   }

@@ -42,16 +42,29 @@ class Watchdog(unittest.TestCase):
         code, output, seconds = run("stuck", self.folder)
         self.assertEqual(code, 75, output)
         self.assertLess(seconds, 40)
-        self.assertIn("[koios rank 0] error: no progress for 2 s; oldest unfinished communication: "
-                      "call 3 of shard_gather (rank 0 of 2): all_gather of 8000 bytes", output)
-        self.assertIn("[koios rank 1] error: no progress for 2 s; oldest unfinished communication: "
-                      "none", output)
+        self.assertRegex(output, r"\[koios rank 0\] error: no progress for 2 s; this rank is at: "
+                         r"step 2, for [\d.]+ s; oldest unfinished communication: call 3 of "
+                         r"shard_gather \(rank 0 of 2\): all_gather of 8000 bytes")
+        self.assertRegex(output, r"\[koios rank 1\] error: no progress for 2 s; this rank is at: "
+                         r"step 1, for [\d.]+ s; oldest unfinished communication: none")
         traces = [json.loads((self.folder / "comm_trace" / f"rank_{r}").read_text())
                   for r in range(2)]
         calls = [[c for c in t["calls"] if c["communicator"] == "shard_gather"] for t in traces]
         self.assertEqual([len(c) for c in calls], [3, 2])  # rank 1 lacks the third
         self.assertIsNone(calls[0][-1]["completed_s"])
         self.assertIsNotNone(calls[1][-1]["completed_s"])
+
+    def test_the_start_is_watched(self):
+        code, output, seconds = run("start", self.folder)
+        self.assertEqual(code, 75, output)
+        self.assertLess(seconds, 40)
+        self.assertIn("this rank is at: making communicators, for 2.", output)
+
+    def test_what_a_library_reports_ends_the_job(self):
+        code, output, seconds = run("report", self.folder)
+        self.assertEqual(code, 75, output)
+        self.assertLess(seconds, 40)
+        self.assertIn("[koios rank 1] error: tp: it is broken; this rank is at: step", output)
 
 
 if __name__ == "__main__":
