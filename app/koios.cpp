@@ -9,6 +9,7 @@
 #include "core/integers.hpp"
 #include "core/log.hpp"
 #include "runtime/device.hpp"
+#include "runtime/file.hpp"
 #include "runtime/mpi_env.hpp"
 #include "train/deck_options.hpp"
 #include "train/run_training.hpp"
@@ -71,6 +72,7 @@ ExitCode train(const CommandLine& line, int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  koios::files::report_too_large_files();
   return koios::guard([&] {
     const CommandLine line = parse_command_line({argv + 1, argv + argc});
     return line.action == Action::train ? train(line, argc, argv) : answer(line);

@@ -6,6 +6,7 @@
 #include "config/validate.hpp"
 #include "core/log.hpp"
 #include "data/tokenize_corpus.hpp"
+#include "runtime/file.hpp"
 
 namespace {
 
@@ -113,5 +114,6 @@ ExitCode run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  koios::files::report_too_large_files();
   return koios::guard([&] { return run(argc, argv); });
 }

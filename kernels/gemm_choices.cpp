@@ -1,17 +1,21 @@
 #include "kernels/detail/gemm_choices.hpp"
 
-#include <fstream>
+#include <fcntl.h>
+
+#include <cerrno>
 #include <iomanip>
 #include <sstream>
 #include <utility>
 
 #include "core/error.hpp"
 #include "core/log.hpp"
+#include "runtime/file.hpp"
 
 namespace koios::detail {
 namespace {
 
 constexpr const char* kFormat = "koios-gemm-1";
+constexpr std::int64_t kMostBytes = std::int64_t{16} << 20;  // thousands of products
 
 }  // namespace
 
@@ -35,7 +39,7 @@ GemmChoices::GemmChoices(std::string file, std::string environment)
 }
 
 void GemmChoices::load() {
-  std::ifstream in(file_);
+  std::istringstream in(files::read_whole(file_, kMostBytes).value_or(""));
   for (std::string line; std::getline(in, line);) {
     // koios-gemm-1 <environment> | <key> | <8 hexadecimal words>
     const auto first = line.find(" | ");
@@ -63,12 +67,17 @@ void GemmChoices::add(const GemmKey& key, const GemmAlgorithm& algorithm) {
   line << kFormat << ' ' << environment_ << " | " << to_string(key) << " |";
   for (const auto word : algorithm) line << ' ' << std::hex << word;
   line << '\n';
-  std::ofstream out(file_, std::ios::app);
-  out << line.str() << std::flush;
-  if (!out) {
-    log::warning("cannot write the GEMM choices to ", file_, ": they will be made anew next time");
-    file_.clear();
+  std::string problem;
+  try {
+    const FileDescriptor out = files::open_or_create(file_, O_APPEND);
+    if (!files::write_all(out.get(), line.str())) problem = files::reason(errno, out.get());
+  } catch (const UserError& error) {
+    problem = error.what();
   }
+  if (problem.empty()) return;
+  log::warning("cannot write the GEMM choices to ", file_, " (", problem,
+               "): they will be made anew next time");
+  file_.clear();
 }
 
 }  // namespace koios::detail

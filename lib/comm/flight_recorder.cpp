@@ -2,12 +2,12 @@
 
 #include <algorithm>
 #include <chrono>
-#include <fstream>
 #include <iomanip>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "core/error.hpp"
+#include "runtime/file.hpp"
 
 namespace koios {
 namespace {
@@ -136,10 +136,7 @@ std::string FlightRecorder::dump(const std::filesystem::path& dump_folder) const
   const auto folder = dump_folder / "comm_trace";
   std::filesystem::create_directories(folder);
   const auto path = folder / cat("rank_", rank_);
-  std::ofstream file(path);
-  file << root.dump(1) << '\n';
-  file.close();
-  if (!file) throw UserError(cat("cannot write ", path.string()));
+  files::replace(path, root.dump(1) + "\n");
   return path.string();
 }
 

@@ -25,8 +25,6 @@ bool is_token_size(std::uint32_t bytes) { return bytes == 2 || bytes == 4; }
 
 }  // namespace
 
-void close_descriptor(int descriptor) { ::close(descriptor); }
-
 void lay_out(TokenFileHeader& header) {
   KOIOS_REQUIRE(is_token_size(header.token_bytes) && header.tokens >= 0 &&
                     header.tokens <= kMostTokens && header.documents >= 0 &&
@@ -121,16 +119,10 @@ void TokenFile::require_tokenizer(const Tokenizer& tokenizer) const {
 }
 
 void TokenFile::read_bytes(std::int64_t at, std::span<std::byte> out) const {
-  while (!out.empty()) {
-    const ssize_t count = ::pread(descriptor_.get(), out.data(), out.size(), at);
-    if (count < 0 && errno == EINTR) continue;
-    if (count <= 0) {
-      throw UserError(cat(path_, ": reading failed at byte ", at, ": ",
-                          count == 0 ? "the file ends there" : std::strerror(errno)));
-    }
-    at += count;
-    out = out.subspan(static_cast<std::size_t>(count));
-  }
+  const std::int64_t count = files::read_at(descriptor_.get(), at, out);
+  if (count == std::ssize(out)) return;
+  throw UserError(cat(path_, ": reading failed at byte ", at + count, ": ",
+                      errno == 0 ? "the file ends there" : std::strerror(errno)));
 }
 
 const std::byte* TokenFile::read_block(std::int64_t number, Block& last) const {

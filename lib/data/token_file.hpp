@@ -17,7 +17,7 @@
 #include <vector>
 
 #include "data/tokenizer.hpp"
-#include "runtime/handle.hpp"
+#include "runtime/file.hpp"
 
 namespace koios {
 
@@ -48,9 +48,6 @@ void lay_out(TokenFileHeader& header);
 /// 64 bits that any change of a single 8-byte word changes.
 std::uint64_t checksum(std::span<const std::byte> bytes);
 std::uint64_t header_checksum(const TokenFileHeader& header);
-
-void close_descriptor(int descriptor);
-using FileDescriptor = Handle<int, &close_descriptor, -1>;
 
 class TokenFile {
  public:

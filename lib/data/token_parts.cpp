@@ -27,7 +27,7 @@ struct PartHeader {
 };
 
 [[noreturn]] void fail(const std::string& path, const char* what) {
-  throw UserError(cat(path, ": ", what, " failed: ", std::strerror(errno)));
+  throw UserError(cat(path, ": ", what, " failed: ", files::reason(errno)));
 }
 
 FileDescriptor open_file(const std::string& path, int flags) {
@@ -38,25 +38,15 @@ FileDescriptor open_file(const std::string& path, int flags) {
 
 void read_all(const FileDescriptor& file, const std::string& path, std::int64_t at,
               std::span<std::byte> out) {
-  while (!out.empty()) {
-    const ssize_t count = ::pread(file.get(), out.data(), out.size(), at);
-    if (count < 0 && errno == EINTR) continue;
-    if (count == 0) throw UserError(cat(path, ": ends at byte ", at, ", too early"));
-    if (count < 0) fail(path, "reading");
-    at += count;
-    out = out.subspan(static_cast<std::size_t>(count));
-  }
+  const std::int64_t count = files::read_at(file.get(), at, out);
+  if (count == std::ssize(out)) return;
+  if (errno != 0) fail(path, "reading");
+  throw UserError(cat(path, ": ends at byte ", at + count, ", too early"));
 }
 
 void write_all(const FileDescriptor& file, const std::string& path, std::int64_t at,
                std::span<const std::byte> bytes) {
-  while (!bytes.empty()) {
-    const ssize_t count = ::pwrite(file.get(), bytes.data(), bytes.size(), at);
-    if (count < 0 && errno == EINTR) continue;
-    if (count < 0) fail(path, "writing");
-    at += count;
-    bytes = bytes.subspan(static_cast<std::size_t>(count));
-  }
+  if (!files::write_at(file.get(), at, bytes)) fail(path, "writing");
 }
 
 /// To the disk, from this node.
@@ -136,7 +126,7 @@ TokenFileAssembly::TokenFileAssembly(std::string path, TokenFileHeader header,
 }
 
 void TokenFileAssembly::create() const {
-  const auto file = open_file(unfinished_, O_WRONLY | O_CREAT | O_TRUNC);
+  const auto file = files::create(unfinished_);
   // The file system fills what no rank writes, the padding, with zeros.
   if (const int code = ::posix_fallocate(file.get(), 0, header_.file_bytes); code != 0) {
     ::unlink(unfinished_.c_str());  // what it has been given already

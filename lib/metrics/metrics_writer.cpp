@@ -6,9 +6,10 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <cstring>
 #include <nlohmann/json.hpp>
+#include <span>
 #include <string>
+#include <string_view>
 
 #include "core/error.hpp"
 #include "core/log.hpp"
@@ -28,28 +29,38 @@ std::string nonfinite_name(double value) {
   return value > 0 ? "inf" : "-inf";
 }
 
-/// Bytes up to and with the last newline.
-off_t end_of_last_row(int fd, off_t size) {
-  char block[4096];
-  while (size > 0) {
-    const off_t start = std::max<off_t>(0, size - static_cast<off_t>(sizeof block));
-    const ssize_t n = ::pread(fd, block, static_cast<std::size_t>(size - start), start);
-    if (n != size - start) return -1;
-    for (ssize_t i = n; i > 0; --i) {
-      if (block[i - 1] == '\n') return start + i;
-    }
-    size = start;
-  }
-  return 0;
+constexpr std::string_view kRowBegin = "{\"step\":";
+/// A row is far shorter.
+constexpr std::int64_t kLongestRow = 64 * 1024;
+
+std::string read_text(int fd, std::int64_t from, std::int64_t bytes) {
+  std::string text(static_cast<std::size_t>(bytes), '\0');
+  const std::int64_t n = files::read_at(fd, from, std::as_writable_bytes(std::span(text)));
+  text.resize(static_cast<std::size_t>(n));
+  return text;
 }
 
+/// What is not a file of rows is somebody else's and stays as it is.
 void drop_half_row(int fd, const std::filesystem::path& path) {
   struct stat status = {};
-  if (::fstat(fd, &status) != 0 || !S_ISREG(status.st_mode)) return;
-  const off_t end = end_of_last_row(fd, status.st_size);
-  if (end == status.st_size) return;
-  if (end < 0 || ::ftruncate(fd, end) != 0) {
-    throw UserError(cat("cannot continue ", path.string(), ": ", std::strerror(errno)));
+  if (::fstat(fd, &status) != 0) {
+    throw UserError(cat("cannot continue ", path.string(), ": ", files::reason(errno)));
+  }
+  const std::int64_t size = status.st_size;
+  const std::string begin = read_text(fd, 0, std::min(size, std::ssize(kRowBegin)));
+  const std::int64_t tail_at = std::max<std::int64_t>(0, size - kLongestRow);
+  const std::string tail = read_text(fd, tail_at, size - tail_at);
+  const auto last_newline = tail.rfind('\n');
+  const bool has_row = last_newline != std::string::npos;
+  if (!kRowBegin.starts_with(begin) || (!has_row && tail_at > 0)) {
+    throw UserError(cat(path.string(),
+                        " does not hold the metrics of a run and stays as it is: move "
+                        "it away, or name another folder with job/dump_folder=..."));
+  }
+  const std::int64_t end = has_row ? tail_at + static_cast<std::int64_t>(last_newline) + 1 : 0;
+  if (end == size) return;
+  if (::ftruncate(fd, end) != 0) {
+    throw UserError(cat("cannot continue ", path.string(), ": ", files::reason(errno)));
   }
   log::warning(path.string(), " ended in half a row of an earlier run; it is removed");
 }
@@ -58,9 +69,8 @@ void drop_half_row(int fd, const std::filesystem::path& path) {
 
 MetricsWriter::MetricsWriter(const RunFolder& folder)
     : path_(folder.file("metrics.jsonl")),
-      file_(::open(path_.c_str(), O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC, 0666)),
+      file_(files::open_or_create(path_, O_APPEND)),
       run_(folder.run()) {
-  if (!file_) throw UserError(cat("cannot write ", path_.string(), ": ", std::strerror(errno)));
   drop_half_row(file_.get(), path_);
 }
 
@@ -81,13 +91,11 @@ void MetricsWriter::row(std::int64_t step, std::span<const Metric> metrics) {
   }
   if (!nonfinite.is_null()) row["nonfinite"] = nonfinite;
 
-  struct stat before = {};
-  const bool regular = ::fstat(file_.get(), &before) == 0 && S_ISREG(before.st_mode);
-  if (!write_all(file_.get(), row.dump() + "\n")) {
-    const int error = errno;
-    // Best effort: a row cut short is also removed by the next start.
-    if (regular && ::ftruncate(file_.get(), before.st_size) != 0) errno = error;
-    throw UserError(cat("cannot write ", path_.string(), ": ", std::strerror(error)));
+  const off_t before = ::lseek(file_.get(), 0, SEEK_END);
+  if (!files::write_all(file_.get(), row.dump() + "\n")) {
+    std::string why = files::reason(errno, file_.get());
+    if (before >= 0 && ::ftruncate(file_.get(), before) != 0) why += "; it ends in half a row";
+    throw UserError(cat("cannot write ", path_.string(), ": ", why));
   }
 }
 

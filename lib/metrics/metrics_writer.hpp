@@ -9,8 +9,8 @@
 #include <span>
 #include <string_view>
 
-#include "metrics/file_descriptor.hpp"
 #include "metrics/run_folder.hpp"
+#include "runtime/file.hpp"
 
 namespace koios {
 
@@ -23,6 +23,7 @@ struct Metric {
 class MetricsWriter {
  public:
   /// Continues the file of an earlier run; half a row that a killed job left is taken away.
+  /// UserError where the file there is none of a run: it is left as it is.
   explicit MetricsWriter(const RunFolder& folder);
 
   /// {"step": s, "time": Unix seconds, "run": n, <the metrics in their order>}. NaN and infinities

@@ -2,13 +2,13 @@
 
 #include <cstdlib>
 #include <ctime>
-#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "core/error.hpp"
 #include "core/log.hpp"
 #include "metrics/build_info.hpp"
-#include "metrics/replace_file.hpp"
+#include "metrics/shallow_json.hpp"
+#include "runtime/file.hpp"
 
 namespace koios {
 namespace {
@@ -18,9 +18,10 @@ using Json = nlohmann::ordered_json;
 
 /// The entries of earlier starts. A file that is no such array is put aside, not lost.
 Json earlier_starts(const fs::path& path) {
-  if (!fs::is_regular_file(path)) return Json::array();  // what is in its place, the writing tells
-  std::ifstream in(path);
-  Json runs = Json::parse(in, nullptr, /*allow_exceptions=*/false);
+  std::error_code unknown;
+  // What is in its place, the writing tells.
+  if (!fs::is_regular_file(fs::symlink_status(path, unknown))) return Json::array();
+  Json runs = parse_shallow_json(files::read_whole(path, kMostProvenanceBytes).value_or(""));
   if (runs.is_array()) return runs;
   const fs::path aside = path.string() + ".unreadable";
   std::error_code error;
@@ -76,7 +77,7 @@ void write_provenance(const RunFolder& folder, const Provenance& provenance) {
   Json runs = earlier_starts(path);
   runs.push_back(describe(provenance, folder.run()));
   // Command lines and paths may hold bytes that are not UTF-8: they are replaced, not refused.
-  replace_file(path, runs.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+  files::replace(path, runs.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
 }
 
 }  // namespace koios

@@ -12,6 +12,7 @@
 
 #include "core/error.hpp"
 #include "core/log.hpp"
+#include "metrics/shallow_json.hpp"
 
 namespace koios {
 namespace {
@@ -20,10 +21,10 @@ namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
 constexpr const char* kFix = "; name another with job/dump_folder=...";
+constexpr std::int64_t kMostLockBytes = 300;
 
-std::string reason(int error) {
-  const bool refused = error == EACCES || error == EPERM || error == EROFS;
-  return cat(refused ? "is read-only: " : "cannot be written: ", std::strerror(error));
+[[noreturn]] void refuse(const fs::path& path, const std::string& why) {
+  throw UserError(cat("run folder '", path.string(), "' ", why, kFix));
 }
 
 void make_folder(const fs::path& path) {
@@ -31,30 +32,36 @@ void make_folder(const fs::path& path) {
   std::error_code unknown;  // of a folder below one that may not be entered
   fs::create_directories(path, error);
   if (fs::is_directory(path, unknown)) return;
-  if (fs::exists(path, unknown))
-    throw UserError(cat("run folder '", path.string(), "' is a file", kFix));
+  if (fs::exists(path, unknown)) refuse(path, "is a file");
+  if (fs::is_symlink(fs::symlink_status(path, unknown))) {
+    refuse(path,
+           cat("is a link to ", fs::read_symlink(path, unknown).string(), ", which is not there"));
+  }
   // create_directories reports an existing file in the way as "not a directory".
-  throw UserError(cat("run folder '", path.string(), "' cannot be made: ", error.message(), kFix));
+  refuse(path, cat("cannot be made: ", error.message()));
 }
 
 /// "host pid" of who holds, or held last, the folder.
-std::string holder(int fd) {
-  char text[300] = {};
-  const ssize_t n = ::pread(fd, text, sizeof text - 1, 0);
-  std::string line(text, n > 0 ? static_cast<std::size_t>(n) : 0);
-  while (!line.empty() && line.back() == '\n') line.pop_back();
-  return line;
+std::string holder(int fd, const fs::path& path) {
+  std::string text(kMostLockBytes + 1, '\0');
+  const std::int64_t n = files::read_at(fd, 0, std::as_writable_bytes(std::span(text)));
+  text.resize(static_cast<std::size_t>(n));
+  while (!text.empty() && text.back() == '\n') text.pop_back();
+  if (n > kMostLockBytes || text.find('\n') != std::string::npos) {
+    refuse(path, "holds a file run.lock that is none of Koios: move it away");
+  }
+  return text;
 }
 
 /// Open-file-description locks end with the process, however it ends, and work over NFS.
 void lock(int fd, const fs::path& path) {
+  const std::string held_by = holder(fd, path);
   struct flock whole = {};
   whole.l_type = F_WRLCK;
   whole.l_whence = SEEK_SET;
   if (::fcntl(fd, F_OFD_SETLK, &whole) == 0) return;
   if (errno == EAGAIN || errno == EACCES) {
-    throw UserError(cat("run folder '", path.string(),
-                        "' is in use by another run (host, process: ", holder(fd), ")", kFix));
+    refuse(path, cat("is in use by another run (host, process: ", held_by, ")"));
   }
   log::warning("run folder '", path.string(), "': its file system has no locks (",
                std::strerror(errno), "), so nothing keeps a second job out of it");
@@ -67,9 +74,7 @@ int run_of(const Json& entry) {
 }
 
 int last_run_in_provenance(const fs::path& path) {
-  if (!fs::is_regular_file(path)) return 0;
-  std::ifstream in(path);
-  const Json runs = Json::parse(in, nullptr, /*allow_exceptions=*/false);
+  const Json runs = parse_shallow_json(files::read_whole(path, kMostProvenanceBytes).value_or(""));
   int last = 0;
   if (runs.is_array()) {
     for (const Json& entry : runs) last = std::max(last, run_of(entry));
@@ -80,7 +85,8 @@ int last_run_in_provenance(const fs::path& path) {
 /// From the last whole row; rows are far shorter than the tail that is read.
 int last_run_in_metrics(const fs::path& path) {
   constexpr std::streamoff kTail = 64 * 1024;
-  if (!fs::is_regular_file(path)) return 0;  // a device would have no end
+  std::error_code unknown;
+  if (!fs::is_regular_file(fs::symlink_status(path, unknown))) return 0;  // devices have no end
   std::ifstream in(path, std::ios::binary | std::ios::ate);
   if (!in) return 0;
   in.seekg(std::max<std::streamoff>(0, in.tellg() - kTail));
@@ -90,21 +96,24 @@ int last_run_in_metrics(const fs::path& path) {
   tail.resize(end);
   const auto start = tail.rfind('\n');
   if (start != std::string::npos) tail.erase(0, start + 1);
-  return run_of(Json::parse(tail, nullptr, /*allow_exceptions=*/false));
+  return run_of(parse_shallow_json(tail));
 }
 
 }  // namespace
 
 RunFolder::RunFolder(const fs::path& path) : path_(path) {
   make_folder(path);
-  lock_ = FileDescriptor(::open(file("run.lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666));
-  if (!lock_) throw UserError(cat("run folder '", path.string(), "' ", reason(errno), kFix));
+  try {
+    lock_ = files::open_or_create(file("run.lock"));
+  } catch (const UserError& error) {
+    refuse(path, cat("cannot be used: ", error.what()));
+  }
   lock(lock_.get(), path);
   char host[256] = {};
   ::gethostname(host, sizeof host - 1);
   if (::ftruncate(lock_.get(), 0) != 0 ||
-      !write_all(lock_.get(), cat(host, " ", ::getpid(), "\n"))) {
-    throw UserError(cat("run folder '", path.string(), "' ", reason(errno), kFix));
+      !files::write_all(lock_.get(), cat(host, " ", ::getpid(), "\n"))) {
+    refuse(path, cat("cannot be written: ", files::reason(errno, lock_.get())));
   }
   run_ = 1 + std::max(last_run_in_provenance(file("provenance.json")),
                       last_run_in_metrics(file("metrics.jsonl")));

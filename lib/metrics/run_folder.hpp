@@ -2,12 +2,16 @@
 // Rank 0 only; a folder may be used by several jobs one after the other, numbered 1, 2, ...
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <string_view>
 
-#include "metrics/file_descriptor.hpp"
+#include "runtime/file.hpp"
 
 namespace koios {
+
+/// Of provenance.json: thousands of starts. What is larger was not written by a run.
+constexpr std::int64_t kMostProvenanceBytes = std::int64_t{64} << 20;
 
 class RunFolder {
  public:

@@ -1,7 +1,6 @@
 #include "train/run_files.hpp"
 
 #include <algorithm>
-#include <fstream>
 #include <iomanip>
 #include <map>
 #include <sstream>
@@ -10,7 +9,7 @@
 
 #include "core/log.hpp"
 #include "metrics/provenance.hpp"
-#include "metrics/replace_file.hpp"
+#include "runtime/file.hpp"
 
 namespace koios {
 namespace {
@@ -19,6 +18,9 @@ namespace fs = std::filesystem;
 
 /// Path to "fingerprint size".
 using Listing = std::map<std::string, std::string>;
+
+/// A list of some millions of files; what is larger is no such list.
+constexpr std::int64_t kMostBytes = std::int64_t{1} << 30;
 
 Listing list_files(const DataOptions& options) {
   std::vector<DataSource> sources = options.mixture;
@@ -38,8 +40,7 @@ Listing list_files(const DataOptions& options) {
 
 Listing read_listing(const fs::path& path) {
   Listing listing;
-  if (!fs::is_regular_file(path)) return listing;
-  std::ifstream in(path);
+  std::istringstream in(files::read_whole(path, kMostBytes).value_or(""));
   for (std::string line; std::getline(in, line);) {
     std::istringstream fields(line);
     std::string fingerprint;
@@ -80,7 +81,7 @@ void note_data_files(const RunFolder& folder, const DataOptions& options) {
   warn_of(changes);
   std::string text;
   for (const auto& [file, is] : now) text += cat(is, " ", file, "\n");
-  replace_file(path, text);
+  files::replace(path, text);
 }
 
 }  // namespace
@@ -88,7 +89,7 @@ void note_data_files(const RunFolder& folder, const DataOptions& options) {
 RunFiles::RunFiles(const RunConfig& config, const Launch& launch,
                    const std::vector<std::string>& hosts, const DataOptions& data)
     : folder(config.job.dump_folder), metrics(folder) {
-  replace_file(folder.file("effective.ini"), launch.effective_deck);
+  files::replace(folder.file("effective.ini"), launch.effective_deck);
   write_provenance(folder, {.command_line = launch.command_line,
                             .libraries = launch.library_versions,
                             .hosts = hosts,

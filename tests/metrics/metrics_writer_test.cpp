@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include <bit>
 #include <chrono>
@@ -101,13 +102,46 @@ TEST(MetricsWriter, takes_away_half_a_row_of_a_killed_run) {
   }
 }
 
-TEST(MetricsWriter, reports_a_full_disk_with_the_path) {
+TEST(MetricsWriter, a_row_for_which_there_is_no_room_leaves_no_half) {
   const ScratchFolder scratch;
   const RunFolder folder(scratch.path());
-  std::filesystem::create_symlink("/dev/full", scratch.path("metrics.jsonl"));
   MetricsWriter writer(folder);
-  const auto message = message_of<UserError>([&] { writer.row(1, {{"x", 1.0}}); });
-  EXPECT_THAT(message, HasSubstr("metrics.jsonl: No space left on device"));
+  writer.row(1, {{"x", 1.0}});
+  const std::string before = read_text(scratch.path("metrics.jsonl"));
+  files::report_too_large_files();
+  struct rlimit limit = {};
+  ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &limit), 0);
+  const struct rlimit small = {before.size() + 10, limit.rlim_max};
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &small), 0);
+  const auto message = message_of<UserError>([&] { writer.row(2, {{"x", 1.0}}); });
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &limit), 0);
+  EXPECT_THAT(message, HasSubstr("metrics.jsonl: File too large; this process may make files of at "
+                                 "most 0 KiB (ulimit -f)"));
+  EXPECT_EQ(read_text(scratch.path("metrics.jsonl")), before);
+}
+
+TEST(MetricsWriter, a_file_that_is_not_of_a_run_stays_as_it_is) {
+  for (const std::string& other :
+       {std::string("a letter\nwithout an end"), std::string("{\"text\":\"a\"}\n"),
+        "{\"step\":1}" + std::string(100000, ' ')}) {
+    const ScratchFolder scratch;
+    append_text(scratch.path("metrics.jsonl"), other);
+    const RunFolder folder(scratch.path());
+    const auto message = message_of<UserError>([&] { MetricsWriter writer(folder); });
+    EXPECT_THAT(message, HasSubstr("metrics.jsonl does not hold the metrics of a run"));
+    EXPECT_EQ(read_text(scratch.path("metrics.jsonl")), other);
+  }
+}
+
+TEST(MetricsWriter, follows_no_link) {
+  const ScratchFolder scratch;
+  append_text(scratch.path("other"), "{\"step\":1}\n{\"st");
+  std::filesystem::create_directory(scratch.path("run"));
+  const RunFolder folder(scratch.path("run"));
+  std::filesystem::create_symlink(scratch.path("other"), folder.file("metrics.jsonl"));
+  const auto message = message_of<UserError>([&] { MetricsWriter writer(folder); });
+  EXPECT_THAT(message, HasSubstr("metrics.jsonl is a link to " + scratch.path("other").string()));
+  EXPECT_EQ(read_text(scratch.path("other")), "{\"step\":1}\n{\"st");
 }
 
 TEST(MetricsWriter, refuses_a_file_it_cannot_open) {
@@ -115,7 +149,7 @@ TEST(MetricsWriter, refuses_a_file_it_cannot_open) {
   const RunFolder folder(scratch.path());
   std::filesystem::create_directory(scratch.path("metrics.jsonl"));
   const auto message = message_of<UserError>([&] { MetricsWriter writer(folder); });
-  EXPECT_THAT(message, HasSubstr(scratch.path("metrics.jsonl").string() + ": Is a directory"));
+  EXPECT_THAT(message, HasSubstr(scratch.path("metrics.jsonl").string() + " is a folder"));
 }
 
 TEST(MetricsWriter, a_key_given_twice_is_a_defect) {

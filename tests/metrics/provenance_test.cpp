@@ -65,7 +65,7 @@ TEST(Provenance, names_what_is_in_its_place) {
   std::filesystem::create_directory(scratch.path("provenance.json"));
   const auto message =
       message_of<UserError>([&] { write_provenance(RunFolder(scratch.path()), example()); });
-  EXPECT_THAT(message, testing::HasSubstr("provenance.json: Is a directory"));
+  EXPECT_THAT(message, testing::HasSubstr("provenance.json is a folder"));
   EXPECT_FALSE(std::filesystem::exists(scratch.path("provenance.json.partial")));
 }
 

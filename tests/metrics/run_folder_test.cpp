@@ -43,7 +43,7 @@ TEST(RunFolder, that_is_read_only_is_named_with_the_fix) {
   const AsNobody nobody;
   const std::string message = refusal(scratch.path());
   EXPECT_THAT(message, HasSubstr(scratch.path().string()));
-  EXPECT_THAT(message, HasSubstr("is read-only"));
+  EXPECT_THAT(message, HasSubstr("run.lock: Permission denied"));
   EXPECT_THAT(message, HasSubstr("job/dump_folder="));
   EXPECT_THAT(refusal(scratch.path("inside")), HasSubstr("cannot be made: Permission denied"));
 }
@@ -63,6 +63,27 @@ TEST(RunFolder, that_is_a_file_is_refused) {
   append_text(scratch.path("outputs"), "text");
   EXPECT_THAT(refusal(scratch.path("outputs")), HasSubstr("outputs' is a file"));
   EXPECT_THAT(refusal(scratch.path("outputs/run")), HasSubstr("cannot be made: Not a directory"));
+}
+
+TEST(RunFolder, may_be_a_link_but_not_to_nothing) {
+  const ScratchFolder scratch;
+  std::filesystem::create_symlink(scratch.path("there"), scratch.path("link"));
+  EXPECT_THAT(refusal(scratch.path("link")),
+              HasSubstr("is a link to " + scratch.path("there").string() + ", which is not there"));
+  std::filesystem::create_directory(scratch.path("there"));
+  EXPECT_EQ(refusal(scratch.path("link")), "");
+}
+
+TEST(RunFolder, does_not_overwrite_what_is_no_lock) {
+  const ScratchFolder scratch;
+  append_text(scratch.path("other"), "somebody else's");
+  std::filesystem::create_symlink(scratch.path("other"), scratch.path("run.lock"));
+  EXPECT_THAT(refusal(scratch.path()), HasSubstr("run.lock is a link to"));
+  EXPECT_EQ(read_text(scratch.path("other")), "somebody else's");
+  std::filesystem::remove(scratch.path("run.lock"));
+  append_text(scratch.path("run.lock"), "two lines\nof text\n");
+  EXPECT_THAT(refusal(scratch.path()), HasSubstr("holds a file run.lock that is none of Koios"));
+  EXPECT_EQ(read_text(scratch.path("run.lock")), "two lines\nof text\n");
 }
 
 TEST(RunFolder, is_held_by_one_run_at_a_time) {
@@ -109,6 +130,13 @@ TEST(RunFolder, survives_files_that_are_not_its_own) {
   const ScratchFolder scratch;
   append_text(scratch.path("metrics.jsonl"), "not json\n");
   append_text(scratch.path("provenance.json"), "{\"run\": 4");
+  EXPECT_EQ(RunFolder(scratch.path()).run(), 1);
+}
+
+TEST(RunFolder, survives_json_nested_without_end) {
+  const ScratchFolder scratch;
+  append_text(scratch.path("provenance.json"), std::string(1000000, '[') + "\n");
+  append_text(scratch.path("metrics.jsonl"), std::string(60000, '[') + "\n");
   EXPECT_EQ(RunFolder(scratch.path()).run(), 1);
 }
 

@@ -6,9 +6,9 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -17,34 +17,33 @@
 namespace koios::checkpoint {
 namespace {
 
-constexpr std::int64_t kLargestCall = std::int64_t{1} << 30;  // Linux stops at 2 GiB - 4 KiB
+/// A pipe in a file's place must not hold the run until somebody opens its other end.
+FileDescriptor open_for_reading(const std::filesystem::path& path) {
+  FileDescriptor fd(::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
+  if (!fd) throw UserError(cat("cannot open ", path.string(), ": ", std::strerror(errno)));
+  struct stat info = {};
+  if (::fstat(fd.get(), &info) != 0 || !S_ISREG(info.st_mode)) {
+    throw UserError(cat(path.string(), S_ISDIR(info.st_mode) ? " is a folder" : " is not a file"));
+  }
+  return fd;
+}
 
-int flags_of(PosixFile::Mode mode) {
+FileDescriptor open(const std::filesystem::path& path, PosixFile::Mode mode) {
   switch (mode) {
     case PosixFile::Mode::read:
-      return O_RDONLY;
+      return open_for_reading(path);
     case PosixFile::Mode::write:
-      return O_RDWR;
+      return files::reopen(path, O_RDWR);
     case PosixFile::Mode::create:
-      return O_RDWR | O_CREAT | O_TRUNC;
+      return files::create(path);
   }
   KOIOS_REQUIRE(false, "unknown mode");
 }
 
-std::string free_space(int fd) {
-  struct statvfs info = {};
-  if (::fstatvfs(fd, &info) != 0) return "";
-  return cat("; ", static_cast<std::int64_t>(info.f_bavail * info.f_frsize) >> 20, " MiB are free");
-}
-
 }  // namespace
 
-void close_descriptor(int fd) { ::close(fd); }
-
 PosixFile::PosixFile(std::filesystem::path path, Mode mode)
-    : path_(std::move(path)), fd_(::open(path_.c_str(), flags_of(mode) | O_CLOEXEC, 0666)) {
-  if (!fd_) fail(mode == Mode::create ? "cannot make" : "cannot open");
-}
+    : path_(std::move(path)), fd_(open(path_, mode)) {}
 
 PosixFile::PosixFile(std::filesystem::path path, int descriptor)
     : path_(std::move(path)), fd_(descriptor) {
@@ -57,36 +56,20 @@ PosixFile PosixFile::in_memory() {
 }
 
 void PosixFile::fail(const char* what) const {
-  const int error = errno;
-  throw UserError(cat(what, " ", path_.string(), ": ", std::strerror(error),
-                      error == ENOSPC || error == EDQUOT ? free_space(fd_.get()) : ""));
+  throw UserError(cat(what, " ", path_.string(), ": ", files::reason(errno, fd_.get())));
 }
 
 void PosixFile::write_at(std::int64_t offset, const void* data, std::int64_t bytes) {
-  const auto* from = static_cast<const char*>(data);
-  while (bytes > 0) {
-    const ssize_t n =
-        ::pwrite(fd_.get(), from, static_cast<std::size_t>(std::min(bytes, kLargestCall)), offset);
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) fail("cannot write");
-    from += n;
-    offset += n;
-    bytes -= n;
-  }
+  const std::span from(static_cast<const std::byte*>(data), static_cast<std::size_t>(bytes));
+  if (!files::write_at(fd_.get(), offset, from)) fail("cannot write");
 }
 
 void PosixFile::read_at(std::int64_t offset, void* data, std::int64_t bytes) const {
-  auto* to = static_cast<char*>(data);
-  while (bytes > 0) {
-    const ssize_t n =
-        ::pread(fd_.get(), to, static_cast<std::size_t>(std::min(bytes, kLargestCall)), offset);
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) fail("cannot read");
-    if (n == 0) throw UserError(cat(path_.string(), " ends at byte ", offset, ": it is truncated"));
-    to += n;
-    offset += n;
-    bytes -= n;
-  }
+  const std::span to(static_cast<std::byte*>(data), static_cast<std::size_t>(bytes));
+  const std::int64_t n = files::read_at(fd_.get(), offset, to);
+  if (n == bytes) return;
+  if (errno != 0) fail("cannot read");
+  throw UserError(cat(path_.string(), " ends at byte ", offset + n, ": it is truncated"));
 }
 
 void PosixFile::will_need(std::int64_t offset, std::int64_t bytes) const {
@@ -144,8 +127,7 @@ void PosixFile::sync() {
 void PosixFile::drop_cache() { ::posix_fadvise(fd_.get(), 0, 0, POSIX_FADV_DONTNEED); }
 
 void sync_folder(const std::filesystem::path& folder) {
-  const Handle<int, &close_descriptor, -1> fd(
-      ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  const FileDescriptor fd(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   // Some network file systems cannot sync a folder and do not need it: their renames are on the
   // server when the call returns.
   if (!fd || (::fsync(fd.get()) != 0 && errno != EINVAL && errno != ENOTSUP)) {

@@ -5,14 +5,13 @@
 #include <cstdint>
 #include <filesystem>
 
-#include "runtime/handle.hpp"
+#include "runtime/file.hpp"
 
 namespace koios::checkpoint {
 
-void close_descriptor(int fd);
-
 class PosixFile {
  public:
+  /// What is written, and only that, is never reached through a link.
   enum class Mode { read, write, create };
   PosixFile(std::filesystem::path path, Mode mode);
   /// A new one in this node's memory, which takes only what is written to it. It has a path, for
@@ -43,7 +42,7 @@ class PosixFile {
   [[noreturn]] void fail(const char* what) const;
 
   std::filesystem::path path_;
-  Handle<int, &close_descriptor, -1> fd_;
+  FileDescriptor fd_;
 };
 
 /// A rename or removal in the folder is on the disk.
