@@ -46,6 +46,8 @@ CommandLine parse_command_line(const std::vector<std::string>& arguments) {
       line.action = Action::version;
     } else if (argument == "--dry-run") {
       line.action = Action::dry_run;
+    } else if (argument == "-t") {
+      line.overrides.push_back(cat("job/walltime=", value()));
     } else if (argument == "--ranks") {
       line.ranks = positive_integer(argument, value());
     } else if (argument.starts_with("--ranks=")) {
@@ -87,6 +89,8 @@ std::string usage() {
       "  koios --help                         this text\n"
       "\n"
       "Without a deck the defaults run. An override may also be written section.key=value.\n"
+      "-t TIME is job/walltime=TIME: saves and stops before that (minutes, MM:SS, HH:MM:SS,\n"
+      "D-HH:MM:SS).\n"
       "Paths are relative to the working directory.\n"
       "\n"
       "Exit codes:\n";

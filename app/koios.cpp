@@ -11,6 +11,7 @@
 #include "runtime/device.hpp"
 #include "runtime/file.hpp"
 #include "runtime/mpi_env.hpp"
+#include "runtime/signals.hpp"
 #include "train/deck_options.hpp"
 #include "train/run_training.hpp"
 
@@ -41,6 +42,7 @@ ExitCode answer(const CommandLine& line) {
 
 ExitCode train(const CommandLine& line, int argc, char** argv) {
   std::vector<std::string> command_line(argv, argv + argc);
+  Signals signals;
   PhaseClock start;
   const MpiEnv mpi(argc, argv);
   start.done("mpi");
@@ -61,6 +63,7 @@ ExitCode train(const CommandLine& line, int argc, char** argv) {
                       {.mpi = mpi,
                        .device = device,
                        .start = start,
+                       .signals = signals,
                        .recorder = recorder,
                        .watchdog = watchdog,
                        .command_line = std::move(command_line),

@@ -7,6 +7,7 @@
 #include "core/log.hpp"
 #include "data/tokenize_corpus.hpp"
 #include "runtime/file.hpp"
+#include "runtime/signals.hpp"
 
 namespace {
 
@@ -106,6 +107,7 @@ ExitCode run(int argc, char** argv) {
     std::cout << kUsage;
     return end_of_output();
   }
+  const Signals signals;  // what was tokenized stays: a stop needs no waiting
   const MpiEnv mpi(argc, argv);
   log::configure({.rank = mpi.rank(), .shown = mpi.rank() == 0});
   return tokenize(arguments, mpi);

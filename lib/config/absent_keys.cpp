@@ -24,7 +24,6 @@ const std::vector<AbsentKey>& absent_keys() {
       retired("metrics", "save_tb_folder", files),
       retired("training", "compile", "all kernels are compiled when Koios is built; remove it"),
       retired("training", "gc_freq", "there is no garbage collector; remove it"),
-      not_yet("job", "walltime"),
       not_yet("training", "context_parallel_degree"),
       not_yet("profiling", "run_profiler"),
       not_yet("profiling", "save_traces_folder"),

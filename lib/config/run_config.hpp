@@ -10,6 +10,7 @@
 
 #include "config/enum_names.hpp"
 #include "config/selective_option.hpp"
+#include "config/wall_time.hpp"
 
 namespace koios {
 
@@ -110,6 +111,7 @@ struct JobConfig {
   BackendChoice backend = BackendChoice::automatic;
   bool deterministic = false;
   std::int64_t seed = 0;
+  WallTime walltime;
 
   bool operator==(const JobConfig&) const = default;
 };

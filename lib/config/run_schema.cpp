@@ -22,6 +22,10 @@ void add_job(DeckSchema& schema, JobConfig& c) {
   schema.add(s, "seed", &c.seed)
       .range(0, std::numeric_limits<std::int64_t>::max())
       .help("of initial weights and of the order of data");
+  schema.add(s, "walltime", &c.walltime)
+      .help(
+          "from the launch on; saves and stops (exit code 99) before it is over; 0 = no limit but "
+          "Slurm's; also: koios -t TIME");
 }
 
 void add_metrics(DeckSchema& schema, MetricsConfig& c) {

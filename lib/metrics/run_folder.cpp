@@ -4,6 +4,8 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <array>
+#include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <iterator>
@@ -41,7 +43,7 @@ void make_folder(const fs::path& path) {
   refuse(path, cat("cannot be made: ", error.message()));
 }
 
-/// "host pid" of who holds, or held last, the folder.
+/// "n1 17, Slurm job 4" (host, process) of who holds, or held last, the folder.
 std::string holder(int fd, const fs::path& path) {
   std::string text(kMostLockBytes + 1, '\0');
   const std::int64_t n = files::read_at(fd, 0, std::as_writable_bytes(std::span(text)));
@@ -51,6 +53,19 @@ std::string holder(int fd, const fs::path& path) {
     refuse(path, "holds a file run.lock that is none of Koios: move it away");
   }
   return text;
+}
+
+/// ", Slurm job 4"; empty where no batch system started this.
+std::string batch_job() {
+  constexpr std::array<std::array<const char*, 2>, 4> kSystems = {{{"Slurm", "SLURM_JOB_ID"},
+                                                                   {"PBS", "PBS_JOBID"},
+                                                                   {"Flux", "FLUX_JOB_ID"},
+                                                                   {"LSF", "LSB_JOBID"}}};
+  for (const auto& [system, variable] : kSystems) {
+    const char* id = std::getenv(variable);
+    if (id != nullptr && *id != '\0') return cat(", ", system, " job ", id);
+  }
+  return "";
 }
 
 /// Open-file-description locks end with the process, however it ends, and work over NFS.
@@ -112,7 +127,7 @@ RunFolder::RunFolder(const fs::path& path) : path_(path) {
   char host[256] = {};
   ::gethostname(host, sizeof host - 1);
   if (::ftruncate(lock_.get(), 0) != 0 ||
-      !files::write_all(lock_.get(), cat(host, " ", ::getpid(), "\n"))) {
+      !files::write_all(lock_.get(), cat(host, " ", ::getpid(), batch_job(), "\n"))) {
     refuse(path, cat("cannot be written: ", files::reason(errno, lock_.get())));
   }
   run_ = 1 + std::max(last_run_in_provenance(file("provenance.json")),

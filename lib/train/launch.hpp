@@ -9,6 +9,7 @@
 #include "core/phase_clock.hpp"
 #include "runtime/device.hpp"
 #include "runtime/mpi_env.hpp"
+#include "runtime/signals.hpp"
 
 namespace koios {
 
@@ -16,6 +17,7 @@ struct Launch {
   const MpiEnv& mpi;
   const DeviceEnv& device;
   PhaseClock& start;
+  Signals& signals;
   FlightRecorder& recorder;
   Watchdog& watchdog;
   std::vector<std::string> command_line;

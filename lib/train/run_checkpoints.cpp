@@ -19,6 +19,9 @@ namespace fs = std::filesystem;
 
 /// A disk slower than this for the whole job is taken for one that hangs.
 constexpr double kSlowestBytesPerSecond = 20e6;
+/// What a save is taken to reach before the first has shown more or less.
+constexpr double kExpectedBytesPerSecond = 200e6;
+constexpr double kBytesPerParameter = 12;  // master and two moments
 
 FileType file_type(ExportType type) {
   switch (type) {
@@ -189,15 +192,18 @@ void RunCheckpoints::save(const RunState& state, bool is_end_of_run) {
     writer_->wait();
     say_saved();
   }
+  const Stopwatch watch;
   if (is_export) {
     export_weights(state.step);
   } else if (writer_) {
+    saving_.emplace();
     save_behind(state);
   } else {
     compute_.synchronize();
     log::info(write_and_prune(*ranks_, folder_, state.step,
                               make_head(state, config_, shape_, launch_.effective_deck),
                               checkpoint_arrays(layout_, values_), *access_, config_.checkpoint));
+    slowest_save_s_ = std::max(slowest_save_s_, watch.seconds());
   }
 }
 
@@ -230,6 +236,8 @@ void RunCheckpoints::export_weights(std::int64_t step) {
 void RunCheckpoints::say_saved() {
   if (!saved_line_->empty()) log::info(*saved_line_);
   saved_line_->clear();
+  if (saving_) slowest_save_s_ = std::max(slowest_save_s_, saving_->seconds());
+  saving_.reset();
 }
 
 void RunCheckpoints::poll() {
@@ -242,9 +250,18 @@ void RunCheckpoints::finish() {
   say_saved();
 }
 
+double RunCheckpoints::expected_save_s() const {
+  if (!ranks_) return 0;
+  const double one_s = slowest_save_s_ > 0 ? slowest_save_s_
+                                           : static_cast<double>(layout_.parameter_count()) *
+                                                 kBytesPerParameter / kExpectedBytesPerSecond;
+  return saving_ ? 2 * one_s : one_s;  // that one has to end first
+}
+
 double RunCheckpoints::longest_save_s() const {
   return static_cast<double>(config_.comm.train_timeout_seconds) +
-         static_cast<double>(layout_.parameter_count()) * 12 / kSlowestBytesPerSecond;
+         static_cast<double>(layout_.parameter_count()) * kBytesPerParameter /
+             kSlowestBytesPerSecond;
 }
 
 }  // namespace koios

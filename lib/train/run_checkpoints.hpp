@@ -12,6 +12,7 @@
 #include "checkpoint/ranks.hpp"
 #include "checkpoint/saved_array.hpp"
 #include "comm/mesh.hpp"
+#include "core/stopwatch.hpp"
 #include "shard/layout.hpp"
 #include "train/launch.hpp"
 #include "train/run_state.hpp"
@@ -43,6 +44,8 @@ class RunCheckpoints {
 
   /// What the update of the parameters must wait for.
   const Event* update_after() const { return staging_ ? &staging_->copied() : nullptr; }
+  /// How long it would take now until a checkpoint is safe, going by the slowest save so far.
+  double expected_save_s() const;
   /// How long a save may take on a disk that works.
   double longest_save_s() const;
 
@@ -62,6 +65,8 @@ class RunCheckpoints {
   std::filesystem::path folder_;
   std::shared_ptr<CheckpointRanks> ranks_;  // null: off
   std::unique_ptr<HostAccess> access_;
+  std::optional<Stopwatch> saving_;  // since an asynchronous save began
+  double slowest_save_s_ = 0;
 
   // Of asynchronous saves, else null. What the thread uses it shares, so that it may outlive this.
   std::shared_ptr<SaveStaging> staging_;

@@ -89,6 +89,10 @@ void note_data_files(const RunFolder& folder, const DataOptions& options) {
 RunFiles::RunFiles(const RunConfig& config, const Launch& launch,
                    const std::vector<std::string>& hosts, const DataOptions& data)
     : folder(config.job.dump_folder), metrics(folder) {
+  if (const fs::path stop = folder.file("STOP"); fs::exists(stop)) {
+    throw UserError(
+        cat(stop.string(), " is there: a run in this folder stops; remove it to train on"));
+  }
   files::replace(folder.file("effective.ini"), launch.effective_deck);
   write_provenance(folder, {.command_line = launch.command_line,
                             .libraries = launch.library_versions,

@@ -62,6 +62,21 @@ std::vector<LossRow> losses_of(const SmallArray& array) {
 
 }  // namespace
 
+std::string describe_jump(const std::vector<LossRow>& before, const LossRow& first) {
+  constexpr std::ptrdiff_t kRows = 20;
+  constexpr std::ptrdiff_t kFewest = 3;
+  constexpr double kLeastShare = 0.02;  // rows of many steps vary by less
+  if (std::ssize(before) < kFewest) return "";
+  const auto recent = before.end() - std::min(kRows, std::ssize(before));
+  const auto [low, high] = std::minmax_element(
+      recent, before.end(), [](const LossRow& a, const LossRow& b) { return a.mean < b.mean; });
+  const double spread = std::max(high->mean - low->mean, kLeastShare * high->mean);
+  if (!(first.mean > high->mean + spread)) return "";
+  return cat("the loss has jumped at the restart: ", first.mean, " up to step ", first.step,
+             ", but ", low->mean, " to ", high->mean, " in the lines before step ",
+             before.back().step, "; is it the same data, and the same deck?");
+}
+
 CheckpointHead make_head(const RunState& state, const RunConfig& config, const TrainingShape& shape,
                          const std::string& effective_deck) {
   CheckpointHead head;

@@ -28,6 +28,10 @@ struct RunState {
   SequenceState data;  // where the next step's samples start
 };
 
+/// What to say where the first loss after a restart lies above those before it by more than they
+/// vary; empty where it does not, or where there are too few to tell.
+std::string describe_jump(const std::vector<LossRow>& before, const LossRow& first);
+
 CheckpointHead make_head(const RunState& state, const RunConfig& config, const TrainingShape& shape,
                          const std::string& effective_deck);
 /// The head of an export: what the weights are, without the run.

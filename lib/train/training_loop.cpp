@@ -1,6 +1,7 @@
 #include "train/training_loop.hpp"
 
 #include <algorithm>
+#include <cstdlib>
 #include <string>
 #include <utility>
 #include <vector>
@@ -35,7 +36,9 @@ TrainingLoop<T>::TrainingLoop(const RunConfig& config, const TrainingShape& shap
       bad_data_(bad_data_policy(config)),
       data_(training_data(config, shape.model.vocab_size, bad_data_), tokenizer,
             shape.mesh.dp_coordinate(mesh.rank()), shape.mesh.dp(), start_.data),
-      decider_(config, mesh),
+      job_time_(launch.start, config.job.walltime,
+                [](const char* name) -> const char* { return std::getenv(name); }),
+      decider_(config, mesh, launch.signals, job_time_),
       console_({.shown = mesh.rank() == 0,
                 .color = log::settings().color,
                 .progress = mesh.rank() == 0 && stdout_is_terminal(),
@@ -85,21 +88,36 @@ TrainingOutcome TrainingLoop<T>::run() {
   }
   Watchdog& watchdog = launch_.watchdog;
   watchdog.start("the first step");
+  launch_.signals.hold_stops();
   while (!decision.last) {
     take_step(step++, watchdog);
-    decision = decider_.after(step);
-    log(step, decision, watchdog);
-    if (decision.save) save(step, decision, watchdog);
+    decision = decide(step);
+    read_results(step, decision);
+    if (decision.validate) {
+      validate(step, watchdog);
+      decision = decide(step);  // it takes long: somebody may not want to wait
+    }
+    if (decision.log) write_line(step);
+    tell_of_start_and_epochs(step);
+    if (decision.save) {
+      save(step, decision, watchdog);
+      decision = decide(step);  // a stop that was asked for meanwhile needs no other save
+    }
     checkpoints_.poll();
     console_.progress(step);
     watchdog.beat();
   }
-  finish(step, watchdog);
+  finish(step, decision, watchdog);
   return {step, decision.exit_code};
 }
 
 template <class T>
-void TrainingLoop<T>::finish(std::int64_t step, Watchdog& watchdog) {
+StepDecision TrainingLoop<T>::decide(std::int64_t step) {
+  return decider_.after(step, checkpoints_.expected_save_s());
+}
+
+template <class T>
+void TrainingLoop<T>::finish(std::int64_t step, const StepDecision& decision, Watchdog& watchdog) {
   console_.clear_progress();
   watchdog.allow(checkpoints_.longest_save_s());
   launch_.recorder.enter("ending the run after step", step);
@@ -107,6 +125,13 @@ void TrainingLoop<T>::finish(std::int64_t step, Watchdog& watchdog) {
   if (step > start_.step) {
     print_timers(timers_, mesh_, since_start_.seconds());
     print_traffic(mesh_, sent_bytes(mesh_) - sent_by_validation_, step - start_.step);
+  }
+  if (decision.stop != StopReason::none) {
+    const bool is_saved = config_.checkpoint.is_on();
+    log::info("stopped by ", decider_.describe(decision.stop), " after step ", step, " of ",
+              config_.training.steps,
+              is_saved ? ": the same command goes on from there"
+                       : "; nothing is saved: [checkpoint] folder is empty");
   }
   mesh_.share_memory({});  // the last step's results were read: no stream is at work any more
 }
@@ -130,22 +155,25 @@ void TrainingLoop<T>::take_step(std::int64_t steps_done, Watchdog& watchdog) {
 }
 
 template <class T>
-void TrainingLoop<T>::log(std::int64_t step, const StepDecision& decision, Watchdog& watchdog) {
-  if (decision.log || results_.full()) {
-    const auto timer = timers_.scope("log");
-    console_.clear_progress();  // warnings come, too
-    step_log_.add(results_.read(), step, config_.training.on_nonfinite);
+void TrainingLoop<T>::read_results(std::int64_t step, const StepDecision& decision) {
+  if (!decision.log && !results_.full()) return;
+  const auto timer = timers_.scope("log");
+  console_.clear_progress();  // warnings come, too
+  step_log_.add(results_.read(), step, config_.training.on_nonfinite);
+  exposed_s_ = step_.exposed_wait_seconds();
+}
+
+template <class T>
+void TrainingLoop<T>::write_line(std::int64_t step) {
+  const auto timer = timers_.scope("log");
+  console_.clear_progress();
+  step_log_.write(step, step_.lr(step - 1), launch_.device.reserved_bytes(), exposed_s_, timers_,
+                  std::exchange(validated_, std::nullopt));
+  bad_data_report_.tell(bad_data_, launch_.mpi);
+  if (std::exchange(is_first_line_, false) && start_.step > 0 && mesh_.rank() == 0) {
+    const std::string jump = describe_jump(start_.losses, step_log_.losses().back());
+    if (!jump.empty()) log::warning(jump);
   }
-  if (decision.log) {
-    const double exposed_s = step_.exposed_wait_seconds();
-    std::optional<ValidationResult> validation;
-    if (decision.validate) validation = validate(watchdog);
-    const auto timer = timers_.scope("log");
-    step_log_.write(step, step_.lr(step - 1), launch_.device.reserved_bytes(), exposed_s, timers_,
-                    validation);
-    bad_data_report_.tell(bad_data_, launch_.mpi);
-  }
-  tell_of_start_and_epochs(step);
 }
 
 template <class T>
@@ -167,10 +195,13 @@ void TrainingLoop<T>::tell_of_start_and_epochs(std::int64_t step) {
 
 template <class T>
 void TrainingLoop<T>::save(std::int64_t step, const StepDecision& decision, Watchdog& watchdog) {
-  const auto timer = timers_.scope("checkpoint");
+  const Stopwatch watch;
   launch_.recorder.enter("saving step", step);
   watchdog.allow(checkpoints_.longest_save_s());
   console_.clear_progress();
+  if (decision.stop != StopReason::none) {
+    log::info(decider_.describe(decision.stop), ": saves step ", step, " and stops");
+  }
   std::vector<SequenceState> positions;  // each rank has moved other streams of the data
   for (const auto& text : launch_.mpi.all_gather(to_text(save_position(data_.state())))) {
     positions.push_back(restore_position(position_from_text(text)));
@@ -183,18 +214,26 @@ void TrainingLoop<T>::save(std::int64_t step, const StepDecision& decision, Watc
                     decision.is_end_of_run());
   decider_.saved();
   step_log_.restart_clock();
+  decider_.exclude(watch.seconds());
+  timers_.add("checkpoint", watch.seconds());
 }
 
 template <class T>
-ValidationResult TrainingLoop<T>::validate(Watchdog& watchdog) {
-  const auto timer = timers_.scope("validation");
+void TrainingLoop<T>::validate(std::int64_t step, Watchdog& watchdog) {
+  const Stopwatch watch;
   launch_.recorder.enter("validation");
   const SentBytes before = sent_bytes(mesh_);
-  const ValidationResult result =
-      validation_->run(step_, streams_.compute, [&] { watchdog.beat(); });
+  validated_ = validation_->run(step_, streams_.compute, [&] {
+    watchdog.beat();
+    decide(step);
+    return !decider_.is_stop_agreed();
+  });
+  if (!validated_) log::info("validation broken off: the run is to stop");
   sent_by_validation_ += sent_bytes(mesh_) - before;
-  step_log_.exclude(result.seconds);
-  return result;
+  const double seconds = watch.seconds();
+  step_log_.exclude(seconds);
+  decider_.exclude(seconds);
+  timers_.add("validation", seconds);
 }
 
 template class TrainingLoop<float>;

@@ -12,6 +12,7 @@
 #include "metrics/console.hpp"
 #include "train/bad_data_report.hpp"
 #include "train/end_report.hpp"
+#include "train/job_time.hpp"
 #include "train/launch.hpp"
 #include "train/run_checkpoints.hpp"
 #include "train/run_training.hpp"
@@ -37,13 +38,16 @@ class TrainingLoop {
  private:
   RunState begin(const TrainingShape& shape);
   void take_step(std::int64_t steps_done, Watchdog& watchdog);
-  /// Brings in the results of the steps so far; writes a line where one is due.
-  void log(std::int64_t step, const StepDecision& decision, Watchdog& watchdog);
-  /// Its time counts in no step.
-  ValidationResult validate(Watchdog& watchdog);
+  /// What follows the step. Collective; to be asked again after what takes long.
+  StepDecision decide(std::int64_t step);
+  /// Brings in the results of the steps so far where a line is due.
+  void read_results(std::int64_t step, const StepDecision& decision);
+  /// Broken off where the end is asked for. Its time counts in no step.
+  void validate(std::int64_t step, Watchdog& watchdog);
+  void write_line(std::int64_t step);
   void tell_of_start_and_epochs(std::int64_t step);
   void save(std::int64_t step, const StepDecision& decision, Watchdog& watchdog);
-  void finish(std::int64_t step, Watchdog& watchdog);
+  void finish(std::int64_t step, const StepDecision& decision, Watchdog& watchdog);
 
   const RunConfig& config_;
   const Launch& launch_;
@@ -60,12 +64,16 @@ class TrainingLoop {
   BadDataReport bad_data_report_;
   DataLoader data_;
   std::optional<Validation<T>> validation_;
+  JobTime job_time_;
   StepDecider decider_;
   Console console_;
   StepResults results_;
   StepLog step_log_;
   Timers timers_{"data", "communication", "step", "log", "validation", "checkpoint"};
   Stopwatch since_start_;
+  double exposed_s_ = 0;                       // of the last step whose results were read
+  std::optional<ValidationResult> validated_;  // after this step
+  bool is_first_line_ = true;
   std::int64_t epoch_ = 0;
   SentBytes sent_by_validation_;
 };

@@ -28,18 +28,20 @@ const Batch& Validation<T>::batch(std::size_t number) {
 }
 
 template <class T>
-ValidationResult Validation<T>::run(TrainStep<T>& step, Stream& compute,
-                                    const std::function<void()>& beat) {
+std::optional<ValidationResult> Validation<T>::run(TrainStep<T>& step, Stream& compute,
+                                                   const std::function<bool()>& go_on) {
   const Stopwatch watch;
   const std::int64_t steps = config_.validation.steps;
   auto* sums = static_cast<float*>(loss_sums_.data());
-  for (std::int64_t i = 0; i < steps; ++i) {
+  bool goes_on = true;
+  for (std::int64_t i = 0; i < steps && goes_on; ++i) {
     const auto sum = step.loss_sum(batch(static_cast<std::size_t>(i)));
     copy(compute, any(make_ref(sums + i, 1)), any(sum));
-    beat();
+    goes_on = go_on();
   }
   last_.record(compute);
   last_.synchronize();
+  if (!goes_on) return std::nullopt;
   const bool starts_again = loader_ && loader_->epoch() > 0;
   loader_.reset();
 
@@ -53,7 +55,7 @@ ValidationResult Validation<T>::run(TrainStep<T>& step, Stream& compute,
                  " holds; some of it counts twice");
   }
   const std::int64_t sequences = steps * config_.training.batch_size * mesh_.shape().dp();
-  return {over_ranks[0], sequences, watch.seconds()};
+  return ValidationResult{over_ranks[0], sequences, watch.seconds()};
 }
 
 template class Validation<float>;

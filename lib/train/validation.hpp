@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "comm/mesh.hpp"
@@ -35,8 +36,10 @@ class Validation {
   Validation(const RunConfig& config, const TrainingShape& shape, const Tokenizer& tokenizer,
              const Mesh& mesh, BadData& bad);
 
-  /// Collective. Waits for the result; `beat` is called batch by batch.
-  ValidationResult run(TrainStep<T>& step, Stream& compute, const std::function<void()>& beat);
+  /// Collective. Waits for the result. go_on: asked after each batch, the same on every rank; no is
+  /// the end, without a result.
+  std::optional<ValidationResult> run(TrainStep<T>& step, Stream& compute,
+                                      const std::function<bool()>& go_on);
 
  private:
   const Batch& batch(std::size_t number);

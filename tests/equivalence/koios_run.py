@@ -3,10 +3,14 @@
 import json
 import os
 import pathlib
+import random
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
+import threading
+import time
 
 BINARY = os.environ["KOIOS_BINARY"]
 SOURCE = pathlib.Path(os.environ["KOIOS_SOURCE_DIR"])
@@ -117,3 +121,91 @@ def ranks_of(launcher, binary=BINARY):
                 yield int(entry.name)
         except OSError:
             continue
+
+
+class Job:
+    """A run that is going on, line by line."""
+
+    def __init__(self, command, folder):
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                        text=True, errors="replace", cwd=folder)
+        self.lines = []
+        self.readers = [threading.Thread(target=self._read, args=(pipe,))
+                        for pipe in (self.process.stdout, self.process.stderr)]
+        for reader in self.readers:
+            reader.start()
+
+    def _read(self, pipe):
+        for line in pipe:
+            self.lines.append(line)
+        pipe.close()
+
+    @property
+    def output(self):
+        return "".join(self.lines)
+
+    def wait_for(self, pattern, timeout=60):
+        """Whether a line with this pattern came before the end."""
+        deadline = time.monotonic() + timeout
+        while not any(re.search(pattern, line) for line in self.lines.copy()):
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                return any(re.search(pattern, line) for line in self.lines.copy())
+            time.sleep(0.005)
+        return True
+
+    def ranks(self):
+        return list(ranks_of(self.process.pid))
+
+    def end(self, timeout=60):
+        """Waits for the end of the launcher and of its ranks; the exit code."""
+        ranks = self.ranks()
+        self.process.wait(timeout=timeout)
+        self._wait_for_end_of(ranks)
+        return self.process.returncode
+
+    def kill(self, whole):
+        """SIGKILL to all, or to one rank."""
+        ranks = self.ranks()
+        for pid in ranks + [self.process.pid] if whole else [random.choice(ranks)]:
+            os.kill(pid, signal.SIGKILL)
+        self.process.wait(timeout=60)
+        self._wait_for_end_of(ranks)
+
+    def _wait_for_end_of(self, ranks):
+        deadline = time.monotonic() + 60
+        for pid in ranks:  # a killed launcher leaves them to nobody
+            while os.path.exists(f"/proc/{pid}/exe"):
+                if time.monotonic() > deadline:
+                    raise AssertionError(f"rank {pid} is still there")
+                time.sleep(0.01)
+        for reader in self.readers:
+            reader.join(timeout=60)
+
+    def numbers(self, pattern):
+        return [int(m[1]) for m in (re.search(pattern, line) for line in self.lines) if m]
+
+
+class Retrained:
+    """Steps that several starts have trained must have given the same bits each time."""
+
+    EXACT = ("loss_metrics/global_avg_loss", "grad_norm", "data/samples_hash", "tokens_seen")
+
+    def __init__(self):
+        self.rows = {}
+        self.again = 0
+
+    def check(self, metrics):
+        """The rows of the last start in this file."""
+        found = []
+        for line in metrics.read_text().splitlines():
+            try:
+                found.append(json.loads(line))
+            except ValueError:
+                break  # half a line of a killed run
+        for row in found:
+            if row["run"] != found[-1]["run"]:
+                continue
+            values = [row[key] for key in self.EXACT]
+            self.again += row["step"] in self.rows
+            if self.rows.setdefault(row["step"], values) != values:
+                raise AssertionError(f"step {row['step']}: {self.rows[row['step']]}, now {values}")

@@ -63,5 +63,32 @@ TEST(StepDecision, SavesByTheClockWhereThatIsTheUnit) {
   EXPECT_FALSE(d.last);
 }
 
+TEST(StepDecision, SavesAndEndsOnRequest) {
+  const StepDecision d = decide(run_of(20), 7, {.stop = StopReason::sigterm});
+  EXPECT_TRUE(d.save && d.log && d.last);
+  EXPECT_EQ(d.stop, StopReason::sigterm);
+  EXPECT_EQ(d.exit_code, ExitCode::stopped);
+  EXPECT_FALSE(d.is_end_of_run());
+}
+
+TEST(StepDecision, AStopWaitsForNoValidation) {
+  EXPECT_TRUE(decide(run_of(20), 6, {}).validate);
+  EXPECT_FALSE(decide(run_of(20), 6, {.stop = StopReason::walltime}).validate);
+}
+
+TEST(StepDecision, AStopAtTheLastStepIsTheEnd) {
+  const StepDecision d = decide(run_of(20), 20, {.stop = StopReason::walltime});
+  EXPECT_TRUE(d.is_end_of_run());
+  EXPECT_EQ(d.exit_code, ExitCode::done);
+}
+
+TEST(StepDecision, AStopThatCannotSaveIsNoResumableOne) {
+  RunConfig config = run_of(20);
+  config.checkpoint.folder.clear();
+  const StepDecision d = decide(config, 7, {.stop = StopReason::sigint});
+  EXPECT_TRUE(d.last && !d.save);
+  EXPECT_EQ(d.exit_code, ExitCode::failure);
+}
+
 }  // namespace
 }  // namespace koios

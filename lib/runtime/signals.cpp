@@ -1,0 +1,125 @@
+#include "runtime/signals.hpp"
+
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <csignal>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <ctime>
+
+#include "core/error.hpp"
+#include "core/exit_code.hpp"
+#include "runtime/launch_check.hpp"
+
+namespace koios {
+namespace {
+
+constexpr std::array<int, 4> kTaken = {SIGUSR1, SIGUSR2, SIGTERM, SIGINT};
+/// One wish may arrive twice: a batch system signals the ranks and their launcher, which forwards.
+constexpr std::int64_t kSameWishNs = 500'000'000;
+
+// A handler can reach nothing but what is static.
+std::atomic<bool> save_asked{false};
+std::atomic<int> stop_asked{0};
+std::atomic<std::int64_t> stop_asked_ns{0};
+std::atomic<bool> stops_wait{false};
+std::atomic<bool> is_speaker{false};
+std::array<struct sigaction, kTaken.size()> before;
+
+static_assert(std::atomic<std::int64_t>::is_always_lock_free);
+
+std::int64_t monotonic_ns() {
+  struct timespec now = {};
+  ::clock_gettime(CLOCK_MONOTONIC, &now);
+  return std::int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
+}
+
+/// One line by the first rank; only calls that a handler may make.
+[[noreturn]] void end_at_once(int signal, const char* why, int exit_code) {
+  if (is_speaker) {
+    std::array<char, 200> line{};
+    char* end = line.data();
+    for (const char* text : {"[koios] ", signal_name(signal), why}) {
+      const std::size_t length = std::strlen(text);
+      std::memcpy(end, text, length);
+      end += length;
+    }
+    [[maybe_unused]] const auto written =
+        ::write(STDERR_FILENO, line.data(), static_cast<std::size_t>(end - line.data()));
+  }
+  ::_exit(exit_code);
+}
+
+void on_stop(int signal) {
+  const std::int64_t now = monotonic_ns();
+  std::int64_t first = 0;
+  if (stop_asked_ns.compare_exchange_strong(first, now)) {
+    if (!stops_wait) {
+      end_at_once(signal, ": stopped; nothing is lost, the same command goes on\n",
+                  to_int(ExitCode::stopped));
+    }
+    stop_asked = signal;
+  } else if (now - first > kSameWishNs) {
+    end_at_once(signal, " again: stopped at once, the newest complete checkpoint stands\n",
+                128 + signal);
+  }
+}
+
+void handle(int signal) {
+  const int saved_errno = errno;
+  if (signal == SIGUSR1) {
+    save_asked = true;
+  } else {
+    on_stop(signal);
+  }
+  errno = saved_errno;
+}
+
+}  // namespace
+
+const char* signal_name(int signal) {
+  switch (signal) {
+    case SIGUSR1:
+      return "SIGUSR1";
+    case SIGUSR2:
+      return "SIGUSR2";
+    case SIGTERM:
+      return "SIGTERM";
+    case SIGINT:
+      return "SIGINT";
+    default:
+      return "a signal";
+  }
+}
+
+Signals::Signals() {
+  save_asked = false;
+  stop_asked = 0;
+  stop_asked_ns = 0;
+  stops_wait = false;
+  is_speaker =
+      launched_rank([](const char* name) -> const char* { return std::getenv(name); }) == 0;
+  struct sigaction action = {};
+  action.sa_handler = handle;
+  action.sa_flags = SA_RESTART;  // reads and writes of the libraries go on
+  for (std::size_t i = 0; i < kTaken.size(); ++i) {
+    const int failed = ::sigaction(kTaken[i], &action, &before[i]);
+    KOIOS_REQUIRE(failed == 0, "sigaction: ", std::strerror(errno));
+  }
+}
+
+Signals::~Signals() {
+  for (std::size_t i = 0; i < kTaken.size(); ++i) ::sigaction(kTaken[i], &before[i], nullptr);
+}
+
+void Signals::hold_stops() { stops_wait = true; }
+
+bool Signals::take_save() { return save_asked.exchange(false); }
+
+int Signals::stop() const { return stop_asked; }
+
+}  // namespace koios

@@ -1,0 +1,29 @@
+// What signals ask of a run. SIGUSR1: save and go on. SIGUSR2, SIGTERM, SIGINT: save and stop; a
+// second one ends the process at once.
+//
+// The handlers only note what was asked; the run looks after each step, agrees with the other ranks
+// and acts. Until hold_stops() there is nothing to save, and a stop ends the process at once.
+#pragma once
+
+namespace koios {
+
+class Signals {
+ public:
+  /// Takes the signals for the whole process: the first thing a program does. One object at a time.
+  Signals();
+  Signals(const Signals&) = delete;
+  Signals& operator=(const Signals&) = delete;
+  ~Signals();
+
+  /// From here on a stop waits until the run has seen it.
+  void hold_stops();
+  /// Whether SIGUSR1 has come since the last call.
+  bool take_save();
+  /// The signal that asks for the end; 0 where none has come.
+  int stop() const;
+};
+
+/// "SIGTERM"; of the signals above.
+const char* signal_name(int signal);
+
+}  // namespace koios

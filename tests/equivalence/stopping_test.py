@@ -1,0 +1,247 @@
+"""Signals, walltime and the files STOP and SAVE: what a run does, and that whatever comes at whatever
+moment, the newest checkpoint is complete and a later start trains the same steps to the same bits.
+
+The trials go through a table of signal, receiver and moment, as many as KOIOS_STOP_TRIALS says, from
+a random place on (KOIOS_STOP_SEED)."""
+
+import itertools
+import os
+import random
+import signal
+import subprocess
+import time
+import unittest
+
+from koios_run import Job, Retrained, Workplace
+
+TRIALS = int(os.environ.get("KOIOS_STOP_TRIALS", "10"))
+SEED = int(os.environ.get("KOIOS_STOP_SEED", "1"))
+STOPPED, FAILED = 99, 1
+SMALL = {"model/dim": 8, "model/n_layers": 1, "model/n_heads": 2, "model/n_kv_heads": 1,
+         "model/ffn_dim": 8, "training/seq_len": 16, "training/batch_size": 2,
+         "training/warmup_steps": 1, "training/steps": 100000, "checkpoint/folder": "checkpoints",
+         "checkpoint/interval": 1000, "checkpoint/keep_latest_k": 2}
+BEGUN = "continues from|training starts anew"
+STEP = r"^step +\d+/"
+
+
+def newest(run_folder):
+    """Step of the newest complete checkpoint; 0 where there is none."""
+    names = [file.name for file in (run_folder / "checkpoints").glob("step_*.h5")]
+    return max((int(name[5:13]) for name in names), default=0)
+
+
+class Stopping(unittest.TestCase):
+    def setUp(self):
+        self.workplace = Workplace().__enter__()
+        self.addCleanup(self.workplace.__exit__)
+        self.folder = self.workplace.path / "run"
+
+    def start(self, ranks=2, **more):
+        settings = {**SMALL, **{key.replace("__", "/"): value for key, value in more.items()}}
+        return Job(self.workplace.command(ranks, settings), self.workplace.path)
+
+    def running(self, **more):
+        job = self.start(**more)
+        self.assertTrue(job.wait_for(STEP), job.output)
+        return job
+
+    def assert_stopped(self, job, by):
+        self.assertEqual(job.end(), STOPPED, job.output)
+        (step,) = job.numbers(rf"stopped by {by} after step (\d+) of 100000: the same command goes on")
+        self.assertEqual(newest(self.folder), step, job.output)
+        return step
+
+    def test_usr1_saves_and_goes_on(self):
+        job = self.running(checkpoint__save_first_step="false")
+        job.process.send_signal(signal.SIGUSR1)
+        self.assertTrue(job.wait_for("saved "), job.output)
+        (saved,) = job.numbers(r"saved .*step_(\d+)\.h5")
+        self.assertTrue(job.wait_for(rf"^step +{saved + 3}/"), job.output)
+        job.process.send_signal(signal.SIGUSR2)
+        self.assertGreater(self.assert_stopped(job, "SIGUSR2"), saved)
+
+    def test_any_rank_is_heard(self):
+        for number in (signal.SIGUSR2, signal.SIGTERM, signal.SIGINT):
+            for asynchronous in ("false", "true"):
+                job = self.running(ranks=3, checkpoint__async=asynchronous)
+                os.kill(max(job.ranks()), number)
+                self.assert_stopped(job, number.name)
+
+    def test_a_second_one_ends_at_once(self):
+        # A validation that nothing would end, and a rank that is not there to agree.
+        job = self.running(validation__dataset_path=os.environ["KOIOS_SOURCE_DIR"]
+                           + "/build/assets/kjv.txt", validation__dataset="text",
+                           validation__interval=2, validation__steps=100000)
+        ranks = sorted(job.ranks())
+        os.kill(ranks[1], signal.SIGSTOP)
+        os.kill(ranks[0], signal.SIGUSR2)
+        time.sleep(1)
+        self.assertIsNone(job.process.poll(), job.output)
+        os.kill(ranks[0], signal.SIGTERM)
+        self.assertNotEqual(job.end(), 0)
+        self.assertIn("SIGTERM again: stopped at once, the newest complete checkpoint stands",
+                      job.output)
+
+    def test_validation_is_broken_off(self):
+        job = self.running(validation__dataset_path=os.environ["KOIOS_SOURCE_DIR"]
+                           + "/build/assets/kjv.txt", validation__dataset="text",
+                           validation__interval=2, validation__steps=100000)
+        time.sleep(0.3)
+        job.process.send_signal(signal.SIGUSR2)
+        self.assertEqual(self.assert_stopped(job, "SIGUSR2"), 2)
+        self.assertIn("validation broken off", job.output)
+
+    def test_before_the_first_step_nothing_is_waited_for(self):
+        job = self.start()
+        self.assertTrue(job.wait_for("memory plan"), job.output)
+        os.kill(min(job.ranks()), signal.SIGTERM)
+        self.assertEqual(job.end(), STOPPED, job.output)
+        self.assertIn("SIGTERM: stopped; nothing is lost", job.output)
+
+    def test_without_checkpoints_it_says_that_nothing_is_saved(self):
+        job = self.running(checkpoint__folder="")
+        job.process.send_signal(signal.SIGUSR1)
+        self.assertTrue(job.wait_for("a save was asked for, but .* nothing is saved"), job.output)
+        job.process.send_signal(signal.SIGUSR2)
+        self.assertEqual(job.end(), FAILED, job.output)
+        self.assertRegex(job.output, r"stopped by SIGUSR2 after step \d+ of 100000; nothing is saved")
+
+    def test_files_in_the_run_folder(self):
+        job = self.running(checkpoint__save_first_step="false")
+        (self.folder / "SAVE").touch()
+        self.assertTrue(job.wait_for("saved "), job.output)
+        self.assertFalse((self.folder / "SAVE").exists())
+        (self.folder / "STOP").touch()
+        self.assert_stopped(job, "the file .*STOP")
+        again = self.start()
+        self.assertEqual(again.end(), FAILED)
+        self.assertRegex(again.output, "STOP is there: .* remove it to train on")
+        (self.folder / "STOP").unlink()
+        job = self.running()
+        job.process.send_signal(signal.SIGUSR2)
+        self.assert_stopped(job, "SIGUSR2")
+
+    def test_walltime_chain_gives_the_same_bits(self):
+        steps = {"training__steps": 60, "checkpoint__interval": 7}
+        whole = Retrained()
+        job = self.start(**steps)
+        self.assertEqual(job.end(), 0, job.output)
+        whole.check(self.folder / "metrics.jsonl")
+        self.folder.rename(self.workplace.path / "straight")
+        starts = 0
+        while True:
+            began = time.monotonic()
+            # Too short for anything but the first step, so that every start does one.
+            limit = "00:01" if starts < 3 else "0"
+            code = self.start(job__walltime=limit, **steps).end()
+            starts += 1
+            whole.check(self.folder / "metrics.jsonl")
+            if code == 0:
+                break
+            self.assertEqual(code, STOPPED)
+            self.assertEqual(newest(self.folder), starts)
+            self.assertLess(time.monotonic() - began, 60)
+        self.assertEqual((starts, newest(self.folder), whole.again), (4, 60, 60))
+
+    def test_walltime_is_kept(self):
+        limit_s = 12
+        began = time.monotonic()
+        job = self.start(job__walltime=f"0:{limit_s}")
+        step = self.assert_stopped(job, "job/walltime")
+        self.assertLess(time.monotonic() - began, limit_s)
+        self.assertGreater(step, 1)
+
+    def test_trials(self):
+        random.seed(SEED)
+        moments = ("start-up", "first step", "step", "save", "validation")
+        signals = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM, signal.SIGINT)
+        table = list(itertools.product(signals, ("launcher", "rank", "twice"), moments))
+        table += [("walltime", None, None)] * 6
+        random.shuffle(table)
+        saved, counts, retrained = 0, {}, Retrained()
+        for number in range(TRIALS):
+            trial = table[number % len(table)]
+            saved, ending = self.trial(number, *trial, saved)
+            counts[ending] = counts.get(ending, 0) + 1
+            if (self.folder / "metrics.jsonl").exists():
+                retrained.check(self.folder / "metrics.jsonl")
+        print(f"{TRIALS} trials, step {saved} reached, {retrained.again} steps trained twice, all "
+              f"alike; {counts}")
+
+    def trial(self, number, what, receiver, moment, saved):
+        """The newest step that is safe, and how it ended."""
+        more = {"checkpoint__async": "true" if number % 2 else "false",
+                "checkpoint__interval": 1 if moment == "save" else 1000}
+        if moment == "validation":
+            more.update(validation__dataset_path=os.environ["KOIOS_SOURCE_DIR"]
+                        + "/build/assets/kjv.txt", validation__dataset="text",
+                        validation__interval=1, validation__steps=30)
+        if what == "walltime":
+            more["job__walltime"] = f"0:0{random.randint(1, 4)}"
+        job = self.start(**more)
+        title = f"trial {number}: {what} to {receiver} at {moment}"
+        if what != "walltime":
+            self.wait_for_moment(job, moment)
+            self.send(job, what, receiver)
+        code = job.end(timeout=100)
+        title += f" ended with {code}\n{job.output}"
+        self.assertNotEqual(code, 0, title)
+        self.assertNotIn("passed over", job.output, title)
+        start = (job.numbers(r"continues from .*step_(\d+)\.h5") or [None])[-1]
+        self.assertIn(start, (None, *range(saved, saved + 10000)), title)
+        safe = max([saved, *job.numbers(r"saved .*step_(\d+)\.h5")])
+        self.assertGreaterEqual(newest(self.folder) if self.folder.exists() else 0, safe, title)
+        stopped = job.numbers(r"stopped by .* after step (\d+) of")
+        if stopped:
+            self.assertEqual(newest(self.folder), stopped[0], title)
+        if what == "walltime" or (receiver == "rank" and moment != "start-up"):
+            self.assertEqual((code, len(stopped)), (STOPPED, 1), title)
+        self.wait_until_nothing_runs(title)
+        return newest(self.folder) if self.folder.exists() else 0, "saved" if stopped else code
+
+    def wait_until_nothing_runs(self, title, timeout=30):
+        """A launcher that is told twice leaves its ranks to find out by themselves."""
+        deadline = time.monotonic() + timeout
+        while left := subprocess.run(["pgrep", "-f", str(self.workplace.path)],
+                                     capture_output=True, text=True, check=False).stdout:
+            self.assertLess(time.monotonic(), deadline, f"{left} are left of {title}")
+            time.sleep(0.05)
+
+    def wait_for_moment(self, job, moment):
+        if moment == "start-up":
+            time.sleep(random.uniform(0.05, 0.7))
+        elif moment == "first step":
+            job.wait_for(BEGUN)
+            time.sleep(random.uniform(0, 0.05))
+        elif moment == "save":
+            job.wait_for(STEP)
+            deadline = time.monotonic() + 10
+            while time.monotonic() < deadline and not list(self.folder.glob("checkpoints/*.partial")):
+                pass
+        else:
+            job.wait_for(STEP)
+            time.sleep(random.uniform(0, 0.3))
+
+    def send(self, job, number, receiver):
+        """USR1 is followed by USR2 once it has had its effect, so that the trial ends."""
+        pids = job.ranks() if receiver == "rank" else []
+        pid = random.choice(pids) if pids else job.process.pid
+        wishes = [number, number] if receiver == "twice" else [number]
+        if number == signal.SIGUSR1:
+            wishes.append(signal.SIGUSR2)
+        for wish in wishes:
+            if job.process.poll() is not None:
+                return
+            try:
+                os.kill(pid, wish)
+            except ProcessLookupError:
+                return
+            if wish == signal.SIGUSR1:
+                job.wait_for("saved .*", timeout=5)
+            else:
+                time.sleep(0.6)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
