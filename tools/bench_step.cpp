@@ -1,301 +1,187 @@
-// Where a training step's time goes, part by part, beside what the machine allows.
-//   bench_step [host|cuda] FLAVOR BATCH SEQ RANKS [MEASURED_STEP_SECONDS]
-// Runs the kernels of one rank's step in the step's order and numbers, every block on the same
-// buffers, without communication; each call has its own pair of events. Rounds are whole steps, so
-// a GPU is as warm, and its power as short, as in training; the medians of the later half count.
+// Where a training step's time goes, part by part, beside what the machine allows: the real step
+// with its regions recorded, on random tokens.
+//   mpirun -np RANKS bench_step [section/key=value ...]
+// The keys are those of a deck, for example model/flavor=7B training/batch_size=2
+// training/seq_len=4096 activation_checkpoint/mode=none; model/vocab_size is 32000 unless given.
+// Rounds are whole steps, so a GPU is as warm, and its power as short, as in training; the medians
+// over the later half count. A part's limit: its bytes over the rate of the best part that memory
+// bounds, its operations over the best product's rate.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <cstdlib>
+#include <map>
 #include <string>
-#include <type_traits>
 #include <vector>
 
-#include "bench_memory.hpp"
-#include "config/model_flavors.hpp"
-#include "kernels/adamw.hpp"
-#include "kernels/cross_entropy.hpp"
-#include "kernels/elementwise.hpp"
-#include "kernels/embedding.hpp"
-#include "kernels/reduce.hpp"
-#include "kernels/rmsnorm.hpp"
-#include "kernels/rope.hpp"
-#include "kernels/swiglu.hpp"
-#include "model/linear.hpp"
-#include "part_times.hpp"
-#include "runtime/copy.hpp"
+#include "config/parse_run_config.hpp"
+#include "core/error.hpp"
+#include "core/log.hpp"
+#include "core/random.hpp"
+#include "core/stopwatch.hpp"
+#include "data/embedding_index.hpp"
 #include "runtime/device.hpp"
+#include "runtime/mpi_env.hpp"
+#include "runtime/region.hpp"
+#include "shard/parameters.hpp"
+#include "train/deck_options.hpp"
+#include "train/step.hpp"
 
 namespace koios {
 namespace {
 
-template <class T>
-class BenchStep {
- public:
-  BenchStep(Backend backend, const LlamaShapes& model, const MicroBatchShape& batch, int ranks,
-            std::int64_t free_bytes)
-      : stream_(backend, "bench"),
-        times_(stream_),
-        m_(model),
-        batch_(batch),
-        ranks_(ranks),
-        memory_(stream_, model, batch, ranks, free_bytes),
-        math_(backend, {}, memory_->workspace) {
-    std::printf("%.1f GiB, %.0f%% of the optimizer's share\n",
-                std::ldexp(static_cast<double>(memory_.bytes()), -30),
-                100 * memory_.optimizer_share());
-  }
+constexpr double kSeconds = 12;
+constexpr std::size_t kFewestRounds = 4;
 
-  void run(double measured) {
-    constexpr double kSeconds = 12;
-    step();  // chooses algorithms, touches memory
-    times_.end_round();
-    times_.forget();
-    std::vector<double> rounds;
-    for (double total = 0; total < kSeconds || rounds.size() < 4; total += rounds.back()) {
-      step();
-      rounds.push_back(times_.end_round());
-    }
-    times_.report(PartTimes::median_of_later_half(rounds), measured);
+/// Tokens with shares like 1 / (k + 1), as in text.
+Batch random_batch(const TrainingShape& shape, std::int64_t number) {
+  Batch batch;
+  batch.sequences = shape.micro_batch.batch_size;
+  batch.seq_len = shape.micro_batch.seq_len;
+  for (std::int64_t n = 0; n <= shape.micro_batch.tokens(); ++n) {
+    const Philox4 bits =
+        philox(1, static_cast<std::uint64_t>(n), static_cast<std::uint64_t>(number));
+    const double u = uniform_open(bits.word[0], bits.word[1]);
+    const double drawn = std::pow(static_cast<double>(shape.model.vocab_size), u);
+    batch.tokens.push_back(static_cast<std::int32_t>(drawn) - 1);
   }
+  batch.labels.assign(batch.tokens.begin() + 1, batch.tokens.end());
+  batch.tokens.pop_back();
+  batch.document_start.assign(batch.tokens.size(), 0);
+  batch.index = make_embedding_index(batch.tokens);
+  return batch;
+}
 
- private:
-  Work bytes(double count) const { return {Kind::memory, count}; }
-  /// `tensors` of `elements` each, of the compute type.
-  Work pass(double tensors, std::int64_t elements) const {
-    return bytes(tensors * static_cast<double>(elements) * sizeof(T));
-  }
-  Work gemm(Ref<T, 2> x, Ref<T, 2> y) const {
-    return {Kind::gemm, 2.0 * static_cast<double>(x.size()) * static_cast<double>(y.extent[1])};
-  }
-  /// Products of the causal half.
-  Work attention(double products) const {
-    const auto pairs = static_cast<double>(batch_.tokens() * (batch_.seq_len + 1));
-    return {Kind::attention, products * pairs * static_cast<double>(m_.dim)};
-  }
+double median_of_later_half(std::vector<double> all) {
+  std::vector<double> late(all.begin() + std::ssize(all) / 2, all.end());
+  std::nth_element(late.begin(), late.begin() + std::ssize(late) / 2, late.end());
+  return late[late.size() / 2];
+}
 
-  struct QkvColumns {
-    Ref<T, 2> q, k, v, qk;
-  };
-  QkvColumns columns(Ref<T, 2> qkv) const {
-    const std::int64_t D = m_.dim, KE = m_.n_kv_heads * m_.head_dim();
-    return {column_range(qkv, 0, D), column_range(qkv, D, KE), column_range(qkv, D + KE, KE),
-            column_range(qkv, 0, D + KE)};
-  }
-  UnitView<const T> weights(int unit) const { return memory_.weights(unit); }
-  UnitView<float> gradients(int unit) const { return memory_.gradients(unit); }
-
-  /// What a gather casts on this rank; nothing where the masters serve.
-  void cast_unit(const char* name, int unit) {
-    if (std::is_same_v<T, float> && ranks_ == 1) return;
-    const UnitLayout& u = memory_.shared_unit(unit);
-    const BenchBuffers<T>& b = *memory_;
-    const double each = sizeof(float) + sizeof(T);
-    times_.time(name, bytes(each * static_cast<double>(u.shard_size)), [&] {
-      for (const ParameterLayout& p : u.parameters) {
-        const std::int64_t at = p.shard_offset - u.shard_offset;
-        cast<T, float>(stream_, slice(b.gathered, at, p.part_size()),
-                       slice(b.master, p.shard_offset, p.part_size()));
-      }
-    });
-  }
-
-  void step() {
-    BenchBuffers<T>& b = *memory_;
-    const std::int64_t ND = b.previous_SD.size();
-    cast_unit("cast: embedding", kEmbedding);
-    times_.time("embedding forward", pass(2, ND), [&] {
-      embedding_forward<T>(stream_, b.previous_SD, b.token_N, weights(kEmbedding).matrix(0));
-    });
-    forward();
-    head();
-    for (std::int64_t layer = 0; layer < m_.n_layers; ++layer) {
-      if (layer > 0) forward();  // backward spoils what forward left
-      backward();
-    }
-    const Ref<float, 2> d_table = gradients(kEmbedding).matrix(0);
-    times_.time("embedding fill_zero", bytes(4 * static_cast<double>(d_table.size())),
-                [&] { fill_zero(stream_, any(d_table)); });
-    const auto summed = static_cast<double>(memory_.sort().token_S.size() * m_.dim);
-    times_.time("embedding backward", bytes(pass(1, ND).amount + 8 * summed),
-                [&] { embedding_backward<T>(stream_, d_table, b.model.dx_SD, memory_.sort()); });
-    optimizer();
-  }
-
-  // One GEMM (parameters first..last of the unit, stacked), its work from the matrices it gets.
-  void gemm_forward(const char* name, int unit, int first, int last, Ref<T, 2> y, Ref<T, 2> x) {
-    times_.time(cat(name, " forward"), gemm(x, y), [&] {
-      stacked_forward<T>(math_, stream_, y, x, weights(unit).stacked(first, last));
-    });
-  }
-  void dgrad(const char* name, int unit, int first, int last, Ref<T, 2> dx, Ref<T, 2> dy) {
-    times_.time(cat(name, " dgrad"), gemm(dx, dy), [&] {
-      stacked_backward_input<T>(math_, stream_, dx, dy, weights(unit).stacked(first, last));
-    });
-  }
-  void wgrad(const char* name, int unit, int first, int last, Ref<T, 2> dy, Ref<T, 2> x,
-             Write write = Write::overwrite) {
-    times_.time(cat(name, " wgrad"), gemm(x, dy), [&] {
-      stacked_backward_weight<T>(math_, stream_, gradients(unit).stacked(first, last), dy, x,
-                                 write);
-    });
-  }
-  void norm(const char* name, int unit, int weight, Ref<T, 2> sum, Ref<T, 2> y, Ref<float, 1> rstd,
-            Ref<T, 2> x) {
-    times_.time(name, pass(4, x.size()), [&] {
-      add_rmsnorm_forward<T>(stream_, sum, y, rstd, x, memory_->model.delta_SD,
-                             weights(unit).vector(weight), m_.norm_eps);
-    });
-  }
-  void norm_backward(const char* name, int unit, int weight, Ref<T, 2> dresidual, Ref<T, 2> x,
-                     Ref<float, 1> rstd) {
-    LlamaBuffers<T>& b = memory_->model;
-    times_.time(name, pass(dresidual.data == nullptr ? 3 : 4, x.size()), [&] {
-      rmsnorm_backward<T>(stream_, b.dx_SD, gradients(unit).vector(weight), b.norm_partial_PD,
-                          b.d_normed_SD, dresidual, x, rstd, weights(unit).vector(weight),
-                          Write::overwrite);
-    });
-  }
-
-  // The block's and the head's calls are those of model/block.cpp and model/head.cpp.
-  void forward() {
-    Stream& s = stream_;
-    LlamaBuffers<T>& b = memory_->model;
-    BlockSaved<T>& v = b.block.front();
-    cast_unit("cast: block", kBlock);
-    norm("add_rmsnorm", kBlock, kAttentionNorm, v.x_SD, v.normed1_SD, v.rstd1_S,
-         memory_->previous_SD);
-    gemm_forward("qkv", kBlock, kWq, kWv, v.qkv_NQ, v.normed1_SD);
-    const auto [q, k, value, qk] = columns(v.qkv_NQ);
-    times_.time("rope forward", pass(2, qk.size()), [&] { rope_forward<T>(s, qk, b.rope_TE); });
-    times_.time("attention forward", attention(2), [&] {
-      attention_forward<T>(math_, s, attention_, v.attention_NA, v.lse_BHT, q, k, value,
-                           b.attention_workspace);
-    });
-    gemm_forward("wo", kBlock, kWo, kWo, b.delta_SD, v.attention_NA);
-    norm("add_rmsnorm", kBlock, kFfnNorm, v.mid_SD, v.normed2_SD, v.rstd2_S, v.x_SD);
-    gemm_forward("w1|w3", kBlock, kW1, kW3, v.gate_up_N2F, v.normed2_SD);
-    times_.time("swiglu forward", pass(3, v.activated_NF.size()),
-                [&] { swiglu_forward<T>(s, v.activated_NF, v.gate_up_N2F); });
-    gemm_forward("w2", kBlock, kW2, kW2, b.delta_SD, v.activated_NF);
-  }
-
-  void backward() {
-    Stream& s = stream_;
-    LlamaBuffers<T>& b = memory_->model;
-    BlockSaved<T>& v = b.block.front();
-    cast_unit("cast: block", kBlock);
-    dgrad("w2", kBlock, kW2, kW2, b.d_activated_NF, b.dx_SD);
-    wgrad("w2", kBlock, kW2, kW2, b.dx_SD, v.activated_NF);
-    times_.time("swiglu backward", pass(5, v.activated_NF.size()),
-                [&] { swiglu_backward<T>(s, v.gate_up_N2F, b.d_activated_NF, v.gate_up_N2F); });
-    dgrad("w1|w3", kBlock, kW1, kW3, b.d_normed_SD, v.gate_up_N2F);
-    wgrad("w1|w3", kBlock, kW1, kW3, v.gate_up_N2F, v.normed2_SD);
-    norm_backward("rmsnorm backward", kBlock, kFfnNorm, b.dx_SD, v.mid_SD, v.rstd2_S);
-    dgrad("wo", kBlock, kWo, kWo, b.d_attention_NA, b.dx_SD);
-    wgrad("wo", kBlock, kWo, kWo, b.dx_SD, v.attention_NA);
-    const auto [q, k, value, qk] = columns(v.qkv_NQ);
-    const auto [dq, dk, d_value, d_qk] = columns(b.d_qkv_NQ);
-    times_.time("attention backward", attention(5), [&] {
-      attention_backward<T>(math_, s, attention_, dq, dk, d_value, b.d_attention_NA, v.attention_NA,
-                            v.lse_BHT, q, k, value, b.attention_workspace);
-    });
-    times_.time("rope backward", pass(2, d_qk.size()),
-                [&] { rope_backward<T>(s, d_qk, b.rope_TE); });
-    dgrad("qkv", kBlock, kWq, kWv, b.d_normed_SD, b.d_qkv_NQ);
-    wgrad("qkv", kBlock, kWq, kWv, b.d_qkv_NQ, v.normed1_SD);
-    norm_backward("rmsnorm backward", kBlock, kAttentionNorm, b.dx_SD, v.x_SD, v.rstd1_S);
-  }
-
-  void head() {
-    LlamaBuffers<T>& b = memory_->model;
-    const std::int64_t tokens = batch_.tokens(), chunk = b.logits_CV.extent[0];
-    const float scale = 1 / static_cast<float>(tokens * ranks_);
-    cast_unit("cast: head", kHead);
-    norm("head add_rmsnorm", kHead, kFinalNorm, b.x_SD, b.normed_SD, b.rstd_S,
-         b.block.front().mid_SD);
-    for (std::int64_t first = 0; first < tokens; first += chunk) {
-      const std::int64_t count = std::min(chunk, tokens - first);
-      const Ref<T, 2> logits = row_range(b.logits_CV, 0, count);
-      const Ref<T, 2> normed = row_range(b.normed_SD, first, count);
-      gemm_forward("head", kHead, kOutput, kOutput, logits, normed);
-      times_.time("head cross entropy", pass(2, logits.size()), [&] {
-        cross_entropy_forward_backward<T>(stream_, slice(b.loss_N, first, count), logits,
-                                          slice(memory_->label_N, first, count), scale);
-      });
-      dgrad("head", kHead, kOutput, kOutput, row_range(b.d_normed_SD, first, count), logits);
-      wgrad("head", kHead, kOutput, kOutput, logits, normed,
-            first == 0 ? Write::overwrite : Write::accumulate);
-    }
-    norm_backward("head rmsnorm backward", kHead, kFinalNorm, {}, b.x_SD, b.rstd_S);
-  }
-
-  void optimizer() {
-    Stream& s = stream_;
-    BenchBuffers<T>& b = *memory_;
-    const auto size = static_cast<double>(b.master.size());
-    const double share = memory_.optimizer_share();
-    const auto squares = [&] {
-      sum_of_squares(s, b.norm_squared, b.gradient_shard, b.partials, false);
-    };
-    times_.time("sum_of_squares", bytes(4 * size), squares, share);
-    const auto adam = [&] {
-      adam_update(s, b.master, b.exp_avg, b.exp_avg_sq, b.gradient_shard, b.scale,
-                  {.lr = 1e-6, .weight_decay = 0.1});
-    };
-    times_.time("adam_update", bytes(28 * size), adam, share);
-    const double copied = 8 * static_cast<double>(memory_.copy_size());
-    times_.time("(a copy, for the limit)", {Kind::reference, copied}, [&] { memory_.copy(s); });
-  }
-
-  Stream stream_;
-  PartTimes times_;
-  LlamaShapes m_;
-  MicroBatchShape batch_;
-  int ranks_;
-  AttentionShape attention_ = attention_shape(m_, batch_);
-  BenchMemory<T> memory_;
-  MathHandles math_;
+/// What was recorded of the regions of one lane and name.
+struct Part {
+  std::vector<double> seconds;  // of each round
+  Work work;                    // of one round
+  int calls = 0;
 };
+using Parts = std::map<std::pair<std::string, std::string>, Part>;
 
-int bench(int argc, char** argv) {
-  const auto text = [&](int i, const char* or_else) { return i < argc ? argv[i] : or_else; };
-  const std::string name = text(1, is_built_in(Backend::cuda) ? "cuda" : "host");
-  const bool cuda = name == "cuda";
-  const ModelFlavor* f = find_flavor(text(2, cuda ? "7B" : "debugmodel"));
-  const MicroBatchShape batch{std::atoll(text(3, cuda ? "2" : "4")),
-                              std::atoll(text(4, cuda ? "4096" : "512"))};
-  const int ranks = std::atoi(text(5, cuda ? "2" : "1"));
-  if ((!cuda && name != "host") || f == nullptr || batch.tokens() < 1 || ranks < 1) {
-    std::fprintf(stderr, "usage: bench_step [host|cuda] FLAVOR BATCH SEQ RANKS [STEP_SECONDS]\n");
-    return 2;
+void add_round(Parts& parts, const Trace& trace, std::size_t round) {
+  for (auto& [name, part] : parts) part = {part.seconds, {}, 0};
+  for (const Trace::Span& span : trace.spans()) {
+    Part& part = parts[{span.lane, span.name}];
+    part.seconds.resize(round + 1);
+    part.seconds[round] += span.seconds();
+    part.work.flops += span.work.flops;
+    part.work.bytes += span.work.bytes;
+    ++part.calls;
   }
-  const LlamaShapes model{.dim = f->dim,
-                          .n_layers = f->n_layers,
-                          .n_heads = f->n_heads,
-                          .n_kv_heads = f->n_kv_heads > 0 ? f->n_kv_heads : f->n_heads,
-                          .ffn_dim = ffn_hidden_dim(f->dim, f->multiple_of, f->ffn_dim_multiplier),
-                          .vocab_size = 32000};
-  const Backend backend = cuda ? Backend::cuda : Backend::host;
-  const DeviceEnv device(backend, 0);
-  std::printf("%s\n%s, batch %lld x %lld, shared by %d\n", device.info().name.c_str(),
-              std::string(f->name).c_str(), static_cast<long long>(batch.batch_size),
-              static_cast<long long>(batch.seq_len), ranks);
-  const std::int64_t free = device.info().free_bytes;
-  const double measured = std::atof(text(6, "0"));
-  cuda ? BenchStep<bf16>(backend, model, batch, ranks, free).run(measured)
-       : BenchStep<float>(backend, model, batch, ranks, free).run(measured);
-  return 0;
+}
+
+void report(const Parts& parts, double step_s) {
+  double best_flops = 0;
+  double best_bytes = 0;
+  for (const auto& [name, part] : parts) {
+    if (name.first != "compute") continue;
+    const double seconds = median_of_later_half(part.seconds);
+    best_flops = std::max(best_flops, part.work.flops / seconds);
+    if (part.work.flops == 0) best_bytes = std::max(best_bytes, part.work.bytes / seconds);
+  }
+  std::printf("%-8s %-20s %6s %10s %9s %6s %10s %7s\n", "lane", "part", "calls", "ms/call",
+              "ms/step", "%", "rate", "of best");
+  for (const auto& [name, part] : parts) {
+    const double seconds = median_of_later_half(part.seconds);
+    const bool is_product = part.work.flops > 0;
+    const double rate = (is_product ? part.work.flops : part.work.bytes) / seconds;
+    const double best = is_product ? best_flops : best_bytes;
+    std::printf("%-8s %-20s %6d %10.4f %9.3f %6.2f", name.first.c_str(), name.second.c_str(),
+                part.calls, 1e3 * seconds / part.calls, 1e3 * seconds, 100 * seconds / step_s);
+    if (rate > 0) {
+      std::printf(" %6.1f %s %6.1f%%", rate * (is_product ? 1e-12 : 1e-9),
+                  is_product ? "TF/s" : "GB/s", 100 * rate / best);
+    }
+    std::printf("\n");
+  }
+  std::printf("%-36s %20.3f ms\n", "the step, by the wall clock", 1e3 * step_s);
+}
+
+template <class T>
+void bench(const RunConfig& config, const TrainingShape& shape, const MpiEnv& mpi) {
+  const Mesh mesh(mpi, shape.mesh, shape.backend, comm_options(config));
+  const ShardLayout layout = shard_layout(shape, mpi.rank());
+  Arena arena(shape.backend, plan_memory(shape));
+  const TrainingMemory<T> memory(arena, shape, layout);
+  TrainingStreams streams(shape.backend);
+  MathHandles math(shape.backend, shape.math, memory.library_workspace);
+  initialize_parameters(streams.compute, layout, memory.parameters.master, 1);
+  TrainStep<T> step(config, shape, layout, memory, math, mesh, streams);
+  if (const std::string how = mesh.share_memory(arena.memory()); !how.empty()) log::info(how);
+  StepResults results(shape.backend, 1, shape.micro_batch.tokens() * shape.reduce.micro_batches);
+  const Batch batch = random_batch(shape, mpi.rank());
+  const auto take_step = [&] {
+    const Stopwatch watch;
+    step.run(
+        0, [&] { return batch; }, results);
+    results.read();
+    return watch.seconds();
+  };
+  take_step();  // chooses algorithms, touches memory
+  std::vector<double> plain;
+  for (double total = 0; total < kSeconds / 3 || plain.size() < kFewestRounds;) {
+    plain.push_back(take_step());
+    MPI_Bcast(&plain.back(), 1, MPI_DOUBLE, 0, MPI_COMM_WORLD);  // all take equally many
+    total += plain.back();
+  }
+  Trace trace(shape.backend);
+  for (Stream* s : {&streams.compute, &streams.gather, &streams.reduce}) s->set_trace(&trace);
+  Parts parts;
+  std::vector<double> rounds;
+  for (double total = 0; total < kSeconds || rounds.size() < kFewestRounds;) {
+    trace.restart(streams.compute);
+    rounds.push_back(take_step());
+    for (Stream* s : {&streams.gather, &streams.reduce}) s->synchronize();
+    add_round(parts, trace, rounds.size() - 1);
+    MPI_Bcast(&rounds.back(), 1, MPI_DOUBLE, 0, MPI_COMM_WORLD);
+    total += rounds.back();
+  }
+  if (mpi.rank() == 0) {
+    report(parts, median_of_later_half(rounds));
+    std::printf("%-36s %20.3f ms\n", "without recording", 1e3 * median_of_later_half(plain));
+  }
+  mesh.share_memory({});
+}
+
+void run(const MpiEnv& mpi, const std::vector<std::string>& overrides) {
+  std::vector<std::string> keys = {"model/vocab_size=32000"};
+  keys.insert(keys.end(), overrides.begin(), overrides.end());
+  const ParsedDeck parsed = parse_run_config("", "bench_step", keys);
+  for (const auto& error : parsed.errors) std::fprintf(stderr, "%s\n", error.message.c_str());
+  if (!parsed.errors.empty()) throw UserError("usage: bench_step [section/key=value ...]");
+  const RunConfig& config = parsed.config;
+  const bool use_gpu = config.job.backend != BackendChoice::host && count_gpus() > 0;
+  const DeviceEnv device(use_gpu ? Backend::cuda : Backend::host, mpi.local_rank());
+  const int tp = static_cast<int>(config.parallel.tensor_parallel);
+  const MeshShape mesh{{1, 1, mpi.size() / tp, 1, tp}};
+  const TrainingShape shape =
+      training_shape(config, mesh, device.backend(), config.model.vocab_size);
+  if (mpi.rank() == 0) {
+    std::printf("%s, %s, batch %lld x %lld, %s\n", device.info().name.c_str(),
+                config.model.flavor.c_str(), static_cast<long long>(shape.micro_batch.batch_size),
+                static_cast<long long>(shape.micro_batch.seq_len), mesh.describe().c_str());
+  }
+  shape.compute == DType::bfloat16 ? bench<bf16>(config, shape, mpi)
+                                   : bench<float>(config, shape, mpi);
 }
 
 }  // namespace
 }  // namespace koios
 
 int main(int argc, char** argv) {
+  const koios::MpiEnv mpi(argc, argv);
+  koios::log::configure({.rank = mpi.rank(), .shown = mpi.rank() == 0});
   try {
-    return koios::bench(argc, argv);
+    koios::run(mpi, {argv + 1, argv + argc});
   } catch (const std::exception& error) {
     std::fprintf(stderr, "error: %s\n", error.what());
-    return 1;
+    koios::MpiEnv::abort(koios::ExitCode::failure);
   }
 }

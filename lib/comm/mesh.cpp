@@ -35,8 +35,7 @@ struct Mesh::Groups {
   Communicator* host_world = nullptr;
   Communicator* shard_gather = nullptr;
   Communicator* shard_reduce = nullptr;
-  Communicator* stage = nullptr;
-  Communicator* data = nullptr;
+  Communicator* model = nullptr;
   Communicator* tp = nullptr;
 
   Groups(int rank, Backend chosen, const CommOptions& options, FlightRecorder* given)
@@ -85,24 +84,19 @@ Mesh::Mesh(const MpiEnv& mpi, MeshShape shape, Backend backend, const CommOption
   g.shard_reduce = g.make("shard_reduce", in_mesh({dp_shard, cp}));
   g.tp = g.make("tp", in_mesh({tp}));
   // A communicator of NCCL holds device memory and takes time to start: groups of the same ranks
-  // share one. (All that stage and data do comes after the reductions of the step.)
-  const auto make_or_share = [&](const char* name, std::initializer_list<Axis> along,
-                                 std::initializer_list<Communicator*> within) {
-    for (Communicator* part : within) {
-      if (backend == Backend::cuda && shape.group_size(along) == part->size()) return part;
-    }
-    return g.make(name, in_mesh(along));
-  };
-  g.stage = make_or_share("stage", {dp_replicate, dp_shard, cp, tp}, {g.shard_reduce, g.tp});
-  g.data = make_or_share("data", {dp_replicate, dp_shard, cp}, {g.shard_reduce});
+  // share one. (All that `model` does comes after the reductions of the step.)
+  const std::initializer_list<Axis> model = {pp, dp_shard, cp, tp};
+  for (Communicator* part : {g.tp, g.shard_reduce}) {
+    if (backend == Backend::cuda && shape.group_size(model) == part->size()) g.model = part;
+  }
+  if (g.model == nullptr) g.model = g.make("model", in_mesh(model));
 }
 
 Mesh::~Mesh() = default;
 
 Communicator& Mesh::shard_gather() const { return *groups_->shard_gather; }
 Communicator& Mesh::shard_reduce() const { return *groups_->shard_reduce; }
-Communicator& Mesh::stage() const { return *groups_->stage; }
-Communicator& Mesh::data() const { return *groups_->data; }
+Communicator& Mesh::model() const { return *groups_->model; }
 Communicator& Mesh::tp() const { return *groups_->tp; }
 Communicator& Mesh::host_world() const { return *groups_->host_world; }
 FlightRecorder& Mesh::recorder() const { return groups_->recorder; }

@@ -40,10 +40,8 @@ class Mesh {
   Communicator& shard_gather() const;
   /// The same group: gradient reductions.
   Communicator& shard_reduce() const;
-  /// All ranks of this stage, on the backend: gradient norm.
-  Communicator& stage() const;
-  /// All ranks that hold different samples (and cp positions): loss averages.
-  Communicator& data() const;
+  /// All ranks that hold this replica of the model together, on the backend: gradient norm.
+  Communicator& model() const;
   Communicator& tp() const;
   /// All ranks over MPI, host memory only: metrics, agreement on signals, barriers
   /// (comm/host_reduce.hpp).
@@ -56,8 +54,8 @@ class Mesh {
   /// streams through; only then may the memory be freed.
   std::string share_memory(std::span<std::byte> memory) const;
 
-  /// Communicator::host_seconds of all but host_world. (On CUDA stage and data may be the same
-  /// communicator as shard_reduce: adding up by hand would count it twice.)
+  /// Communicator::host_seconds of all but host_world. (On CUDA model may be the same communicator
+  /// as shard_reduce or tp: adding up by hand would count it twice.)
   double host_seconds() const;
 
   /// What this rank does, and what every communicator did last.

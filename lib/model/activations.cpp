@@ -11,6 +11,15 @@ namespace {
 constexpr std::string_view kScratch = "activation scratch";
 constexpr std::string_view kLogits = "logits of one chunk";
 
+/// A saved tensor of a block whose level is `level`: kept, or taken from what blocks share.
+/// again: the least level that computes the tensor again.
+template <class U, int R, class... Extents>
+Ref<U, R> keep_or_share(Arena& arena, Recompute level, Recompute again, const Ref<U, R>* shared,
+                        Extents... extents) {
+  if (level < again) return arena.take<U>(kActivations, extents...);
+  return shared != nullptr ? *shared : arena.take<U>(kRecomputed, extents...);
+}
+
 }  // namespace
 
 // Full logits never exist. 4096 rows keep the GEMM efficient on a GPU (128 row tiles of 32,000
@@ -20,94 +29,141 @@ std::int64_t head_chunk(Backend backend, std::int64_t tokens) {
   return std::min(rows, tokens);
 }
 
-AttentionShape attention_shape(const LlamaShapes& m, const MicroBatchShape& batch) {
-  return {batch.batch_size,  batch.seq_len, m.heads_here(),
-          m.kv_heads_here(), m.head_dim(),  batch.document_mask};
-}
-
 template <class T>
-BlockSaved<T>::BlockSaved(Arena& arena, const LlamaShapes& m, const MicroBatchShape& batch,
+BlockSaved<T>::BlockSaved(Arena& arena, const ModelSpec& m, const LocalShape& local,
                           Recompute level, const BlockSaved* shared)
     : recompute(level) {
   using enum Recompute;
-  const std::int64_t n = batch.tokens();
-  const std::int64_t s = div_exact(n, m.tp);
-  // again: the least level that computes the tensor again.
+  const auto of = [shared](auto tensor) {
+    return shared == nullptr ? nullptr : &(shared->*tensor);
+  };
+  const auto take_rows = [&](RowStatistics BlockSaved::*rows) {
+    const RowStatistics* other = of(rows);
+    const auto take = [&](Ref<float, 1> RowStatistics::*statistic) {
+      this->*rows.*statistic = keep_or_share<float, 1>(
+          arena, level, op, other == nullptr ? nullptr : &(other->*statistic), local.rows);
+    };
+    take(&RowStatistics::rstd_S);
+    if (has_mean(m.norm)) take(&RowStatistics::mean_S);
+  };
   const auto take = [&]<class U, int R>(Recompute again, Ref<U, R> BlockSaved::*tensor,
                                         auto... extents) {
-    if (level >= again && shared != nullptr) {
-      this->*tensor = shared->*tensor;
-    } else {
-      this->*tensor = arena.take<U>(level >= again ? kRecomputed : kActivations, extents...);
-    }
+    this->*tensor = keep_or_share<U, R>(arena, level, again, of(tensor), extents...);
   };
-  x_SD = arena.take<T>(kActivations, s, m.dim);
-  take(op, &BlockSaved::rstd1_S, s);
-  if (has_mean(m.norm)) take(op, &BlockSaved::mean1_S, s);
-  take(op, &BlockSaved::normed1_SD, s, m.dim);
-  if (level == op_half) {
-    take(full, &BlockSaved::qv_NQ, n, m.qkv_cols() - m.kv_cols());
-    take(op_half, &BlockSaved::k_NK, n, m.kv_cols());
+  x_SD = arena.take<T>(kActivations, local.rows, m.dim);
+  take_rows(&BlockSaved::rows1);
+  take(op, &BlockSaved::normed1_SD, local.rows, m.dim);
+  take_qkv(arena, local, shared);
+  take(full, &BlockSaved::attention_NA, local.tokens, local.q_cols);
+  take(full, &BlockSaved::lse_BHT, local.tokens * local.heads);
+  take(op_half, &BlockSaved::mid_SD, local.rows, m.dim);
+  take_rows(&BlockSaved::rows2);
+  take(op, &BlockSaved::normed2_SD, local.rows, m.dim);
+  take_gate_up(arena, local, shared);
+  take(op, &BlockSaved::activated_NF, local.tokens, local.ffn);
+}
+
+// With op_half k is computed again and q and v are kept, so k lies apart.
+template <class T>
+void BlockSaved<T>::take_qkv(Arena& arena, const LocalShape& local, const BlockSaved* shared) {
+  using enum Recompute;
+  const std::int64_t n = local.tokens;
+  const std::int64_t q = local.q_cols;
+  const std::int64_t kv = local.kv_cols;
+  if (is_stacked()) {
+    qkv_NQ = keep_or_share<T, 2>(arena, recompute, full,
+                                 shared == nullptr ? nullptr : &shared->qkv_NQ, n, q + 2 * kv);
+    q_NA = column_range(qkv_NQ, 0, q);
+    k_N = column_range(qkv_NQ, q, kv);
+    v_N = column_range(qkv_NQ, q + kv, kv);
   } else {
-    take(full, &BlockSaved::qkv_NQ, n, m.qkv_cols());
+    const Ref<T, 2> qv_NQ = arena.take<T>(kActivations, n, q + kv);
+    q_NA = column_range(qv_NQ, 0, q);
+    v_N = column_range(qv_NQ, q, kv);
+    k_N = keep_or_share<T, 2>(arena, recompute, op_half, shared == nullptr ? nullptr : &shared->k_N,
+                              n, kv);
   }
-  take(full, &BlockSaved::attention_NA, n, m.q_cols());
-  take(full, &BlockSaved::lse_BHT, n * m.heads_here());
-  take(op_half, &BlockSaved::mid_SD, s, m.dim);
-  take(op, &BlockSaved::rstd2_S, s);
-  if (has_mean(m.norm)) take(op, &BlockSaved::mean2_S, s);
-  take(op, &BlockSaved::normed2_SD, s, m.dim);
-  if (level == op_half) {
-    take(full, &BlockSaved::gate_NF, n, m.ffn_here());
-    take(op_half, &BlockSaved::gate_up_N2F, n, 2 * m.ffn_here());
-  } else {
-    take(full, &BlockSaved::gate_up_N2F, n, 2 * m.ffn_here());
-  }
-  take(op, &BlockSaved::activated_NF, n, m.ffn_here());
+}
+
+// With op_half up is computed again and gate is kept; the gradients of both, one matrix, take the
+// place of what is computed again.
+template <class T>
+void BlockSaved<T>::take_gate_up(Arena& arena, const LocalShape& local, const BlockSaved* shared) {
+  using enum Recompute;
+  const std::int64_t n = local.tokens;
+  if (!is_stacked()) gate_NF = arena.take<T>(kActivations, n, local.ffn);
+  gate_up_N2F =
+      keep_or_share<T, 2>(arena, recompute, is_stacked() ? full : op_half,
+                          shared == nullptr ? nullptr : &shared->gate_up_N2F, n, 2 * local.ffn);
+  if (is_stacked()) gate_NF = column_range(gate_up_N2F, 0, local.ffn);
+  up_NF = column_range(gate_up_N2F, local.ffn, local.ffn);
+}
+
+namespace {
+
+template <class T>
+HeadSaved<T> take_head(Arena& arena, const ModelSpec& m, const LocalShape& local) {
+  HeadSaved<T> head;
+  head.x_SD = arena.take<T>(kActivations, local.rows, m.dim);
+  head.rows.rstd_S = arena.take<float>(kActivations, local.rows);
+  if (has_mean(m.norm)) head.rows.mean_S = arena.take<float>(kActivations, local.rows);
+  head.normed_SD = arena.take<T>(kActivations, local.rows, m.dim);
+  return head;
 }
 
 template <class T>
-LlamaBuffers<T>::LlamaBuffers(Arena& arena, const LlamaShapes& m, const MicroBatchShape& batch,
-                              const MathOptions& math, const RecomputePolicy& recompute)
-    : tp(arena, m.tp, batch.tokens(), m.dim, m.async_tp) {
-  const std::int64_t n = batch.tokens();
-  const std::int64_t s = div_exact(n, m.tp);
-  const Backend backend = arena.backend();
-  block.reserve(static_cast<std::size_t>(m.n_layers));
-  const BlockSaved<T>* shared = nullptr;
-  for (std::int64_t layer = 0; layer < m.n_layers; ++layer) {
-    const Recompute level = recompute.of_block(layer);
-    block.emplace_back(arena, m, batch, level, shared);
-    if (level != Recompute::none) shared = &block.back();
-  }
-  x_SD = arena.take<T>(kActivations, s, m.dim);
-  rstd_S = arena.take<float>(kActivations, s);
-  if (has_mean(m.norm)) mean_S = arena.take<float>(kActivations, s);
-  normed_SD = arena.take<T>(kActivations, s, m.dim);
-  loss_N = arena.take<float>(kActivations, n);
+void take_logits(Arena& arena, const StageShape& shape, const LocalShape& local,
+                 StageScratch<T>& scratch) {
+  const std::int64_t chunk = head_chunk(arena.backend(), local.tokens);
+  const std::int64_t vocab = shape.model.vocab_size;
+  const bool is_shared = shape.tensor.ranks > 1 && shape.tensor.loss_parallel;
+  const bool is_gathered = shape.tensor.ranks > 1 && !is_shared;
+  scratch.loss_N = arena.take<float>(kActivations, local.tokens);
+  scratch.logits_CV = arena.take<T>(kLogits, chunk, is_shared ? local.vocab : vocab);
+  if (is_gathered) scratch.logit_parts = arena.take<T>(kLogits, chunk * vocab);
+  if (is_shared) scratch.softmax_4C = arena.take<float>(kLogits, 4 * chunk);
+}
 
-  delta_SD = arena.take<T>(kScratch, s, m.dim);
-  dx_SD = arena.take<T>(kScratch, s, m.dim);
-  d_normed_SD = arena.take<T>(kScratch, s, m.dim);
-  d_attention_NA = arena.take<T>(kScratch, n, m.q_cols());
-  d_qkv_NQ = arena.take<T>(kScratch, n, m.qkv_cols());
-  d_activated_NF = arena.take<T>(kScratch, n, m.ffn_here());
-  const std::int64_t chunk = head_chunk(backend, n);
-  const bool shared_rows = m.tp > 1 && m.loss_parallel;
-  logits_CV = arena.take<T>(kLogits, chunk, shared_rows ? m.vocab_here() : m.vocab_size);
-  if (m.tp > 1 && !shared_rows) logit_parts = arena.take<T>(kLogits, chunk * m.vocab_size);
-  if (shared_rows) softmax_4C = arena.take<float>(kLogits, 4 * chunk);
+}  // namespace
+
+template <class T>
+StageBuffers<T>::StageBuffers(Arena& arena, const StageShape& shape, const ShardLayout& layout)
+    : tp(arena, shape.tensor.ranks, shape.micro_batch.tokens(), shape.model.dim,
+         shape.tensor.asynchronous) {
+  const ModelSpec& m = shape.model;
+  const LocalShape local = shape.local();
+  const Backend backend = arena.backend();
+  const std::vector<int> blocks = layout.held(UnitRole::block);
+  const bool has_head = !layout.held(UnitRole::head).empty();
+  const BlockSaved<T>* shared = nullptr;
+  slot.resize(static_cast<std::size_t>(shape.slots));
+  for (StageSaved<T>& saved : slot) {
+    saved.block.reserve(blocks.size());
+    for (const int unit : blocks) {
+      const Recompute level = shape.recompute.of_block(layout.unit(unit).layer);
+      saved.block.emplace_back(arena, m, local, level, shared);
+      if (level != Recompute::none) shared = &saved.block.back();
+    }
+    if (has_head) saved.head = take_head<T>(arena, m, local);
+    saved.dx_SD = arena.take<T>(kScratch, local.rows, m.dim);
+  }
+  scratch.delta_SD = arena.take<T>(kScratch, local.rows, m.dim);
+  scratch.d_normed_SD = arena.take<T>(kScratch, local.rows, m.dim);
+  scratch.d_attention_NA = arena.take<T>(kScratch, local.tokens, local.q_cols);
+  scratch.d_qkv_NQ = arena.take<T>(kScratch, local.tokens, local.qkv_cols());
+  scratch.d_activated_NF = arena.take<T>(kScratch, local.tokens, local.ffn);
+  if (has_head) take_logits(arena, shape, local, scratch);
   const std::int64_t parts = has_weight(m.norm) ? norm_backward_partials(backend) : 0;
-  norm_partial_PD = arena.take<float>(kScratch, parts, m.dim);
-  rope_TE = arena.take<float>(kScratch, batch.seq_len, m.head_dim());
-  attention_workspace = arena.take<std::byte>(
+  scratch.norm_partial_PD = arena.take<float>(kScratch, parts, m.dim);
+  scratch.rope_TE = arena.take<float>(kScratch, shape.micro_batch.seq_len, m.head_dim());
+  scratch.attention_workspace = arena.take<std::byte>(
       "attention workspace",
-      attention_workspace_bytes(backend, math, attention_shape(m, batch), sizeof(T)));
+      attention_workspace_bytes(backend, shape.math, local.attention, sizeof(T)));
 }
 
 template struct BlockSaved<float>;
 template struct BlockSaved<bf16>;
-template struct LlamaBuffers<float>;
-template struct LlamaBuffers<bf16>;
+template struct StageBuffers<float>;
+template struct StageBuffers<bf16>;
 
 }  // namespace koios

@@ -13,11 +13,11 @@
 #include <vector>
 
 #include "core/ref.hpp"
-#include "kernels/attention.hpp"
-#include "model/llama_shapes.hpp"
+#include "model/local_shape.hpp"
 #include "model/recompute.hpp"
 #include "model/tensor_parallel.hpp"
 #include "runtime/arena.hpp"
+#include "shard/layout.hpp"
 
 namespace koios {
 
@@ -25,66 +25,109 @@ namespace koios {
 inline constexpr std::string_view kActivations = "activations";
 inline constexpr std::string_view kRecomputed = "recomputed activations";
 
-struct MicroBatchShape {
-  std::int64_t batch_size = 0;  // B
-  std::int64_t seq_len = 0;     // T
-  bool document_mask = false;   // attention stays inside of documents
-
-  std::int64_t tokens() const { return batch_size * seq_len; }
+/// Of each row of a norm's input, for the backward pass; mean_S only where has_mean(norm).
+struct RowStatistics {
+  Ref<float, 1> rstd_S;
+  Ref<float, 1> mean_S;
 };
 
 template <class T>
 struct BlockSaved {
   Recompute recompute = Recompute::none;
-  Ref<T, 2> x_SD;                  // residual stream into the block
-  Ref<float, 1> rstd1_S, mean1_S;  // mean: of the layer norms
-  Ref<T, 2> normed1_SD;            // into q|k|v
-  Ref<T, 2> qkv_NQ;                // q and k already turned; with op_half instead the next two
-  Ref<T, 2> qv_NQ;                 // q|v
-  Ref<T, 2> k_NK;
-  Ref<T, 2> attention_NA;  // heads' outputs, into wo
+  Ref<T, 2> x_SD;  // residual stream into the block
+  RowStatistics rows1;
+  Ref<T, 2> normed1_SD;      // into q|k|v
+  Ref<T, 2> qkv_NQ;          // one product's output; with op_half q|v and k lie apart instead
+  Ref<T, 2> q_NA, k_N, v_N;  // columns of it; q and k already turned
+  Ref<T, 2> attention_NA;    // heads' outputs, into wo
   Ref<float, 1> lse_BHT;
   Ref<T, 2> mid_SD;  // residual stream after attention
-  Ref<float, 1> rstd2_S, mean2_S;
-  Ref<T, 2> normed2_SD;    // into w1|w3
-  Ref<T, 2> gate_up_N2F;   // with op_half only up is there
-  Ref<T, 2> gate_NF;       // with op_half
-  Ref<T, 2> activated_NF;  // into w2
+  RowStatistics rows2;
+  Ref<T, 2> normed2_SD;      // into w1|w3
+  Ref<T, 2> gate_up_N2F;     // one product's output; with op_half gate lies apart from it
+  Ref<T, 2> gate_NF, up_NF;  // columns of it
+  Ref<T, 2> activated_NF;    // into w2
 
   /// shared: another block of the same level, for what is not kept; null for the first.
-  BlockSaved(Arena& arena, const LlamaShapes& model, const MicroBatchShape& batch,
-             Recompute recompute, const BlockSaved* shared);
+  BlockSaved(Arena& arena, const ModelSpec& model, const LocalShape& local, Recompute recompute,
+             const BlockSaved* shared);
+
+  /// Whether q|k|v, and gate|up, are one product each.
+  bool is_stacked() const { return recompute != Recompute::op_half; }
+
+ private:
+  void take_qkv(Arena& arena, const LocalShape& local, const BlockSaved* shared);
+  void take_gate_up(Arena& arena, const LocalShape& local, const BlockSaved* shared);
+};
+
+/// Gradients of a block's activations. backward_input reads out_SD and leaves x_SD, and with it all
+/// that backward_weight needs: out_SD, gate_up_N2F, mid_SD and qkv_NQ. Where the two are one pass,
+/// out, mid and x are one buffer, changed in place, and gate_up lies over what it is the gradient
+/// of.
+template <class T>
+struct BlockGradients {
+  Ref<T, 2> out_SD;
+  Ref<T, 2> gate_up_N2F;
+  Ref<T, 2> mid_SD;
+  Ref<T, 2> qkv_NQ;
+  Ref<T, 2> x_SD;
 };
 
 template <class T>
-struct LlamaBuffers {
-  std::vector<BlockSaved<T>> block;
+struct HeadSaved {
   Ref<T, 2> x_SD;  // residual stream into the final norm
-  Ref<float, 1> rstd_S, mean_S;
-  Ref<T, 2> normed_SD;  // into the head
-  Ref<float, 1> loss_N;
+  RowStatistics rows;
+  Ref<T, 2> normed_SD;  // into the output projection
+};
 
-  Ref<T, 2> delta_SD;  // forward: what a sub-layer adds to the residual stream
-  Ref<T, 2> dx_SD;     // backward: gradient of the residual stream
+/// What one micro-batch in flight keeps on this stage.
+template <class T>
+struct StageSaved {
+  std::vector<BlockSaved<T>> block;  // in the order of the stage's blocks
+  HeadSaved<T> head;                 // empty where the stage has no head
+  Ref<T, 2> dx_SD;                   // backward: gradient of the residual stream
+};
+
+/// Free between two calls of the stage.
+template <class T>
+struct StageScratch {
+  Ref<T, 2> delta_SD;  // what a sub-layer adds to the residual stream
   Ref<T, 2> d_normed_SD;
   Ref<T, 2> d_attention_NA;
   Ref<T, 2> d_qkv_NQ;
   Ref<T, 2> d_activated_NF;
+  Ref<float, 1> loss_N;
   Ref<T, 2> logits_CV;       // the whole vocabulary's where logits are gathered
   Ref<T, 1> logit_parts;     // the gathered columns, rank by rank
   Ref<float, 1> softmax_4C;  // statistics of rows whose columns the ranks share
   Ref<float, 2> norm_partial_PD;
   Ref<float, 2> rope_TE;
   Ref<std::byte, 1> attention_workspace;
+};
+
+/// What a stage is built from.
+struct StageShape {
+  ModelSpec model;
+  TensorParallelOptions tensor;
+  MicroBatchShape micro_batch;
+  RecomputePolicy recompute;
+  MathOptions math;
+  int slots = 1;  // micro-batches in flight
+
+  LocalShape local() const { return {model, tensor, micro_batch}; }
+};
+
+template <class T>
+struct StageBuffers {
+  std::vector<StageSaved<T>> slot;
+  StageScratch<T> scratch;
   TensorParallelBuffers<T> tp;
 
-  LlamaBuffers(Arena& arena, const LlamaShapes& model, const MicroBatchShape& batch,
-               const MathOptions& math, const RecomputePolicy& recompute = {});
+  /// layout: which units the stage has.
+  StageBuffers(Arena& arena, const StageShape& shape, const ShardLayout& layout);
 };
 
 /// Tokens of one chunk of the head.
 std::int64_t head_chunk(Backend backend, std::int64_t tokens);
-
-AttentionShape attention_shape(const LlamaShapes& model, const MicroBatchShape& batch);
 
 }  // namespace koios

@@ -1,5 +1,7 @@
 #include "model/block.hpp"
 
+#include <optional>
+
 #include "kernels/attention.hpp"
 #include "kernels/rope.hpp"
 #include "kernels/swiglu.hpp"
@@ -9,203 +11,218 @@
 namespace koios {
 namespace {
 
-/// Where q, k and v lie: columns of one GEMM's output, or k by itself.
-template <class T>
-struct QkvColumns {
-  Ref<T, 2> q, k, v, qk;  // qk: q|k together, where they are neighbours
+// The steps of the forward pass, numbered as in block_forward. A product that op_half computes
+// again is a GEMM of its own both times, so that both give the same bits.
 
-  QkvColumns(const LlamaShapes& m, Ref<T, 2> qkv_NQ) {
-    q = column_range(qkv_NQ, 0, m.q_cols());
-    k = column_range(qkv_NQ, m.q_cols(), m.kv_cols());
-    v = column_range(qkv_NQ, m.q_cols() + m.kv_cols(), m.kv_cols());
-    qk = column_range(qkv_NQ, 0, m.q_cols() + m.kv_cols());
-  }
-  QkvColumns(Ref<T, 2> qv_NQ, Ref<T, 2> k_NK) : k(k_NK) {
-    const std::int64_t kv_cols = k.extent[1];
-    q = column_range(qv_NQ, 0, qv_NQ.extent[1] - kv_cols);
-    v = column_range(qv_NQ, qv_NQ.extent[1] - kv_cols, kv_cols);
-  }
-};
-
+/// k of step 2.
 template <class T>
-QkvColumns<T> qkv_columns(const LlamaShapes& m, const BlockSaved<T>& saved) {
-  if (saved.recompute == Recompute::op_half) return {saved.qv_NQ, saved.k_NK};
-  return {m, saved.qkv_NQ};
-}
-
-template <class T>
-Ref<T, 2> up_of(const BlockSaved<T>& saved) {
-  const std::int64_t ffn = saved.activated_NF.extent[1];
-  return column_range(saved.gate_up_N2F, ffn, ffn);
-}
-template <class T>
-Ref<T, 2> gate_of(const BlockSaved<T>& saved) {
-  if (saved.recompute == Recompute::op_half) return saved.gate_NF;
-  return column_range(saved.gate_up_N2F, 0, saved.activated_NF.extent[1]);
-}
-
-template <class T>
-RowStatistics rows1(const BlockSaved<T>& saved) {
-  return {saved.rstd1_S, saved.mean1_S};
-}
-template <class T>
-RowStatistics rows2(const BlockSaved<T>& saved) {
-  return {saved.rstd2_S, saved.mean2_S};
-}
-
-// The steps of the forward pass. A product that op_half computes again is a GEMM of its own both
-// times, so that both give the same bits.
-
-template <class T>
-void k_forward(BlockContext<T>& c, BlockSaved<T>& saved, Ref<const T, 2> normed1_ND,
+void k_forward(StageContext<T>& c, BlockSaved<T>& v, Ref<const T, 2> normed1_ND,
                const UnitView<const T>& w) {
-  linear_forward<T>(c.math, c.stream, saved.k_NK, normed1_ND, w.matrix(kWk));
-  rope_forward<T>(c.stream, saved.k_NK, c.buffers.rope_TE);
+  linear_forward<T>(c.math, c.stream, v.k_N, normed1_ND, w.matrix(kWk));
+  rope_forward<T>(c.stream, v.k_N, c.scratch.rope_TE);
 }
 
+/// Step 2.
 template <class T>
-void qkv_forward(BlockContext<T>& c, BlockSaved<T>& saved, const UnitView<const T>& w) {
-  const QkvColumns<T> qkv = qkv_columns(c.model, saved);
-  const auto normed1_ND = c.tp.gather(saved.normed1_SD);
-  if (saved.recompute == Recompute::op_half) {
-    linear_forward<T>(c.math, c.stream, qkv.q, normed1_ND.all(), w.matrix(kWq));
-    linear_forward<T>(c.math, c.stream, qkv.v, normed1_ND.all(), w.matrix(kWv));
-    rope_forward<T>(c.stream, qkv.q, c.buffers.rope_TE);
-    k_forward(c, saved, normed1_ND.all(), w);
+void qkv_forward(StageContext<T>& c, BlockSaved<T>& v, const UnitView<const T>& w) {
+  const auto normed1_ND = c.tp.gather(v.normed1_SD);
+  if (v.is_stacked()) {
+    stacked_forward<T>(c.math, c.stream, v.qkv_NQ, normed1_ND, w.stacked(kWq, kWv));
+    const Ref<T, 2> qk = column_range(v.qkv_NQ, 0, c.local.q_cols + c.local.kv_cols);
+    rope_forward<T>(c.stream, qk, c.scratch.rope_TE);
   } else {
-    stacked_forward<T>(c.math, c.stream, saved.qkv_NQ, normed1_ND, w.stacked(kWq, kWv));
-    rope_forward<T>(c.stream, qkv.qk, c.buffers.rope_TE);
+    linear_forward<T>(c.math, c.stream, v.q_NA, normed1_ND.all(), w.matrix(kWq));
+    linear_forward<T>(c.math, c.stream, v.v_N, normed1_ND.all(), w.matrix(kWv));
+    rope_forward<T>(c.stream, v.q_NA, c.scratch.rope_TE);
+    k_forward(c, v, normed1_ND.all(), w);
   }
 }
 
+/// Step 3.
 template <class T>
-void attend(BlockContext<T>& c, BlockSaved<T>& saved) {
-  const QkvColumns<T> qkv = qkv_columns(c.model, saved);
-  attention_forward<T>(c.math, c.stream, c.attention, saved.attention_NA, saved.lse_BHT, qkv.q,
-                       qkv.k, qkv.v, c.buffers.attention_workspace, c.document_start_N);
+void attend(StageContext<T>& c, BlockSaved<T>& v) {
+  attention_forward<T>(c.math, c.stream, c.local.attention, v.attention_NA, v.lse_BHT, v.q_NA,
+                       v.k_N, v.v_N, c.scratch.attention_workspace, c.document_start_N);
 }
 
-/// mid = x + wo(attention), and its norm.
+/// Steps 4 and 8: a layer whose inputs the tensor-parallel ranks share; their outputs are summed.
 template <class T>
-void add_attention(BlockContext<T>& c, BlockSaved<T>& saved, const UnitView<const T>& w) {
-  linear_forward<T>(c.math, c.stream, c.tp.partial(c.buffers.delta_SD), saved.attention_NA,
-                    w.matrix(kWo));
-  c.tp.reduce_scatter(c.buffers.delta_SD);
-  add_norm_forward<T>(c, w, kFfnNorm, saved.mid_SD, saved.normed2_SD, rows2(saved), saved.x_SD);
+void project(StageContext<T>& c, Ref<T, 2> delta_SD, Ref<const T, 2> x_NI, Ref<const T, 2> w_OI) {
+  linear_forward<T>(c.math, c.stream, c.tp.partial(delta_SD), x_NI, w_OI);
+  c.tp.reduce_scatter(delta_SD);
 }
 
+/// up of step 6.
 template <class T>
-void up_forward(BlockContext<T>& c, BlockSaved<T>& saved, Ref<const T, 2> normed2_ND,
+void up_forward(StageContext<T>& c, BlockSaved<T>& v, Ref<const T, 2> normed2_ND,
                 const UnitView<const T>& w) {
-  linear_forward<T>(c.math, c.stream, up_of(saved), normed2_ND, w.matrix(kW3));
+  linear_forward<T>(c.math, c.stream, v.up_NF, normed2_ND, w.matrix(kW3));
 }
 
+/// Step 6.
 template <class T>
-void gate_up_forward(BlockContext<T>& c, BlockSaved<T>& saved, const UnitView<const T>& w) {
-  const auto normed2_ND = c.tp.gather(saved.normed2_SD);
-  if (saved.recompute == Recompute::op_half) {
-    linear_forward<T>(c.math, c.stream, saved.gate_NF, normed2_ND.all(), w.matrix(kW1));
-    up_forward(c, saved, normed2_ND.all(), w);
+void gate_up_forward(StageContext<T>& c, BlockSaved<T>& v, const UnitView<const T>& w) {
+  const auto normed2_ND = c.tp.gather(v.normed2_SD);
+  if (v.is_stacked()) {
+    stacked_forward<T>(c.math, c.stream, v.gate_up_N2F, normed2_ND, w.stacked(kW1, kW3));
   } else {
-    stacked_forward<T>(c.math, c.stream, saved.gate_up_N2F, normed2_ND, w.stacked(kW1, kW3));
+    linear_forward<T>(c.math, c.stream, v.gate_NF, normed2_ND.all(), w.matrix(kW1));
+    up_forward(c, v, normed2_ND.all(), w);
   }
 }
 
 }  // namespace
 
 template <class T>
-void block_forward(BlockContext<T>& c, BlockSaved<T>& saved, Ref<const T, 2> previous_SD,
-                   const UnitView<const T>& w) {
-  Stream& s = c.stream;
-  LlamaBuffers<T>& b = c.buffers;
-
+void block_forward(StageContext<T>& c, BlockSaved<T>& v, Ref<const T, 2> previous_SD,
+                   Ref<T, 2> delta_SD, const UnitView<const T>& w) {
+  // 1  x = previous + delta, normed1 = norm(x)
   if (previous_SD.data != nullptr) {
-    add_norm_forward<T>(c, w, kAttentionNorm, saved.x_SD, saved.normed1_SD, rows1(saved),
-                        previous_SD);
+    add_norm_forward<T>(c, w.norm(kAttentionNorm), v.x_SD, v.normed1_SD, v.rows1, previous_SD,
+                        delta_SD);
   } else {
-    norm_forward<T>(c, w, kAttentionNorm, saved.normed1_SD, rows1(saved), saved.x_SD);
+    norm_forward<T>(c, w.norm(kAttentionNorm), v.normed1_SD, v.rows1, v.x_SD);
   }
-  qkv_forward(c, saved, w);
-  attend(c, saved);
-  add_attention(c, saved, w);
-  gate_up_forward(c, saved, w);
-  swiglu_forward<T>(s, saved.activated_NF, gate_of(saved), up_of(saved));
-  linear_forward<T>(c.math, s, c.tp.partial(b.delta_SD), saved.activated_NF, w.matrix(kW2));
-  c.tp.reduce_scatter(b.delta_SD);
+  // 2  q|k|v = normed1 wq|wk|wv, q and k turned by their positions
+  qkv_forward(c, v, w);
+  // 3  attention = softmax(q k^T / sqrt(E)) v
+  attend(c, v);
+  // 4  delta = attention wo
+  project<T>(c, delta_SD, v.attention_NA, w.matrix(kWo));
+  // 5  mid = x + delta, normed2 = norm(mid)
+  add_norm_forward<T>(c, w.norm(kFfnNorm), v.mid_SD, v.normed2_SD, v.rows2, v.x_SD, delta_SD);
+  // 6  gate|up = normed2 w1|w3
+  gate_up_forward(c, v, w);
+  // 7  activated = silu(gate) up
+  swiglu_forward<T>(c.stream, v.activated_NF, v.gate_NF, v.up_NF);
+  // 8  delta = activated w2
+  project<T>(c, delta_SD, v.activated_NF, w.matrix(kW2));
 }
 
 template <class T>
-void block_recompute(BlockContext<T>& c, BlockSaved<T>& saved, const UnitView<const T>& w) {
-  const Recompute level = saved.recompute;
-  if (level == Recompute::none) return;
-  Stream& s = c.stream;
-
-  norm_forward<T>(c, w, kAttentionNorm, saved.normed1_SD, rows1(saved), saved.x_SD);
-  if (level == Recompute::op_half) k_forward(c, saved, c.tp.gather(saved.normed1_SD).all(), w);
+void block_recompute(StageContext<T>& c, BlockSaved<T>& v, Ref<T, 2> delta_SD,
+                     const UnitView<const T>& w) {
+  const Recompute level = v.recompute;
+  norm_forward<T>(c, w.norm(kAttentionNorm), v.normed1_SD, v.rows1, v.x_SD);
+  if (level == Recompute::op_half) k_forward(c, v, c.tp.gather(v.normed1_SD).all(), w);
   if (level == Recompute::full) {
-    qkv_forward(c, saved, w);
-    attend(c, saved);
+    qkv_forward(c, v, w);
+    attend(c, v);
   }
   if (level == Recompute::op) {
-    norm_forward<T>(c, w, kFfnNorm, saved.normed2_SD, rows2(saved), saved.mid_SD);
+    norm_forward<T>(c, w.norm(kFfnNorm), v.normed2_SD, v.rows2, v.mid_SD);
   } else {
-    add_attention(c, saved, w);
+    project<T>(c, delta_SD, v.attention_NA, w.matrix(kWo));
+    add_norm_forward<T>(c, w.norm(kFfnNorm), v.mid_SD, v.normed2_SD, v.rows2, v.x_SD, delta_SD);
   }
-  if (level == Recompute::op_half) up_forward(c, saved, c.tp.gather(saved.normed2_SD).all(), w);
-  if (level == Recompute::full) gate_up_forward(c, saved, w);
-  swiglu_forward<T>(s, saved.activated_NF, gate_of(saved), up_of(saved));
+  if (level == Recompute::op_half) up_forward(c, v, c.tp.gather(v.normed2_SD).all(), w);
+  if (level == Recompute::full) gate_up_forward(c, v, w);
+  swiglu_forward<T>(c.stream, v.activated_NF, v.gate_NF, v.up_NF);
 }
 
 template <class T>
-void block_backward(BlockContext<T>& c, BlockSaved<T>& saved, const UnitView<const T>& w,
-                    const UnitView<float>& g, Write write) {
-  Stream& s = c.stream;
-  LlamaBuffers<T>& b = c.buffers;
-
-  // Feed-forward: dx is the gradient of mid + w2(...), so of both.
-  const auto d_out_ND = c.tp.gather(b.dx_SD);
-  linear_backward_input<T>(c.math, s, b.d_activated_NF, d_out_ND, w.matrix(kW2));
-  linear_backward_weight<T>(c.math, s, g.matrix(kW2), d_out_ND.all(), saved.activated_NF, write);
-  const Ref<T, 2> d_gate_NF = column_range(saved.gate_up_N2F, 0, saved.activated_NF.extent[1]);
-  swiglu_backward<T>(s, d_gate_NF, up_of(saved), b.d_activated_NF, gate_of(saved),
-                     up_of(saved));  // in place
-  const auto normed2_ND = c.tp.gather(saved.normed2_SD);
-  stacked_backward_input<T>(c.math, s, c.tp.partial(b.d_normed_SD), saved.gate_up_N2F,
-                            w.stacked(kW1, kW3));
-  stacked_backward_weight<T>(c.math, s, g.stacked(kW1, kW3), saved.gate_up_N2F, normed2_ND.all(),
-                             write);
-  c.tp.reduce_scatter(b.d_normed_SD);
-  norm_backward<T>(c, w, g, kFfnNorm, b.dx_SD, saved.mid_SD, rows2(saved), write);
-
-  // Attention: dx is now the gradient of x + wo(...).
-  const auto d_mid_ND = c.tp.gather(b.dx_SD);
-  linear_backward_input<T>(c.math, s, b.d_attention_NA, d_mid_ND, w.matrix(kWo));
-  linear_backward_weight<T>(c.math, s, g.matrix(kWo), d_mid_ND.all(), saved.attention_NA, write);
-  const QkvColumns<T> qkv = qkv_columns(c.model, saved);
-  const QkvColumns<T> d_qkv(c.model, b.d_qkv_NQ);
-  attention_backward<T>(c.math, s, c.attention, d_qkv.q, d_qkv.k, d_qkv.v, b.d_attention_NA,
-                        saved.attention_NA, saved.lse_BHT, qkv.q, qkv.k, qkv.v,
-                        b.attention_workspace, c.document_start_N);
-  rope_backward<T>(s, d_qkv.qk, b.rope_TE);
-  const auto normed1_ND = c.tp.gather(saved.normed1_SD);
-  stacked_backward_input<T>(c.math, s, c.tp.partial(b.d_normed_SD), b.d_qkv_NQ,
-                            w.stacked(kWq, kWv));
-  stacked_backward_weight<T>(c.math, s, g.stacked(kWq, kWv), b.d_qkv_NQ, normed1_ND.all(), write);
-  c.tp.reduce_scatter(b.d_normed_SD);
-  norm_backward<T>(c, w, g, kAttentionNorm, b.dx_SD, saved.x_SD, rows1(saved), write);
+void BlockWeightGradients<T>::w2(Ref<const T, 2> d_out_ND) const {
+  linear_backward_weight<T>(c_.math, c_.stream, g_.matrix(kW2), d_out_ND, v_.activated_NF, write_);
 }
 
-template void block_forward<float>(BlockContext<float>&, BlockSaved<float>&, Ref<const float, 2>,
-                                   const UnitView<const float>&);
-template void block_forward<bf16>(BlockContext<bf16>&, BlockSaved<bf16>&, Ref<const bf16, 2>,
-                                  const UnitView<const bf16>&);
-template void block_recompute<float>(BlockContext<float>&, BlockSaved<float>&,
-                                     const UnitView<const float>&);
-template void block_backward<float>(BlockContext<float>&, BlockSaved<float>&,
-                                    const UnitView<const float>&, const UnitView<float>&, Write);
-template void block_recompute<bf16>(BlockContext<bf16>&, BlockSaved<bf16>&,
-                                    const UnitView<const bf16>&);
-template void block_backward<bf16>(BlockContext<bf16>&, BlockSaved<bf16>&,
-                                   const UnitView<const bf16>&, const UnitView<float>&, Write);
+template <class T>
+void BlockWeightGradients<T>::w1_w3(Ref<const T, 2> normed2_ND) const {
+  stacked_backward_weight<T>(c_.math, c_.stream, g_.stacked(kW1, kW3), d_.gate_up_N2F, normed2_ND,
+                             write_);
+}
+
+template <class T>
+void BlockWeightGradients<T>::wo(Ref<const T, 2> d_mid_ND) const {
+  linear_backward_weight<T>(c_.math, c_.stream, g_.matrix(kWo), d_mid_ND, v_.attention_NA, write_);
+}
+
+template <class T>
+void BlockWeightGradients<T>::wq_wk_wv(Ref<const T, 2> normed1_ND) const {
+  stacked_backward_weight<T>(c_.math, c_.stream, g_.stacked(kWq, kWv), d_.qkv_NQ, normed1_ND,
+                             write_);
+}
+
+// The steps of block_forward backwards.
+template <class T>
+void block_backward_input(StageContext<T>& c, BlockSaved<T>& v, const BlockGradients<T>& d,
+                          const UnitView<const T>& w, const UnitView<float>& g, Write write,
+                          const BlockWeightGradients<T>* weights) {
+  Stream& s = c.stream;
+  const Ref<T, 2> d_activated_NF = c.scratch.d_activated_NF;
+  const Ref<T, 2> d_attention_NA = c.scratch.d_attention_NA;
+  const Ref<T, 2> d_normed_SD = c.scratch.d_normed_SD;
+  // Begun before the product that it travels beside.
+  const auto gather_for_weights = [&](Ref<const T, 2> mine_SD) {
+    return weights != nullptr ? std::optional(c.tp.gather(mine_SD)) : std::nullopt;
+  };
+
+  // 8  out = mid + activated w2
+  const auto d_out_ND = c.tp.gather(d.out_SD);
+  linear_backward_input<T>(c.math, s, d_activated_NF, d_out_ND, w.matrix(kW2));
+  if (weights != nullptr) weights->w2(d_out_ND.all());
+  // 7  activated = silu(gate) up
+  const std::int64_t ffn = c.local.ffn;
+  swiglu_backward<T>(s, column_range(d.gate_up_N2F, 0, ffn), column_range(d.gate_up_N2F, ffn, ffn),
+                     d_activated_NF, v.gate_NF, v.up_NF);
+  // 6  gate|up = normed2 w1|w3
+  const auto normed2_ND = gather_for_weights(v.normed2_SD);
+  stacked_backward_input<T>(c.math, s, c.tp.partial(d_normed_SD), d.gate_up_N2F,
+                            w.stacked(kW1, kW3));
+  if (weights != nullptr) weights->w1_w3(normed2_ND->all());
+  c.tp.reduce_scatter(d_normed_SD);
+  // 5  normed2 = norm(mid); mid goes to out as it is, too
+  norm_backward<T>(c, w.norm(kFfnNorm), g.norm(kFfnNorm), d.mid_SD, d_normed_SD, d.out_SD, v.mid_SD,
+                   v.rows2, write);
+
+  // 4  mid = x + attention wo
+  const auto d_mid_ND = c.tp.gather(d.mid_SD);
+  linear_backward_input<T>(c.math, s, d_attention_NA, d_mid_ND, w.matrix(kWo));
+  if (weights != nullptr) weights->wo(d_mid_ND.all());
+  // 3  attention = softmax(q k^T / sqrt(E)) v
+  const std::int64_t q = c.local.q_cols;
+  const std::int64_t kv = c.local.kv_cols;
+  const auto d_columns = [&](std::int64_t first, std::int64_t count) {
+    return column_range(d.qkv_NQ, first, count);
+  };
+  {
+    attention_backward<T>(c.math, s, c.local.attention, d_columns(0, q), d_columns(q, kv),
+                          d_columns(q + kv, kv), d_attention_NA, v.attention_NA, v.lse_BHT, v.q_NA,
+                          v.k_N, v.v_N, c.scratch.attention_workspace, c.document_start_N);
+  }
+  // 2  q|k|v = normed1 wq|wk|wv, q and k turned
+  rope_backward<T>(s, d_columns(0, q + kv), c.scratch.rope_TE);
+  const auto normed1_ND = gather_for_weights(v.normed1_SD);
+  stacked_backward_input<T>(c.math, s, c.tp.partial(d_normed_SD), d.qkv_NQ, w.stacked(kWq, kWv));
+  if (weights != nullptr) weights->wq_wk_wv(normed1_ND->all());
+  c.tp.reduce_scatter(d_normed_SD);
+  // 1  normed1 = norm(x); x goes to mid as it is, too
+  norm_backward<T>(c, w.norm(kAttentionNorm), g.norm(kAttentionNorm), d.x_SD, d_normed_SD, d.mid_SD,
+                   v.x_SD, v.rows1, write);
+}
+
+template <class T>
+void block_backward_weight(StageContext<T>& c, const BlockSaved<T>& v, const BlockGradients<T>& d,
+                           const BlockWeightGradients<T>& weights) {
+  weights.w2(c.tp.gather(d.out_SD).all());
+  weights.w1_w3(c.tp.gather(v.normed2_SD).all());
+  weights.wo(c.tp.gather(d.mid_SD).all());
+  weights.wq_wk_wv(c.tp.gather(v.normed1_SD).all());
+}
+
+#define KOIOS_INSTANTIATE(T)                                                                   \
+  template void block_forward<T>(StageContext<T>&, BlockSaved<T>&, Ref<const T, 2>, Ref<T, 2>, \
+                                 const UnitView<const T>&);                                    \
+  template void block_recompute<T>(StageContext<T>&, BlockSaved<T>&, Ref<T, 2>,                \
+                                   const UnitView<const T>&);                                  \
+  template class BlockWeightGradients<T>;                                                      \
+  template void block_backward_input<T>(                                                       \
+      StageContext<T>&, BlockSaved<T>&, const BlockGradients<T>&, const UnitView<const T>&,    \
+      const UnitView<float>&, Write, const BlockWeightGradients<T>*);                          \
+  template void block_backward_weight<T>(StageContext<T>&, const BlockSaved<T>&,               \
+                                         const BlockGradients<T>&,                             \
+                                         const BlockWeightGradients<T>&);
+KOIOS_INSTANTIATE(float)
+KOIOS_INSTANTIATE(bf16)
+#undef KOIOS_INSTANTIATE
 
 }  // namespace koios

@@ -1,8 +1,9 @@
 // One transformer block, forward and backward: it reads as the paper's figure.
 //   mid = x + wo(attention(rope(wq|wk|wv norm(x))))        out = mid + w2(swiglu(w1|w3 norm(mid)))
 // ref: Touvron et al. 2023 (Llama 2), section 2.2.
-// The addition of one sub-layer's output and the next norm are one kernel, so the block takes the
-// residual stream as a sum not yet formed (`previous` + `delta`) and leaves its own output so.
+// The addition of one sub-layer's output and the next norm are one kernel, so a block takes the
+// residual stream as a sum not yet formed (previous + delta) and leaves its own output so
+// (mid + delta).
 #pragma once
 
 #include "kernels/gemm.hpp"
@@ -11,33 +12,62 @@
 
 namespace koios {
 
-/// What every block computes with.
+/// What every unit computes with.
 template <class T>
-struct BlockContext {
-  const LlamaShapes& model;
-  AttentionShape attention;
+struct StageContext {
+  const ModelSpec& model;
+  const LocalShape& local;
+  const TensorParallelOptions& tensor;
   MathHandles& math;
   Stream& stream;
-  LlamaBuffers<T>& buffers;
-  TensorParallel<T> tp;
+  StageScratch<T>& scratch;
+  TensorParallel<T>& tp;
   Ref<const std::int32_t, 1> document_start_N{};  // of the batch at work, with the mask
 };
 
-/// Forms saved.x_SD = previous + buffers.delta (previous null: saved.x_SD already holds the
-/// input), leaves saved.mid_SD and this block's contribution in buffers.delta_SD.
+/// In: the residual stream as previous_SD + delta_SD (previous null: v.x_SD already holds it).
+/// Out: v, and delta_SD, which v.mid_SD is still to be added to.
 template <class T>
-void block_forward(BlockContext<T>& c, BlockSaved<T>& saved, Ref<const T, 2> previous_SD,
-                   const UnitView<const T>& weights);
+void block_forward(StageContext<T>& c, BlockSaved<T>& v, Ref<const T, 2> previous_SD,
+                   Ref<T, 2> delta_SD, const UnitView<const T>& w);
 
-/// Computes again what block_forward did and `saved` does not keep; all but buffers.delta_SD is
-/// then as the forward pass left it. Collectives of the recomputed part are issued again.
+/// Computes again what block_forward did and `v` does not keep; delta_SD is scratch. Collectives of
+/// the recomputed part are issued again.
 template <class T>
-void block_recompute(BlockContext<T>& c, BlockSaved<T>& saved, const UnitView<const T>& weights);
+void block_recompute(StageContext<T>& c, BlockSaved<T>& v, Ref<T, 2> delta_SD,
+                     const UnitView<const T>& w);
 
-/// In: buffers.dx_SD = gradient of the block's output. Out: buffers.dx_SD = gradient of its input.
-/// Parameter gradients go to `gradients`, in float32.
+/// The gradients of a block's matrices, each from its layer's input and the gradient of its output.
 template <class T>
-void block_backward(BlockContext<T>& c, BlockSaved<T>& saved, const UnitView<const T>& weights,
-                    const UnitView<float>& gradients, Write write);
+class BlockWeightGradients {
+ public:
+  BlockWeightGradients(StageContext<T>& c, const BlockSaved<T>& v, const BlockGradients<T>& d,
+                       const UnitView<float>& g, Write write)
+      : c_(c), v_(v), d_(d), g_(g), write_(write) {}
+
+  void w2(Ref<const T, 2> d_out_ND) const;
+  void w1_w3(Ref<const T, 2> normed2_ND) const;
+  void wo(Ref<const T, 2> d_mid_ND) const;
+  void wq_wk_wv(Ref<const T, 2> normed1_ND) const;
+
+ private:
+  StageContext<T>& c_;
+  const BlockSaved<T>& v_;
+  const BlockGradients<T>& d_;
+  UnitView<float> g_;
+  Write write_;
+};
+
+/// From d.out_SD to d.x_SD; gradients of the norms' weights go to `g`. weights: forms the matrices'
+/// gradients at once, while their operands are at hand; null leaves them to block_backward_weight.
+template <class T>
+void block_backward_input(StageContext<T>& c, BlockSaved<T>& v, const BlockGradients<T>& d,
+                          const UnitView<const T>& w, const UnitView<float>& g, Write write,
+                          const BlockWeightGradients<T>* weights);
+
+/// The matrices' gradients, at any time after block_backward_input, while v and d last.
+template <class T>
+void block_backward_weight(StageContext<T>& c, const BlockSaved<T>& v, const BlockGradients<T>& d,
+                           const BlockWeightGradients<T>& weights);
 
 }  // namespace koios

@@ -8,18 +8,19 @@
 
 namespace koios {
 
-/// In: the residual stream as previous_SD + buffers.delta_SD. Out: buffers.loss_N (each token's
-/// loss), buffers.dx_SD = loss_scale * gradient of the residual stream, and the gradients of
-/// norm.weight and output.weight.
+/// In: the residual stream as previous_SD + delta_SD. Out: scratch.loss_N (each token's loss),
+/// dx_SD = loss_scale * gradient of the residual stream, and the gradients of norm.weight and
+/// output.weight.
 template <class T>
-void head_forward_backward(BlockContext<T>& c, Ref<const T, 2> previous_SD,
+void head_forward_backward(StageContext<T>& c, const HeadSaved<T>& v, Ref<T, 2> dx_SD,
+                           Ref<const T, 2> previous_SD, Ref<const T, 2> delta_SD,
                            Ref<const std::int32_t, 1> label_N, float loss_scale,
-                           const UnitView<const T>& weights, const UnitView<float>& gradients,
-                           Write write);
+                           const UnitView<const T>& w, const UnitView<float>& g, Write write);
 
-/// Only buffers.loss_N.
+/// Only scratch.loss_N.
 template <class T>
-void head_forward(BlockContext<T>& c, Ref<const T, 2> previous_SD,
-                  Ref<const std::int32_t, 1> label_N, const UnitView<const T>& weights);
+void head_forward(StageContext<T>& c, const HeadSaved<T>& v, Ref<const T, 2> previous_SD,
+                  Ref<const T, 2> delta_SD, Ref<const std::int32_t, 1> label_N,
+                  const UnitView<const T>& w);
 
 }  // namespace koios

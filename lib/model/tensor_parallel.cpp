@@ -45,7 +45,7 @@ typename TensorParallel<T>::Gathered TensorParallel<T>::gather(Ref<const T, 2> m
   if (is_asynchronous()) {
     start_gather(mine_SD);
   } else if (size() > 1) {
-    exposed_.measure([&] { group_.all_gather(any(mine_SD), any(buffers_.gathered_ND), compute_); });
+    exposed_.run([&] { group_.all_gather(any(mine_SD), any(buffers_.gathered_ND), compute_); });
   }
   return {*this, mine_SD};
 }
@@ -108,19 +108,19 @@ template <class T>
 void TensorParallel<T>::reduce_scatter(Ref<T, 2> mine_SD) {
   if (size() == 1) return;
   if (in_pieces_) return sum_partials(mine_SD);
-  exposed_.measure([&] {
+  exposed_.run([&] {
     group_.reduce_scatter(any(buffers_.partial_ND), any(mine_SD), ReduceOp::sum, compute_);
   });
 }
 
 template <class T>
 void TensorParallel<T>::all_gather(Ref<T, 2> parts) {
-  exposed_.measure([&] { group_.all_gather(any(parts), compute_); });
+  exposed_.run([&] { group_.all_gather(any(parts), compute_); });
 }
 
 template <class T>
 void TensorParallel<T>::all_reduce(Ref<float, 1> values, ReduceOp op) {
-  exposed_.measure([&] { group_.all_reduce(any(values), op, compute_); });
+  exposed_.run([&] { group_.all_reduce(any(values), op, compute_); });
 }
 
 template struct TensorParallelBuffers<float>;

@@ -12,12 +12,12 @@ namespace koios {
 
 /// Where the logits of a chunk of `count` rows go: this rank's columns.
 template <class T>
-Ref<T, 2> chunk_logits(BlockContext<T>& c, std::int64_t count);
+Ref<T, 2> chunk_logits(StageContext<T>& c, std::int64_t count);
 
 /// From the logits in chunk_logits(c, count): the rows' losses, the same on every rank, and, in the
 /// logits' place, scale times their gradient.
 template <class T>
-void vocabulary_loss(BlockContext<T>& c, Ref<float, 1> loss_C, Ref<const std::int32_t, 1> label_C,
+void vocabulary_loss(StageContext<T>& c, Ref<float, 1> loss_C, Ref<const std::int32_t, 1> label_C,
                      float scale);
 
 }  // namespace koios

@@ -1,6 +1,7 @@
 #include "runtime/detail/cuda.hpp"
 
 #include <cuda_runtime_api.h>
+#include <nvtx3/nvToolsExt.h>
 
 #include <algorithm>
 #include <array>
@@ -242,6 +243,9 @@ std::shared_ptr<detail::StreamImpl> make_stream(int priority) {
 std::unique_ptr<detail::EventImpl> make_event(bool timed) {
   return std::make_unique<CudaEventImpl>(timed);
 }
+
+void push_range(const char* name) { nvtxRangePushA(name); }
+void pop_range() { nvtxRangePop(); }
 
 }  // namespace cuda
 }  // namespace koios

@@ -31,5 +31,7 @@ void copy(const Stream& /*stream*/, void* /*dst*/, const void* /*src*/, std::int
 void fill_zero(const Stream& /*stream*/, void* /*dst*/, std::int64_t /*bytes*/) { no_cuda(); }
 std::shared_ptr<detail::StreamImpl> make_stream(int /*priority*/) { no_cuda(); }
 std::unique_ptr<detail::EventImpl> make_event(bool /*timed*/) { no_cuda(); }
+void push_range(const char* /*name*/) {}
+void pop_range() {}
 
 }  // namespace koios::cuda

@@ -19,6 +19,7 @@
 namespace koios {
 
 class Event;
+class Trace;
 namespace detail {
 class StreamImpl;
 class EventImpl;
@@ -36,6 +37,10 @@ class Stream {
   const std::string& label() const { return label_; }
   /// cudaStream_t, or nullptr on the host.
   void* native() const;
+
+  /// Where regions of this stream are recorded (runtime/region.hpp); null: nowhere.
+  Trace* trace() const { return trace_; }
+  void set_trace(Trace* trace) { trace_ = trace; }
 
   /// Blocks the calling thread until everything enqueued so far is done.
   void synchronize();
@@ -55,6 +60,7 @@ class Stream {
   friend class Event;
   Backend backend_;
   std::string label_;
+  Trace* trace_ = nullptr;
   std::shared_ptr<detail::StreamImpl> impl_;
 };
 

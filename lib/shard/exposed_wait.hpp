@@ -1,45 +1,35 @@
-// How long the computation stood still for communication in one step, by the device's own clock:
-// events around each wait of the compute stream, read when a line is logged. On the host the wait
+// How long the computation stood still for communication in one step, by the device's own clock: a
+// region around each wait of the compute stream, read when a line is logged. On the host the wait
 // is the calling thread's and the communicator counts it (Communicator::host_seconds).
 #pragma once
 
-#include <cstddef>
-#include <deque>
-
-#include "runtime/stream.hpp"
+#include "runtime/region.hpp"
 
 namespace koios {
 
 class ExposedWait {
  public:
-  explicit ExposedWait(Stream& compute) : compute_(compute) {}
+  explicit ExposedWait(Stream& compute) : compute_(compute), waits_(compute.backend()) {}
 
-  /// compute.wait(event), measured.
-  void wait(const Event& event);
-  /// communicate(), which enqueues communication on the compute stream itself, measured.
+  /// compute.wait(event), timed.
+  void wait(const Event& event) {
+    run([&] { compute_.wait(event); });
+  }
+  /// communicate(), which enqueues communication on the compute stream itself, timed.
   template <class Communicate>
-  void measure(const Communicate& communicate) {
-    Pair* pair = next();
-    if (pair != nullptr) pair->before.record(compute_);
+  void run(const Communicate& communicate) {
+    const bool is_device = compute_.backend() == Backend::cuda;
+    const Region region(is_device ? &waits_ : nullptr, compute_, "wait");
     communicate();
-    if (pair != nullptr) pair->after.record(compute_);
   }
   /// Forgets the step before.
-  void start_step() { used_ = 0; }
+  void start_step() { waits_.restart(compute_); }
   /// Seconds of the step since start_step(). The compute stream must have passed its last wait.
-  double seconds() const;
+  double seconds() const { return waits_.seconds(); }
 
  private:
-  struct Pair {
-    Event before;
-    Event after;
-  };
-  /// Null on the host.
-  Pair* next();
-
   Stream& compute_;
-  std::deque<Pair> pairs_;
-  std::size_t used_ = 0;
+  Trace waits_;
 };
 
 }  // namespace koios

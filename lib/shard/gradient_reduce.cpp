@@ -4,6 +4,7 @@
 
 #include "core/integers.hpp"
 #include "kernels/elementwise.hpp"
+#include "runtime/region.hpp"
 
 namespace koios {
 namespace {
@@ -22,6 +23,7 @@ GradientBuffers::GradientBuffers(Arena& arena, const ShardLayout& layout,
   std::int64_t largest_shard = 0;
   std::int64_t largest_full = 0;
   for (const UnitLayout& unit : layout.units()) {
+    if (!unit.is_held) continue;
     largest_shard = std::max(largest_shard, unit.shard_size);
     largest_full = std::max(largest_full, unit.full_size);
   }
@@ -57,16 +59,11 @@ GradientReduce::GradientReduce(const ShardLayout& layout, GradientBuffers buffer
   if (buffers_.reduce_scratch.size() > 0) group_.set_reduce_scratch(any(buffers_.reduce_scratch));
 }
 
-GradientReduce::Output GradientReduce::begin(int unit) {
+UnitView<float> GradientReduce::begin(int unit) {
   const UnitLayout& unit_layout = layout_.unit(unit);
-  const Write into_sum = micro_batch_ == 0 ? Write::overwrite : Write::accumulate;
-  if (!buffers_.slots)
-    return {{unit_layout, buffers_.shard.data + unit_layout.shard_offset}, into_sum};
-  const auto slot =
-      static_cast<std::size_t>(buffers_.slots->slot_of_unit[static_cast<std::size_t>(unit)]);
-  exposed_.wait(reduced_[slot]);
-  return {{unit_layout, buffers_.slots->of(unit).data},
-          options_.every_micro_batch ? Write::overwrite : into_sum};
+  if (!buffers_.slots) return {unit_layout, buffers_.shard.data + unit_layout.shard_offset};
+  exposed_.wait(reduced_[buffers_.slots->slot(unit)]);
+  return {unit_layout, buffers_.slots->of(unit).data};
 }
 
 template <class T>
@@ -92,29 +89,26 @@ void GradientReduce::take(const UnitLayout& unit, Ref<T, 1> arrived, Write write
   }
 }
 
-void GradientReduce::reduce(int unit) {
-  const bool is_last = micro_batch_ + 1 == options_.micro_batches;
-  if (!buffers_.slots || !(options_.every_micro_batch || is_last)) return;
-  const bool is_first = micro_batch_ == 0 || !options_.every_micro_batch;
+void GradientReduce::reduce(int unit, Write write) {
   const UnitLayout& unit_layout = layout_.unit(unit);
   const Ref<float, 1> full = buffers_.slots->of(unit);
   written_.record(compute_);
   stream_.wait(written_);
+  const Region region(stream_, unit_layout.name.c_str(),
+                      {.bytes = static_cast<double>(full.size() * size_of(options_.dtype))});
   if (options_.dtype == DType::bfloat16) {
     const Ref<bf16, 1> narrow_full = slice(buffers_.narrow_full, 0, full.size());
     cast<bf16, float>(stream_, narrow_full, full);
     reduce_scatter(unit_layout, narrow_full, buffers_.narrow_shard);
-    take(unit_layout, buffers_.narrow_shard, is_first ? Write::overwrite : Write::accumulate);
-  } else if (is_first) {
+    take(unit_layout, buffers_.narrow_shard, write);
+  } else if (write == Write::overwrite) {
     reduce_scatter(unit_layout, full,
                    slice(buffers_.shard, unit_layout.shard_offset, unit_layout.shard_size));
   } else {
     reduce_scatter(unit_layout, full, buffers_.micro_batch);
-    take(unit_layout, buffers_.micro_batch, Write::accumulate);
+    take(unit_layout, buffers_.micro_batch, write);
   }
-  const auto slot =
-      static_cast<std::size_t>(buffers_.slots->slot_of_unit[static_cast<std::size_t>(unit)]);
-  reduced_[slot].record(stream_);
+  reduced_[buffers_.slots->slot(unit)].record(stream_);
 }
 
 void GradientReduce::finish() {

@@ -2,12 +2,14 @@
 // reduce-scatter on the reduce stream sums them over the ranks into this rank's shard while block
 // l-1 computes.
 //
-//   auto g = gradients.begin(l);                      // waits until the buffer is free
-//   block.backward(..., g.view, g.write, ...);        // overwrites, or adds to what is there
-//   gradients.reduce(l);
+//   auto g = gradients.begin(l);                       // waits until the buffer is free
+//   block.backward(..., g, Write::overwrite, ...);     // or adds to what is there
+//   gradients.reduce(l, Write::overwrite);
 //   ...
-//   gradients.finish();                               // the compute stream waits for all of them
+//   gradients.finish();                                // the compute stream waits for all of them
 //
+// What overwrites and what accumulates, and when units are reduced, is the step's list of actions
+// (pipeline/actions.hpp).
 // Micro-batches after the first reduce into a scratch shard that is added to the gradient shard;
 // or the full gradients are kept, later micro-batches accumulate there, and the last one reduces.
 // Reduced in bfloat16, half the bytes travel: each rank rounds its sum of a micro-batch once before
@@ -52,15 +54,10 @@ class GradientReduce {
   GradientReduce(const ShardLayout& layout, GradientBuffers buffers, const ReduceOptions& options,
                  Communicator& group, Stream& compute, Stream& reduce, ExposedWait& exposed);
 
-  struct Output {
-    UnitView<float> view;
-    Write write;
-  };
-
-  /// The first micro-batch of a step replaces the gradients, later ones add to them.
-  void start_micro_batch(int micro_batch) { micro_batch_ = micro_batch; }
-  Output begin(int unit);
-  void reduce(int unit);
+  /// Where the unit's full gradients go.
+  UnitView<float> begin(int unit);
+  /// The shard becomes the sum over ranks of the full gradients, or that is added to it.
+  void reduce(int unit, Write write);
   void finish();
 
   Ref<float, 1> shard() const { return buffers_.shard; }
@@ -68,8 +65,8 @@ class GradientReduce {
  private:
   template <class T>
   void reduce_scatter(const UnitLayout& unit, Ref<T, 1> full, Ref<T, 1> shard);
-  /// shard of the unit = (first reduction of the step) or += arrived, parameter by parameter: the
-  /// alignment gaps of a scratch buffer hold what other units left there.
+  /// The unit's shard = or += arrived, parameter by parameter: the alignment gaps of a scratch
+  /// buffer hold what other units left there.
   template <class T>
   void take(const UnitLayout& unit, Ref<T, 1> arrived, Write write);
 
@@ -83,7 +80,6 @@ class GradientReduce {
   Event written_;
   ExposedWait& exposed_;
   Event all_reduced_;
-  int micro_batch_ = 0;
 };
 
 }  // namespace koios

@@ -13,12 +13,19 @@ std::int64_t UnitLayout::gathered_elements(int ranks) const {
   return elements;
 }
 
-ShardLayout::ShardLayout(const std::vector<UnitSpec>& units, int ranks, int rank, TensorPart tensor)
-    : ranks_(ranks), rank_(rank), tensor_(tensor) {
+ShardLayout::ShardLayout(const std::vector<UnitSpec>& units, const ShardPlace& place)
+    : place_(place) {
+  const auto& [ranks, rank, tensor, replica, held_units] = place_;
   KOIOS_REQUIRE(ranks >= 1 && rank >= 0 && rank < ranks, "rank ", rank, " of ", ranks);
+  std::int64_t layers = 0;
   for (const UnitSpec& unit_spec : units) {
     UnitLayout unit;
+    const auto number = static_cast<int>(units_.size());
     unit.name = unit_spec.name;
+    unit.role = unit_spec.role;
+    if (unit.role == UnitRole::block) unit.layer = layers++;
+    unit.is_held = held_units.empty() ||
+                   std::find(held_units.begin(), held_units.end(), number) != held_units.end();
     unit.shard_offset = shard_size_;
     for (const ParameterSpec& spec : unit_spec.parameters) {
       ParameterLayout p;
@@ -27,12 +34,12 @@ ShardLayout::ShardLayout(const std::vector<UnitSpec>& units, int ranks, int rank
       p.cols = spec.split == Split::columns ? div_exact(spec.cols, tensor.ranks) : spec.cols;
       p.part_rows = ceil_div(p.rows, ranks);
       const std::int64_t first = std::min(p.rows, p.part_rows * rank);
-      p.rows_here = std::min(p.rows, p.part_rows * (rank + 1)) - first;
+      p.rows_here = unit.is_held ? std::min(p.rows, p.part_rows * (rank + 1)) - first : 0;
       p.first_row = first + (spec.split == Split::rows ? p.rows * tensor.rank : 0);
       p.first_col = spec.split == Split::columns ? p.cols * tensor.rank : 0;
       p.shard_offset = unit.shard_offset + unit.shard_size;
       p.full_offset = unit.full_size;
-      unit.shard_size += round_up(p.part_size(), kAlignment);
+      if (unit.is_held) unit.shard_size += round_up(p.part_size(), kAlignment);
       unit.full_size += round_up(p.part_size() * ranks, kAlignment);
       parameter_count_ += spec.size();
       unit.parameters.push_back(std::move(p));
@@ -42,6 +49,22 @@ ShardLayout::ShardLayout(const std::vector<UnitSpec>& units, int ranks, int rank
   }
 }
 
+std::vector<int> ShardLayout::held(UnitRole role) const {
+  std::vector<int> units;
+  for (std::size_t i = 0; i < units_.size(); ++i) {
+    if (units_[i].is_held && units_[i].role == role) units.push_back(static_cast<int>(i));
+  }
+  return units;
+}
+
+bool ShardLayout::is_first_of_tensor_ranks(const ParameterLayout& parameter) const {
+  return place_.tensor.rank == 0 || parameter.spec.split != Split::none;
+}
+
+bool ShardLayout::is_first_holder(const ParameterLayout& parameter) const {
+  return place_.replica == 0 && is_first_of_tensor_ranks(parameter);
+}
+
 std::vector<ShardRange> ShardLayout::counted() const {
   std::vector<ShardRange> ranges;
   const auto add = [&](std::int64_t first, std::int64_t end) {
@@ -49,8 +72,9 @@ std::vector<ShardRange> ShardLayout::counted() const {
   };
   std::int64_t begin = 0;
   for (const UnitLayout& unit : units_) {
+    if (!unit.is_held) continue;
     for (const ParameterLayout& p : unit.parameters) {
-      if (tensor_.rank == 0 || p.spec.split != Split::none) continue;
+      if (is_first_of_tensor_ranks(p)) continue;
       add(begin, p.shard_offset);
       begin = p.shard_offset + round_up(p.part_size(), kAlignment);
     }

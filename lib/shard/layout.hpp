@@ -4,6 +4,8 @@
 // or empty and are padded with zero rows, because a gather moves equal counts. Parameters that are
 // gathered together (one transformer block) form a unit.
 //
+// A rank of a pipeline's stage has no rows of the other stages' units.
+//
 // Two address spaces, in elements:
 //   shard  this rank's rows of all parameters, one flat array: masters, moments and gradients all
 //          have this layout, so the optimizer is one launch and a checkpoint is a list of slices.
@@ -40,8 +42,12 @@ struct ParameterSpec {
   std::int64_t size() const { return rows * cols; }
 };
 
+/// What a unit is to the model. Blocks are alike and share gather buffers.
+enum class UnitRole { embedding, block, head };
+
 struct UnitSpec {
   std::string name;
+  UnitRole role = UnitRole::block;
   std::vector<ParameterSpec> parameters;
 };
 
@@ -61,19 +67,31 @@ struct ParameterLayout {
 
 struct UnitLayout {
   std::string name;
+  UnitRole role = UnitRole::block;
+  std::int64_t layer = -1;  // of a block: which one of the model's
+  bool is_held = true;      // by this rank's stage; of other units a rank has no rows
   std::vector<ParameterLayout> parameters;
   std::int64_t shard_offset = 0;
   std::int64_t shard_size = 0;  // with padding and alignment
   std::int64_t full_size = 0;   // with padding and alignment
 
-  /// Payload elements of one gather or reduce-scatter of the unit (padding rows included).
+  /// Payload elements of one gather or reduce-scatter of the unit, padding rows included.
   std::int64_t gathered_elements(int ranks) const;
 };
 
-/// This rank's place in its tensor-parallel group.
+/// A rank's place in its tensor-parallel group.
 struct TensorPart {
   int ranks = 1;
   int rank = 0;
+};
+
+/// Where a rank stands among those that hold the model.
+struct ShardPlace {
+  int ranks = 1;  // that split the rows of one tensor-parallel part
+  int rank = 0;
+  TensorPart tensor = {};
+  int replica = 0;                   // of the copies of the model
+  std::vector<int> held_units = {};  // of this rank's stage, in order; empty: all
 };
 
 /// Elements of the flat shard.
@@ -87,26 +105,30 @@ class ShardLayout {
   /// Regions start at multiples of this many elements: 256 bytes in bf16.
   static constexpr std::int64_t kAlignment = 128;
 
-  /// ranks, rank: of those that split the rows of one tensor-parallel part.
-  ShardLayout(const std::vector<UnitSpec>& units, int ranks, int rank, TensorPart tensor = {});
+  ShardLayout(const std::vector<UnitSpec>& units, const ShardPlace& place);
 
-  int ranks() const { return ranks_; }
-  int rank() const { return rank_; }
-  const TensorPart& tensor() const { return tensor_; }
+  int ranks() const { return place_.ranks; }
+  int rank() const { return place_.rank; }
+  /// Every unit of the model, whoever holds it: a unit's number is the same on all ranks.
   const std::vector<UnitLayout>& units() const { return units_; }
   const UnitLayout& unit(int index) const { return units_[static_cast<std::size_t>(index)]; }
+  /// This stage's units of a role, in order.
+  std::vector<int> held(UnitRole role) const;
   /// Elements of the flat shard.
   std::int64_t shard_size() const { return shard_size_; }
   /// Logical elements of all parameters.
   std::int64_t parameter_count() const { return parameter_count_; }
-  /// What of the shard this rank counts when something is summed over all ranks: everything, but
-  /// of a parameter that the tensor-parallel ranks hold alike only the first of them counts it.
+  /// Whether this rank speaks for its elements of the parameter: of the ranks that hold the same
+  /// ones (replicas, and the tensor-parallel ranks of a parameter that is not split) the first.
+  /// Sums over all ranks, checksums and checkpoints count an element where this is so.
+  bool is_first_holder(const ParameterLayout& parameter) const;
+  /// The parts of the shard that this rank speaks for within one replica.
   std::vector<ShardRange> counted() const;
 
  private:
-  int ranks_;
-  int rank_;
-  TensorPart tensor_;
+  bool is_first_of_tensor_ranks(const ParameterLayout& parameter) const;
+
+  ShardPlace place_;
   std::vector<UnitLayout> units_;
   std::int64_t shard_size_ = 0;
   std::int64_t parameter_count_ = 0;

@@ -15,7 +15,7 @@ std::vector<ParameterSlice> parameter_slices(const ShardLayout& layout) {
                         .local_rows = p.rows_here,
                         .local_cols = p.cols,
                         .shard_offset = p.shard_offset,
-                        .is_owner = layout.tensor().rank == 0 || p.spec.split != Split::none});
+                        .is_first_holder = layout.is_first_holder(p)});
     }
   }
   return slices;

@@ -17,7 +17,7 @@ struct ParameterSlice {
   std::int64_t first_row = 0, first_col = 0;
   std::int64_t local_rows = 0, local_cols = 0;  // real ones, without padding
   std::int64_t shard_offset = 0;  // of the slice in the flat shard, where it is contiguous
-  bool is_owner = true;           // of ranks that hold the same slice, the one that speaks for it
+  bool is_first_holder = true;    // ShardLayout::is_first_holder
 };
 
 /// In the order of the layout. Every rank has every parameter, some of them with no rows.

@@ -2,24 +2,40 @@
 
 #include <algorithm>
 
+#include "core/error.hpp"
+
 namespace koios {
+
+std::vector<int> slots_of_units(const ShardLayout& layout, int block_buffers) {
+  std::vector<int> slots;
+  std::vector<int> of_blocks;
+  int next = 0;
+  for (const UnitLayout& unit : layout.units()) {
+    if (!unit.is_held) {
+      slots.push_back(-1);
+    } else if (unit.role != UnitRole::block) {
+      slots.push_back(next++);
+    } else {
+      const auto count = static_cast<int>(of_blocks.size());
+      of_blocks.push_back(count < block_buffers
+                              ? next++
+                              : of_blocks[static_cast<std::size_t>(count - block_buffers)]);
+      slots.push_back(of_blocks.back());
+    }
+  }
+  return slots;
+}
 
 template <class T>
 UnitSlots<T>::UnitSlots(Arena& arena, std::string_view label, const ShardLayout& layout,
-                        int block_buffers) {
-  const int units = static_cast<int>(layout.units().size());
-  const int shared = std::min(block_buffers, std::max(0, units - 2));
-  const auto add = [&](int unit) {
-    buffer.push_back(arena.take<T>(label, layout.unit(unit).full_size));
-    return static_cast<int>(buffer.size()) - 1;
-  };
-  for (int unit = 0; unit < units; ++unit) {
-    const bool is_block = unit > 0 && unit + 1 < units;
-    const bool reuse = is_block && unit > shared;
-    slot_of_unit.push_back(reuse ? slot_of_unit[static_cast<std::size_t>(unit - shared)]
-                                 : add(unit));
+                        int block_buffers)
+    : slot_of_unit(slots_of_units(layout, block_buffers)) {
+  for (int unit = 0; unit < static_cast<int>(slot_of_unit.size()); ++unit) {
+    if (!layout.unit(unit).is_held) continue;
+    const std::int64_t size = layout.unit(unit).full_size;
+    if (slot(unit) == buffer.size()) buffer.push_back(arena.take<T>(label, size));
     // Padding rows are zeroed once and never written, so units of a buffer must agree on them.
-    KOIOS_REQUIRE(of(unit).size() == layout.unit(unit).full_size, "blocks of different shapes");
+    KOIOS_REQUIRE(of(unit).size() == size, "blocks of different shapes");
   }
 }
 

@@ -22,9 +22,6 @@ class UnitView {
  public:
   UnitView(const UnitLayout& layout, T* full) : layout_(&layout), full_(full) {}
 
-  bool has(int parameter) const {
-    return static_cast<std::size_t>(parameter) < layout_->parameters.size();
-  }
   Ref<T, 2> matrix(int parameter) const {
     const ParameterLayout& p = at(parameter);
     return make_ref(full_ + p.full_offset, p.rows, p.cols);
@@ -32,6 +29,11 @@ class UnitView {
   Ref<T, 1> vector(int parameter) const {
     const ParameterLayout& p = at(parameter);
     return make_ref(full_ + p.full_offset, p.rows);
+  }
+  /// The vector of a norm; empty where the unit ends before it (a norm without a weight).
+  Ref<T, 1> norm(int parameter) const {
+    const auto count = static_cast<int>(layout_->parameters.size());
+    return parameter < count ? vector(parameter) : Ref<T, 1>{};
   }
   /// Parameters first..last stacked by rows; neighbours without a gap are one matrix, so a trio
   /// like wq|wk|wv is one GEMM where its rows divide by the ranks, else one each.
@@ -49,8 +51,6 @@ class UnitView {
     }
     return pieces;
   }
-  /// Everything, padding included.
-  Ref<T, 1> flat() const { return make_ref(full_, layout_->full_size); }
 
  private:
   const ParameterLayout& at(int parameter) const {

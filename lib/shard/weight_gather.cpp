@@ -3,19 +3,27 @@
 #include <type_traits>
 
 #include "core/error.hpp"
+#include "core/integers.hpp"
 #include "core/unwinding.hpp"
 #include "kernels/elementwise.hpp"
+#include "runtime/region.hpp"
 
 namespace koios {
+
+bool must_gather(DType compute, const ShardLayout& layout) {
+  return compute != DType::float32 || layout.ranks() > 1;
+}
+
+int gather_block_buffers(const ShardLayout& layout, const GatherOptions& options) {
+  return options.reshard_after_forward ? options.prefetch_blocks + 1
+                                       : narrow<int>(std::ssize(layout.units()));
+}
 
 template <class T>
 GatherBuffers<T>::GatherBuffers(Arena& arena, const ShardLayout& layout,
                                 const GatherOptions& options) {
-  const bool masters_serve = std::is_same_v<T, float> && layout.ranks() == 1;
-  if (masters_serve) return;
-  const int blocks = static_cast<int>(layout.units().size());
-  slots.emplace(arena, "gathered weights", layout,
-                options.reshard_after_forward ? options.prefetch_blocks + 1 : blocks);
+  if (!must_gather(dtype_of<T>, layout)) return;
+  slots.emplace(arena, "gathered weights", layout, gather_block_buffers(layout, options));
 }
 
 template <class T>
@@ -32,30 +40,19 @@ WeightGather<T>::WeightGather(const ShardLayout& layout, GatherBuffers<T> buffer
       updated_(compute.backend()) {
   if (!buffers_.slots) return;
   for (std::size_t i = 0; i < buffers_.slots->buffer.size(); ++i) {
-    slots_.push_back({-1, false, Event(compute.backend()), Event(compute.backend())});
+    slots_.push_back({-1, Event(compute.backend()), Event(compute.backend())});
   }
 }
 
 template <class T>
-typename WeightGather<T>::Slot& WeightGather<T>::slot_of(int unit) {
-  return slots_[static_cast<std::size_t>(
-      buffers_.slots->slot_of_unit[static_cast<std::size_t>(unit)])];
-}
-
-template <class T>
-void WeightGather<T>::prefetch(int unit) {
-  if (!buffers_.slots || unit < 0 || unit >= static_cast<int>(layout_.units().size())) return;
+void WeightGather<T>::gather(int unit) {
   Slot& slot = slot_of(unit);
-  if (slot.unit == unit || slot.leased) return;
-  gather(unit, slot);
-}
-
-template <class T>
-void WeightGather<T>::gather(int unit, Slot& slot) {
   const Ref<T, 1> full = buffers_.slots->of(unit);
   const UnitLayout& unit_layout = layout_.unit(unit);
   stream_.wait(slot.released);
   stream_.wait(updated_);
+  const Region region(stream_, unit_layout.name.c_str(),
+                      {.bytes = static_cast<double>(full.size() * size_of(dtype_of<T>))});
   for (const ParameterLayout& p : unit_layout.parameters) {
     const std::int64_t mine = p.full_offset + layout_.rank() * p.part_size();
     cast(stream_, slice(full, mine, p.part_size()), slice(masters_, p.shard_offset, p.part_size()));
@@ -73,11 +70,9 @@ void WeightGather<T>::gather(int unit, Slot& slot) {
 template <class T>
 typename WeightGather<T>::Lease WeightGather<T>::acquire(int unit) {
   if (buffers_.slots) {
-    prefetch(unit);
-    Slot& slot = slot_of(unit);
-    KOIOS_REQUIRE(slot.unit == unit, "buffer of unit ", unit, " is leased to ", slot.unit);
+    const Slot& slot = slot_of(unit);
+    KOIOS_REQUIRE(slot.unit == unit, "the buffer of unit ", unit, " holds ", slot.unit);
     exposed_.wait(slot.ready);
-    slot.leased = true;
   }
   return Lease(this, unit);
 }
@@ -102,9 +97,7 @@ UnitView<const T> WeightGather<T>::Lease::view() const {
 template <class T>
 WeightGather<T>::Lease::~Lease() noexcept(false) {
   if (owner_ == nullptr || !owner_->buffers_.slots || is_unwinding()) return;
-  Slot& slot = owner_->slot_of(unit_);
-  slot.released.record(owner_->compute_);
-  slot.leased = false;
+  owner_->slot_of(unit_).released.record(owner_->compute_);
 }
 
 template struct GatherBuffers<float>;

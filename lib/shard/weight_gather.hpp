@@ -1,7 +1,7 @@
-// The weights of a unit, gathered from all ranks' float32 masters into the compute type, one unit
-// ahead of the computation:
+// The weights of a unit, gathered from all ranks' float32 masters into the compute type. What is
+// gathered when is the step's list of actions (pipeline/actions.hpp):
 //
-//   weights.prefetch(l + 1);             // all-gather on the gather stream
+//   weights.gather(l + 1);               // all-gather on the gather stream
 //   auto w = weights.acquire(l);         // the compute stream waits for block l
 //   block.forward(..., w.view(), ...);   // w's destructor lets the buffer be used again
 //
@@ -39,6 +39,11 @@ struct GatherBuffers {
   GatherBuffers(Arena& arena, const ShardLayout& layout, const GatherOptions& options);
 };
 
+/// Whether weights of this type must be made from the masters before they are used.
+bool must_gather(DType compute, const ShardLayout& layout);
+/// How many buffers the blocks share.
+int gather_block_buffers(const ShardLayout& layout, const GatherOptions& options);
+
 template <class T>
 class WeightGather {
  public:
@@ -63,9 +68,9 @@ class WeightGather {
     int unit_;
   };
 
-  /// Starts gathering `unit` unless its buffer already holds it. Out of range: does nothing, so
-  /// that a loop may ask for the block after the last.
-  void prefetch(int unit);
+  /// Starts gathering `unit` into its buffer, whose last user has been released.
+  void gather(int unit);
+  /// The unit must have been gathered since the masters changed.
   Lease acquire(int unit);
   /// The masters changed on the compute stream: what was gathered is stale.
   void invalidate();
@@ -73,12 +78,10 @@ class WeightGather {
  private:
   struct Slot {
     int unit = -1;  // which unit's current weights it holds
-    bool leased = false;
     Event ready;
     Event released;
   };
-  Slot& slot_of(int unit);
-  void gather(int unit, Slot& slot);
+  Slot& slot_of(int unit) { return slots_[buffers_.slots->slot(unit)]; }
 
   const ShardLayout& layout_;
   GatherBuffers<T> buffers_;

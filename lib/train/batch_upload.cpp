@@ -4,10 +4,12 @@
 
 namespace koios {
 
-BatchUpload::BatchUpload(const StepBuffers& buffers, Backend backend) : buffers_(buffers) {
-  const std::int64_t entries = buffers.token_N.size() + buffers.label_N.size() +
-                               buffers.document_start_N.size() + buffers.sort_position_N.size() +
-                               buffers.sort_begin_S1.size() + buffers.sort_token_S.size();
+BatchUpload::BatchUpload(const std::vector<BatchBuffers>& buffers, Backend backend)
+    : buffers_(buffers) {
+  const BatchBuffers& b = buffers.front();
+  const std::int64_t entries = b.token_N.size() + b.label_N.size() + b.document_start_N.size() +
+                               b.sort_position_N.size() + b.sort_begin_S1.size() +
+                               b.sort_token_S.size();
   for (int i = 0; i < 2; ++i) {
     staging_.push_back(
         {PinnedBuffer(backend, entries * std::int64_t{sizeof(std::int32_t)}), Event(backend)});
@@ -26,7 +28,8 @@ Ref<const std::int32_t, 1> BatchUpload::enqueue(Stream& compute, Staging& stagin
   return part;
 }
 
-DeviceBatch BatchUpload::upload(const Batch& batch, Stream& compute) {
+DeviceBatch BatchUpload::upload(const Batch& batch, int slot, Stream& compute) {
+  const BatchBuffers& buffers = buffers_[static_cast<std::size_t>(slot)];
   Staging& staging = staging_[next_];
   next_ = (next_ + 1) % staging_.size();
   staging.free.synchronize();
@@ -35,14 +38,14 @@ DeviceBatch BatchUpload::upload(const Batch& batch, Stream& compute) {
     return enqueue(compute, staging, used, dst, src);
   };
   DeviceBatch result;
-  result.token_N = send(buffers_.token_N, batch.tokens);
-  result.label_N = send(buffers_.label_N, batch.labels);
-  if (buffers_.document_start_N.size() > 0) {
-    result.document_start_N = send(buffers_.document_start_N, batch.document_start);
+  result.token_N = send(buffers.token_N, batch.tokens);
+  result.label_N = send(buffers.label_N, batch.labels);
+  if (buffers.document_start_N.size() > 0) {
+    result.document_start_N = send(buffers.document_start_N, batch.document_start);
   }
-  result.sort.position_N = send(buffers_.sort_position_N, batch.index.position);
-  result.sort.begin_S1 = send(buffers_.sort_begin_S1, batch.index.segment_begin);
-  result.sort.token_S = send(buffers_.sort_token_S, batch.index.segment_token);
+  result.sort.position_N = send(buffers.sort_position_N, batch.index.position);
+  result.sort.begin_S1 = send(buffers.sort_begin_S1, batch.index.segment_begin);
+  result.sort.token_S = send(buffers.sort_token_S, batch.index.segment_token);
   staging.free.record(compute);
   return result;
 }

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "data/batch.hpp"
-#include "model/llama.hpp"
+#include "model/stage.hpp"
 #include "runtime/copy.hpp"
 #include "train/training_memory.hpp"
 
@@ -11,10 +11,11 @@ namespace koios {
 
 class BatchUpload {
  public:
-  BatchUpload(const StepBuffers& buffers, Backend backend);
+  /// buffers: where the micro-batch of each slot goes.
+  BatchUpload(const std::vector<BatchBuffers>& buffers, Backend backend);
 
   /// Enqueues the copies on `compute`, so they follow what still reads the batch before.
-  DeviceBatch upload(const Batch& batch, Stream& compute);
+  DeviceBatch upload(const Batch& batch, int slot, Stream& compute);
 
  private:
   struct Staging {
@@ -25,7 +26,7 @@ class BatchUpload {
                                      Ref<std::int32_t, 1> dst,
                                      const std::vector<std::int32_t>& src);
 
-  StepBuffers buffers_;
+  std::vector<BatchBuffers> buffers_;
   std::vector<Staging> staging_;
   std::size_t next_ = 0;
 };

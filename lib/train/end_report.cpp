@@ -56,7 +56,7 @@ SentBytes sent_bytes(const Mesh& mesh) {
   sent.tp_reduced = tensor.reduce_scatter_bytes;
   sent.tp_all_reduced = tensor.all_reduce_bytes;
   sent.tp_exchanged = tensor.send_bytes;
-  if (&mesh.stage() != &mesh.tp()) sent.tp_all_reduced += mesh.stage().traffic().all_reduce_bytes;
+  if (&mesh.model() != &mesh.tp()) sent.tp_all_reduced += mesh.model().traffic().all_reduce_bytes;
   return sent;
 }
 

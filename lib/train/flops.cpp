@@ -2,7 +2,7 @@
 
 namespace koios {
 
-double flops_per_token(const LlamaShapes& m, std::int64_t seq_len) {
+double flops_per_token(const ModelSpec& m, std::int64_t seq_len) {
   const std::int64_t n = parameter_count(m) - m.vocab_size * m.dim;
   return 6.0 * static_cast<double>(n) + 12.0 * static_cast<double>(m.n_layers) *
                                             static_cast<double>(m.dim) *

@@ -6,13 +6,13 @@
 #include <optional>
 #include <string_view>
 
-#include "model/llama_shapes.hpp"
+#include "model/model_spec.hpp"
 
 namespace koios {
 
 /// 6 N + 12 L D T, forward and backward, full attention, no recomputation; N leaves the input
 /// embedding out (a look-up does no products).
-double flops_per_token(const LlamaShapes& model, std::int64_t seq_len);
+double flops_per_token(const ModelSpec& model, std::int64_t seq_len);
 
 /// Dense bf16 FLOP/s of a device by its name as the driver gives it; nothing for an unknown one.
 std::optional<double> peak_flops(std::string_view device_name);

@@ -17,7 +17,7 @@ std::vector<SavedArray> saved_parameters(const ShardLayout& layout, const std::s
                       .first_col = s.first_col,
                       .local_rows = s.local_rows,
                       .local_cols = s.local_cols,
-                      .is_owner = s.is_owner,
+                      .is_owner = s.is_first_holder,
                       .data = values.data + s.shard_offset});
   }
   return arrays;

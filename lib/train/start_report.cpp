@@ -29,7 +29,7 @@ std::string gib(std::int64_t bytes) {
   return text;
 }
 
-std::string describe_model(const std::string& name, const LlamaShapes& m) {
+std::string describe_model(const std::string& name, const ModelSpec& m) {
   return cat("model ", name, ": ", with_commas(parameter_count(m)), " parameters, ", m.n_layers,
              " layers, dim ", m.dim, ", heads ", m.n_heads, "/", m.n_kv_heads, ", ffn ", m.ffn_dim,
              ", vocabulary ", m.vocab_size);
@@ -80,7 +80,7 @@ std::vector<std::string> describe_plan(const TrainingShape& shape, const MemoryP
   lines.push_back(cat("traffic plan per rank and step: all-gather ",
                       with_commas(traffic.all_gather_bytes), " bytes, reduce-scatter ",
                       with_commas(traffic.reduce_scatter_bytes), " bytes sent"));
-  if (shape.model.tp > 1) {
+  if (shape.tensor.ranks > 1) {
     lines.push_back(cat("tensor-parallel traffic plan per rank and step: all-gather ",
                         with_commas(traffic.tensor_all_gather_bytes), " bytes, reduce-scatter ",
                         with_commas(traffic.tensor_reduce_scatter_bytes), " bytes, all-reduce ",

@@ -23,7 +23,7 @@ std::vector<std::string> describe_plan(const TrainingShape& shape, const MemoryP
 std::string describe_recomputation(const TrainingShape& shape);
 
 /// "model 7B: 6,738,415,616 parameters, 32 layers, ..."; name: the flavor.
-std::string describe_model(const std::string& name, const LlamaShapes& model);
+std::string describe_model(const std::string& name, const ModelSpec& model);
 
 /// What is wrong where a rank's cores are all on other NUMA nodes than its GPU; "" where they are
 /// not, or where the kernel does not tell (node -1, no nodes).

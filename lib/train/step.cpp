@@ -1,69 +1,127 @@
 #include "train/step.hpp"
 
 #include "kernels/reduce.hpp"
-#include "shard/replicated.hpp"
+#include "runtime/region.hpp"
+#include "shard/tensor_copies.hpp"
+#include "train/step_actions.hpp"
 
 namespace koios {
+
+using Kind = Action::Kind;
+namespace {
+
+Write write_of(const Action& action) {
+  return action.accumulate ? Write::accumulate : Write::overwrite;
+}
+
+}  // namespace
 
 template <class T>
 TrainStep<T>::TrainStep(const RunConfig& config, const TrainingShape& shape,
                         const ShardLayout& layout, const TrainingMemory<T>& memory,
                         MathHandles& math, const Mesh& mesh, TrainingStreams& streams)
-    : shape_(shape),
-      memory_(memory),
+    : memory_(memory),
       layout_(layout),
+      training_(training_actions(shape, layout)),
+      evaluation_(evaluation_actions(shape, layout)),
       counted_(layout.counted()),
+      slots_(shape.stage().slots),
       mesh_(mesh),
       streams_(streams),
-      upload_(memory.step, shape.backend),
+      upload_(memory.batch, shape.backend),
       exposed_(streams.compute),
       weights_(layout, memory.gather, memory.parameters.master, mesh.shard_gather(),
                streams.compute, streams.gather, exposed_),
       gradients_(layout, memory.gradients, shape.reduce, mesh.shard_reduce(), streams.compute,
                  streams.reduce, exposed_),
-      model_(shape.model, shape.micro_batch, memory.model, math, mesh.tp(), streams.compute,
+      stage_(shape.stage(), layout, memory.stage, math, mesh.tp(), streams.compute,
              streams.exchange, exposed_),
       schedule_(config.lr_scheduler, config.optimizer.lr, config.training.steps,
                 config.training.warmup_steps),
       optimizer_(config.optimizer, memory.parameters),
+      loss_scale_(1.0F / static_cast<float>(shape.tokens_per_step())),
       max_norm_(static_cast<float>(config.training.max_norm)) {}
 
 template <class T>
-void TrainStep<T>::run(std::int64_t steps_done, const NextBatch& next_batch, StepResults& results,
-                       Timers& timers) {
-  Stream& compute = streams_.compute;
-  // Gradients are sums over all ranks and micro-batches of each token's gradient times this.
-  const float loss_scale = 1.0F / static_cast<float>(shape_.tokens_per_step());
-
+void TrainStep<T>::run(std::int64_t steps_done, const NextBatch& next_batch, StepResults& results) {
   exposed_.start_step();
-  for (int micro = 0; micro < shape_.reduce.micro_batches; ++micro) {
-    const Batch batch = [&] {
-      const auto timer = timers.scope("data");
-      return next_batch();
-    }();
-    const DeviceBatch on_device = upload_.upload(batch, compute);
-    gradients_.start_micro_batch(micro);
-    model_.forward_backward(on_device, loss_scale, shape_.gather.prefetch_blocks, weights_,
-                            gradients_);
-    sum(compute, memory_.step.loss_sum, model_.losses(), memory_.norm.partials, micro > 0);
-  }
-  gradients_.finish();
-  exposed_.measure([&] { sum_replicated(compute, layout_, gradients_.shard(), mesh_.tp()); });
-  gradient_norm(compute, memory_.norm, gradients_.shard(), counted_, mesh_.stage(), max_norm_);
-  if (update_after_ != nullptr) compute.wait(*update_after_);
-  optimizer_.update(compute, steps_done + 1, lr(steps_done), gradients_.shard(),
-                    memory_.norm.scale);
-  weights_.invalidate();
-  results.record(compute, memory_.step.loss_sum, memory_.norm.norm);
+  for (const Action& action : training_) perform(action, next_batch, steps_done);
+  results.record(streams_.compute, memory_.loss_sum, memory_.norm.norm);
 }
 
 template <class T>
 Ref<const float, 1> TrainStep<T>::loss_sum(const Batch& batch) {
-  Stream& compute = streams_.compute;
   exposed_.start_step();  // otherwise its events would be more with every batch
-  model_.forward(upload_.upload(batch, compute), shape_.gather.prefetch_blocks, weights_);
-  sum(compute, memory_.step.loss_sum, model_.losses(), memory_.norm.partials, false);
-  return memory_.step.loss_sum;
+  for (const Action& action : evaluation_)
+    perform(
+        action, [&] { return batch; }, 0);
+  return memory_.loss_sum;
+}
+
+template <class T>
+void TrainStep<T>::perform(const Action& action, const NextBatch& next_batch,
+                           std::int64_t steps_done) {
+  switch (action.kind) {
+    case Kind::load:
+      stage_.set_batch(slot(action), upload_.upload(next_batch(), slot(action), streams_.compute));
+      return;
+    case Kind::gather:
+      return weights_.gather(action.unit);
+    case Kind::forward:
+    case Kind::evaluate:
+      return forward(action);
+    case Kind::recompute:
+      return stage_.recompute(action.unit, slot(action), weights_.acquire(action.unit).view());
+    case Kind::backward:
+      return backward(action);
+    case Kind::reduce:
+      return gradients_.reduce(action.unit, write_of(action));
+    case Kind::update:
+      return update(steps_done);
+  }
+}
+
+template <class T>
+void TrainStep<T>::forward(const Action& action) {
+  const auto lease = weights_.acquire(action.unit);
+  if (layout_.unit(action.unit).role != UnitRole::head) {
+    return stage_.forward(action.unit, slot(action), lease.view());
+  }
+  if (action.kind == Kind::evaluate) {
+    stage_.evaluate_head(action.unit, slot(action), lease.view());
+  } else {
+    stage_.forward_backward_head(action.unit, slot(action), loss_scale_, lease.view(),
+                                 output(action));
+  }
+  sum(streams_.compute, memory_.loss_sum, stage_.losses(), memory_.norm.partials,
+      action.micro_batch > 0);
+}
+
+template <class T>
+void TrainStep<T>::backward(const Action& action) {
+  if (layout_.unit(action.unit).role == UnitRole::embedding) {
+    return stage_.backward_embedding(slot(action), output(action));
+  }
+  const auto lease = weights_.acquire(action.unit);
+  stage_.backward(action.unit, slot(action), lease.view(), output(action));
+}
+
+template <class T>
+GradientOutput TrainStep<T>::output(const Action& action) {
+  return {gradients_.begin(action.unit), write_of(action)};
+}
+
+template <class T>
+void TrainStep<T>::update(std::int64_t steps_done) {
+  Stream& compute = streams_.compute;
+  const Region region(compute, "update");
+  gradients_.finish();
+  exposed_.run([&] { sum_tensor_copies(compute, layout_, gradients_.shard(), mesh_.tp()); });
+  gradient_norm(compute, memory_.norm, gradients_.shard(), counted_, mesh_.model(), max_norm_);
+  if (update_after_ != nullptr) compute.wait(*update_after_);
+  optimizer_.update(compute, steps_done + 1, lr(steps_done), gradients_.shard(),
+                    memory_.norm.scale);
+  weights_.invalidate();
 }
 
 template class TrainStep<float>;

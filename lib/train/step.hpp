@@ -1,4 +1,4 @@
-// One training step, as a straight line.
+// One training step: a list of actions, done one after the other.
 #pragma once
 
 #include <cstdint>
@@ -7,10 +7,10 @@
 
 #include "comm/mesh.hpp"
 #include "data/batch.hpp"
-#include "metrics/timers.hpp"
-#include "model/llama.hpp"
+#include "model/stage.hpp"
 #include "optim/lr_schedule.hpp"
 #include "optim/optimizer.hpp"
+#include "pipeline/actions.hpp"
 #include "train/batch_upload.hpp"
 #include "train/step_results.hpp"
 #include "train/training_memory.hpp"
@@ -44,8 +44,7 @@ class TrainStep {
 
   /// Takes the step after `steps_done` steps; its loss and norm go to `results`. The host does not
   /// wait for the device. comm: gathers, reduce-scatters and one all-reduce (the norm).
-  void run(std::int64_t steps_done, const NextBatch& next_batch, StepResults& results,
-           Timers& timers);
+  void run(std::int64_t steps_done, const NextBatch& next_batch, StepResults& results);
 
   /// The parameters change only after this point of another stream; it outlives the step.
   void update_after(const Event* event) { update_after_ = event; }
@@ -59,19 +58,30 @@ class TrainStep {
   double lr(std::int64_t steps_done) const { return schedule_.lr(steps_done); }
 
  private:
-  TrainingShape shape_;
+  void perform(const Action& action, const NextBatch& next_batch, std::int64_t steps_done);
+  void forward(const Action& action);
+  void backward(const Action& action);
+  GradientOutput output(const Action& action);
+  void update(std::int64_t steps_done);
+  int slot(const Action& action) const { return action.micro_batch % slots_; }
+
   TrainingMemory<T> memory_;
   const ShardLayout& layout_;
+  std::vector<Action> training_;
+  std::vector<Action> evaluation_;
   std::vector<ShardRange> counted_;
+  int slots_;
   const Mesh& mesh_;
   TrainingStreams& streams_;
   BatchUpload upload_;
   ExposedWait exposed_;
   WeightGather<T> weights_;
   GradientReduce gradients_;
-  Llama<T> model_;
+  Stage<T> stage_;
   LrSchedule schedule_;
   Optimizer optimizer_;
+  /// Gradients are sums over all ranks and micro-batches of each token's gradient times this.
+  float loss_scale_;
   float max_norm_;
   const Event* update_after_ = nullptr;
 };

@@ -144,13 +144,14 @@ void TrainingLoop<T>::take_step(std::int64_t steps_done, Watchdog& watchdog) {
   const auto next_batch = [&] {
     // A step of many micro-batches takes long and is none the less on its way.
     if (!std::exchange(is_first, false)) watchdog.beat();
+    const auto data_timer = timers_.scope("data");
     launch_.recorder.enter("waiting for data of step", steps_done + 1);
     Batch batch = data_.next();
     launch_.recorder.enter("step", steps_done + 1);
     step_log_.add_samples(batch);
     return batch;
   };
-  step_.run(steps_done, next_batch, results_, timers_);
+  step_.run(steps_done, next_batch, results_);
   timers_.add("communication", mesh_.host_seconds() - before_s);
 }
 

@@ -4,17 +4,27 @@
 
 namespace koios {
 
-StepBuffers::StepBuffers(Arena& arena, const TrainingShape& shape) {
-  constexpr std::string_view kLabel = "batch";
+namespace {
+
+constexpr std::string_view kBatch = "batch";
+
+std::vector<BatchBuffers> take_batches(Arena& arena, const TrainingShape& shape) {
+  std::vector<BatchBuffers> batches;
+  for (int slot = 0; slot < shape.stage().slots; ++slot) batches.emplace_back(arena, shape);
+  return batches;
+}
+
+}  // namespace
+
+BatchBuffers::BatchBuffers(Arena& arena, const TrainingShape& shape) {
   const std::int64_t n = shape.micro_batch.tokens();
   const std::int64_t distinct = std::min(n, shape.model.vocab_size);
-  token_N = arena.take<std::int32_t>(kLabel, n);
-  label_N = arena.take<std::int32_t>(kLabel, n);
-  if (shape.micro_batch.document_mask) document_start_N = arena.take<std::int32_t>(kLabel, n);
-  sort_position_N = arena.take<std::int32_t>(kLabel, n);
-  sort_begin_S1 = arena.take<std::int32_t>(kLabel, distinct + 1);
-  sort_token_S = arena.take<std::int32_t>(kLabel, distinct);
-  loss_sum = arena.take<float>(kLabel, 1);
+  token_N = arena.take<std::int32_t>(kBatch, n);
+  label_N = arena.take<std::int32_t>(kBatch, n);
+  if (shape.micro_batch.document_mask) document_start_N = arena.take<std::int32_t>(kBatch, n);
+  sort_position_N = arena.take<std::int32_t>(kBatch, n);
+  sort_begin_S1 = arena.take<std::int32_t>(kBatch, distinct + 1);
+  sort_token_S = arena.take<std::int32_t>(kBatch, distinct);
 }
 
 template <class T>
@@ -23,9 +33,10 @@ TrainingMemory<T>::TrainingMemory(Arena& arena, const TrainingShape& shape,
     : parameters(arena, layout),
       gradients(arena, layout, shape.reduce),
       gather(arena, layout, shape.gather),
-      model(arena, shape.model, shape.micro_batch, shape.math, shape.recompute),
+      stage(arena, shape.stage(), layout),
       norm(arena),
-      step(arena, shape),
+      batch(take_batches(arena, shape)),
+      loss_sum(arena.take<float>(kBatch, 1)),
       library_workspace(arena.take<std::byte>("library workspace",
                                               MathHandles::gemm_workspace_bytes(shape.backend))) {}
 

@@ -12,17 +12,16 @@
 
 namespace koios {
 
-/// The micro-batch and the results of a step in the backend's memory.
-struct StepBuffers {
+/// A micro-batch in the backend's memory.
+struct BatchBuffers {
   Ref<std::int32_t, 1> token_N;
   Ref<std::int32_t, 1> label_N;
   Ref<std::int32_t, 1> document_start_N;  // with the mask of documents, else empty
   Ref<std::int32_t, 1> sort_position_N;
   Ref<std::int32_t, 1> sort_begin_S1;
   Ref<std::int32_t, 1> sort_token_S;
-  Ref<float, 1> loss_sum;  // over this rank's tokens of the step
 
-  StepBuffers(Arena& arena, const TrainingShape& shape);
+  BatchBuffers(Arena& arena, const TrainingShape& shape);
 };
 
 template <class T>
@@ -30,9 +29,10 @@ struct TrainingMemory {
   ParameterBuffers parameters;
   GradientBuffers gradients;
   GatherBuffers<T> gather;
-  LlamaBuffers<T> model;
+  StageBuffers<T> stage;
   GradNormBuffers norm;
-  StepBuffers step;
+  std::vector<BatchBuffers> batch;  // by slot of the stage
+  Ref<float, 1> loss_sum;           // over this rank's tokens of the step
   Ref<std::byte, 1> library_workspace;
 
   TrainingMemory(Arena& arena, const TrainingShape& shape, const ShardLayout& layout);

@@ -58,11 +58,12 @@ RecomputePolicy recompute_policy(const ActivationCheckpointConfig& config) {
 }
 
 /// The deck's rules know the vocabulary only where the deck gives it.
-void require_equal_vocabularies(const LlamaShapes& m) {
-  if (m.vocab_size % m.tp == 0) return;
-  throw UserError(cat("[training] tensor_parallel_degree = ", m.tp, " does not divide the ",
-                      m.vocab_size, " tokens of the vocabulary; set [model] vocab_size = ",
-                      round_up(m.vocab_size, m.tp), ": what is beyond the tokenizer's is padding"));
+void require_equal_vocabularies(std::int64_t vocab_size, std::int64_t tensor_ranks) {
+  if (vocab_size % tensor_ranks == 0) return;
+  throw UserError(cat(
+      "[training] tensor_parallel_degree = ", tensor_ranks, " does not divide the ", vocab_size,
+      " tokens of the vocabulary; set [model] vocab_size = ", round_up(vocab_size, tensor_ranks),
+      ": what is beyond the tokenizer's is padding"));
 }
 
 }  // namespace
@@ -94,11 +95,11 @@ TrainingShape training_shape(const RunConfig& config, const MeshShape& mesh, Bac
                  .norm = norm_of(m.norm_type),
                  .norm_eps = static_cast<float>(m.norm_eps),
                  .rope_theta = m.rope_theta,
-                 .depth_init = m.depth_init,
-                 .tp = mesh.size(Axis::tp),
-                 .loss_parallel = config.parallel.enable_loss_parallel,
-                 .async_tp = config.parallel.async_tp};
-  require_equal_vocabularies(shape.model);
+                 .depth_init = m.depth_init};
+  shape.tensor = {.ranks = mesh.size(Axis::tp),
+                  .loss_parallel = config.parallel.enable_loss_parallel,
+                  .asynchronous = config.parallel.async_tp};
+  require_equal_vocabularies(vocab_size, shape.tensor.ranks);
   shape.micro_batch = {config.training.batch_size, config.training.seq_len,
                        config.data.document_mask};
   shape.mesh = mesh;
@@ -123,10 +124,11 @@ TrainingShape training_shape(const RunConfig& config, const MeshShape& mesh, Bac
 ShardLayout shard_layout(const TrainingShape& shape, int rank) {
   const int place = shape.mesh.coordinate(rank, Axis::dp_shard) * shape.mesh.size(Axis::cp) +
                     shape.mesh.coordinate(rank, Axis::cp);
-  return {llama_units(shape.model),
-          shape.shard_ranks(),
-          place,
-          {shape.mesh.size(Axis::tp), shape.mesh.coordinate(rank, Axis::tp)}};
+  return {model_units(shape.model),
+          {.ranks = shape.shard_ranks(),
+           .rank = place,
+           .tensor = {shape.mesh.size(Axis::tp), shape.mesh.coordinate(rank, Axis::tp)},
+           .replica = shape.mesh.coordinate(rank, Axis::dp_replicate)}};
 }
 
 }  // namespace koios

@@ -6,7 +6,8 @@
 #include "config/run_config.hpp"
 #include "kernels/math_handles.hpp"
 #include "model/activations.hpp"
-#include "model/llama_shapes.hpp"
+#include "model/model_spec.hpp"
+#include "pipeline/schedule.hpp"
 #include "shard/gradient_reduce.hpp"
 #include "shard/weight_gather.hpp"
 
@@ -15,7 +16,8 @@ namespace koios {
 struct TrainingShape {
   Backend backend = Backend::host;
   DType compute = DType::float32;  // of weights and activations
-  LlamaShapes model;
+  ModelSpec model;
+  TensorParallelOptions tensor;
   MicroBatchShape micro_batch;
   MeshShape mesh;
   GatherOptions gather;
@@ -26,6 +28,11 @@ struct TrainingShape {
 
   /// Ranks that share each parameter.
   int shard_ranks() const { return mesh.size(Axis::dp_shard) * mesh.size(Axis::cp); }
+  /// The order in which micro-batches pass through a stage.
+  std::vector<Pass> schedule() const { return one_after_another(reduce.micro_batches); }
+  StageShape stage() const {
+    return {model, tensor, micro_batch, recompute, math, micro_batches_in_flight(schedule())};
+  }
   /// Label tokens of one step, over all ranks.
   std::int64_t tokens_per_step() const {
     return micro_batch.tokens() * reduce.micro_batches * mesh.dp();

@@ -20,7 +20,7 @@ ALLOWED = {
     "data": "core config runtime",
     "shard": "core runtime comm kernels",
     "model": "core config runtime comm kernels shard",
-    "pipeline": "core runtime comm model",
+    "pipeline": "core runtime comm shard model",
     "optim": "core config runtime comm kernels shard",
     "checkpoint": "core config runtime comm",
     "metrics": "core config runtime comm",

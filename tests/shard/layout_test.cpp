@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "shard/parameter_slices.hpp"
+#include "shard/slots.hpp"
 #include "shard/unit_view.hpp"
 
 namespace koios {
@@ -18,10 +19,10 @@ ParameterSpec matrix(const char* name, std::int64_t rows, std::int64_t cols) {
 }
 
 const std::vector<UnitSpec> kUnits = {
-    {"trio", {matrix("q", 8, 64), matrix("k", 4, 64), matrix("v", 4, 64)}}};
+    {"trio", UnitRole::block, {matrix("q", 8, 64), matrix("k", 4, 64), matrix("v", 4, 64)}}};
 
 TEST(ShardLayout, even_rows_make_neighbours_one_matrix) {
-  const ShardLayout layout(kUnits, 4, 1);
+  const ShardLayout layout(kUnits, {.ranks = 4, .rank = 1});
   const ParameterLayout& q = layout.unit(0).parameters[0];
   EXPECT_EQ(q.part_rows, 2);
   EXPECT_EQ(q.first_row, 2);
@@ -38,7 +39,7 @@ TEST(ShardLayout, even_rows_make_neighbours_one_matrix) {
 }
 
 TEST(ShardLayout, uneven_rows_are_padded_and_stay_apart) {
-  const ShardLayout layout(kUnits, 3, 2);
+  const ShardLayout layout(kUnits, {.ranks = 3, .rank = 2});
   const auto& p = layout.unit(0).parameters;
   EXPECT_EQ(p[0].part_rows, 3);  // 3 + 3 + 2
   EXPECT_EQ(p[0].rows_here, 2);
@@ -60,7 +61,7 @@ TEST(ShardLayout, parts_cover_every_row_once) {
   for (int ranks = 1; ranks <= 9; ++ranks) {
     std::int64_t next = 0;
     for (int rank = 0; rank < ranks; ++rank) {
-      const ShardLayout layout(kUnits, ranks, rank);
+      const ShardLayout layout(kUnits, {.ranks = ranks, .rank = rank});
       const ParameterLayout& q = layout.unit(0).parameters[0];
       if (q.rows_here > 0) {
         EXPECT_EQ(q.first_row, next) << rank << " of " << ranks;
@@ -77,7 +78,8 @@ TEST(ShardLayout, tensor_parallel_parts_come_before_rows) {
   ParameterSpec by_columns = matrix("wo", 5, 8);
   by_columns.split = Split::columns;
   const ParameterSpec whole = matrix("norm", 5, 1);
-  const ShardLayout layout({{"unit", {by_rows, whole, by_columns}}}, 3, 1, {2, 1});
+  const ShardLayout layout({{"unit", UnitRole::block, {by_rows, whole, by_columns}}},
+                           {.ranks = 3, .rank = 1, .tensor = {2, 1}});
   const auto& p = layout.unit(0).parameters;
   EXPECT_EQ(p[0].rows, 8);  // rows 8..15, as 3 + 3 + 2
   EXPECT_EQ(p[0].cols, 6);
@@ -94,20 +96,21 @@ TEST(ShardLayout, tensor_parallel_parts_come_before_rows) {
   const auto slices = parameter_slices(layout);
   EXPECT_EQ(slices[2].first_col, 4);
   EXPECT_EQ(slices[2].local_cols, 4);
-  EXPECT_TRUE(slices[0].is_owner);
-  EXPECT_FALSE(slices[1].is_owner);
+  EXPECT_TRUE(slices[0].is_first_holder);
+  EXPECT_FALSE(slices[1].is_first_holder);
 }
 
 TEST(ShardLayout, every_element_is_counted_once) {
   ParameterSpec split = matrix("wq", 16, 6);
   split.split = Split::rows;
-  const std::vector<UnitSpec> units = {{"a", {matrix("norm", 5, 1), split}},
-                                       {"b", {split, matrix("norm", 7, 1)}}};
+  const std::vector<UnitSpec> units = {{"a", UnitRole::block, {matrix("norm", 5, 1), split}},
+                                       {"b", UnitRole::block, {split, matrix("norm", 7, 1)}}};
   for (const int tensor_ranks : {1, 2, 4}) {
     std::int64_t counted = 0;
     for (int tensor = 0; tensor < tensor_ranks; ++tensor) {
       for (int rank = 0; rank < 3; ++rank) {
-        const ShardLayout layout(units, 3, rank, {tensor_ranks, tensor});
+        const ShardLayout layout(units,
+                                 {.ranks = 3, .rank = rank, .tensor = {tensor_ranks, tensor}});
         // Ones where there are values, zeros in padding and gaps.
         std::vector<int> shard(static_cast<std::size_t>(layout.shard_size()));
         for (const UnitLayout& unit : layout.units()) {
@@ -123,6 +126,41 @@ TEST(ShardLayout, every_element_is_counted_once) {
     }
     EXPECT_EQ(counted, 2 * 16 * 6 + 5 + 7) << tensor_ranks;
   }
+}
+
+// A stage of a pipeline keeps every unit's number and has rows of its own units only.
+TEST(ShardLayout, units_of_other_stages_have_no_rows_here) {
+  const std::vector<UnitSpec> units = {{"embedding", UnitRole::embedding, {matrix("e", 6, 64)}},
+                                       {"layers.0", UnitRole::block, {matrix("a", 8, 64)}},
+                                       {"layers.1", UnitRole::block, {matrix("b", 8, 64)}},
+                                       {"head", UnitRole::head, {matrix("h", 6, 64)}}};
+  const ShardLayout layout(units, {.ranks = 2, .rank = 1, .held_units = {2, 3}});
+  EXPECT_EQ(layout.parameter_count(), 28 * 64);
+  EXPECT_EQ(layout.shard_size(), (4 + 3) * 64 + 64);  // the head's rows end at an aligned place
+  EXPECT_EQ(layout.held(UnitRole::block), std::vector<int>{2});
+  EXPECT_EQ(layout.unit(2).layer, 1);
+  EXPECT_EQ(layout.unit(2).shard_offset, 0);
+  const auto slices = parameter_slices(layout);
+  EXPECT_EQ(slices[1].local_rows, 0);
+  EXPECT_EQ(slices[2].first_row, 4);
+  EXPECT_EQ(slices[2].local_rows, 4);
+  EXPECT_EQ(slots_of_units(layout, 2), (std::vector<int>{-1, -1, 0, 1}));
+}
+
+// Of ranks that hold the same elements, one speaks for them.
+TEST(ShardLayout, the_first_holder_speaks) {
+  ParameterSpec split = matrix("wq", 16, 6);
+  split.split = Split::rows;
+  const std::vector<UnitSpec> units = {{"a", UnitRole::block, {matrix("norm", 5, 1), split}}};
+  const auto speaks = [&](int tensor, int replica, int parameter) {
+    const ShardLayout layout(units, {.tensor = {2, tensor}, .replica = replica});
+    return layout.is_first_holder(layout.unit(0).parameters[static_cast<std::size_t>(parameter)]);
+  };
+  EXPECT_TRUE(speaks(0, 0, 0));
+  EXPECT_FALSE(speaks(1, 0, 0));
+  EXPECT_TRUE(speaks(1, 0, 1));
+  EXPECT_FALSE(speaks(0, 1, 0));
+  EXPECT_FALSE(speaks(1, 1, 1));
 }
 
 }  // namespace

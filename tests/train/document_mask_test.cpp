@@ -64,10 +64,9 @@ Outcome train(Backend backend, const Batch& batch, bool mask,
   TrainStep<float> step(run, shape, layout, memory, math, mesh, streams);
   initialize_parameters(streams.compute, layout, memory.parameters.master, 1);
   StepResults results(backend, 1, batch.sequences * batch.seq_len);
-  Timers timers({"data"});
   step.run(
-      0, [&] { return batch; }, results, timers);
-  Outcome outcome{to_host(streams.compute, memory.model.loss_N),
+      0, [&] { return batch; }, results);
+  Outcome outcome{to_host(streams.compute, memory.stage.scratch.loss_N),
                   to_host(streams.compute, memory.gradients.shard)};
   const auto tokens = static_cast<float>(batch.tokens.size());
   for (float& g : outcome.gradients) g *= tokens;  // the step's are of the mean

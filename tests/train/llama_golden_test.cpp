@@ -199,7 +199,6 @@ TEST_P(LlamaGolden, training_agrees_with_pytorch) {
 
   const std::int64_t share = run.training.batch_size * GetParam().micro_batches;
   StepResults results(backend, 1, share * seq_len_);
-  Timers timers({"data"});
   const auto losses = golden_.reals("losses");
   const auto norms = golden_.reals("grad_norms");
   const auto rates = golden_.reals("lrs");
@@ -212,7 +211,7 @@ TEST_P(LlamaGolden, training_agrees_with_pytorch) {
                        mesh_.dp_coordinate(mpi.rank()) * share + run.training.batch_size * micro++,
                        run.training.batch_size);
         },
-        results, timers);
+        results);
     const StepResult result = results.read().at(0);
     double loss = result.loss;
     MPI_Allreduce(MPI_IN_PLACE, &loss, 1, MPI_DOUBLE, MPI_SUM, MPI_COMM_WORLD);

@@ -72,7 +72,7 @@ TEST(MemoryPlan, one_float32_rank_gathers_nothing) {
 
 /// Bytes that one block keeps, by docs/recomputation.md: N tokens, c bytes an element.
 std::int64_t kept_bytes(const TrainingShape& shape, Recompute level) {
-  const LlamaShapes& m = shape.model;
+  const ModelSpec& m = shape.model;
   const std::int64_t n = shape.micro_batch.tokens();
   const std::int64_t c = size_of(shape.compute);
   const std::int64_t statistics = has_mean(m.norm) ? 2 : 1;  // of a row, for each norm
@@ -131,7 +131,7 @@ TEST(MemoryPlan, tensor_parallel_ranks_share_every_activation) {
       const std::int64_t head = n * (2 * 2 * shape.model.dim + 4) / tp + 4 * n;
       const std::int64_t kept = kept_bytes(shape, level) / tp;
       shape.recompute.level = level;
-      shape.model.tp = shape.mesh.extent[static_cast<std::size_t>(Axis::tp)] = tp;
+      shape.tensor.ranks = shape.mesh.extent[static_cast<std::size_t>(Axis::tp)] = tp;
       auto lines = by_label(plan_memory(shape));
       EXPECT_EQ(lines["activations"], head + shape.model.n_layers * kept) << tp;
       EXPECT_EQ(lines["tensor-parallel buffers"], 2 * n * 2 * shape.model.dim);
@@ -161,7 +161,7 @@ TEST(TrainingShape, a_vocabulary_that_does_not_divide_is_the_users_error) {
   config.model.n_heads = config.model.n_kv_heads = 6;
   const MeshShape mesh{{1, 1, 1, 1, 3}};
   EXPECT_THROW(training_shape(config, mesh, Backend::host, 32000), UserError);
-  EXPECT_EQ(training_shape(config, mesh, Backend::host, 32001).model.vocab_here(), 10667);
+  EXPECT_EQ(training_shape(config, mesh, Backend::host, 32001).model.vocab_size, 32001);
 }
 
 TEST(RecomputePolicy, every_nth_block_counts_from_the_nth) {
@@ -184,7 +184,7 @@ TEST(PlanReport, recomputation_is_said_for_every_choice) {
 
 TEST(TrafficPlan, resharding_gathers_all_but_the_last_blocks_twice) {
   TrainingShape shape = shape_of(4, DType::bfloat16);
-  const LlamaShapes& m = shape.model;
+  const ModelSpec& m = shape.model;
   const std::int64_t table = m.vocab_size * m.dim;
   const std::int64_t block = 4 * m.dim * m.dim + 3 * m.dim * m.ffn_dim + 2 * m.dim;
   const std::int64_t everything = 2 * table + m.dim + m.n_layers * block;
@@ -209,9 +209,9 @@ TEST(TrafficPlan, resharding_gathers_all_but_the_last_blocks_twice) {
 
 TEST(TrafficPlan, tensor_parallel_ranks_move_activations) {
   TrainingShape shape = shape_of(2, DType::bfloat16);
-  shape.model.tp = shape.mesh.extent[static_cast<std::size_t>(Axis::tp)] = 4;
+  shape.tensor.ranks = shape.mesh.extent[static_cast<std::size_t>(Axis::tp)] = 4;
   shape.reduce.micro_batches = 3;
-  const LlamaShapes& m = shape.model;
+  const ModelSpec& m = shape.model;
   const std::int64_t n = shape.micro_batch.tokens();
   const std::int64_t sent = n * m.dim * 2 * 3 / 4;  // by a rank, of one activation in bf16
 
@@ -225,7 +225,7 @@ TEST(TrafficPlan, tensor_parallel_ranks_move_activations) {
   const std::int64_t matrices = parameter_count(m) - (2 * m.n_layers + 1) * m.dim;
   EXPECT_EQ(plan.reduce_scatter_bytes, 3 * (matrices / 4 + (2 * m.n_layers + 1) * m.dim) * 4 / 2);
 
-  shape.model.loss_parallel = false;
+  shape.tensor.loss_parallel = false;
   shape.recompute = {Recompute::full, 1};
   plan = plan_traffic(shape);
   const std::int64_t again = m.n_layers - 1;
@@ -242,12 +242,12 @@ TEST(TrafficPlan, one_rank_sends_nothing) {
 
 TEST(Flops, llama2_7b_per_token) {
   // The peers' figure at 4096 tokens (design: 46.09 GFLOP, input embedding left out).
-  const LlamaShapes m{.dim = 4096,
-                      .n_layers = 32,
-                      .n_heads = 32,
-                      .n_kv_heads = 32,
-                      .ffn_dim = 11008,
-                      .vocab_size = 32000};
+  const ModelSpec m{.dim = 4096,
+                    .n_layers = 32,
+                    .n_heads = 32,
+                    .n_kv_heads = 32,
+                    .ffn_dim = 11008,
+                    .vocab_size = 32000};
   EXPECT_NEAR(flops_per_token(m, 4096), 46.09e9, 0.005e9);
 }
 

@@ -83,7 +83,6 @@ Trained train(Backend backend, RunConfig run, int dp, int tp) {
   const std::int64_t each = run.training.batch_size;
   std::int64_t first = mesh_shape.dp_coordinate(mpi.rank()) * each * kMicroBatches;
   StepResults results(backend, 1, each * kMicroBatches * run.training.seq_len);
-  Timers timers({"data"});
   Trained trained;
   for (std::int64_t s = 0; s < kSteps; ++s) {
     std::int64_t at = first;
@@ -93,7 +92,7 @@ Trained train(Backend backend, RunConfig run, int dp, int tp) {
           at += each;
           return batch(at - each, each, run.training.seq_len);
         },
-        results, timers);
+        results);
     first += kSequences;
     const StepResult result = results.read().at(0);
     trained.losses.push_back(result.loss);

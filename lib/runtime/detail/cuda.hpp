@@ -42,4 +42,8 @@ void fill_zero(const Stream& stream, void* dst, std::int64_t bytes);
 std::shared_ptr<detail::StreamImpl> make_stream(int priority);
 std::unique_ptr<detail::EventImpl> make_event(bool timed);
 
+/// Nested ranges of the calling thread that Nsight Systems shows (NVTX); nothing in a host build.
+void push_range(const char* name);
+void pop_range();
+
 }  // namespace koios::cuda

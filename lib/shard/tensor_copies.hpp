@@ -10,7 +10,7 @@
 namespace koios {
 
 /// comm: one grouped all-reduce over `tensor`, the tensor-parallel group.
-void sum_replicated(Stream& stream, const ShardLayout& layout, Ref<float, 1> gradient_shard,
-                    Communicator& tensor);
+void sum_tensor_copies(Stream& stream, const ShardLayout& layout, Ref<float, 1> gradient_shard,
+                       Communicator& tensor);
 
 }  // namespace koios

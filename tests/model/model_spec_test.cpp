@@ -1,5 +1,5 @@
 // Exact parameter counts of every flavor (V = 32,000), and the initial values of torchtitan.
-#include "model/llama_shapes.hpp"
+#include "model/model_spec.hpp"
 
 #include <gtest/gtest.h>
 
@@ -11,7 +11,7 @@
 namespace koios {
 namespace {
 
-LlamaShapes shapes_of(std::string_view flavor) {
+ModelSpec shapes_of(std::string_view flavor) {
   const ModelFlavor* f = find_flavor(flavor);
   EXPECT_NE(f, nullptr) << flavor;
   return {.dim = f->dim,
@@ -22,24 +22,24 @@ LlamaShapes shapes_of(std::string_view flavor) {
           .vocab_size = 32000};
 }
 
-TEST(LlamaShapes, parameter_counts) {
+TEST(ModelSpec, parameter_counts) {
   const std::map<std::string, std::int64_t> counts = {{"271M", 271090688},  {"1B", 1055991808},
                                                       {"7B", 6738415616},   {"13B", 13015864320},
                                                       {"26B", 25704043520}, {"70B", 68976648192}};
   for (const auto& [flavor, count] : counts) {
     EXPECT_EQ(parameter_count(shapes_of(flavor)), count) << flavor;
   }
-  LlamaShapes debug = shapes_of("debugmodel");
+  ModelSpec debug = shapes_of("debugmodel");
   EXPECT_EQ(debug.n_layers, 8);
   EXPECT_EQ(parameter_count(debug), 23204096);
   debug.n_layers = 2;
   EXPECT_EQ(parameter_count(debug), 18089216);
 }
 
-TEST(LlamaShapes, initial_values) {
-  const LlamaShapes m = shapes_of("debugmodel");
+TEST(ModelSpec, initial_values) {
+  const ModelSpec m = shapes_of("debugmodel");
   std::map<std::string, InitialValue> initial;
-  for (const UnitSpec& unit : llama_units(m)) {
+  for (const UnitSpec& unit : model_units(m)) {
     for (const ParameterSpec& p : unit.parameters) initial[p.name] = p.initial;
   }
   EXPECT_EQ(initial.at("tok_embeddings.weight").std, 1);

@@ -1,4 +1,4 @@
-#include "model/llama_shapes.hpp"
+#include "model/model_spec.hpp"
 
 #include <cmath>
 
@@ -24,7 +24,7 @@ ParameterSpec norm_weight(std::string name, std::int64_t size) {
   return {std::move(name), size, 1, true, {1, 0, 0}, split};
 }
 
-UnitSpec block_unit(const LlamaShapes& m, std::int64_t layer) {
+UnitSpec block_unit(const ModelSpec& m, std::int64_t layer) {
   const std::string prefix = cat("layers.", layer, ".");
   const std::int64_t q_rows = m.n_heads * m.head_dim();
   const std::int64_t kv_rows = m.n_kv_heads * m.head_dim();
@@ -34,6 +34,7 @@ UnitSpec block_unit(const LlamaShapes& m, std::int64_t layer) {
   const InitialValue inner = normal(kStd);
   const InitialValue outer = normal(kStd / std::sqrt(2 * depth));
   UnitSpec unit{prefix.substr(0, prefix.size() - 1),
+                UnitRole::block,
                 {matrix(prefix + "attention.wq.weight", q_rows, m.dim, inner),
                  matrix(prefix + "attention.wk.weight", kv_rows, m.dim, inner),
                  matrix(prefix + "attention.wv.weight", kv_rows, m.dim, inner),
@@ -50,19 +51,23 @@ UnitSpec block_unit(const LlamaShapes& m, std::int64_t layer) {
 
 }  // namespace
 
-std::vector<UnitSpec> llama_units(const LlamaShapes& m) {
+std::vector<UnitSpec> model_units(const ModelSpec& m) {
   std::vector<UnitSpec> units;
-  units.push_back({"embedding", {matrix("tok_embeddings.weight", m.vocab_size, m.dim, normal(1))}});
+  units.push_back({"embedding",
+                   UnitRole::embedding,
+                   {matrix("tok_embeddings.weight", m.vocab_size, m.dim, normal(1))}});
   for (std::int64_t layer = 0; layer < m.n_layers; ++layer) units.push_back(block_unit(m, layer));
   const double head_std = 1 / std::sqrt(static_cast<double>(m.dim));
-  units.push_back({"head", {matrix("output.weight", m.vocab_size, m.dim, normal(head_std, 3))}});
+  units.push_back({"head",
+                   UnitRole::head,
+                   {matrix("output.weight", m.vocab_size, m.dim, normal(head_std, 3))}});
   if (has_weight(m.norm)) units.back().parameters.push_back(norm_weight("norm.weight", m.dim));
   return units;
 }
 
-std::int64_t parameter_count(const LlamaShapes& m) {
+std::int64_t parameter_count(const ModelSpec& m) {
   std::int64_t count = 0;
-  for (const UnitSpec& unit : llama_units(m)) {
+  for (const UnitSpec& unit : model_units(m)) {
     for (const ParameterSpec& p : unit.parameters) count += p.size();
   }
   return count;

@@ -1,4 +1,4 @@
-// Every size of a Llama 2 model, its parameters with their initial values, and its counts.
+// A Llama 2 model: its sizes, its parameters with their initial values, and its counts.
 // The initialization is torchtitan's of April 2024: reference values in tests/model.
 #pragma once
 
@@ -18,7 +18,8 @@ enum class Norm {
 constexpr bool has_mean(Norm norm) { return norm == Norm::layernorm || norm == Norm::np_layernorm; }
 constexpr bool has_weight(Norm norm) { return norm != Norm::np_layernorm; }
 
-struct LlamaShapes {
+/// What checkpoints and papers call the model; nothing here depends on the mesh or the run.
+struct ModelSpec {
   std::int64_t dim = 0;  // D
   std::int64_t n_layers = 0;
   std::int64_t n_heads = 0;     // H
@@ -29,21 +30,8 @@ struct LlamaShapes {
   float norm_eps = 1e-5F;
   double rope_theta = 10000;
   bool depth_init = true;
-  /// Ranks that share each layer (tensor parallelism). The sizes above are the whole model's.
-  std::int64_t tp = 1;
-  bool loss_parallel = true;  // with tp > 1: logits stay where they were computed
-  bool async_tp = false;      // with tp > 1: collectives are exchanges beside the products
 
   std::int64_t head_dim() const { return dim / n_heads; }  // E
-
-  // One rank's share.
-  std::int64_t heads_here() const { return n_heads / tp; }
-  std::int64_t kv_heads_here() const { return n_kv_heads / tp; }
-  std::int64_t q_cols() const { return heads_here() * head_dim(); }
-  std::int64_t kv_cols() const { return kv_heads_here() * head_dim(); }
-  std::int64_t qkv_cols() const { return q_cols() + 2 * kv_cols(); }
-  std::int64_t ffn_here() const { return ffn_dim / tp; }
-  std::int64_t vocab_here() const { return vocab_size / tp; }
 };
 
 /// Positions of a block's parameters in its unit. The order puts wq|wk|wv and w1|w3 side by side,
@@ -52,9 +40,9 @@ enum BlockParameter { kWq, kWk, kWv, kWo, kW1, kW3, kW2, kAttentionNorm, kFfnNor
 /// Positions in the head's unit.
 enum HeadParameter { kOutput, kFinalNorm };
 
-/// Unit 0 is the embedding, units 1..n_layers the blocks, the last one final norm and head.
-std::vector<UnitSpec> llama_units(const LlamaShapes& shapes);
+/// The model as a list of units: the embedding, the blocks, the head with the final norm.
+std::vector<UnitSpec> model_units(const ModelSpec& model);
 
-std::int64_t parameter_count(const LlamaShapes& shapes);
+std::int64_t parameter_count(const ModelSpec& model);
 
 }  // namespace koios

@@ -1,0 +1,108 @@
+#include "model/stage.hpp"
+
+#include <algorithm>
+
+#include "core/error.hpp"
+#include "kernels/rope.hpp"
+#include "model/head.hpp"
+#include "runtime/copy.hpp"
+
+namespace koios {
+
+template <class T>
+Stage<T>::Stage(const StageShape& shape, const ShardLayout& layout, StageBuffers<T> buffers,
+                MathHandles& math, Communicator& tensor, Stream& compute, Stream& exchange,
+                ExposedWait& exposed)
+    : shape_(shape),
+      local_(shape.local()),
+      layout_(layout),
+      buffers_(std::move(buffers)),
+      blocks_(layout.held(UnitRole::block)),
+      batch_(buffers_.slot.size()),
+      tp_(tensor, buffers_.tp, compute, exchange, exposed),
+      context_{shape_.model, local_, shape_.tensor, math, compute, buffers_.scratch, tp_} {
+  rope_table(compute, buffers_.scratch.rope_TE, shape_.model.rope_theta);
+}
+
+template <class T>
+std::size_t Stage<T>::position(int unit) const {
+  const auto found = std::find(blocks_.begin(), blocks_.end(), unit);
+  KOIOS_REQUIRE(found != blocks_.end(), "unit ", unit, " is no block of this stage");
+  return static_cast<std::size_t>(found - blocks_.begin());
+}
+
+template <class T>
+Ref<const T, 2> Stage<T>::stream_before(int unit, int slot) {
+  const std::size_t before =
+      layout_.unit(unit).role == UnitRole::head ? blocks_.size() : position(unit);
+  return before == 0 ? Ref<const T, 2>{} : saved(slot).block[before - 1].mid_SD;
+}
+
+template <class T>
+StageContext<T>& Stage<T>::context(int slot) {
+  context_.document_start_N = batch(slot).document_start_N;
+  return context_;
+}
+
+template <class T>
+void Stage<T>::forward(int unit, int slot, const UnitView<const T>& weights) {
+  if (layout_.unit(unit).role == UnitRole::embedding) {
+    const Ref<T, 2> x_SD = saved(slot).block.front().x_SD;
+    embedding_forward<T>(context_.stream, tp_.partial(x_SD).all(), batch(slot).token_N,
+                         weights.matrix(0), first_token());
+    tp_.reduce_scatter(x_SD);
+  } else {
+    block_forward<T>(context(slot), block(unit, slot), stream_before(unit, slot),
+                     buffers_.scratch.delta_SD, weights);
+  }
+}
+
+template <class T>
+void Stage<T>::forward_backward_head(int unit, int slot, float loss_scale,
+                                     const UnitView<const T>& weights,
+                                     const GradientOutput& gradients) {
+  head_forward_backward<T>(context(slot), saved(slot).head, saved(slot).dx_SD,
+                           stream_before(unit, slot), buffers_.scratch.delta_SD,
+                           batch(slot).label_N, loss_scale, weights, gradients.view,
+                           gradients.write);
+}
+
+template <class T>
+void Stage<T>::evaluate_head(int unit, int slot, const UnitView<const T>& weights) {
+  head_forward<T>(context(slot), saved(slot).head, stream_before(unit, slot),
+                  buffers_.scratch.delta_SD, batch(slot).label_N, weights);
+}
+
+template <class T>
+void Stage<T>::recompute(int unit, int slot, const UnitView<const T>& weights) {
+  block_recompute<T>(context(slot), block(unit, slot), buffers_.scratch.delta_SD, weights);
+}
+
+template <class T>
+BlockGradients<T> Stage<T>::gradients_of(BlockSaved<T>& block, int slot) {
+  const Ref<T, 2> dx_SD = saved(slot).dx_SD;
+  return {dx_SD, block.gate_up_N2F, dx_SD, buffers_.scratch.d_qkv_NQ, dx_SD};  // in place
+}
+
+template <class T>
+void Stage<T>::backward(int unit, int slot, const UnitView<const T>& weights,
+                        const GradientOutput& gradients) {
+  BlockSaved<T>& v = block(unit, slot);
+  const BlockGradients<T> d = gradients_of(v, slot);
+  StageContext<T>& c = context(slot);
+  const BlockWeightGradients<T> weight_gradients(c, v, d, gradients.view, gradients.write);
+  block_backward_input<T>(c, v, d, weights, gradients.view, gradients.write, &weight_gradients);
+}
+
+template <class T>
+void Stage<T>::backward_embedding(int slot, const GradientOutput& gradients) {
+  const Ref<float, 2> d_table = gradients.view.matrix(0);
+  if (gradients.write == Write::overwrite) fill_zero(context_.stream, any(d_table));
+  embedding_backward<T>(context_.stream, d_table, tp_.gather(saved(slot).dx_SD).all(),
+                        batch(slot).sort, first_token());
+}
+
+template class Stage<float>;
+template class Stage<bf16>;
+
+}  // namespace koios

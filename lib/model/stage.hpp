@@ -1,0 +1,86 @@
+// A stage: the run of units that one rank computes, unit by unit. What is done in which order is
+// the step's list of actions (pipeline/actions.hpp); weights come gathered, gradients leave by the
+// caller. Micro-batches in flight have a slot each; all else is free between two calls.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "kernels/embedding.hpp"
+#include "model/activations.hpp"
+#include "model/block.hpp"
+
+namespace koios {
+
+/// One micro-batch in the backend's memory.
+struct DeviceBatch {
+  Ref<const std::int32_t, 1> token_N;
+  Ref<const std::int32_t, 1> label_N;  // -1: does not count
+  EmbeddingSort sort;
+  Ref<const std::int32_t, 1> document_start_N;  // with MicroBatchShape::document_mask, else empty
+};
+
+/// Where a unit's parameter gradients go, in float32.
+struct GradientOutput {
+  UnitView<float> view;
+  Write write;
+};
+
+template <class T>
+class Stage {
+ public:
+  /// layout: which units the stage has; outlives it.
+  Stage(const StageShape& shape, const ShardLayout& layout, StageBuffers<T> buffers,
+        MathHandles& math, Communicator& tensor, Stream& compute, Stream& exchange,
+        ExposedWait& exposed);
+  Stage(const Stage&) = delete;  // its units' context refers to members
+  Stage& operator=(const Stage&) = delete;
+
+  /// What the calls for this slot work on until the next one.
+  void set_batch(int slot, const DeviceBatch& batch) { this->batch(slot) = batch; }
+
+  // Units are called in the order of the model, forward, and against it, backward, each with its
+  // own weights. comm: over the tensor-parallel group, on the compute stream.
+
+  /// The embedding or a block.
+  void forward(int unit, int slot, const UnitView<const T>& weights);
+  /// The head: each token's loss is left in losses(), and the gradient of loss_scale * (sum of
+  /// losses) with respect to its input in the slot.
+  void forward_backward_head(int unit, int slot, float loss_scale, const UnitView<const T>& weights,
+                             const GradientOutput& gradients);
+  /// The head: only losses().
+  void evaluate_head(int unit, int slot, const UnitView<const T>& weights);
+  /// What the block does not keep, from what it keeps.
+  void recompute(int unit, int slot, const UnitView<const T>& weights);
+  /// The gradients of a block's parameters and of its input.
+  void backward(int unit, int slot, const UnitView<const T>& weights,
+                const GradientOutput& gradients);
+  void backward_embedding(int slot, const GradientOutput& gradients);
+
+  Ref<const float, 1> losses() const { return buffers_.scratch.loss_N; }
+
+ private:
+  StageSaved<T>& saved(int slot) { return buffers_.slot[static_cast<std::size_t>(slot)]; }
+  DeviceBatch& batch(int slot) { return batch_[static_cast<std::size_t>(slot)]; }
+  /// For calls that work on this slot.
+  StageContext<T>& context(int slot);
+  /// The stage's k-th block is at position k.
+  std::size_t position(int unit) const;
+  BlockSaved<T>& block(int unit, int slot) { return saved(slot).block[position(unit)]; }
+  /// The residual stream to which the unit after this block adds delta; null: it is formed already.
+  Ref<const T, 2> stream_before(int unit, int slot);
+  /// Of the embedding table's rows on this rank.
+  std::int64_t first_token() const { return context_.tp.rank() * local_.vocab; }
+  BlockGradients<T> gradients_of(BlockSaved<T>& block, int slot);
+
+  StageShape shape_;
+  LocalShape local_;
+  const ShardLayout& layout_;
+  StageBuffers<T> buffers_;
+  std::vector<int> blocks_;
+  std::vector<DeviceBatch> batch_;  // by slot
+  TensorParallel<T> tp_;
+  StageContext<T> context_;
+};
+
+}  // namespace koios

@@ -1,0 +1,57 @@
+// A training step as a list of actions, made once from the schedule by a pure function and executed
+// by train/step.cpp. When weights are gathered, how far ahead, what is computed again and when
+// gradients leave follow from the order of the list alone, so the traffic plan counts actions and
+// tests read them as text.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "pipeline/schedule.hpp"
+#include "shard/layout.hpp"
+
+namespace koios {
+
+struct Action {
+  enum class Kind {
+    load,       // the micro-batch's tokens
+    gather,     // a unit's weights, into its buffer
+    forward,    // a unit; the head's leaves the losses and, with them, the gradient of its input
+    evaluate,   // the head, for the losses alone
+    recompute,  // what a block does not keep
+    backward,   // a unit
+    reduce,     // a unit's gradients over the ranks that share it
+    update      // all gradients are there: norm, clipping, optimizer
+  };
+  Kind kind = Kind::load;
+  int unit = -1;
+  int micro_batch = 0;
+  bool accumulate = false;  // adds to the gradients that are there
+
+  bool operator==(const Action&) const = default;
+};
+
+/// A unit of this stage, in the order of the forward pass.
+struct StageUnit {
+  int unit = 0;
+  UnitRole role = UnitRole::block;
+  int weight_buffer = -1;      // which gather buffer it uses; -1: the masters serve as weights
+  bool is_recomputed = false;  // keeps less than its backward pass wants; the rest is in scratch
+};
+
+struct ActionOptions {
+  int prefetch = 1;               // units gathered ahead of the one being computed
+  bool is_sharded = true;         // gradients are reduced over ranks
+  bool every_micro_batch = true;  // after each micro-batch, else after the last one
+};
+
+/// The actions of a schedule. A unit is gathered when the one `prefetch` computations before it
+/// begins, or as soon as its buffer's last user has run; never again while its buffer still holds
+/// it. A block's gradients leave when its backward pass has been enqueued.
+std::vector<Action> make_actions(const std::vector<Pass>& schedule,
+                                 const std::vector<StageUnit>& units, const ActionOptions& options);
+
+/// "forward layers.3 0": an action in words.
+std::string describe(const Action& action, const ShardLayout& layout);
+
+}  // namespace koios

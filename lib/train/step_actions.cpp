@@ -1,0 +1,43 @@
+#include "train/step_actions.hpp"
+
+#include "shard/slots.hpp"
+
+namespace koios {
+namespace {
+
+std::vector<StageUnit> stage_units(const TrainingShape& shape, const ShardLayout& layout) {
+  const bool gathers = must_gather(shape.compute, layout);
+  const std::vector<int> buffers =
+      slots_of_units(layout, gather_block_buffers(layout, shape.gather));
+  std::vector<StageUnit> units;
+  for (int unit = 0; unit < static_cast<int>(layout.units().size()); ++unit) {
+    const UnitLayout& u = layout.unit(unit);
+    if (!u.is_held) continue;
+    units.push_back({.unit = unit,
+                     .role = u.role,
+                     .weight_buffer = gathers ? buffers[static_cast<std::size_t>(unit)] : -1,
+                     .is_recomputed = u.role == UnitRole::block &&
+                                      shape.recompute.of_block(u.layer) != Recompute::none});
+  }
+  return units;
+}
+
+std::vector<Action> actions_of(const std::vector<Pass>& schedule, const TrainingShape& shape,
+                               const ShardLayout& layout) {
+  return make_actions(schedule, stage_units(shape, layout),
+                      {.prefetch = shape.gather.prefetch_blocks,
+                       .is_sharded = layout.ranks() > 1,
+                       .every_micro_batch = shape.reduce.every_micro_batch});
+}
+
+}  // namespace
+
+std::vector<Action> training_actions(const TrainingShape& shape, const ShardLayout& layout) {
+  return actions_of(shape.schedule(), shape, layout);
+}
+
+std::vector<Action> evaluation_actions(const TrainingShape& shape, const ShardLayout& layout) {
+  return actions_of(evaluation(), shape, layout);
+}
+
+}  // namespace koios
