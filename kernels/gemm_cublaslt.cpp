@@ -18,8 +18,13 @@ namespace koios::detail {
 namespace {
 
 constexpr int kMaxCandidates = 32;
-constexpr int kFinalists = 6;
-constexpr int kFinalRounds = 7;
+constexpr int kFinalists = 5;
+constexpr int kFinalRounds = 4;
+/// A training GPU is at its power limit and runs at two thirds of its clock, where other algorithms
+/// win than on a cold card. Finalists are timed there: after heating, in turns of this length.
+constexpr double kTurnMs = 6;
+constexpr double kHeatMs = 400;    // before the first choice of a process
+constexpr double kKeepHotMs = 50;  // before the others, which follow within milliseconds
 /// A candidate this much slower than the best one in the first round is out.
 constexpr double kHopeless = 1.25;
 /// Below this a product takes microseconds, and the first choice is as good as any.
@@ -237,46 +242,58 @@ Candidates propose(cublasLtHandle_t handle, const GemmKey& key, cublasLtMatmulDe
   return candidates;
 }
 
-/// Times `run(candidate)`, which returns false if it cannot, on the stream. Candidates take turns,
-/// so that all see the card equally warm; the median of their turns counts.
+/// Times `run(candidate)`, which returns false if it cannot, on the stream. All are run once on the
+/// card as it is; the best of these take turns on the hot card, without a pause, and the median of
+/// their turns counts.
 template <class Run>
-std::size_t fastest(cudaStream_t stream, std::size_t count, const Run& run) {
-  const CudaEvent start = make_event();
-  const CudaEvent stop = make_event();
+std::size_t fastest(cudaStream_t stream, std::size_t count, double heat_ms, const Run& run) {
   struct Entry {
     std::size_t index;
-    std::vector<float> times_ms;
+    float once_ms = 0;
+    std::vector<float> turns_ms = {};
   };
-  const auto time = [&](Entry& entry) {
+  const CudaEvent start = make_event();
+  const CudaEvent stop = make_event();
+  const auto time = [&](std::size_t index, int repeats) -> std::optional<float> {
     check_cuda(cudaEventRecord(start.get(), stream), "cudaEventRecord");
-    const bool ran = run(entry.index);
+    for (int i = 0; i < repeats; ++i) {
+      if (!run(index)) return std::nullopt;
+    }
     check_cuda(cudaEventRecord(stop.get(), stream), "cudaEventRecord");
     check_cuda(cudaEventSynchronize(stop.get()), "cudaEventSynchronize");
     float ms = 0;
     check_cuda(cudaEventElapsedTime(&ms, start.get(), stop.get()), "cudaEventElapsedTime");
-    if (ran) entry.times_ms.push_back(ms);
-    return ran;
+    return ms / static_cast<float>(repeats);
   };
 
   std::vector<Entry> entries;
   for (std::size_t i = 0; i < count; ++i) {
-    Entry entry{i, {}};
-    if (!time(entry)) continue;  // loads the kernel; not counted
-    entry.times_ms.clear();
-    if (time(entry)) entries.push_back(std::move(entry));
+    if (!time(i, 1)) continue;  // loads the kernel
+    if (const auto ms = time(i, 1)) entries.push_back({i, *ms});
   }
   if (entries.empty()) return 0;
-  const auto faster = [](const Entry& x, const Entry& y) {
-    return median(x.times_ms) < median(y.times_ms);
-  };
-  std::sort(entries.begin(), entries.end(), faster);
-  const double limit = kHopeless * median(entries[0].times_ms);
-  std::erase_if(entries, [&](const Entry& e) { return median(e.times_ms) > limit; });
+  std::sort(entries.begin(), entries.end(),
+            [](const Entry& x, const Entry& y) { return x.once_ms < y.once_ms; });
+  const float limit = static_cast<float>(kHopeless) * entries[0].once_ms;
+  std::erase_if(entries, [&](const Entry& e) { return e.once_ms > limit; });
   if (entries.size() > kFinalists) entries.resize(kFinalists);
-  for (int round = 0; round < kFinalRounds && entries.size() > 1; ++round) {
-    for (auto& entry : entries) time(entry);
+  if (entries.size() == 1) return entries[0].index;
+
+  const auto repeats_for = [&](double ms) {
+    return std::max(1, static_cast<int>(ms / entries[0].once_ms));
+  };
+  time(entries[0].index, repeats_for(heat_ms));
+  for (int round = 0; round < kFinalRounds; ++round) {
+    for (Entry& entry : entries) {
+      if (const auto ms = time(entry.index, repeats_for(kTurnMs))) entry.turns_ms.push_back(*ms);
+    }
   }
-  return std::min_element(entries.begin(), entries.end(), faster)->index;
+  return std::min_element(entries.begin(), entries.end(),
+                          [](const Entry& x, const Entry& y) {
+                            return y.turns_ms.empty() ||
+                                   (!x.turns_ms.empty() && median(x.turns_ms) < median(y.turns_ms));
+                          })
+      ->index;
 }
 
 }  // namespace
@@ -322,7 +339,8 @@ cublasLtMatmulAlgo_t GemmCublasLt::choose(Stream& stream, const Gemm& gemm, cons
                    ": cuBLASLt's first choice is taken");
       return candidates[0];
     }
-    best = fastest(native(stream), candidates.size(), [&](std::size_t i) {
+    const double heat_ms = std::exchange(is_hot_, true) ? kKeepHotMs : kHeatMs;
+    best = fastest(native(stream), candidates.size(), heat_ms, [&](std::size_t i) {
       return product.run(handle_.get(), native(stream), gemm, out.get(), candidates[i],
                          workspace_) == CUBLAS_STATUS_SUCCESS;
     });

@@ -44,6 +44,7 @@ class GemmCublasLt {
   Ref<std::byte, 1> workspace_;
   CublasLtHandle handle_;
   GemmChoices choices_;
+  bool is_hot_ = false;  // algorithms were timed a moment ago
   std::map<GemmKey, std::unique_ptr<Product>> products_;
 };
 
