@@ -3,6 +3,7 @@
 #include "kernels/detail/attention_host.hpp"
 #include "kernels/detail/attention_plan.hpp"
 #include "kernels/detail/math_impl.hpp"
+#include "runtime/region.hpp"
 
 namespace koios {
 namespace {
@@ -41,6 +42,12 @@ void require_workspace(Backend backend, const MathHandles& math, const Attention
                 " bytes; needed are ", needed);
 }
 
+/// Products over the causal half, `count` of them for each query head.
+Work causal_products(const AttentionShape& shape, double count) {
+  const auto pairs = static_cast<double>(shape.batch * shape.seq_len * (shape.seq_len + 1));
+  return {.flops = count * pairs * static_cast<double>(shape.heads * shape.head_dim)};
+}
+
 }  // namespace
 
 std::int64_t attention_workspace_bytes(Backend backend, const MathOptions& options,
@@ -67,6 +74,7 @@ void attention_forward(MathHandles& math, Stream& s, const AttentionShape& shape
                 lse_BHT.size());
   require_document_start(document_start_BT, shape);
   require_workspace<T>(s.backend(), math, shape, workspace);
+  const Region region(s, "attention", causal_products(shape, 2));
   math.impl().attention_forward(s, {.shape = shape,
                                     .dtype = dtype_of<T>,
                                     .q = detail::matrix(q),
@@ -97,6 +105,7 @@ void attention_backward(MathHandles& math, Stream& s, const AttentionShape& shap
                 lse_BHT.size());
   require_document_start(document_start_BT, shape);
   require_workspace<T>(s.backend(), math, shape, workspace);
+  const Region region(s, "attention backward", causal_products(shape, 5));
   math.impl().attention_backward(s, {.shape = shape,
                                      .dtype = dtype_of<T>,
                                      .q = detail::matrix(q),

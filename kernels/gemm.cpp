@@ -1,6 +1,7 @@
 #include "kernels/gemm.hpp"
 
 #include "kernels/detail/math_impl.hpp"
+#include "runtime/region.hpp"
 
 namespace koios {
 namespace {
@@ -11,9 +12,13 @@ void require_rows(Ref<T, 2> m, const char* name) {
                 m.extent[1]);
 }
 
-void run(MathHandles& math, Stream& s, const detail::Gemm& gemm) {
+void run(MathHandles& math, Stream& s, const char* name, std::int64_t summands,
+         const detail::Gemm& gemm) {
   const auto& c = gemm.c.matrix;
   if (c.rows == 0 || c.columns == 0) return;
+  const double flops = 2.0 * static_cast<double>(c.rows) * static_cast<double>(c.columns) *
+                       static_cast<double>(summands);
+  const Region region(s, name, {.flops = flops, .extents = {c.rows, c.columns, summands}});
   math.impl().gemm(s, gemm);
 }
 
@@ -29,7 +34,7 @@ void linear_forward(MathHandles& math, Stream& s, Ref<T, 2> y_NO, Ref<const T, 2
   require_rows(y_NO, "y");
   require_rows(x_NI, "x");
   require_rows(w_OI, "w");
-  run(math, s,
+  run(math, s, "product", x_NI.extent[1],
       {.a = {.matrix = detail::matrix(x_NI)},
        .b = {.matrix = detail::matrix(w_OI), .transposed = true},
        .c = {.matrix = detail::matrix(y_NO)},
@@ -46,7 +51,7 @@ void linear_backward_input(MathHandles& math, Stream& s, Ref<T, 2> dx_NI, Ref<co
   require_rows(dx_NI, "dx");
   require_rows(dy_NO, "dy");
   require_rows(w_OI, "w");
-  run(math, s,
+  run(math, s, "input gradient", dy_NO.extent[1],
       {.a = {.matrix = detail::matrix(dy_NO)},
        .b = {.matrix = detail::matrix(w_OI)},
        .c = {.matrix = detail::matrix(dx_NI)},
@@ -64,7 +69,7 @@ void linear_backward_weight(MathHandles& math, Stream& s, Ref<float, 2> dw_OI,
   require_rows(dw_OI, "dw");
   require_rows(dy_NO, "dy");
   require_rows(x_NI, "x");
-  run(math, s,
+  run(math, s, "weight gradient", dy_NO.extent[0],
       {.a = {.matrix = detail::matrix(dy_NO), .transposed = true},
        .b = {.matrix = detail::matrix(x_NI)},
        .c = {.matrix = detail::matrix(dw_OI)},

@@ -6,6 +6,8 @@
 // Rounds are whole steps, so a GPU is as warm, and its power as short, as in training; the medians
 // over the later half count. A part's limit: its bytes over the rate of the best part that memory
 // bounds, its operations over the best product's rate.
+#include <mpi.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -65,10 +67,15 @@ struct Part {
 };
 using Parts = std::map<std::pair<std::string, std::string>, Part>;
 
+std::string name_of(const Trace::Span& span) {
+  const auto [rows, columns, summands] = span.work.extents;
+  return rows == 0 ? span.name : cat(span.name, " ", rows, "x", columns, "x", summands);
+}
+
 void add_round(Parts& parts, const Trace& trace, std::size_t round) {
   for (auto& [name, part] : parts) part = {part.seconds, {}, 0};
   for (const Trace::Span& span : trace.spans()) {
-    Part& part = parts[{span.lane, span.name}];
+    Part& part = parts[{span.lane, name_of(span)}];
     part.seconds.resize(round + 1);
     part.seconds[round] += span.seconds();
     part.work.flops += span.work.flops;
@@ -86,14 +93,14 @@ void report(const Parts& parts, double step_s) {
     best_flops = std::max(best_flops, part.work.flops / seconds);
     if (part.work.flops == 0) best_bytes = std::max(best_bytes, part.work.bytes / seconds);
   }
-  std::printf("%-8s %-20s %6s %10s %9s %6s %10s %7s\n", "lane", "part", "calls", "ms/call",
+  std::printf("%-8s %-34s %6s %10s %9s %6s %10s %7s\n", "lane", "part", "calls", "ms/call",
               "ms/step", "%", "rate", "of best");
   for (const auto& [name, part] : parts) {
     const double seconds = median_of_later_half(part.seconds);
     const bool is_product = part.work.flops > 0;
     const double rate = (is_product ? part.work.flops : part.work.bytes) / seconds;
     const double best = is_product ? best_flops : best_bytes;
-    std::printf("%-8s %-20s %6d %10.4f %9.3f %6.2f", name.first.c_str(), name.second.c_str(),
+    std::printf("%-8s %-34s %6d %10.4f %9.3f %6.2f", name.first.c_str(), name.second.c_str(),
                 part.calls, 1e3 * seconds / part.calls, 1e3 * seconds, 100 * seconds / step_s);
     if (rate > 0) {
       std::printf(" %6.1f %s %6.1f%%", rate * (is_product ? 1e-12 : 1e-9),

@@ -7,9 +7,23 @@
 #include "kernels/swiglu.hpp"
 #include "model/linear.hpp"
 #include "model/norm.hpp"
+#include "runtime/region.hpp"
 
 namespace koios {
 namespace {
+
+template <class T>
+void turn(StageContext<T>& c, Ref<T, 2> x) {
+  const Region region(c.stream, "rope", passes_over(x, x));
+  rope_forward<T>(c.stream, x, c.scratch.rope_TE);
+}
+
+/// Step 7.
+template <class T>
+void activate(StageContext<T>& c, BlockSaved<T>& v) {
+  const Region region(c.stream, "swiglu", passes_over(v.gate_NF, v.up_NF, v.activated_NF));
+  swiglu_forward<T>(c.stream, v.activated_NF, v.gate_NF, v.up_NF);
+}
 
 // The steps of the forward pass, numbered as in block_forward. A product that op_half computes
 // again is a GEMM of its own both times, so that both give the same bits.
@@ -19,7 +33,7 @@ template <class T>
 void k_forward(StageContext<T>& c, BlockSaved<T>& v, Ref<const T, 2> normed1_ND,
                const UnitView<const T>& w) {
   linear_forward<T>(c.math, c.stream, v.k_N, normed1_ND, w.matrix(kWk));
-  rope_forward<T>(c.stream, v.k_N, c.scratch.rope_TE);
+  turn(c, v.k_N);
 }
 
 /// Step 2.
@@ -28,12 +42,11 @@ void qkv_forward(StageContext<T>& c, BlockSaved<T>& v, const UnitView<const T>& 
   const auto normed1_ND = c.tp.gather(v.normed1_SD);
   if (v.is_stacked()) {
     stacked_forward<T>(c.math, c.stream, v.qkv_NQ, normed1_ND, w.stacked(kWq, kWv));
-    const Ref<T, 2> qk = column_range(v.qkv_NQ, 0, c.local.q_cols + c.local.kv_cols);
-    rope_forward<T>(c.stream, qk, c.scratch.rope_TE);
+    turn(c, column_range(v.qkv_NQ, 0, c.local.q_cols + c.local.kv_cols));  // q|k
   } else {
     linear_forward<T>(c.math, c.stream, v.q_NA, normed1_ND.all(), w.matrix(kWq));
     linear_forward<T>(c.math, c.stream, v.v_N, normed1_ND.all(), w.matrix(kWv));
-    rope_forward<T>(c.stream, v.q_NA, c.scratch.rope_TE);
+    turn(c, v.q_NA);
     k_forward(c, v, normed1_ND.all(), w);
   }
 }
@@ -94,7 +107,7 @@ void block_forward(StageContext<T>& c, BlockSaved<T>& v, Ref<const T, 2> previou
   // 6  gate|up = normed2 w1|w3
   gate_up_forward(c, v, w);
   // 7  activated = silu(gate) up
-  swiglu_forward<T>(c.stream, v.activated_NF, v.gate_NF, v.up_NF);
+  activate(c, v);
   // 8  delta = activated w2
   project<T>(c, delta_SD, v.activated_NF, w.matrix(kW2));
 }
@@ -117,7 +130,7 @@ void block_recompute(StageContext<T>& c, BlockSaved<T>& v, Ref<T, 2> delta_SD,
   }
   if (level == Recompute::op_half) up_forward(c, v, c.tp.gather(v.normed2_SD).all(), w);
   if (level == Recompute::full) gate_up_forward(c, v, w);
-  swiglu_forward<T>(c.stream, v.activated_NF, v.gate_NF, v.up_NF);
+  activate(c, v);
 }
 
 template <class T>
@@ -162,8 +175,12 @@ void block_backward_input(StageContext<T>& c, BlockSaved<T>& v, const BlockGradi
   if (weights != nullptr) weights->w2(d_out_ND.all());
   // 7  activated = silu(gate) up
   const std::int64_t ffn = c.local.ffn;
-  swiglu_backward<T>(s, column_range(d.gate_up_N2F, 0, ffn), column_range(d.gate_up_N2F, ffn, ffn),
-                     d_activated_NF, v.gate_NF, v.up_NF);
+  {
+    const Region region(s, "swiglu backward",
+                        passes_over(d_activated_NF, v.gate_NF, v.up_NF, d.gate_up_N2F));
+    swiglu_backward<T>(s, column_range(d.gate_up_N2F, 0, ffn),
+                       column_range(d.gate_up_N2F, ffn, ffn), d_activated_NF, v.gate_NF, v.up_NF);
+  }
   // 6  gate|up = normed2 w1|w3
   const auto normed2_ND = gather_for_weights(v.normed2_SD);
   stacked_backward_input<T>(c.math, s, c.tp.partial(d_normed_SD), d.gate_up_N2F,
@@ -190,7 +207,11 @@ void block_backward_input(StageContext<T>& c, BlockSaved<T>& v, const BlockGradi
                           v.k_N, v.v_N, c.scratch.attention_workspace, c.document_start_N);
   }
   // 2  q|k|v = normed1 wq|wk|wv, q and k turned
-  rope_backward<T>(s, d_columns(0, q + kv), c.scratch.rope_TE);
+  {
+    const Region region(s, "rope backward",
+                        passes_over(d_columns(0, q + kv), d_columns(0, q + kv)));
+    rope_backward<T>(s, d_columns(0, q + kv), c.scratch.rope_TE);
+  }
   const auto normed1_ND = gather_for_weights(v.normed1_SD);
   stacked_backward_input<T>(c.math, s, c.tp.partial(d_normed_SD), d.qkv_NQ, w.stacked(kWq, kWv));
   if (weights != nullptr) weights->wq_wk_wv(normed1_ND->all());

@@ -2,6 +2,7 @@
 
 #include "kernels/layernorm.hpp"
 #include "kernels/rmsnorm.hpp"
+#include "runtime/region.hpp"
 
 namespace koios {
 namespace {
@@ -16,6 +17,7 @@ template <class T>
 void norm_forward(StageContext<T>& c, Ref<const T, 1> w_D, Ref<T, 2> y_SD,
                   const RowStatistics& rows, Ref<const T, 2> x_SD) {
   const ModelSpec& m = c.model;
+  const Region region(c.stream, "norm", passes_over(x_SD, y_SD));
   if (has_mean(m.norm)) {
     layernorm_forward<T>(c.stream, y_SD, rows.mean_S, rows.rstd_S, x_SD, w_D, m.norm_eps);
   } else {
@@ -27,6 +29,7 @@ template <class T>
 void add_norm_forward(StageContext<T>& c, Ref<const T, 1> w_D, Ref<T, 2> sum_SD, Ref<T, 2> y_SD,
                       const RowStatistics& rows, Ref<const T, 2> x_SD, Ref<const T, 2> delta_SD) {
   const ModelSpec& m = c.model;
+  const Region region(c.stream, "add+norm", passes_over(x_SD, delta_SD, sum_SD, y_SD));
   if (has_mean(m.norm)) {
     add_layernorm_forward<T>(c.stream, sum_SD, y_SD, rows.mean_S, rows.rstd_S, x_SD, delta_SD, w_D,
                              m.norm_eps);
@@ -40,6 +43,8 @@ template <class T>
 void norm_backward(StageContext<T>& c, Ref<const T, 1> w_D, Ref<float, 1> dw_D, Ref<T, 2> dx_SD,
                    Ref<const T, 2> d_normed_SD, Ref<const T, 2> dresidual_SD, Ref<const T, 2> x_SD,
                    const RowStatistics& rows, Write write) {
+  const Region region(c.stream, "norm backward",
+                      passes_over(d_normed_SD, dresidual_SD, x_SD, dx_SD));
   const Ref<float, 2> partial_PD = c.scratch.norm_partial_PD;
   if (has_mean(c.model.norm)) {
     layernorm_backward<T>(c.stream, dx_SD, dw_D, partial_PD, d_normed_SD, dresidual_SD, x_SD,

@@ -6,6 +6,7 @@
 #include "kernels/rope.hpp"
 #include "model/head.hpp"
 #include "runtime/copy.hpp"
+#include "runtime/region.hpp"
 
 namespace koios {
 
@@ -48,6 +49,7 @@ template <class T>
 void Stage<T>::forward(int unit, int slot, const UnitView<const T>& weights) {
   if (layout_.unit(unit).role == UnitRole::embedding) {
     const Ref<T, 2> x_SD = saved(slot).block.front().x_SD;
+    const Region region(context_.stream, "embedding", passes_over(x_SD, x_SD));
     embedding_forward<T>(context_.stream, tp_.partial(x_SD).all(), batch(slot).token_N,
                          weights.matrix(0), first_token());
     tp_.reduce_scatter(x_SD);
@@ -97,6 +99,8 @@ void Stage<T>::backward(int unit, int slot, const UnitView<const T>& weights,
 template <class T>
 void Stage<T>::backward_embedding(int slot, const GradientOutput& gradients) {
   const Ref<float, 2> d_table = gradients.view.matrix(0);
+  const Region region(context_.stream, "embedding backward",
+                      passes_over(d_table, saved(slot).dx_SD));
   if (gradients.write == Write::overwrite) fill_zero(context_.stream, any(d_table));
   embedding_backward<T>(context_.stream, d_table, tp_.gather(saved(slot).dx_SD).all(),
                         batch(slot).sort, first_token());

@@ -3,6 +3,7 @@
 #include "kernels/cross_entropy.hpp"
 #include "kernels/elementwise.hpp"
 #include "runtime/copy.hpp"
+#include "runtime/region.hpp"
 
 namespace koios {
 namespace {
@@ -60,6 +61,7 @@ void vocabulary_loss(StageContext<T>& c, Ref<float, 1> loss_C, Ref<const std::in
     return loss_of_shares(c, loss_C, logits, label_C, scale);
   }
   if (c.tp.size() > 1) gather_logits(c, logits);
+  const Region region(c.stream, "cross entropy", passes_over(logits, logits));
   cross_entropy_forward_backward<T>(c.stream, loss_C, logits, label_C, scale);
 }
 

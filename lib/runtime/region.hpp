@@ -5,7 +5,9 @@
 //   const Region region(stream, "attention", {.flops = n});   // until the end of the scope
 #pragma once
 
+#include <array>
 #include <chrono>
+#include <cstdint>
 #include <deque>
 #include <string>
 #include <vector>
@@ -18,7 +20,15 @@ namespace koios {
 struct Work {
   double flops = 0;
   double bytes = 0;
+  std::array<std::int64_t, 3> extents = {0, 0, 0};  // of a product: rows, columns, summands
 };
+
+/// Of a kernel that memory bounds: each tensor is read or written once.
+template <class... Tensors>
+Work passes_over(const Tensors&... tensors) {
+  return {.bytes =
+              (... + static_cast<double>(tensors.size() * std::int64_t{sizeof(*tensors.data)}))};
+}
 
 class Trace {
  public:

@@ -114,11 +114,17 @@ GradientOutput TrainStep<T>::output(const Action& action) {
 template <class T>
 void TrainStep<T>::update(std::int64_t steps_done) {
   Stream& compute = streams_.compute;
-  const Region region(compute, "update");
   gradients_.finish();
   exposed_.run([&] { sum_tensor_copies(compute, layout_, gradients_.shard(), mesh_.tp()); });
-  gradient_norm(compute, memory_.norm, gradients_.shard(), counted_, mesh_.model(), max_norm_);
+  {
+    const Region region(compute, "gradient norm", passes_over(gradients_.shard()));
+    gradient_norm(compute, memory_.norm, gradients_.shard(), counted_, mesh_.model(), max_norm_);
+  }
   if (update_after_ != nullptr) compute.wait(*update_after_);
+  const ParameterBuffers& p = memory_.parameters;
+  const Region region(compute, "optimizer",
+                      passes_over(gradients_.shard(), p.master, p.master, p.exp_avg, p.exp_avg,
+                                  p.exp_avg_sq, p.exp_avg_sq));
   optimizer_.update(compute, steps_done + 1, lr(steps_done), gradients_.shard(),
                     memory_.norm.scale);
   weights_.invalidate();

@@ -12,12 +12,8 @@ namespace {
 /// A model of three blocks on `ranks` data-parallel ranks, in float32.
 TrainingShape small(int ranks) {
   TrainingShape shape;
-  shape.model = {.dim = 64,
-                 .n_layers = 3,
-                 .n_heads = 4,
-                 .n_kv_heads = 4,
-                 .ffn_dim = 96,
-                 .vocab_size = 128};
+  shape.model = {
+      .dim = 64, .n_layers = 3, .n_heads = 4, .n_kv_heads = 4, .ffn_dim = 96, .vocab_size = 128};
   shape.micro_batch = {2, 16};
   shape.mesh.extent = {1, 1, ranks, 1, 1};
   return shape;
