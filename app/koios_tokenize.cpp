@@ -5,6 +5,7 @@
 #include "app/failure.hpp"
 #include "config/validate.hpp"
 #include "core/log.hpp"
+#include "data/bad_data_report.hpp"
 #include "data/tokenize_corpus.hpp"
 #include "runtime/file.hpp"
 #include "runtime/signals.hpp"
@@ -95,9 +96,7 @@ ExitCode tokenize(const Arguments& arguments, const MpiEnv& mpi) {
                    .output = arguments.output,
                    .bad_data = &bad},
                   *tokenizer, mpi);
-  const BadData::News news = bad.take_news();
-  for (const std::string& what : news.texts) log::warning("left out: ", what);
-  if (news.untold > 0) log::warning("left out: ", news.untold, " more");
+  BadDataReport().tell(bad, mpi);
   return ExitCode::done;
 }
 

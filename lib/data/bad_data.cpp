@@ -10,18 +10,29 @@ namespace koios {
 namespace {
 
 constexpr std::size_t kNews = 10;
+constexpr std::size_t kMostKnown = 1'000'000;  // 40 MB
+
+/// Whether it is met for the first time.
+bool is_new(std::unordered_set<std::uint64_t>& known, const std::string& what) {
+  return known.size() < kMostKnown && known.insert(std::hash<std::string>{}(what)).second;
+}
 
 }  // namespace
 
 void BadData::found(const std::string& what) {
   if (policy_ == Policy::stop) throw UserError(what);
   const std::lock_guard lock(mutex_);
-  if (!known_.insert(std::hash<std::string>{}(what)).second) return;
+  if (!is_new(known_, what)) return;
   if (news_.texts.size() < kNews) {
     news_.texts.push_back(what);
   } else {
     ++news_.untold;
   }
+}
+
+void BadData::note(const std::string& what) {
+  const std::lock_guard lock(mutex_);
+  if (is_new(noted_, what) && news_.notes.size() < kNews) news_.notes.push_back(what);
 }
 
 std::int64_t BadData::count() const {

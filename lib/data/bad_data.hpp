@@ -18,13 +18,17 @@ class BadData {
   /// `what` names the file and the place in it, and why. stop: throws it as UserError. Any thread.
   void found(const std::string& what);
 
+  /// What is worth a warning and no more, whatever the policy. Any thread.
+  void note(const std::string& what);
+
   bool skips() const { return policy_ == Policy::skip; }
-  /// Pieces left out so far. Any thread.
+  /// Pieces left out so far, up to a million. Any thread.
   std::int64_t count() const;
 
   struct News {
     std::vector<std::string> texts;  // ten at most
     std::int64_t untold = 0;         // and so many others
+    std::vector<std::string> notes;  // likewise ten at most
   };
   /// What was found since the last call. Any thread.
   News take_news();
@@ -32,7 +36,8 @@ class BadData {
  private:
   Policy policy_;
   mutable std::mutex mutex_;
-  std::unordered_set<std::uint64_t> known_;  // by a hash of the text
+  std::unordered_set<std::uint64_t> known_;  // by a hash of the text; a million at most
+  std::unordered_set<std::uint64_t> noted_;  // likewise
   News news_;
 };
 

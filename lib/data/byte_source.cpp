@@ -12,7 +12,8 @@ namespace {
 
 class FileSource final : public ByteSource {
  public:
-  explicit FileSource(const std::string& path) : path_(path), file_(path, std::ios::binary) {
+  FileSource(const std::string& path, std::int64_t* passed)
+      : path_(path), file_(path, std::ios::binary), passed_(passed) {
     if (!file_) throw UserError(cat(path, ": cannot be opened"));
     file_.seekg(0, std::ios::end);
     size_ = file_.tellg();
@@ -23,21 +24,27 @@ class FileSource final : public ByteSource {
     file_.read(into, narrow<std::streamsize>(size));
     if (file_.bad()) throw BadFile(cat(path_, ": reading failed after byte ", position_));
     const auto count = static_cast<std::size_t>(file_.gcount());
-    position_ += narrow<std::int64_t>(count);
+    move(narrow<std::int64_t>(count));
     return count;
   }
 
   std::int64_t skip(std::int64_t bytes) override {
     const std::int64_t there = std::clamp<std::int64_t>(size_ - position_, 0, bytes);
-    position_ += there;
+    move(there);
     file_.clear();
     file_.seekg(position_);
     return there;
   }
 
  private:
+  void move(std::int64_t bytes) {
+    position_ += bytes;
+    if (passed_ != nullptr) *passed_ += bytes;
+  }
+
   std::string path_;
   std::ifstream file_;
+  std::int64_t* passed_;
   std::int64_t size_ = 0;
   std::int64_t position_ = 0;
 };
@@ -56,8 +63,8 @@ std::int64_t ByteSource::skip(std::int64_t bytes) {
   return skipped;
 }
 
-std::unique_ptr<ByteSource> open_file(const std::string& path) {
-  return std::make_unique<FileSource>(path);
+std::unique_ptr<ByteSource> open_file(const std::string& path, std::int64_t* passed) {
+  return std::make_unique<FileSource>(path, passed);
 }
 
 std::string_view PeekSource::peek(std::size_t size) {

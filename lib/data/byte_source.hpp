@@ -33,8 +33,9 @@ class ByteSource {
   ByteSource& operator=(const ByteSource&) = delete;
 };
 
-/// A file as it lies on the disk.
-std::unique_ptr<ByteSource> open_file(const std::string& path);
+/// A file as it lies on the disk. The bytes that were read or passed over are added to `passed`,
+/// which must outlive the source, unless it is null.
+std::unique_ptr<ByteSource> open_file(const std::string& path, std::int64_t* passed = nullptr);
 
 /// A source whose first bytes can be looked at before they are read.
 class PeekSource final : public ByteSource {

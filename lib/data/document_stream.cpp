@@ -65,8 +65,7 @@ const Document& DocumentStream::current() {
     if (position_.index >= std::ssize(window_)) {
       throw UserError(position_ == DocumentPosition{}
                           ? cat("no usable document in the data for stream ", options_.stream,
-                                " of ", options_.streams,
-                                options_.streams > 1 ? ": lower data/streams" : "")
+                                " of ", options_.streams)
                           : cat("the data has changed: window ", position_.window, " of stream ",
                                 options_.stream, " has ", window_.size(),
                                 " documents, too few for the saved position ", position_.index));

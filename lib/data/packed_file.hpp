@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "data/decompress.hpp"
 #include "data/tar_reader.hpp"
 
 namespace koios {
@@ -24,7 +25,10 @@ struct PackedMember {
 class PackedFile {
  public:
   /// Members of an archive are taken where `wants` says so of their name; the file itself always.
-  PackedFile(const std::string& path, std::function<bool(const std::string&)> wants);
+  /// `note` is told what deserves a warning. BadFile also where a name says that a file is packed
+  /// (.gz, .zst, .xz, .tar) and its bytes do not.
+  PackedFile(const std::string& path, std::function<bool(const std::string&)> wants,
+             std::function<void(const std::string&)> note = nullptr);
 
   /// The next member, which lives until the next call; none at the end.
   std::optional<PackedMember> next();
@@ -39,7 +43,8 @@ class PackedFile {
   std::string path_;
   std::function<bool(const std::string&)> wants_;
   bool is_opened_ = false;
-  std::vector<Archive> open_;  // the innermost last
+  std::unique_ptr<Unpacking> unpacking_;  // its sources point to it
+  std::vector<Archive> open_;             // the innermost last
 };
 
 }  // namespace koios

@@ -6,6 +6,11 @@
 #include "core/integers.hpp"
 
 namespace koios {
+namespace {
+
+constexpr std::int64_t kMostUseless = 1'000'000;
+
+}  // namespace
 
 RecordReader::RecordReader(DataFormat format, std::vector<std::string> files, BadData* bad)
     : format_(&record_format(format)), files_(std::move(files)), bad_(bad) {}
@@ -32,7 +37,11 @@ bool RecordReader::open_next_member() {
 
 void RecordReader::open_at_mark() {
   const std::string& path = files_[static_cast<std::size_t>(mark_.file)];
-  file_.emplace(path, [format = format_](const auto& name) { return wants_file(*format, name); });
+  file_.emplace(
+      path, [format = format_](const auto& name) { return wants_file(*format, name); },
+      [bad = bad_](const std::string& what) {
+        if (bad != nullptr) bad->note(what);
+      });
   member_begin_ = 0;
   if (mark_.byte == 0) {
     open_next_member();
@@ -78,6 +87,12 @@ bool RecordReader::read_member(Document* document) {
     if (found == Found::bad) {
       *document = {"", bytes_->name(), mark_.line, true};
       tell(why);
+      if (++useless_ == kMostUseless) {
+        throw UserError(
+            cat(kMostUseless, " documents in a row cannot be used, the last one: ", why));
+      }
+    } else if (document != nullptr) {
+      useless_ = 0;
     }
     return true;
   }
@@ -89,7 +104,7 @@ bool RecordReader::read(Document* document) {
     try {
       if (read_member(document)) return true;
     } catch (const BadFile& bad) {
-      if (bad_ == nullptr) throw;
+      if (bad_ == nullptr || !bad_->skips()) throw;
       bad_->found(cat(bad.what(), "; the rest of ", files_[static_cast<std::size_t>(mark_.file)],
                       " is left out"));
     }

@@ -29,7 +29,8 @@ class RecordReader {
   RecordReader(DataFormat format, std::vector<std::string> files, BadData* bad = nullptr);
 
   /// The next document in file order, which may be a bad one (is_bad); false at the end of the last
-  /// file. The rest of a file that cannot be read on is left out.
+  /// file. The rest of a file that cannot be read on is left out. UserError where a million
+  /// documents in a row were bad: that is a mistake, and no end of it would be in sight.
   bool next(Document& document) { return read(&document); }
   /// Passes over one document without checking or decoding it.
   bool skip() { return read(nullptr); }
@@ -54,6 +55,7 @@ class RecordReader {
   std::optional<PackedFile> file_;
   std::optional<ByteReader> bytes_;  // of its current member
   std::int64_t member_begin_ = 0;
+  std::int64_t useless_ = 0;  // bad documents in a row
 };
 
 }  // namespace koios

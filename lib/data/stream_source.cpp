@@ -1,6 +1,7 @@
 #include "data/stream_source.hpp"
 
 #include <algorithm>
+#include <functional>
 
 #include "core/error.hpp"
 #include "data/dataset_files.hpp"
@@ -8,18 +9,44 @@
 namespace koios {
 namespace {
 
-/// No stream may be without a document, so there are no more streams than documents.
+constexpr std::int64_t kMostUseless = 1'000'000;  // documents in a row
+
+/// How many streams the data is good for: no more than asked for, and none of them without a usable
+/// document among those at the front of the data. Looks no further than it must for that, which is
+/// as many documents as there are streams unless bad ones are left out.
 std::int64_t count_streams(const DataSource& data, const DataOptions& options, RecordReader reader,
                            std::size_t files) {
   const std::int64_t wanted = options.shuffle ? options.streams : 1;
-  while (reader.mark().record < wanted && reader.skip()) {
+  std::vector<bool> is_usable;  // of the documents so far
+  const auto streams_are_served = [&](std::int64_t streams) {
+    std::vector<bool> has(static_cast<std::size_t>(streams));
+    for (std::size_t i = 0; i < is_usable.size(); ++i) {
+      if (is_usable[i]) has[i % has.size()] = true;
+    }
+    return std::ranges::all_of(has, std::identity{});
+  };
+  std::vector<bool> served(static_cast<std::size_t>(wanted));
+  std::int64_t lacking = wanted;
+  Document document;
+  while (lacking > 0 && std::ssize(is_usable) < wanted + kMostUseless && reader.next(document)) {
+    const std::size_t stream = is_usable.size() % served.size();
+    is_usable.push_back(!document.is_bad);
+    if (document.is_bad || served[stream]) continue;
+    served[stream] = true;
+    --lacking;
   }
-  const std::int64_t found = reader.mark().record;
-  if (found == 0) {
+  if (is_usable.empty()) {
     throw UserError(cat(data.path, ": no documents in ", files, files == 1 ? " file" : " files",
                         " (format ", to_string(data.format), "): there is no text to train on"));
   }
-  return std::min(wanted, found);
+  if (std::ranges::none_of(is_usable, std::identity{})) {
+    throw UserError(cat(data.path, ": none of ", is_usable.size(),
+                        is_usable.size() == 1 ? " document" : " documents", " (format ",
+                        to_string(data.format), ") can be used: there is no text to train on"));
+  }
+  std::int64_t streams = std::min(wanted, std::ssize(is_usable));
+  while (!streams_are_served(streams)) --streams;  // one is
+  return streams;
 }
 
 }  // namespace

@@ -95,8 +95,9 @@ class TarMemberSource final : public ByteSource {
   TarReader& tar_;
 };
 
-TarReader::TarReader(std::unique_ptr<ByteSource> archive, std::string name)
-    : archive_(std::move(archive)), name_(std::move(name)) {}
+TarReader::TarReader(std::unique_ptr<ByteSource> archive, std::string name,
+                     std::function<void(const std::string&)> note)
+    : archive_(std::move(archive)), name_(std::move(name)), note_(std::move(note)) {}
 
 void TarReader::damaged(const std::string& what) const {
   throw BadFile(cat(name_, ": tar archive that ", what, " (byte ", position_, " of the archive)"));
@@ -110,21 +111,42 @@ void TarReader::pass_rest() {
   left_ = padding_ = 0;
 }
 
-bool TarReader::read_header(std::string& header) {
-  header.resize(kBlock);
+/// Bytes of the block that there were.
+std::size_t TarReader::read_block(std::string& block) {
+  block.resize(kBlock);
   std::size_t filled = 0;
   while (filled < kBlock) {
-    const std::size_t count = archive_->read(header.data() + filled, kBlock - filled);
+    const std::size_t count = archive_->read(block.data() + filled, kBlock - filled);
     if (count == 0) break;
     filled += count;
   }
-  if (filled < kBlock) damaged("ends without the zeros at its end");
-  position_ += narrow<std::int64_t>(kBlock);
-  if (std::ranges::all_of(header, [](char c) { return c == '\0'; })) return false;
-  if (number_of(std::string_view(header).substr(148, 8)) != checksum_of(header)) {
-    damaged("has a header with a wrong checksum");
+  return filled;
+}
+
+/// False at the end. Zeros end an archive and fill up its last record; another archive may follow
+/// (cat a.tar b.tar), whose header is then the next block that is not zeros.
+bool TarReader::read_header(std::string& header) {
+  bool is_behind_end = false;
+  while (true) {
+    const std::size_t filled = read_block(header);
+    if (filled == 0 && is_behind_end) return false;
+    const bool is_zero =
+        std::ranges::all_of(header.begin(), header.begin() + narrow<std::ptrdiff_t>(filled),
+                            [](char c) { return c == '\0'; });
+    if (filled < kBlock && !is_behind_end) damaged("ends without the zeros at its end");
+    position_ += narrow<std::int64_t>(filled);
+    if (is_zero) {
+      is_behind_end = true;
+      continue;
+    }
+    if (filled == kBlock && is_tar(header)) return true;
+    if (!is_behind_end) damaged("has a header with a wrong checksum");
+    if (note_) {
+      note_(cat(name_, ": what follows the end of this tar archive is no archive and is left out ",
+                "(from byte ", position_ - narrow<std::int64_t>(filled), " of the archive on)"));
+    }
+    return false;
   }
-  return true;
 }
 
 std::string TarReader::read_extension() {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -15,10 +16,12 @@ bool is_tar(std::string_view head);
 
 class TarReader {
  public:
-  /// `name` is for messages.
-  TarReader(std::unique_ptr<ByteSource> archive, std::string name);
+  /// `name` is for messages; `note`, which may be empty, is told what deserves a warning.
+  TarReader(std::unique_ptr<ByteSource> archive, std::string name,
+            std::function<void(const std::string&)> note);
 
-  /// To the next regular file; false at the archive's end. BadFile where it is damaged.
+  /// To the next regular file, also of archives that lie one behind the other; false at the end.
+  /// BadFile where it is damaged.
   bool next();
   const std::string& member() const { return member_; }
   /// The bytes of the present member, until next(). The reader must outlive it.
@@ -27,12 +30,14 @@ class TarReader {
  private:
   friend class TarMemberSource;
   bool read_header(std::string& header);
+  std::size_t read_block(std::string& block);
   std::string read_extension();
   void pass_rest();
   [[noreturn]] void damaged(const std::string& what) const;
 
   std::unique_ptr<ByteSource> archive_;
   std::string name_;
+  std::function<void(const std::string&)> note_;
   std::string member_;
   std::int64_t position_ = 0;  // in the archive
   std::int64_t left_ = 0;      // of the present member

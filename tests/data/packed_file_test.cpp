@@ -105,7 +105,7 @@ TEST(PackedFiles, archives_of_the_oldest_form_and_those_with_nothing_in_them) {
   EXPECT_EQ(texts(DataFormat::text, {folder.path("old.tar")}), Texts{"one"});
   for (const auto format : {DataFormat::text, DataFormat::openwebtext}) {
     EXPECT_CONTAINS(user_error([&] { texts(format, {folder.path("empty.tar")}); }),
-                    "not text: byte 1");
+                    "its name says tar archive, but it is zeros");
   }
 }
 
@@ -127,6 +127,97 @@ TEST(PackedFiles, long_names_and_other_members_of_an_archive) {
   }
 }
 
+TEST(PackedFiles, archives_one_behind_the_other) {
+  const TempFolder folder;
+  folder.write("a.jsonl", numbered_documents(20));
+  folder.write("b.jsonl", "{\"text\": \"b\"}\n");
+  shell(folder,
+        "tar -czf a.tgz a.jsonl && tar -czf b.tgz b.jsonl && cat a.tgz b.tgz > ab.tgz && "
+        "tar -cf a.tar a.jsonl && tar -cf b.tar b.jsonl && cat a.tar b.tar > ab.tar");
+  Texts expected = texts(DataFormat::jsonl, {folder.path("a.jsonl")});
+  expected.push_back("b");
+  EXPECT_EQ(texts(DataFormat::jsonl, {folder.path("ab.tgz")}), expected);
+  EXPECT_EQ(texts(DataFormat::jsonl, {folder.path("ab.tar")}), expected);
+}
+
+TEST(PackedFiles, what_lies_behind_the_data_is_warned_of_under_both_policies) {
+  const TempFolder folder;
+  folder.write("a.jsonl", numbered_documents(20));
+  shell(folder,
+        "gzip -k a.jsonl && tar -cf a.tar a.jsonl && echo more > more && "
+        "cat a.tar more > more.tar && cat a.jsonl.gz more > more.gz && "
+        "head -c 700 /dev/zero > zeros && cat a.jsonl.gz zeros > zeros.gz && "
+        "cat a.tar zeros > zeros.tar");
+  const Texts expected = texts(DataFormat::jsonl, {folder.path("a.jsonl")});
+  for (const auto policy : {BadData::Policy::stop, BadData::Policy::skip}) {
+    BadData bad(policy);
+    for (const char* name : {"more.tar", "more.gz"}) {
+      EXPECT_EQ(texts(DataFormat::jsonl, {folder.path(name)}, &bad), expected) << name;
+      const auto news = bad.take_news();
+      ASSERT_EQ(news.notes.size(), 1u);
+      EXPECT_CONTAINS(news.notes[0], folder.path(name) + ": what follows ");
+      EXPECT_TRUE(news.texts.empty());
+    }
+    for (const char* name : {"zeros.tar", "zeros.gz"}) {
+      EXPECT_EQ(texts(DataFormat::jsonl, {folder.path(name)}, &bad), expected) << name;
+      EXPECT_TRUE(bad.take_news().notes.empty()) << name;
+    }
+  }
+}
+
+TEST(PackedFiles, zstd_of_every_kind_of_frame) {
+  if (!has_zstd()) GTEST_SKIP() << "no program zstd";
+  const TempFolder folder;
+  folder.write("a.jsonl", numbered_documents(2000, 50));
+  const std::string skippable("\x5a\x2a\x4d\x18\x03\0\0\0abc", 11);
+  folder.write("skippable", skippable);
+  shell(
+      folder,
+      "zstd -q --ultra --long=31 a.jsonl -o long.zst && cat a.jsonl | zstd -q --long=31 > wide.zst "
+      "&& cat skippable wide.zst skippable > framed.zst");
+  const Texts all = texts(DataFormat::jsonl, {folder.path("a.jsonl")});
+  for (const char* name : {"long.zst", "wide.zst", "framed.zst"}) {
+    EXPECT_EQ(texts(DataFormat::jsonl, {folder.path(name)}), all) << name;
+  }
+  std::string wider = read_file(folder.path("wide.zst"));
+  wider[5] = static_cast<char>(23 << 3);  // a window of 8 GiB
+  EXPECT_CONTAINS(user_error([&] { texts(DataFormat::jsonl, {folder.write("wider.zst", wider)}); }),
+                  "needs a window of 8192 MiB, more than the 2048 MiB that Koios and zstd read");
+}
+
+TEST(Damage, a_name_that_says_packed_and_bytes_that_do_not) {
+  const TempFolder folder;
+  const std::string html = "<!DOCTYPE html><html>Sign in";
+  for (const char* name : {"a.gz", "a.jsonl.xz", "a.zst", "a.tgz", "a.tar"}) {
+    const auto file = folder.write(name, html);
+    EXPECT_CONTAINS(user_error([&] { texts(DataFormat::text, {file}); }),
+                    cat(file, ": its name says "));
+    EXPECT_CONTAINS(user_error([&] { texts(DataFormat::text, {file}); }), "but it is an HTML page");
+  }
+  shell(folder, "echo text | gzip > b.tar.gz && tar -cf c.tar a.gz");
+  EXPECT_CONTAINS(user_error([&] { texts(DataFormat::text, {folder.path("b.tar.gz")}); }),
+                  "its name says tar archive, but it is none by its first bytes");
+  EXPECT_CONTAINS(user_error([&] { texts(DataFormat::text, {folder.path("c.tar")}); }),
+                  "c.tar: a.gz: its name says compressed");
+}
+
+TEST(Damage, a_pointer_of_git_lfs_is_named_as_what_it_is) {
+  const TempFolder folder;
+  const std::string pointer =
+      "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n";
+  for (const char* name : {"books.txt", "urlsf_subset00.tar", "c4.json.gz"}) {
+    EXPECT_CONTAINS(user_error([&] { texts(DataFormat::text, {folder.write(name, pointer)}); }),
+                    cat(folder.path(name), ": is a Git LFS pointer, not the file itself"));
+  }
+  BadData bad(BadData::Policy::skip);
+  EXPECT_EQ(texts(DataFormat::text, {folder.path("books.txt"), folder.write("b.txt", "b")}, &bad),
+            Texts{"b"});
+  EXPECT_EQ(bad.count(), 1);
+  const std::string about = "version https://git-lfs is how a pointer begins\n";
+  EXPECT_EQ(texts(DataFormat::text, {folder.write("c.txt", about)}),
+            Texts{about.substr(0, about.size() - 1)});
+}
+
 TEST(Damage, half_a_file_is_named_and_what_was_whole_is_kept) {
   const TempFolder folder;
   folder.write("a.jsonl", numbered_documents(20000, 50));
@@ -140,6 +231,8 @@ TEST(Damage, half_a_file_is_named_and_what_was_whole_is_kept) {
     const auto message = user_error([&] { texts(DataFormat::jsonl, {half}); });
     EXPECT_CONTAINS(message, half);
     EXPECT_CONTAINS(message, "ends in the middle");
+    BadData strict(BadData::Policy::stop);  // where nothing goes on, nothing is left out
+    EXPECT_EQ(user_error([&] { texts(DataFormat::jsonl, {half}, &strict); }), message);
     BadData bad(BadData::Policy::skip);
     const Texts found = texts(DataFormat::jsonl, {half, folder.path("last.jsonl")}, &bad);
     EXPECT_GT(found.size(), 1000u) << name;

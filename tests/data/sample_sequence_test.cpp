@@ -268,6 +268,44 @@ TEST(BadData, no_text_at_all) {
             options.path + ": no documents in 1 file (format text): there is no text to train on");
 }
 
+TEST(BadData, lies_where_it_likes_and_no_stream_is_without_a_document) {
+  const TempFolder folder;
+  std::string lines;
+  for (int i = 0; i < 64; ++i)
+    lines += i % 8 == 5 ? "{\"text\": null}\n" : cat("{\"text\": \"d", i, "\"}\n");
+  auto options = jsonl_options(folder.write("a.jsonl", lines), 9);
+  options.streams = 8;
+  BadData bad(BadData::Policy::skip);
+  options.bad_data = &bad;
+  SampleSequence sequence(options, kBytes);
+  EXPECT_EQ(sequence.streams(), 7);  // of eight, one would have nothing but bad ones
+  std::string all;
+  while (sequence.epoch() < 1) all += take(sequence, 9);
+  for (int i = 0; i < 64; ++i) {
+    const bool is_there = all.find(cat("<d", i, ">")) != std::string::npos;
+    if (i % 8 == 5) EXPECT_FALSE(is_there) << i;
+  }
+  EXPECT_EQ(bad.count(), 8);
+  bad.take_news();
+
+  folder.write("a.jsonl", "{\"text\": null}\n{\"text\": 5}\n{\"text\": \"one\"}\n");
+  EXPECT_EQ(SampleSequence(options, kBytes).streams(), 1);
+  folder.write("a.jsonl", "{\"text\": null}\n{\"text\": 5}\n");
+  EXPECT_CONTAINS(user_error([&] { SampleSequence(options, kBytes); }),
+                  "a.jsonl: none of 2 documents (format jsonl) can be used");
+}
+
+TEST(BadData, without_end_comes_to_an_end) {
+  const TempFolder folder;
+  std::string lines;
+  for (int i = 0; i < 1'000'001; ++i) lines += "{\n";
+  auto options = jsonl_options(folder.write("a.jsonl", "{\"text\": \"one\"}\n" + lines), 9);
+  BadData bad(BadData::Policy::skip);
+  options.bad_data = &bad;
+  EXPECT_CONTAINS(user_error([&] { SampleSequence(options, kBytes); }),
+                  "1000000 documents in a row cannot be used, the last one: ");
+}
+
 TEST(BadData, a_tokenizer_larger_than_the_vocabulary) {
   const TempFolder folder;
   auto options = jsonl_options(folder.write("a", numbered_documents(3)), 8);
