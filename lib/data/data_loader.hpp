@@ -28,7 +28,7 @@ class DataLoader {
   Batch next();
 
   /// Where the step after those handed out starts. Not inside a step. To be saved, the states of
-  /// all data-parallel ranks are made one by furthest().
+  /// all ranks are made one by furthest() (saved_position.hpp).
   const SequenceState& state() const;
   /// Of the last batch: passes over the data completed. It grows when the data starts to repeat.
   std::int64_t epoch() const { return epoch_; }

@@ -1,5 +1,6 @@
 #include "data/document_stream.hpp"
 
+#include <algorithm>
 #include <numeric>
 #include <utility>
 
@@ -10,6 +11,7 @@ namespace koios {
 namespace {
 
 constexpr std::size_t kWindowBytes = 16 * 1024 * 1024;
+constexpr std::int64_t kWindowDocuments = 1 << 17;  // which may be empty
 
 /// A permutation of 0 .. size-1 (Fisher and Yates) that depends on its arguments only.
 std::vector<std::size_t> permutation(std::size_t size, std::uint64_t seed, std::uint64_t key) {
@@ -34,7 +36,8 @@ DocumentStream::DocumentStream(RecordReader reader, const StreamOptions& options
 void DocumentStream::load_window() {
   window_.clear();
   std::size_t bytes = 0;
-  while (std::ssize(window_) < options_.window && bytes < kWindowBytes) {
+  const std::int64_t most = std::min(options_.window, kWindowDocuments);
+  while (std::ssize(window_) < most && bytes < kWindowBytes) {
     if (reader_.mark().record % options_.streams != options_.stream) {
       if (!reader_.skip()) break;
       continue;

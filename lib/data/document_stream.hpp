@@ -17,7 +17,8 @@ struct StreamOptions {
   std::int64_t streams = 1;
   std::uint64_t seed = 0;
   bool shuffle = true;
-  /// Documents in a window; it also ends once it holds 16 MiB, which bounds the memory.
+  /// Documents in a window; it also ends once it holds 16 MiB or 131,072 documents, which bounds
+  /// the memory.
   std::int64_t window = 1024;
 };
 

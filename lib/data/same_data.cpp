@@ -1,6 +1,5 @@
 #include "data/same_data.hpp"
 
-#include <sstream>
 #include <string>
 #include <vector>
 
@@ -11,7 +10,12 @@
 namespace koios {
 
 void require_same_data(const SequenceState& start, const MpiEnv& mpi) {
-  require_same_data(stream_of(to_text(save_position(start))), mpi);
+  std::uint64_t hash = 0;
+  for (const auto& [name, list] : save_position(start)) {
+    hash = mix64(hash + stream_of(name));
+    for (const std::int64_t value : list) hash = mix64(hash + static_cast<std::uint64_t>(value));
+  }
+  require_same_data(hash, mpi);
 }
 
 void require_same_data(std::uint64_t hash, const MpiEnv& mpi) {

@@ -33,24 +33,6 @@ std::vector<std::int64_t> shares_of(const std::vector<DataSource>& sources) {
 
 }  // namespace
 
-SequenceState furthest(std::span<const SequenceState> of_ranks) {
-  SequenceState result = of_ranks.front();
-  for (const SequenceState& other : of_ranks) {
-    KOIOS_REQUIRE(
-        other.next_sample == result.next_sample && other.sources.size() == result.sources.size(),
-        "the ranks are at different places in the data: ", other.next_sample, " and ",
-        result.next_sample);
-    for (std::size_t i = 0; i < result.sources.size(); ++i) {
-      auto& streams = result.sources[i].streams;
-      for (std::size_t k = 0; k < streams.size(); ++k) {
-        const StreamState& there = other.sources[i].streams.at(k);
-        if (there.samples > streams[k].samples) streams[k] = there;
-      }
-    }
-  }
-  return result;
-}
-
 SampleSequence::SampleSequence(const DataOptions& options, const Tokenizer& tokenizer)
     : seq_len_(options.seq_len), tokenizer_hash_(tokenizer.hash()) {
   KOIOS_REQUIRE(options.seq_len > 0, "seq_len ", options.seq_len);

@@ -26,10 +26,6 @@ struct SequenceState {
   bool operator==(const SequenceState&) const = default;
 };
 
-/// Each rank moves only the streams that it reads. All ranks' states of one place in the sequence
-/// become the one that is furthest in every stream, from which any rank can go on at once.
-SequenceState furthest(std::span<const SequenceState> of_ranks);
-
 class SampleSequence {
  public:
   /// Finds the files and at least one sample's data. `tokenizer` must outlive the sequence.

@@ -1,10 +1,14 @@
 #include "data/saved_position.hpp"
 
+#include <algorithm>
 #include <array>
-#include <sstream>
+#include <cmath>
+#include <numeric>
+#include <span>
 
 #include "core/error.hpp"
 #include "core/integers.hpp"
+#include "data/stream_source.hpp"
 
 namespace koios {
 namespace {
@@ -21,6 +25,49 @@ std::array<std::int64_t*, kStreamLists.size()> integers_of(StreamState& s) {
   RecordMark& start = s.document.window_start;
   return {&s.samples,    &s.document.epoch, &s.document.window, &s.document.index, &s.token_offset,
           &start.record, &start.file,       &start.byte,        &start.line};
+}
+
+// What no run reaches: sums and products of integers below these do not overflow.
+constexpr std::int64_t kMostSamples = std::int64_t{1} << 40;
+constexpr std::int64_t kMostOfAnything = std::int64_t{1} << 56;
+constexpr std::int64_t kMostStreams = std::int64_t{1} << 16;  // as data/streams
+
+[[noreturn]] void refuse(const std::string& what) {
+  throw UserError(cat("the saved position in the data is damaged: ", what));
+}
+
+void require_range(const char* name, const List& list, std::int64_t most = kMostOfAnything) {
+  for (const std::int64_t value : list) {
+    if (value < 0 || value > most) refuse(cat(name, " has ", value));
+  }
+}
+
+/// Counts fit each other: datasets take turns by their shares.
+void require_counts(const SequenceState& state, const List& streams, const List& samples) {
+  require_range("next_sample", {state.next_sample}, kMostSamples);
+  require_range("seq_len", {state.seq_len}, kMostStreams * kMostStreams);
+  require_range("source_streams", streams, kMostStreams);
+  require_range("source_samples", samples, kMostSamples);
+  require_range("source_share", state.shares, 1'000'000);
+  if (streams.empty()) refuse("it is of no dataset");
+  std::int64_t sum = 0;
+  std::int64_t shares = 0;
+  for (std::size_t s = 0; s < samples.size(); ++s) {
+    sum += samples[s];
+    shares += state.shares[s];
+  }
+  if (sum != state.next_sample) {
+    refuse(cat("next_sample is ", state.next_sample, ", the datasets have given ", sum));
+  }
+  for (std::size_t s = 0; s < samples.size(); ++s) {
+    const auto due = static_cast<double>(state.next_sample) * static_cast<double>(state.shares[s]) /
+                     static_cast<double>(std::max<std::int64_t>(1, shares));
+    const auto most_apart = static_cast<double>(samples.size()) + 1e-6 * due;
+    if (std::abs(static_cast<double>(samples[s]) - due) > most_apart) {
+      refuse(cat("dataset ", s, " has given ", samples[s], " of ", sum,
+                 " samples, which is not its share"));
+    }
+  }
 }
 
 /// A list of `size` integers; of any size where that is negative.
@@ -68,45 +115,60 @@ SequenceState restore_position(const SavedPosition& saved) {
   const List& streams = find(saved, "source_streams");
   const auto count = std::ssize(streams);
   state.shares = find(saved, "source_share", count);
-  std::int64_t first = 0;
+  const List& samples = find(saved, "source_samples", count);
+  const List& fingerprints = find(saved, "source_fingerprint", count);
+  require_counts(state, streams, samples);
+
+  const std::int64_t all_streams = std::accumulate(streams.begin(), streams.end(), std::int64_t{0});
+  std::array<const List*, kStreamLists.size()> lists{};
+  for (std::size_t i = 0; i < lists.size(); ++i) {
+    lists[i] = &find(saved, kStreamLists[i], all_streams);
+    require_range(kStreamLists[i], *lists[i]);
+  }
+  std::size_t next = 0;
   for (std::size_t s = 0; s < streams.size(); ++s) {
-    SourceState source{find(saved, "source_samples", count)[s],
-                       static_cast<std::uint64_t>(find(saved, "source_fingerprint", count)[s]),
-                       {}};
-    for (std::int64_t k = first; k < first + streams[s]; ++k) {
-      const auto integers = integers_of(source.streams.emplace_back());
-      for (std::size_t i = 0; i < integers.size(); ++i) {
-        const List& list = find(saved, kStreamLists[i]);
-        if (k >= std::ssize(list)) find(saved, kStreamLists[i], k + 1);
-        *integers[i] = list[static_cast<std::size_t>(k)];
+    SourceState source{samples[s], static_cast<std::uint64_t>(fingerprints[s]), {}};
+    for (std::int64_t k = 0; k < streams[s]; ++k, ++next) {
+      StreamState& stream = source.streams.emplace_back();
+      const auto integers = integers_of(stream);
+      for (std::size_t i = 0; i < integers.size(); ++i) *integers[i] = (*lists[i])[next];
+      const std::int64_t expected = samples_of_stream(k, streams[s], samples[s]);
+      if (stream.samples != expected) {
+        refuse(cat("stream ", k, " of ", streams[s], " has given ", stream.samples,
+                   " samples, not ", expected, " of ", samples[s]));
       }
     }
-    first += streams[s];
     state.sources.push_back(std::move(source));
   }
   return state;
 }
 
-std::string to_text(const SavedPosition& saved) {
-  std::ostringstream text;
-  for (const auto& [name, list] : saved) {
-    text << name << ' ' << list.size();
-    for (const std::int64_t value : list) text << ' ' << value;
-    text << '\n';
+SequenceState furthest(const SequenceState& of_this_rank, const MpiEnv& mpi) {
+  SequenceState state = of_this_rank;
+  List records;  // a stream's integers each, the first of which is its samples
+  const auto add = [&](const auto& integers) {
+    records.insert(records.end(), integers.begin(), integers.end());
+  };
+  for (SourceState& source : state.sources) {
+    for (StreamState& stream : source.streams) {
+      for (const std::int64_t* value : integers_of(stream)) records.push_back(*value);
+    }
   }
-  return text.str();
-}
-
-SavedPosition position_from_text(const std::string& text) {
-  SavedPosition saved;
-  std::istringstream in(text);
-  std::string name;
-  for (std::size_t size = 0; in >> name >> size;) {
-    List& list = saved[name];
-    list.resize(size);
-    for (std::int64_t& value : list) in >> value;
+  constexpr std::size_t kSize = kStreamLists.size();
+  add(std::array<std::int64_t, kSize>{state.next_sample});
+  add(std::array<std::int64_t, kSize>{-state.next_sample});
+  mpi.all_keep_largest(records, kSize);
+  const auto rank_ends = std::span(records).last(2 * kSize);
+  KOIOS_REQUIRE(rank_ends[0] == state.next_sample && -rank_ends[kSize] == state.next_sample,
+                "the ranks are at different places in the data: ", -rank_ends[kSize], " and ",
+                rank_ends[0]);
+  auto next = records.begin();
+  for (SourceState& source : state.sources) {
+    for (StreamState& stream : source.streams) {
+      for (std::int64_t* value : integers_of(stream)) *value = *next++;
+    }
   }
-  return saved;
+  return state;
 }
 
 }  // namespace koios

@@ -8,17 +8,22 @@
 #include <vector>
 
 #include "data/sample_sequence.hpp"
+#include "runtime/mpi_env.hpp"
 
 namespace koios {
 
 using SavedPosition = std::map<std::string, std::vector<std::int64_t>>;
 
 SavedPosition save_position(const SequenceState& state);
-/// UserError where a list is missing or of another length than the others.
+
+/// UserError where a list is missing or of another length than the others, or where its integers
+/// are no position that save_position() gave: they come from a file, which may be damaged or made
+/// by somebody else.
 SequenceState restore_position(const SavedPosition& saved);
 
-/// On its way between ranks.
-std::string to_text(const SavedPosition& saved);
-SavedPosition position_from_text(const std::string& text);
+/// Each rank moves only the streams that it reads. Collective: the states that all ranks have of
+/// one place in the sequence become the one that is furthest in every stream, from which any rank
+/// can go on at once.
+SequenceState furthest(const SequenceState& of_this_rank, const MpiEnv& mpi);
 
 }  // namespace koios

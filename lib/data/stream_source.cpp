@@ -66,15 +66,15 @@ StreamSource::StreamSource(const DataSource& data, const DataOptions& options,
   taken_.resize(streams_.size());
 }
 
-std::int64_t StreamSource::share(std::int64_t stream, std::int64_t samples) const {
-  return (samples - stream + streams() - 1) / streams();
+std::int64_t samples_of_stream(std::int64_t stream, std::int64_t streams, std::int64_t samples) {
+  return (samples - stream + streams - 1) / streams;
 }
 
 void StreamSource::take(std::span<std::int32_t> sample, std::span<std::int32_t> document_start) {
   const std::int64_t stream = next_sample_ % streams();
   const auto index = static_cast<std::size_t>(stream);
   // What was skipped goes where the sample will stand.
-  for (; taken_[index] < share(stream, next_sample_); ++taken_[index]) {
+  for (; taken_[index] < samples_of_stream(stream, streams(), next_sample_); ++taken_[index]) {
     streams_[index].take(sample, document_start);
   }
   streams_[index].take(sample, document_start);
@@ -108,11 +108,12 @@ void StreamSource::restore(const SourceState& state) {
                         ": data/streams and the data must be those of the run that saved it"));
   }
   next_sample_ = state.samples;
-  for (std::size_t i = 0; i < streams_.size(); ++i) {
+  for (std::int64_t stream = 0; stream < streams(); ++stream) {
+    const auto i = static_cast<std::size_t>(stream);
     streams_[i].restore(state.streams[i]);
     taken_[i] = state.streams[i].samples;
-    KOIOS_REQUIRE(taken_[i] <= share(static_cast<std::int64_t>(i), next_sample_), "stream ", i,
-                  ": ", taken_[i], " samples of ", next_sample_);
+    const std::int64_t most = samples_of_stream(stream, streams(), next_sample_);
+    KOIOS_REQUIRE(taken_[i] <= most, "stream ", i, ": ", taken_[i], " samples of ", next_sample_);
   }
 }
 

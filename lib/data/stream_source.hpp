@@ -14,6 +14,9 @@
 
 namespace koios {
 
+/// Samples of one of `streams` streams among the first `samples` of all.
+std::int64_t samples_of_stream(std::int64_t stream, std::int64_t streams, std::int64_t samples);
+
 class StreamSource final : public SampleSource {
  public:
   /// Finds the files of `data` and at least one document. `tokenizer` must outlive the source.
@@ -27,9 +30,6 @@ class StreamSource final : public SampleSource {
   void restore(const SourceState& state) override;
 
  private:
-  /// Samples of a stream among the first `samples` of all.
-  std::int64_t share(std::int64_t stream, std::int64_t samples) const;
-
   std::string path_;
   std::uint64_t fingerprint_ = 0;
   std::int64_t next_sample_ = 0;

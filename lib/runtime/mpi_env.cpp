@@ -3,9 +3,11 @@
 #include <mpi.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <csignal>
+#include <cstddef>
 #include <cstdlib>
 #include <numeric>
 
@@ -33,6 +35,19 @@ bool is_mpi_running() {
   MPI_Initialized(&initialized);
   MPI_Finalized(&finalized);
   return initialized != 0 && finalized == 0;
+}
+
+/// An MPI_User_function over records of 64-bit integers.
+void keep_larger(void* other, void* mine, int* records, MPI_Datatype* record) {
+  int bytes = 0;
+  MPI_Type_size(*record, &bytes);
+  const auto size =
+      static_cast<std::ptrdiff_t>(bytes) / narrow<std::ptrdiff_t>(sizeof(std::int64_t));
+  const auto* from = static_cast<const std::int64_t*>(other);
+  auto* to = static_cast<std::int64_t*>(mine);
+  for (int i = 0; i < *records; ++i, from += size, to += size) {
+    if (std::lexicographical_compare(to, to + size, from, from + size)) std::copy_n(from, size, to);
+  }
 }
 
 }  // namespace
@@ -118,6 +133,20 @@ std::vector<std::string> MpiEnv::all_gather(const std::string& text) const {
         all.substr(static_cast<std::size_t>(starts[r]), static_cast<std::size_t>(lengths[r])));
   }
   return texts;
+}
+
+void MpiEnv::all_keep_largest(std::span<std::int64_t> records, std::size_t size) const {
+  KOIOS_REQUIRE(size > 0 && records.size() % size == 0, records.size(), " of ", size);
+  MPI_Datatype record = MPI_DATATYPE_NULL;
+  check_mpi(MPI_Type_contiguous(narrow<int>(size), MPI_INT64_T, &record), "MPI_Type_contiguous");
+  check_mpi(MPI_Type_commit(&record), "MPI_Type_commit");
+  MPI_Op larger = MPI_OP_NULL;
+  check_mpi(MPI_Op_create(&keep_larger, 1, &larger), "MPI_Op_create");
+  check_mpi(MPI_Allreduce(MPI_IN_PLACE, records.data(), narrow<int>(records.size() / size), record,
+                          larger, MPI_COMM_WORLD),
+            "MPI_Allreduce");
+  check_mpi(MPI_Op_free(&larger), "MPI_Op_free");
+  check_mpi(MPI_Type_free(&record), "MPI_Type_free");
 }
 
 void MpiEnv::end_soon(ExitCode code) {

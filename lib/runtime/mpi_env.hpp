@@ -2,6 +2,9 @@
 // calls MPI_Init; lib/comm owns the communicators.
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -32,6 +35,9 @@ class MpiEnv {
   std::string broadcast(const std::string& text_on_root) const;
   /// Every rank's text, in rank order, on every rank.
   std::vector<std::string> all_gather(const std::string& text) const;
+  /// Of each record of `size` integers, the largest that any rank has (by the first integer, of
+  /// equals by the next), on every rank. All ranks have as many records.
+  void all_keep_largest(std::span<std::int64_t> records, std::size_t size) const;
   /// Whatever the calls that follow wait for (a lock of MPI's, a pipe that nobody empties, a file
   /// system), this process ends with this code in 20 s; the launcher then ends the others.
   static void end_soon(ExitCode code);

@@ -225,15 +225,11 @@ void Training<T>::save(std::int64_t step, Watchdog& watchdog) {
   const auto timer = timers_.scope("checkpoint");
   watchdog.allow(checkpoints_.longest_save_s());
   console_.clear_progress();
-  std::vector<SequenceState> positions;  // each rank has moved other streams of the data
-  for (const auto& text : launch_.mpi.all_gather(to_text(save_position(data_.state())))) {
-    positions.push_back(restore_position(position_from_text(text)));
-  }
   checkpoints_.save({.step = step,
                      .tokens = step_log_.tokens_seen(step),
                      .lr = step_.lr(step - 1),
                      .losses = step_log_.losses(),
-                     .data = furthest(positions)});
+                     .data = furthest(data_.state(), launch_.mpi)});
   step_log_.restart_clock();
 }
 

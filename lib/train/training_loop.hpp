@@ -10,7 +10,7 @@
 #include "core/stopwatch.hpp"
 #include "data/data_loader.hpp"
 #include "metrics/console.hpp"
-#include "train/bad_data_report.hpp"
+#include "data/bad_data_report.hpp"
 #include "train/end_report.hpp"
 #include "train/job_time.hpp"
 #include "train/launch.hpp"

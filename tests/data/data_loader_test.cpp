@@ -98,7 +98,7 @@ TEST_F(Loader, the_ranks_states_together_continue_on_another_mesh) {
     loader.next();
     EXPECT_THROW(loader.state(), InvariantError);  // inside of a step
   }
-  const SequenceState state = furthest(states);
+  const SequenceState state = testing::furthest_of(states);
   EXPECT_EQ(state.next_sample, 3 * kGlobalBatch);
   const std::vector<std::int32_t> rest(whole.begin() + 3 * kGlobalBatch * (kSeqLen + 1),
                                        whole.end());

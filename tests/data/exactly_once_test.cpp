@@ -57,7 +57,7 @@ class ExactlyOnce : public ::testing::Test {
       }
       ends.push_back(loader.state());
     }
-    state = furthest(ends);
+    state = testing::furthest_of(ends);
     return samples;
   }
 

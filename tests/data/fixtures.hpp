@@ -13,6 +13,7 @@
 
 #include "core/error.hpp"
 #include "data/record_reader.hpp"
+#include "data/sample_sequence.hpp"
 #include "data/tokenizer.hpp"
 
 namespace koios::testing {
@@ -62,6 +63,22 @@ class ByteTokenizer final : public Tokenizer {
     return text;
   }
 };
+
+/// What furthest() makes of the ranks' states, here of loaders in one process.
+inline SequenceState furthest_of(const std::vector<SequenceState>& of_ranks) {
+  SequenceState result = of_ranks.front();
+  for (const SequenceState& other : of_ranks) {
+    EXPECT_EQ(other.next_sample, result.next_sample);
+    for (std::size_t i = 0; i < result.sources.size(); ++i) {
+      auto& streams = result.sources[i].streams;
+      for (std::size_t k = 0; k < streams.size(); ++k) {
+        const StreamState& there = other.sources[i].streams.at(k);
+        if (there.samples > streams[k].samples) streams[k] = there;
+      }
+    }
+  }
+  return result;
+}
 
 /// Documents "d0", "d1", ... each with `extra` more letters, as JSON lines.
 inline std::string numbered_documents(int count, int extra = 0) {

@@ -3,7 +3,9 @@
 #include <gtest/gtest.h>
 #include <mpi.h>
 
+#include <cstdint>
 #include <string>
+#include <vector>
 
 #include "core/error.hpp"
 #include "runtime/check_mpi.hpp"
@@ -41,6 +43,17 @@ TEST_F(MpiEnvTest, gathers_texts_in_rank_order) {
   const auto texts = mpi_.all_gather(std::string(static_cast<std::size_t>(mpi_.rank()), 'r'));
   ASSERT_EQ(static_cast<int>(texts.size()), mpi_.size());
   for (std::size_t r = 0; r < texts.size(); ++r) EXPECT_EQ(texts[r], std::string(r, 'r'));
+}
+
+TEST_F(MpiEnvTest, keeps_the_largest_of_each_record) {
+  // Of the first record the last rank has the largest, of the second, rank 0; of the third all have
+  // the same first integer.
+  const std::int64_t r = mpi_.rank();
+  std::vector<std::int64_t> records = {r, 10 * r, 100 * r, -r, r + 7, r, 5, r, -r};
+  mpi_.all_keep_largest(records, 3);
+  const std::int64_t last = mpi_.size() - 1;
+  EXPECT_EQ(records,
+            (std::vector<std::int64_t>{last, 10 * last, 100 * last, 0, 7, 0, 5, last, -last}));
 }
 
 TEST_F(MpiEnvTest, errors_are_thrown_with_mpis_words) {
