@@ -17,6 +17,9 @@ namespace {
 constexpr std::string_view kSpaceMark = "\xE2\x96\x81";  // U+2581, a space in pieces
 constexpr std::size_t kBytePieceSize = 6;                // of "<0x41>"
 constexpr std::size_t kSlack = 8;                        // readable bytes behind the text
+/// Text is taken in pieces of so many bytes, and a part between two cuts that is longer is cut here
+/// all the same: this bounds the memory, some 100 bytes for each of these.
+constexpr std::size_t kPieceBytes = 256 * 1024;
 
 std::size_t character_bytes(char lead) {
   const auto c = static_cast<unsigned char>(lead);
@@ -40,9 +43,14 @@ std::uint32_t next_character(const char*& at) {
   return character;
 }
 
-void mark_to_space(std::string& text) {
-  for (auto at = text.find(kSpaceMark); at != std::string::npos; at = text.find(kSpaceMark, at)) {
-    text.replace(at, kSpaceMark.size(), " ");
+/// Appends `text` with its marks as spaces.
+void append_as_spaces(std::string& result, std::string_view text) {
+  while (true) {
+    const auto mark = text.find(kSpaceMark);
+    result.append(text.substr(0, mark));
+    if (mark == std::string_view::npos) return;
+    result += ' ';
+    text.remove_prefix(mark + kSpaceMark.size());
   }
 }
 
@@ -136,7 +144,7 @@ BpeEncoder::BpeEncoder(const SentencePieceModel& model)
       byte_ids_[value & 0xFFU] = id;
     }
     if (piece.type != SentencePieceModel::PieceType::normal) continue;
-    mark_to_space(texts_.emplace_back(piece.text));
+    append_as_spaces(texts_.emplace_back(), piece.text);
     pieces_.emplace(texts_.back(), Entry{id, piece.score});
     const std::string& text = texts_.back();
     const char* at = text.data();
@@ -193,35 +201,50 @@ std::unique_ptr<BpeEncoder::Workspace> BpeEncoder::borrow() const {
 }
 
 std::vector<std::int32_t> BpeEncoder::encode(std::string_view text) const {
-  if (text.empty()) return {};
+  std::vector<std::int32_t> ids;
+  if (text.empty()) return ids;
   auto work = borrow();
-  work->text.assign(add_dummy_prefix_ ? " " : "").append(text);
-  mark_to_space(work->text);
-  const std::size_t size = work->text.size();
-  work->text.append(kSlack, ' ');
-  // No more ids than bytes; parts write kMaxIds at once.
-  if (work->ids.size() < size + Remembered::kMaxIds) work->ids.resize(size + Remembered::kMaxIds);
+  work->text = add_dummy_prefix_ ? " " : "";
+  while (!text.empty()) {
+    const std::size_t size = utf8_cut(text, kPieceBytes);
+    append_as_spaces(work->text, text.substr(0, size));
+    text.remove_prefix(size);
+    encode_parts(*work, text.empty(), ids);
+  }
+  const std::lock_guard lock(mutex_);
+  idle_.push_back(std::move(work));
+  return ids;
+}
 
-  const char* begin = work->text.data();
+/// Appends the ids of work.text, but of the last part only where it is the text's end or longer
+/// than a piece; what has no ids yet is left in work.text.
+void BpeEncoder::encode_parts(Workspace& work, bool is_end, std::vector<std::int32_t>& ids) const {
+  const std::size_t size = work.text.size();
+  work.text.append(kSlack, ' ');
+  // No more ids than bytes; parts write kMaxIds at once.
+  if (work.ids.size() < size + Remembered::kMaxIds) work.ids.resize(size + Remembered::kMaxIds);
+
+  const char* begin = work.text.data();
   const char* const end = begin + size;
-  std::int32_t* ids = work->ids.data();
+  std::int32_t* next = work.ids.data();
   const char* at = begin;
   std::uint32_t left = next_character(at);
   while (at < end) {
     const char* const cut = at;
     const std::uint32_t right = next_character(at);
     if (!joins(left, right)) {
-      ids += encode_part({begin, cut}, *work, ids);
+      next += encode_part({begin, cut}, work, next);
       begin = cut;
     }
     left = right;
   }
-  ids += encode_part({begin, end}, *work, ids);
-
-  std::vector<std::int32_t> result(work->ids.data(), ids);
-  const std::lock_guard lock(mutex_);
-  idle_.push_back(std::move(work));
-  return result;
+  if (is_end || static_cast<std::size_t>(end - begin) >= kPieceBytes) {
+    next += encode_part({begin, end}, work, next);
+    begin = end;
+  }
+  ids.insert(ids.end(), work.ids.data(), next);
+  work.text.resize(size);
+  work.text.erase(0, static_cast<std::size_t>(begin - work.text.data()));
 }
 
 std::size_t BpeEncoder::encode_part(std::string_view part, Workspace& work,

@@ -32,7 +32,8 @@ class BpeEncoder {
   BpeEncoder(const BpeEncoder&) = delete;
   BpeEncoder& operator=(const BpeEncoder&) = delete;
 
-  /// The ids of well-formed UTF-8. Thread-safe.
+  /// The ids of well-formed UTF-8. Thread-safe. A run of more than 256 KiB without any place to cut
+  /// is cut all the same.
   std::vector<std::int32_t> encode(std::string_view text) const;
 
  private:
@@ -47,6 +48,7 @@ class BpeEncoder {
   bool joins(std::uint32_t left, std::uint32_t right) const;
   void remember_pairs(std::vector<std::uint64_t> pairs);
   const Entry* find(std::string_view piece) const;
+  void encode_parts(Workspace& work, bool is_end, std::vector<std::int32_t>& ids) const;
   std::size_t encode_part(std::string_view part, Workspace& work, std::int32_t* ids) const;
   std::size_t merge(std::string_view part, Workspace& work, std::int32_t* ids) const;
   void push_pair(std::int32_t left, std::int32_t right, Workspace& work) const;

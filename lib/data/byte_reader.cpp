@@ -8,6 +8,7 @@ namespace koios {
 namespace {
 
 constexpr std::size_t kBlockBytes = 256 * 1024;
+constexpr std::size_t kLargeBuffer = 16 * 1024 * 1024;
 constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
 
 }  // namespace
@@ -24,6 +25,9 @@ ByteReader::ByteReader(std::unique_ptr<ByteSource> source, std::string name, std
 bool ByteReader::fetch() {
   buffer_.erase(0, begin_);
   begin_ = 0;
+  if (buffer_.capacity() > kLargeBuffer && buffer_.size() < kBlockBytes) {
+    std::string(buffer_).swap(buffer_);  // it held a record that is rare
+  }
   const std::size_t kept = buffer_.size();
   buffer_.resize(kept + kBlockBytes);
   const std::size_t count = source_->read(buffer_.data() + kept, kBlockBytes);

@@ -1,77 +1,37 @@
 #include "data/json_records.hpp"
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
+#include <array>
 #include <optional>
 #include <utility>
 
 #include "core/error.hpp"
 #include "core/integers.hpp"
 #include "core/utf8.hpp"
+#include "data/json_scan.hpp"
 #include "data/line_reader.hpp"
 
 namespace koios {
 namespace {
 
 constexpr std::size_t kObjectBytes = 256 * 1024 * 1024;
+constexpr std::size_t kPassedBytes = 64 * 1024;  // held at once of what is passed over
 
 bool is_json_space(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
 
-/// nlohmann's message without its prefix and its line (always 1), and of bounded length.
-std::string json_reason(const nlohmann::json::exception& error) {
-  std::string reason = error.what();
-  for (const char* from : {"syntax error", "number overflow"}) {
-    if (const auto at = reason.find(from); at != std::string::npos) reason.erase(0, at);
-  }
-  if (reason.size() > 200) reason = reason.substr(0, utf8_cut(reason, 200)) + "...";
-  return reason;
-}
-
-/// The object in `text`, or none and why.
-std::optional<nlohmann::json> parse_object(std::string_view text, std::string_view place,
-                                           std::string& why) {
-  try {
-    auto object = nlohmann::json::parse(text);
-    if (object.is_object()) return object;
-    why = cat(": a JSON ", object.type_name(), ", not an object");
-  } catch (const nlohmann::json::parse_error& error) {
-    why = cat(": not valid JSON at byte ", error.byte, " of the ", place, ": ", json_reason(error));
-  } catch (const nlohmann::json::out_of_range& error) {  // the grammar has numbers of any size
-    why = cat(": a number that no double holds: ", json_reason(error));
-  }
-  return std::nullopt;
-}
-
-/// The field's text, or null and why.
-std::string* string_field(nlohmann::json& object, const char* name, std::string& why) {
-  const auto field = object.find(name);
-  if (field == object.end()) {
-    why = cat(": no field \"", name, "\"");
-    return nullptr;
-  }
-  if (!field->is_string()) {
-    why = cat(": the field \"", name, "\" is a ", field->type_name(), ", not a string");
-    return nullptr;
-  }
-  return &field->get_ref<std::string&>();
-}
-
-/// Text of the line; none and why where it is no such object.
-std::optional<std::string> text_of_line(const LineReader& lines, std::string& why) {
-  if (why = utf8_problem(lines.text(), "line", lines.byte()); !why.empty()) return std::nullopt;
-  auto object = parse_object(lines.text(), "line", why);
-  if (!object) return std::nullopt;
-  std::string* text = string_field(*object, "text", why);
-  return text == nullptr ? std::nullopt : std::optional(std::move(*text));
-}
-
-void pass_space(ByteReader& bytes) {
+/// Passes over white space; returns the bytes of it since the last line end.
+std::size_t pass_space(ByteReader& bytes) {
+  std::size_t in_line = 0;
   do {
     const std::string_view ahead = bytes.ahead();
     const auto end = std::ranges::find_if_not(ahead, is_json_space);
     const std::string_view space = ahead.substr(0, static_cast<std::size_t>(end - ahead.begin()));
+    const auto line_end = space.rfind('\n');
+    in_line =
+        line_end == std::string_view::npos ? in_line + space.size() : space.size() - line_end - 1;
     bytes.consume(space.size(), std::ranges::count(space, '\n'));
   } while (bytes.ahead().empty() && bytes.fetch());
+  return in_line;
 }
 
 std::string where(const ByteReader& bytes) {
@@ -84,31 +44,59 @@ char next_character(ByteReader& bytes) {
   return bytes.ahead().empty() ? '\0' : bytes.ahead().front();
 }
 
-/// Bytes of the object or array ahead, found by its brackets and strings alone.
-std::size_t value_size(ByteReader& bytes) {
-  std::size_t at = 0;
-  std::int64_t depth = 0;
-  bool in_string = false;
-  while (at < kObjectBytes) {
-    if (at == bytes.ahead().size()) {
-      if (bytes.fetch()) continue;
-      throw BadFile(cat(where(bytes), ": the file ends inside of the object that begins here"));
+/// Finds the end of an object or array, whose bytes come in pieces, by its brackets and strings
+/// alone.
+class Brackets {
+ public:
+  /// Bytes of the next piece up to and with the end; npos where it goes on behind the piece.
+  std::size_t find_end(std::string_view piece) {
+    for (std::size_t at = 0; at < piece.size(); ++at) {
+      const char c = piece[at];
+      if (is_escaped_) {
+        is_escaped_ = false;
+      } else if (in_string_) {
+        if (c == '"') in_string_ = false;
+        if (c == '\\') is_escaped_ = true;
+      } else if (c == '"') {
+        in_string_ = true;
+      } else if (c == '{' || c == '[') {
+        ++depth_;
+      } else if ((c == '}' || c == ']') && --depth_ == 0) {
+        return at + 1;
+      }
     }
-    const char c = bytes.ahead()[at++];
-    if (in_string) {
-      if (c == '"') in_string = false;
-      if (c != '\\') continue;
-      if (at == bytes.ahead().size() && !bytes.fetch()) continue;
-      ++at;
-    } else if (c == '"') {
-      in_string = true;
-    } else if (c == '{' || c == '[') {
-      ++depth;
-    } else if ((c == '}' || c == ']') && --depth == 0) {
-      return at;
+    return std::string_view::npos;
+  }
+
+ private:
+  std::int64_t depth_ = 0;
+  bool in_string_ = false;
+  bool is_escaped_ = false;
+};
+
+/// Bytes of the object that begins ahead, all of which is then ahead. None where it is not wanted
+/// or too large, and has been passed over.
+std::optional<std::size_t> find_object(ByteReader& bytes, bool is_wanted) {
+  const std::string place = where(bytes);
+  const auto pass = [&](std::size_t size) {
+    bytes.consume(size, std::ranges::count(bytes.ahead().substr(0, size), '\n'));
+  };
+  Brackets brackets;
+  std::size_t size = 0;
+  while (true) {
+    const std::string_view piece = bytes.ahead().substr(size);
+    const std::size_t end = brackets.find_end(piece);
+    size += end == std::string_view::npos ? piece.size() : end;
+    if (!is_wanted || size > kObjectBytes) {
+      pass(size);
+      size = 0;
+      is_wanted = false;
+    }
+    if (end != std::string_view::npos) return is_wanted ? std::optional(size) : std::nullopt;
+    if (!bytes.fetch()) {
+      throw BadFile(cat(place, ": the file ends inside of the object that begins here"));
     }
   }
-  throw BadFile(cat(where(bytes), ": an object of more than ", kObjectBytes >> 20, " MiB"));
 }
 
 /// The published prompt, with and without an input.
@@ -125,37 +113,42 @@ std::string fill_prompt(const std::string& instruction, const std::string& input
 }
 
 std::optional<std::string> prompt_of(std::string_view text, std::int64_t byte, std::string& why) {
+  static constexpr std::array<std::string_view, 3> kNames = {"instruction", "input", "output"};
   if (why = utf8_problem(text, "object", byte); !why.empty()) return std::nullopt;
-  auto object = parse_object(text, "object", why);
-  if (!object) return std::nullopt;
-  const std::string* instruction = string_field(*object, "instruction", why);
-  const std::string* input = instruction ? string_field(*object, "input", why) : nullptr;
-  const std::string* output = input ? string_field(*object, "output", why) : nullptr;
-  if (output == nullptr) return std::nullopt;
-  return fill_prompt(*instruction, *input, *output);
+  const auto fields = json_strings(text, kNames, "object", 0, why);
+  if (!fields) return std::nullopt;
+  return fill_prompt((*fields)[0], (*fields)[1], (*fields)[2]);
+}
+
+/// Text of the line, of which `before` bytes of white space were passed over.
+std::optional<std::string> text_of_line(const LineReader& lines, std::size_t before,
+                                        std::string& why) {
+  static constexpr std::array<std::string_view, 1> kNames = {"text"};
+  if (!lines.is_whole()) {
+    why = cat(": a line longer than ", kObjectBytes >> 20,
+              " MiB; this format has one JSON object a line");
+    return std::nullopt;
+  }
+  if (why = utf8_problem(lines.text(), "line", lines.byte()); !why.empty()) return std::nullopt;
+  auto fields = json_strings(lines.text(), kNames, "line", before, why);
+  if (!fields) return std::nullopt;
+  return std::move(fields->front());
 }
 
 }  // namespace
 
 Found read_jsonl(ByteReader& bytes, Document* document, std::string& why) {
+  const std::size_t before = pass_space(bytes);
   LineReader lines(bytes);
-  do {
-    if (!lines.peek(kObjectBytes)) return Found::end;
-    if (lines.is_whole() && std::ranges::all_of(lines.text(), is_json_space)) {
-      lines.advance();
-      continue;
-    }
-    break;
-  } while (true);
-
-  const std::string place = where(bytes);
-  if (!lines.is_whole()) {
-    throw BadFile(cat(place, ": a line longer than ", kObjectBytes >> 20,
-                      " MiB; this format has one JSON object a line"));
-  }
   std::optional<std::string> text;
+  const std::string place = where(bytes);
   const std::int64_t number = lines.number();
-  if (document != nullptr) text = text_of_line(lines, why);
+  if (!lines.peek(document != nullptr ? kObjectBytes : kPassedBytes)) return Found::end;
+  if (document != nullptr) text = text_of_line(lines, before, why);
+  while (!lines.is_whole()) {
+    lines.advance();
+    if (!lines.peek(kPassedBytes)) break;
+  }
   lines.advance();
   if (document == nullptr) return Found::document;
   if (!text) {
@@ -187,11 +180,14 @@ Found read_alpaca(ByteReader& bytes, Document* document, std::string& why) {
 
   const std::string place = where(bytes);
   const std::int64_t line = bytes.lines_before() + 1;
-  const std::size_t size = value_size(bytes);
-  const std::string_view object = bytes.ahead().substr(0, size);
   std::optional<std::string> text;
-  if (document != nullptr) text = prompt_of(object, bytes.byte(), why);
-  bytes.consume(size, std::ranges::count(object, '\n'));
+  if (const auto size = find_object(bytes, document != nullptr)) {
+    const std::string_view object = bytes.ahead().substr(0, *size);
+    text = prompt_of(object, bytes.byte(), why);
+    bytes.consume(*size, std::ranges::count(object, '\n'));
+  } else {
+    why = cat(": an object of more than ", kObjectBytes >> 20, " MiB");
+  }
   c = next_character(bytes);
   if (c != ',' && c != ']') {
     throw BadFile(cat(where(bytes), ": neither , nor ] after an object",

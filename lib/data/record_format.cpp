@@ -53,33 +53,37 @@ Found read_text(ByteReader& bytes, Document* document, std::string& why) {
 /// re.sub("\n\n\n+", "\n\n", text).strip(), as the dataset's own script has it.
 std::string tidy(std::string_view text) {
   constexpr std::string_view kSpace = " \t\n\r\v\f\x1c\x1d\x1e\x1f";  // ASCII of str.strip()
+  const auto first = text.find_first_not_of(kSpace);
+  if (first == std::string::npos) return {};
   std::string tidied;
   std::size_t line_ends = 0;
-  for (const char c : text) {
+  for (const char c : text.substr(first, text.find_last_not_of(kSpace) - first + 1)) {
     line_ends = c == '\n' ? line_ends + 1 : 0;
     if (line_ends <= 2) tidied += c;
   }
-  const auto first = tidied.find_first_not_of(kSpace);
-  if (first == std::string::npos) return {};
-  return tidied.substr(first, tidied.find_last_not_of(kSpace) - first + 1);
+  return tidied;
 }
 
 Found read_whole(ByteReader& bytes, Document* document, std::string& why) {
-  while (bytes.ahead().size() <= kWholeFileBytes && bytes.fetch()) {
+  const std::size_t most = document != nullptr ? kWholeFileBytes : 0;
+  while (bytes.ahead().size() <= most && bytes.fetch()) {
   }
   const std::string_view whole = bytes.ahead();
   if (whole.empty()) return Found::end;
-  if (whole.size() > kWholeFileBytes) {
-    throw BadFile(cat(bytes.name(), ": larger than ", kWholeFileBytes >> 20,
-                      " MiB; in this format a file is one document"));
-  }
   if (document != nullptr) {
-    why = utf8_problem(whole, "file", bytes.byte());
+    why.clear();
+    if (whole.size() > kWholeFileBytes) {
+      why = cat(": larger than ", kWholeFileBytes >> 20,
+                " MiB; in this format a file is one document");
+    }
+    if (why.empty()) why = utf8_problem(whole, "file", bytes.byte());
     // Only in front: what is published may well have one somewhere.
     if (why.empty()) why = zero_problem(whole.substr(0, 1), "file", bytes.byte());
     if (why.empty()) *document = {tidy(whole), bytes.name(), 1};
   }
-  bytes.consume(whole.size(), std::ranges::count(whole, '\n'));
+  do {  // all of it
+    bytes.consume(bytes.ahead().size(), std::ranges::count(bytes.ahead(), '\n'));
+  } while (bytes.fetch());
   if (document == nullptr || why.empty()) return Found::document;
   why = bytes.name() + why;
   return Found::bad;
@@ -92,12 +96,12 @@ constexpr std::array<std::pair<std::string_view, std::string_view>, 3> kTarNames
 
 const std::vector<RecordFormat>& record_formats() {
   static const std::vector<RecordFormat> table = {
-      {DataFormat::text, "text", {".txt"}, read_text},
-      {DataFormat::jsonl, "jsonl", {".jsonl", ".json"}, read_jsonl},
-      {DataFormat::c4, "c4", {".json"}, read_jsonl},
-      {DataFormat::alpaca, "alpaca", {".json"}, read_alpaca},
-      {DataFormat::openwebtext, "openwebtext", {".txt"}, read_whole},
-      {DataFormat::tokens, "tokens", {".tokens"}, nullptr},
+      {DataFormat::text, "text", {".txt"}, read_text, false},
+      {DataFormat::jsonl, "jsonl", {".jsonl", ".json"}, read_jsonl, false},
+      {DataFormat::c4, "c4", {".json"}, read_jsonl, false},
+      {DataFormat::alpaca, "alpaca", {".json"}, read_alpaca, true},
+      {DataFormat::openwebtext, "openwebtext", {".txt"}, read_whole, false},
+      {DataFormat::tokens, "tokens", {".tokens"}, nullptr, false},
   };
   return table;
 }

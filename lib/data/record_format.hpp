@@ -44,6 +44,7 @@ struct RecordFormat {
   /// Reads the next document of a file; `why` says why it is bad. With null it passes over the
   /// document unchecked, to the same place. BadFile where there is no reading on.
   Found (*read)(ByteReader& bytes, Document* document, std::string& why);
+  bool is_array;  // many records may be in one line: messages give their number
 };
 
 const std::vector<RecordFormat>& record_formats();

@@ -1,5 +1,6 @@
 #include "data/record_reader.hpp"
 
+#include <new>
 #include <utility>
 
 #include "core/error.hpp"
@@ -43,6 +44,7 @@ void RecordReader::open_at_mark() {
         if (bad != nullptr) bad->note(what);
       });
   member_begin_ = 0;
+  records_ = mark_.byte == 0 ? 0 : -1;
   if (mark_.byte == 0) {
     open_next_member();
     return;
@@ -60,6 +62,17 @@ void RecordReader::open_at_mark() {
                       ") was saved; the data has changed"));
 }
 
+/// Of the record at the mark, where its line would not tell enough.
+std::string RecordReader::record_number() const {
+  if (!format_->is_array) return "";
+  std::int64_t before = records_;
+  if (before < 0) {
+    RecordReader counting(format_->format, {files_[static_cast<std::size_t>(mark_.file)]});
+    for (before = 0; counting.mark().byte < mark_.byte && counting.skip();) ++before;
+  }
+  return cat(" (record ", before + 1, " of the file)");
+}
+
 void RecordReader::tell(const std::string& what) const {
   if (bad_ == nullptr) throw UserError(what);
   bad_->found(what);
@@ -71,17 +84,34 @@ void RecordReader::to_next_file() {
   mark_ = {mark_.record, mark_.file + 1, 0, 0};
 }
 
+/// A document that is too large for the memory is a bad one.
+Found RecordReader::read_record(Document* document, std::string& why) {
+  const std::int64_t line = bytes_->lines_before() + 1;
+  try {
+    return format_->read(*bytes_, document, why);
+  } catch (const std::bad_alloc&) {
+    if (document == nullptr) throw;
+    *document = {};
+    why = cat(bytes_->name(), ":", line, ": no memory for this document");
+    std::string unused;
+    format_->read(*bytes_, nullptr, unused);
+    return Found::bad;
+  }
+}
+
 /// One document of the current file; false where it has no more.
 bool RecordReader::read_member(Document* document) {
   if (!file_) open_at_mark();
   std::string why;
   while (bytes_) {
-    const Found found = format_->read(*bytes_, document, why);
+    const Found found = read_record(document, why);
     if (found == Found::end) {
       if (!open_next_member()) return false;
       continue;
     }
+    if (found == Found::bad) why += record_number();
     ++mark_.record;
+    if (records_ >= 0) ++records_;
     mark_.byte = member_begin_ + bytes_->byte();
     mark_.line = bytes_->lines_before();
     if (found == Found::bad) {
@@ -104,8 +134,9 @@ bool RecordReader::read(Document* document) {
     try {
       if (read_member(document)) return true;
     } catch (const BadFile& bad) {
-      if (bad_ == nullptr || !bad_->skips()) throw;
-      bad_->found(cat(bad.what(), "; the rest of ", files_[static_cast<std::size_t>(mark_.file)],
+      const std::string what = bad.what() + (file_ ? record_number() : "");
+      if (bad_ == nullptr || !bad_->skips()) throw BadFile(what);
+      bad_->found(cat(what, "; the rest of ", files_[static_cast<std::size_t>(mark_.file)],
                       " is left out"));
     }
     to_next_file();

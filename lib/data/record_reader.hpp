@@ -42,8 +42,10 @@ class RecordReader {
  private:
   bool read(Document* document);
   bool read_member(Document* document);
+  Found read_record(Document* document, std::string& why);
   void open_at_mark();
   bool open_next_member();
+  std::string record_number() const;
   void tell(const std::string& what) const;
   void to_next_file();
 
@@ -55,7 +57,8 @@ class RecordReader {
   std::optional<PackedFile> file_;
   std::optional<ByteReader> bytes_;  // of its current member
   std::int64_t member_begin_ = 0;
-  std::int64_t useless_ = 0;  // bad documents in a row
+  std::int64_t records_ = -1;  // of the current file before the mark; -1: not known
+  std::int64_t useless_ = 0;   // bad documents in a row
 };
 
 }  // namespace koios

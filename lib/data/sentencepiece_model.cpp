@@ -103,10 +103,48 @@ bool parse_trainer(std::string_view message, SentencePieceModel& model) {
   return fields.is_good();
 }
 
+std::uint32_t word_at(std::string_view bytes, std::size_t index) {
+  std::uint32_t word = 0;
+  std::memcpy(&word, bytes.data() + 4 * index, sizeof word);
+  return word;
+}
+
+/// Whether the library can look up any text in this map without leaving it. It is a double array
+/// (darts-clone) behind its size in bytes, then strings that end in zeros; the library follows the
+/// array's offsets and the strings' positions as they stand.
+bool is_sound_character_map(std::string_view map) {
+  if (map.empty()) return true;
+  if (map.size() < 4) return false;
+  const std::uint32_t array_bytes = word_at(map, 0);
+  map.remove_prefix(4);
+  constexpr std::uint32_t kBlockBytes = 256 * 4;  // a block has an entry for every byte
+  if (array_bytes == 0 || array_bytes % kBlockBytes != 0 || array_bytes >= map.size()) return false;
+  const std::string_view strings = map.substr(array_bytes);
+  if (strings.back() != '\0') return false;
+  const std::size_t entries = array_bytes / 4;
+  for (std::size_t i = 0; i < entries; ++i) {
+    const std::uint32_t entry = word_at(map, i);
+    constexpr std::uint32_t kIsValue = 1U << 31;
+    if ((entry & kIsValue) != 0) {
+      if ((entry & ~kIsValue) >= strings.size()) return false;
+      continue;
+    }
+    const std::uint32_t offset = (entry >> 10) << ((entry & (1U << 9)) >> 6);
+    const std::size_t next = i ^ offset;
+    if ((next | 0xFFU) >= entries) return false;
+    const bool has_value = (entry & (1U << 8)) != 0;
+    if (has_value && (word_at(map, next) & ~kIsValue) >= strings.size()) return false;
+  }
+  return true;
+}
+
 bool parse_normalizer(std::string_view message, SentencePieceModel& model) {
   Fields fields(message);
   for (Field field; fields.next(field);) {
-    if (field.number == 2) model.has_character_map = !field.bytes.empty();
+    if (field.number == 2) {
+      model.has_character_map = !field.bytes.empty();
+      model.character_maps_are_sound &= is_sound_character_map(field.bytes);
+    }
     if (field.number == 3) model.add_dummy_prefix = field.value != 0;
     if (field.number == 4) model.remove_extra_whitespaces = field.value != 0;
     if (field.number == 5) model.escape_whitespaces = field.value != 0;
@@ -124,6 +162,11 @@ std::optional<SentencePieceModel> parse_sentencepiece_model(std::string_view byt
     if (field.number == 1) is_good = parse_piece(field.bytes, model.pieces.emplace_back());
     if (field.number == 2) is_good = parse_trainer(field.bytes, model);
     if (field.number == 3) is_good = parse_normalizer(field.bytes, model);
+    if (field.number == 5) {  // the way back, from ids to text
+      SentencePieceModel other;
+      is_good = parse_normalizer(field.bytes, other);
+      model.character_maps_are_sound &= other.character_maps_are_sound;
+    }
     if (!is_good) return std::nullopt;
   }
   if (!fields.is_good()) return std::nullopt;

@@ -34,6 +34,7 @@ struct SentencePieceModel {
   bool byte_fallback = false;
   bool whitespace_is_suffix = false;
   bool has_character_map = false;  // a normalization beyond that of spaces
+  bool character_maps_are_sound = true;
   bool add_dummy_prefix = true;
   bool remove_extra_whitespaces = true;
   bool escape_whitespaces = true;

@@ -2,10 +2,12 @@
 
 #include <sentencepiece_processor.h>
 
+#include <filesystem>
 #include <fstream>
-#include <iterator>
+#include <system_error>
 
 #include "core/error.hpp"
+#include "core/file_kind.hpp"
 #include "core/random.hpp"
 #include "core/utf8.hpp"
 #include "data/bpe_encoder.hpp"
@@ -28,15 +30,27 @@ class SentencePieceTokenizer final : public Tokenizer {
  public:
   SentencePieceTokenizer(const std::string& path, const std::string& model)
       : hash_(stream_of(model)) {
+    const auto contents = parse_sentencepiece_model(model);
+    if (!contents || contents->pieces.empty()) {
+      const std::string kind = file_kind(std::string_view(model).substr(0, kFileHeadBytes));
+      throw UserError(cat(path, ": not a SentencePiece model, but ",
+                          kind.empty() ? "something else, or damaged" : kind, " (", model.size(),
+                          " bytes)"));
+    }
+    if (!contents->character_maps_are_sound) {
+      throw UserError(cat(path, ": a SentencePiece model whose map of characters is damaged"));
+    }
+    adds_space_ = contents->add_dummy_prefix;
     if (const auto status = processor_.LoadFromSerializedProto(model); !status.ok()) {
-      throw UserError(cat(path, ": not a SentencePiece model, or damaged (", model.size(),
-                          " bytes): ", status.message()));
+      throw UserError(cat(path,
+                          ": a SentencePiece model that is damaged, or that this library does ",
+                          "not read (", model.size(), " bytes): ", status.message()));
     }
     if (bos() < 0 || eos() < 0) {
       throw UserError(cat(path, ": has no ", bos() < 0 ? "bos" : "eos",
                           " piece, by which documents are parted"));
     }
-    if (const auto contents = parse_sentencepiece_model(model)) fast_ = BpeEncoder::make(*contents);
+    fast_ = BpeEncoder::make(*contents);
     if (fast_ && fast_->encode(kProbe) != encode_by_library(kProbe)) fast_.reset();
   }
 
@@ -60,10 +74,27 @@ class SentencePieceTokenizer final : public Tokenizer {
   }
 
  private:
+  /// The library takes a hundred bytes and more for each byte of a text; what is longer than a
+  /// megabyte it gets in parts that are cut at spaces.
   std::vector<std::int32_t> encode_by_library(std::string_view text) const {
+    constexpr std::size_t kMostBytes = 1024 * 1024;
     std::vector<std::int32_t> ids;
-    check("Encode", processor_.Encode({text.data(), text.size()}, &ids));
+    while (text.size() > kMostBytes) {
+      const auto space = text.rfind(' ', kMostBytes);
+      const bool has_space = space != std::string_view::npos && space > 0;
+      const std::size_t cut = has_space ? space : utf8_cut(text, kMostBytes);
+      append_by_library(text.substr(0, cut), ids);
+      text.remove_prefix(cut);
+      if (has_space && adds_space_) text.remove_prefix(1);  // the model puts one in front
+    }
+    append_by_library(text, ids);
     return ids;
+  }
+
+  void append_by_library(std::string_view text, std::vector<std::int32_t>& ids) const {
+    std::vector<std::int32_t> more;
+    check("Encode", processor_.Encode({text.data(), text.size()}, &more));
+    ids.insert(ids.end(), more.begin(), more.end());
   }
 
   static void check(const char* call, const sentencepiece::util::Status& status,
@@ -73,6 +104,7 @@ class SentencePieceTokenizer final : public Tokenizer {
 
   sentencepiece::SentencePieceProcessor processor_;
   std::uint64_t hash_;
+  bool adds_space_ = false;
   std::unique_ptr<BpeEncoder> fast_;  // null: the model is not one for it
 };
 
@@ -87,8 +119,19 @@ std::vector<std::int32_t> encode_document(const Tokenizer& tokenizer, DocumentMa
 }
 
 std::unique_ptr<Tokenizer> load_sentencepiece(const std::string& path) {
+  constexpr std::uintmax_t kMostBytes = 256 << 20;  // Llama 2's has half a megabyte
+  std::error_code error;
+  const std::uintmax_t size = std::filesystem::file_size(path, error);
+  if (error) throw UserError(cat(path, ": the tokenizer model cannot be read: ", error.message()));
+  if (size > kMostBytes) {
+    const std::string kind = file_kind(file_head(path));
+    throw UserError(cat(path, ": has ", size,
+                        " bytes, too many for a SentencePiece model (at most ", kMostBytes >> 20,
+                        " MiB)", kind.empty() ? "" : "; it is ", kind));
+  }
   std::ifstream file(path, std::ios::binary);
-  const std::string model{std::istreambuf_iterator<char>(file), {}};
+  std::string model(size, '\0');
+  file.read(model.data(), static_cast<std::streamsize>(size));
   if (!file) throw UserError(cat(path, ": the tokenizer model cannot be read"));
   return std::make_unique<SentencePieceTokenizer>(path, model);
 }

@@ -4,7 +4,6 @@
 #include <cstdlib>
 #include <string>
 #include <utility>
-#include <vector>
 
 #include "core/log.hpp"
 #include "core/stopwatch.hpp"
@@ -203,15 +202,11 @@ void TrainingLoop<T>::save(std::int64_t step, const StepDecision& decision, Watc
   if (decision.stop != StopReason::none) {
     log::info(decider_.describe(decision.stop), ": saves step ", step, " and stops");
   }
-  std::vector<SequenceState> positions;  // each rank has moved other streams of the data
-  for (const auto& text : launch_.mpi.all_gather(to_text(save_position(data_.state())))) {
-    positions.push_back(restore_position(position_from_text(text)));
-  }
   checkpoints_.save({.step = step,
                      .tokens = step_log_.tokens_seen(step),
                      .lr = step_.lr(step - 1),
                      .losses = step_log_.losses(),
-                     .data = furthest(positions)},
+                     .data = furthest(data_.state(), launch_.mpi)},
                     decision.is_end_of_run());
   decider_.saved();
   step_log_.restart_clock();

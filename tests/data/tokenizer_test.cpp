@@ -3,6 +3,7 @@
 
 #include <sentencepiece_processor.h>
 #include <sentencepiece_trainer.h>
+#include <sys/resource.h>
 
 #include <nlohmann/json.hpp>
 #include <random>
@@ -20,6 +21,13 @@ using testing::user_error;
 std::string read_file(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   return {std::istreambuf_iterator<char>(file), {}};
+}
+
+/// Of this process so far.
+std::int64_t peak_memory_mib() {
+  rusage usage{};
+  ::getrusage(RUSAGE_SELF, &usage);
+  return usage.ru_maxrss / 1024;
 }
 
 /// The folder with the real tokenizer.model; empty where it was not fetched.
@@ -150,6 +158,59 @@ TEST_F(SmallModel, a_damaged_message_is_no_model) {
   }
 }
 
+TEST_F(SmallModel, a_damaged_map_of_characters_is_refused_or_harmless) {
+  const std::string whole = read_file(train("--normalization_rule_name=nmt_nfkc"));
+  const auto model = parse_sentencepiece_model(whole);
+  ASSERT_TRUE(model && model->has_character_map && model->character_maps_are_sound);
+  // Size of the map's field, then its first word, the size of the array, 0 modulo 1024.
+  const auto name = whole.find("nmt_nfkc", whole.find("nmt_nfkc") + 8);  // in the normalizer's part
+  ASSERT_NE(name, std::string::npos);
+  const std::size_t map = name + 8 + 1 + 3;
+  std::mt19937 random(5);
+  int refused = 0;
+  for (int i = 0; i < 300; ++i) {
+    std::string damaged = whole;
+    damaged[map + 4 + random() % 200000] ^= static_cast<char>(1 + random() % 255);
+    const auto path = folder_.write("damaged.model", damaged);
+    try {
+      const auto tokenizer = load_sentencepiece(path);
+      tokenizer->encode(wild_text(random, 6));
+    } catch (const UserError& error) {
+      EXPECT_CONTAINS(error.what(), "map of characters is damaged");
+      ++refused;
+    }
+  }
+  EXPECT_GT(refused, 20);
+}
+
+TEST_F(SmallModel, a_long_text_has_the_ids_of_its_parts) {
+  // Many pieces of the encoder of our own, and parts for the library.
+  for (const char* kind : {"--normalization_rule_name=identity --remove_extra_whitespaces=false",
+                           "--normalization_rule_name=nmt_nfkc"}) {
+    const auto tokenizer = load_sentencepiece(train(kind));
+    const std::string words = "the quick brown fox jumps over lazy dogs";
+    const auto once = tokenizer->encode(words);
+    std::string text = words;
+    std::vector<std::int32_t> expected = once;
+    while (text.size() < 3'000'000) {
+      text += " " + words;
+      expected.insert(expected.end(), once.begin(), once.end());
+    }
+    EXPECT_TRUE(tokenizer->encode(text) == expected) << kind;
+  }
+}
+
+TEST_F(SmallModel, a_letter_without_end_takes_little_memory) {
+  const auto tokenizer = load_sentencepiece(
+      train("--normalization_rule_name=identity --remove_extra_whitespaces=false "
+            "--allow_whitespace_only_pieces=true"));
+  const std::string text(8'000'000, 'o');
+  const auto before = peak_memory_mib();
+  const auto ids = tokenizer->encode(text);
+  EXPECT_LT(peak_memory_mib() - before, 160);  // the ids alone are 32 MB; all at once took 500
+  EXPECT_EQ(tokenizer->decode(ids), text);
+}
+
 TEST_F(SmallModel, is_known_again_by_its_hash) {
   const auto path = train();
   const auto hash = load_sentencepiece(path)->hash();
@@ -164,11 +225,21 @@ TEST_F(SmallModel, missing_or_damaged_files_are_named) {
   EXPECT_CONTAINS(error("/nowhere/tokenizer.model"),
                   "/nowhere/tokenizer.model: the tokenizer model cannot be read");
   const std::string whole = read_file(train());
-  for (const std::string& damaged : {whole.substr(0, whole.size() / 2), std::string(),
-                                     std::string("<html>401 Unauthorized</html>")}) {
-    const auto path = folder_.write("damaged.model", damaged);
-    EXPECT_CONTAINS(error(path), path + ": not a SentencePiece model, or damaged");
+  const std::pair<std::string, std::string> cases[] = {
+      {whole.substr(0, whole.size() / 2), "something else, or damaged"},
+      {"", "something else, or damaged (0 bytes)"},
+      {"<html>401 Unauthorized</html>", "an HTML page"},
+      {"{\"model\": {\"type\": \"BPE\"}}", "JSON"},
+      {"IQ== 0\nIg== 1\n", "a tiktoken vocabulary"},
+      {"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 2\n", "a Git LFS pointer"}};
+  for (const auto& [content, kind] : cases) {
+    const auto path = folder_.write("damaged.model", content);
+    EXPECT_CONTAINS(error(path), path + ": not a SentencePiece model, but " + kind);
   }
+  const auto huge = folder_.write("huge.model", "GGUF\x03");
+  std::filesystem::resize_file(huge, std::uintmax_t{3} << 30);
+  EXPECT_CONTAINS(error(huge),
+                  "too many for a SentencePiece model (at most 256 MiB); it is a GGUF");
   EXPECT_CONTAINS(error(train("--bos_id=-1")), "has no bos piece");
 }
 
