@@ -32,6 +32,31 @@ std::size_t character_size(std::string_view text) {
   return 0;
 }
 
+/// What a line that is not UTF-8 may be, and how to convert such a file; empty where the bytes do
+/// not look like it: a conversion of anything else would destroy it.
+std::string conversion(std::string_view text, bool is_front) {
+  if (is_front && (text.starts_with("\xFF\xFE") || text.starts_with("\xFE\xFF"))) {
+    return "; by its first bytes it is UTF-16, which iconv -f utf-16 -t utf-8 converts";
+  }
+  std::size_t high = 0;
+  bool is_cp1252 = false;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const auto c = static_cast<unsigned char>(text[i]);
+    const bool is_control = (c < 0x20 && (c < '\t' || c > '\r')) || c == 0x7F;
+    const bool is_undefined = c == 0x81 || c == 0x8D || c == 0x8F || c == 0x90 || c == 0x9D;
+    if (is_control || is_undefined) return {};
+    if (c < 0x80) continue;
+    ++high;
+    is_cp1252 = is_cp1252 || c < 0xA0;
+    // A character of UTF-8 beside others that are not: a damaged file, or several in one.
+    if (character_size(text.substr(i)) > 0) return {};
+  }
+  if (high * 3 > text.size()) return {};  // of no script that these two are for
+  const char* name = is_cp1252 ? "cp1252" : "latin1";
+  return cat("; it may be ", is_cp1252 ? "Windows-1252" : "Latin-1", ", which iconv -f ", name,
+             " -t utf-8 converts");
+}
+
 }  // namespace
 
 std::size_t find_invalid_utf8(std::string_view text) {
@@ -70,8 +95,8 @@ std::string utf8_problem(std::string_view text, std::string_view whole, std::int
   if (bad == std::string_view::npos) return {};
   return cat(": not UTF-8: byte ", bad + 1, " of the ", whole, " (byte ",
              byte + narrow<std::int64_t>(bad) + 1, " of the file) is 0x", std::hex,
-             static_cast<unsigned>(static_cast<unsigned char>(text[bad])),
-             "; convert the file, for example iconv -f latin1 -t utf-8");
+             static_cast<unsigned>(static_cast<unsigned char>(text[bad])), std::dec,
+             conversion(text, byte == 0));
 }
 
 std::string zero_problem(std::string_view text, std::string_view whole, std::int64_t byte) {

@@ -7,6 +7,8 @@ namespace koios {
 namespace {
 
 constexpr std::int64_t kUnitBytes = 32 * 1024 * 1024;
+constexpr std::int64_t kSmallBytes = 1024 * 1024;
+constexpr std::int64_t kGroupBytes = 4 * 1024 * 1024;
 
 }  // namespace
 
@@ -14,9 +16,9 @@ std::vector<CorpusUnit> cut_file(DataFormat format, const std::vector<std::strin
                                  std::int64_t file, BadData* bad) {
   const std::string& path = files[static_cast<std::size_t>(file)];
   const auto bytes = static_cast<std::int64_t>(std::filesystem::file_size(path));
-  if (bytes <= 2 * kUnitBytes || is_packed(path)) return {{file, {}, -1, bytes}};
+  if (bytes <= 2 * kUnitBytes || is_packed(path)) return {{file, 1, {}, -1, bytes}};
 
-  std::vector<CorpusUnit> units = {{file, {}, -1, 0}};
+  std::vector<CorpusUnit> units = {{file, 1, {}, -1, 0}};
   BadData told_later(BadData::Policy::skip);  // by who reads the unit
   RecordReader reader(format, {path}, bad != nullptr && bad->skips() ? &told_later : bad);
   while (reader.skip()) {
@@ -25,7 +27,7 @@ std::vector<CorpusUnit> cut_file(DataFormat format, const std::vector<std::strin
     last.bytes = mark.byte - last.begin.byte;
     if (last.bytes < kUnitBytes) continue;
     last.end_record = mark.record;
-    units.push_back({file, mark, -1, 0});
+    units.push_back({file, 1, mark, -1, 0});
   }
   if (units.back().bytes == 0 && units.size() > 1) {
     units.pop_back();
@@ -34,11 +36,32 @@ std::vector<CorpusUnit> cut_file(DataFormat format, const std::vector<std::strin
   return units;
 }
 
+std::vector<CorpusUnit> group_small_files(const std::vector<CorpusUnit>& units) {
+  std::vector<CorpusUnit> groups;
+  const auto is_small_file = [](const CorpusUnit& unit) {
+    return unit.begin == RecordMark{} && unit.end_record < 0 && unit.bytes < kSmallBytes;
+  };
+  for (const CorpusUnit& unit : units) {
+    const bool joins = !groups.empty() && is_small_file(unit) && groups.back().end_record < 0 &&
+                       groups.back().begin == RecordMark{} &&
+                       (groups.back().files > 1 || is_small_file(groups.back())) &&
+                       groups.back().file + groups.back().files == unit.file &&
+                       groups.back().bytes + unit.bytes <= kGroupBytes;
+    if (joins) {
+      ++groups.back().files;
+      groups.back().bytes += unit.bytes;
+    } else {
+      groups.push_back(unit);
+    }
+  }
+  return groups;
+}
+
 std::string to_text(const std::vector<CorpusUnit>& units) {
   std::ostringstream text;
   for (const CorpusUnit& unit : units) {
-    text << unit.file << ' ' << unit.begin.record << ' ' << unit.begin.byte << ' '
-         << unit.begin.line << ' ' << unit.end_record << ' ' << unit.bytes << '\n';
+    text << unit.file << ' ' << unit.files << ' ' << unit.begin.record << ' ' << unit.begin.byte
+         << ' ' << unit.begin.line << ' ' << unit.end_record << ' ' << unit.bytes << '\n';
   }
   return text.str();
 }
@@ -47,7 +70,7 @@ std::vector<CorpusUnit> units_from_text(const std::string& text) {
   std::vector<CorpusUnit> units;
   std::istringstream in(text);
   CorpusUnit unit;
-  while (in >> unit.file >> unit.begin.record >> unit.begin.byte >> unit.begin.line >>
+  while (in >> unit.file >> unit.files >> unit.begin.record >> unit.begin.byte >> unit.begin.line >>
          unit.end_record >> unit.bytes) {
     units.push_back(unit);
   }

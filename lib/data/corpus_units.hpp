@@ -1,4 +1,4 @@
-// A dataset cut into units of work, each a run of whole documents of one file, so that many ranks
+// A dataset cut into units of work, each a run of whole documents, so that many ranks
 // can share it and a stopped job can go on with what is left.
 #pragma once
 
@@ -12,6 +12,7 @@ namespace koios {
 
 struct CorpusUnit {
   std::int64_t file = 0;        // in the list of files
+  std::int64_t files = 1;       // and so many whole ones from there on, if more than one
   RecordMark begin;             // in that file alone
   std::int64_t end_record = 0;  // documents of the file before its end; -1: the file's end
   std::int64_t bytes = 0;       // of the file on the disk, for progress
@@ -22,6 +23,11 @@ struct CorpusUnit {
 /// ends the file early is left to whoever reads the last unit.
 std::vector<CorpusUnit> cut_file(DataFormat format, const std::vector<std::string>& files,
                                  std::int64_t file, BadData* bad = nullptr);
+
+/// Small files that lie one behind the other become one unit of a few MiB: of many loose files,
+/// each as a unit would take longer to open, name and close than to tokenize. `units` are of whole
+/// files or parts of files, in the order of the list.
+std::vector<CorpusUnit> group_small_files(const std::vector<CorpusUnit>& units);
 
 /// One line a unit, and back.
 std::string to_text(const std::vector<CorpusUnit>& units);

@@ -9,6 +9,7 @@
 #include <fstream>
 #include <functional>
 #include <map>
+#include <set>
 #include <system_error>
 #include <utility>
 
@@ -43,24 +44,77 @@ std::string name_of(const std::string& path) { return fs::path(path).filename().
                       "glob: '", folder, "/*'"));
 }
 
+bool has_wanted_files(const std::string& folder, const RecordFormat& format) {
+  std::error_code error;
+  for (fs::directory_iterator entry(folder, error), end; !error && entry != end;
+       entry.increment(error)) {
+    std::error_code not_followed;
+    if (wants_file(format, entry->path().filename().string()) &&
+        entry->is_regular_file(not_followed)) {
+      return true;
+    }
+  }
+  return false;
+}
+
+/// The first few of `names`, and how many there are besides.
+std::string some_of(std::vector<std::string> names) {
+  constexpr std::size_t kNamed = 3;
+  std::ranges::sort(names);
+  std::string text;
+  for (std::size_t i = 0; i < std::min(kNamed, names.size()); ++i) {
+    text += cat(i > 0 ? ", " : "", name_of(names[i]));
+  }
+  return names.size() > kNamed ? cat(text, " and ", names.size() - kNamed, " more") : text;
+}
+
+/// What may be meant, and may be a mistake that costs data or repeats it.
+void note_doubts(BadData& bad, const std::string& folder, const std::vector<std::string>& files,
+                 const std::vector<std::string>& subfolders) {
+  if (!subfolders.empty()) {
+    bad.note(cat(folder, ": the files in its subfolders (", some_of(subfolders),
+                 ") are not read, only those directly in it"));
+  }
+  const std::set<std::string> all(files.begin(), files.end());
+  std::vector<std::string> twice;
+  for (const std::string& file : files) {
+    const std::string unpacked = fs::path(file).replace_extension().string();
+    const std::string extension = fs::path(file).extension().string();
+    if (extension != ".gz" && extension != ".zst" && extension != ".xz") continue;
+    if (all.contains(unpacked)) twice.push_back(unpacked);
+  }
+  if (!twice.empty()) {
+    bad.note(cat(folder, ": ", some_of(twice), twice.size() == 1 ? " is" : " are",
+                 " there packed and unpacked; both are read, so that the same text comes twice"));
+  }
+}
+
 std::vector<std::string> files_of_folder(const std::string& folder, const RecordFormat& format,
                                          BadData* bad) {
   std::vector<std::string> files;
+  std::vector<std::string> subfolders;  // that hold such files, too
   bool has_tables = false;
   std::error_code error;
   for (fs::directory_iterator entry(folder, error), end; !error && entry != end;
        entry.increment(error)) {
+    const std::string path = entry->path().string();
     const std::string extension = entry->path().extension().string();
     has_tables = has_tables || extension == ".parquet" || extension == ".arrow";
+    std::error_code not_followed;
+    const fs::file_status status = entry->status(not_followed);
+    if (fs::is_directory(status) && has_wanted_files(path, format)) subfolders.push_back(path);
     if (!wants_file(format, entry->path().filename().string())) continue;
-    if (entry->is_symlink() && !entry->exists()) {
-      tell(bad, cat(entry->path().string(), ": is a link to a file that is not there"));
-    } else if (entry->is_regular_file()) {
-      files.push_back(entry->path().string());
+    if (status.type() == fs::file_type::not_found) {
+      tell(bad, cat(path, ": is a link to a file that is not there"));
+    } else if (not_followed) {
+      tell(bad, cat(path, ": cannot be looked at: ", not_followed.message()));
+    } else if (fs::is_regular_file(status)) {
+      files.push_back(path);
     }
   }
   if (error) throw UserError(cat(folder, ": ", error.message()));
   if (files.empty()) refuse_folder(folder, format, has_tables);
+  if (bad != nullptr) note_doubts(*bad, folder, files, subfolders);
   return files;
 }
 

@@ -15,7 +15,8 @@ enum class DataSplit { training, validation };
 /// The files, sorted by name, so that their order is the same on every machine. A folder gives the
 /// files directly in it that the format wants, of c4 those of the part asked for. A folder from
 /// which numbered files (name-00003-of-00008.ext) are missing, links to nothing, and empty files
-/// are bad data: told to `bad`, or with null thrown. UserError where there are none, or one cannot
+/// are bad data: told to `bad`, or with null thrown. Text in subfolders, and files that are there
+/// packed and unpacked, are noted. UserError where there are none, or one cannot
 /// be read.
 std::vector<std::string> find_dataset_files(const std::string& path, DataFormat format,
                                             DataSplit split = DataSplit::training,

@@ -126,8 +126,8 @@ class GzipSource final : public Decoder {
 
  private:
   std::size_t decode(char* into, std::size_t size) override {
-    if (between_streams_ && !input_.empty()) {
-      if (pass_padding()) return 0;
+    if (between_streams_) {
+      if (pass_padding()) return 0;  // nothing follows
       inflateReset(&stream_);
       between_streams_ = false;
       is_first_ = false;

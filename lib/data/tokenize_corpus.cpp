@@ -172,6 +172,7 @@ void TokenizeJob::plan() {
       for (const CorpusUnit& unit : units_from_text(text)) units_.push_back(unit);
     }
     std::ranges::stable_sort(units_, {}, &CorpusUnit::file);
+    units_ = group_small_files(units_);
     if (is_root()) save_plan();
   }
   barrier();  // the folder is there for every rank
@@ -185,8 +186,8 @@ void TokenizeJob::plan() {
 
 TokenPart TokenizeJob::tokenize_unit(std::size_t number) {
   const CorpusUnit& unit = units_[number];
-  RecordReader reader(options_.format, {files_[static_cast<std::size_t>(unit.file)]},
-                      options_.bad_data);
+  const auto first = files_.begin() + unit.file;
+  RecordReader reader(options_.format, {first, first + unit.files}, options_.bad_data);
   reader.seek(unit.begin);
   TokenPartWriter part(part_path(number), job_, header_.token_bytes);
   Document document;
@@ -283,6 +284,11 @@ TokenFileHeader TokenizeJob::assemble() {
 
 TokenFileHeader tokenize_corpus(const TokenizeOptions& options, const Tokenizer& tokenizer,
                                 const MpiEnv& mpi) {
+  if (options.output.ends_with('/') || fs::is_directory(options.output)) {
+    throw UserError(
+        cat(options.output, ": is the name of a folder; --output takes that of the file ",
+            "to be made, such as ", (fs::path(options.output) / "books.tokens").string()));
+  }
   if (fs::exists(options.output)) {
     throw UserError(cat(options.output, ": is there already; remove it, or name another --output"));
   }

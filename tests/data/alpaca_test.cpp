@@ -84,6 +84,33 @@ TEST(Alpaca, bad_objects_are_named_and_can_be_left_out) {
   EXPECT_EQ(bad.count(), 3);
 }
 
+TEST(Alpaca, records_of_one_line_are_told_by_their_number) {
+  const TempFolder folder;
+  std::string array = "[";
+  for (int i = 0; i < 9; ++i) {
+    array += cat(i == 0 ? "" : ",", R"({"instruction":"i)", i, R"(","input":"","output":)",
+                 i % 4 == 3 ? "7" : "\"o\"", "}");
+  }
+  const auto file = folder.write("a.json", array + " {}]");
+  BadData bad(BadData::Policy::skip);
+  RecordReader reader(DataFormat::alpaca, {file}, &bad);
+  RecordMark middle;
+  for (Document d; reader.next(d);) {
+    if (reader.mark().record == 5) middle = reader.mark();
+  }
+  auto news = bad.take_news();
+  ASSERT_EQ(news.texts.size(), 3u);
+  EXPECT_CONTAINS(news.texts[0], "a number, not a string (record 4 of the file)");
+  EXPECT_CONTAINS(news.texts[1], "(record 8 of the file)");
+  EXPECT_CONTAINS(news.texts[2], "neither , nor ] after an object (record 9 of the file)");
+  BadData again(BadData::Policy::skip);
+  RecordReader resumed(DataFormat::alpaca, {file}, &again);
+  resumed.seek(middle);
+  for (Document d; resumed.next(d);) {
+  }
+  EXPECT_CONTAINS(again.take_news().texts.at(0), "(record 8 of the file)");
+}
+
 TEST(Alpaca, what_is_no_such_array) {
   EXPECT_CONTAINS(error("{\"text\": \"a\"}\n"), ":1: not a JSON array");
   const std::string whole = kTwo;

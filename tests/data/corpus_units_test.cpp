@@ -57,5 +57,30 @@ TEST(CorpusUnits, of_a_file_that_breaks_off_go_as_far_as_it_does_and_tell_it_onc
   EXPECT_EQ(bad.count(), 1);
 }
 
+TEST(CorpusUnits, small_files_are_grouped_and_come_once) {
+  const TempFolder folder;
+  std::vector<std::string> files;
+  std::vector<CorpusUnit> units;
+  for (int i = 0; i < 100; ++i) {
+    const bool is_large = i == 40;
+    files.push_back(folder.write(cat("f", 100 + i, ".txt"),
+                                 cat(std::string(is_large ? 2'000'000 : 100'000, 'x'), "\n")));
+    for (const CorpusUnit& unit : cut_file(DataFormat::text, files, i)) units.push_back(unit);
+  }
+  const auto groups = group_small_files(units);
+  EXPECT_EQ(groups.size(), 4u);  // 40 files, a large one, 41 of 4 MiB, the rest
+  std::int64_t next = 0;
+  for (const CorpusUnit& group : groups) {
+    EXPECT_EQ(group.file, next);
+    EXPECT_LE(group.bytes, 4 << 20);
+    next += group.files;
+  }
+  EXPECT_EQ(next, 100);
+  const auto again = units_from_text(to_text(groups));
+  ASSERT_EQ(again.size(), groups.size());
+  EXPECT_EQ(again[2].files, groups[2].files);
+  EXPECT_EQ(again[2].bytes, groups[2].bytes);
+}
+
 }  // namespace
 }  // namespace koios

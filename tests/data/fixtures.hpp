@@ -64,6 +64,18 @@ class ByteTokenizer final : public Tokenizer {
   }
 };
 
+/// The most memory that this process has had since forget_peak_memory().
+inline std::int64_t peak_memory_mib() {
+  std::ifstream status("/proc/self/status");
+  std::string word;
+  while (status >> word && word != "VmHWM:") {
+  }
+  std::int64_t kib = 0;
+  status >> kib;
+  return kib / 1024;
+}
+inline void forget_peak_memory() { std::ofstream("/proc/self/clear_refs") << "5"; }
+
 /// What furthest() makes of the ranks' states, here of loaders in one process.
 inline SequenceState furthest_of(const std::vector<SequenceState>& of_ranks) {
   SequenceState result = of_ranks.front();

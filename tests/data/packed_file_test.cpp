@@ -243,6 +243,40 @@ TEST(Damage, half_a_file_is_named_and_what_was_whole_is_kept) {
   }
 }
 
+TEST(Damage, a_line_that_is_too_long_is_one_bad_record) {
+  const TempFolder folder;
+  folder.write("first", "{\"text\": \"a\"}\n{\"text\": \"");
+  folder.write("last", "\"}\n" + std::string(300'000, ' ') + "\n\n\t\n  {\"text\": \"b\"}\n   {\n");
+  shell(folder, "(cat first; head -c 300000000 /dev/zero | tr '\\0' x; cat last) | gzip -1 > a.gz");
+  BadData bad(BadData::Policy::skip);
+  RecordReader reader(DataFormat::jsonl, {folder.path("a.gz")}, &bad);
+  std::vector<RecordMark> marks;
+  Texts found;
+  for (Document d; reader.next(d); marks.push_back(reader.mark())) {
+    found.push_back(d.is_bad ? "bad" : d.text);
+  }
+  EXPECT_EQ(found, (Texts{"a", "bad", "b", "bad"}));
+  const auto news = bad.take_news();
+  EXPECT_CONTAINS(news.texts.at(0), "a.gz:2: a line longer than 256 MiB");
+  EXPECT_CONTAINS(news.texts.at(1), "a.gz:7: not valid JSON at byte 5 of the line");
+  testing::forget_peak_memory();
+  const auto before = testing::peak_memory_mib();
+  reader.seek({});
+  for (const RecordMark& mark : marks) {
+    ASSERT_TRUE(reader.skip());
+    EXPECT_EQ(reader.mark(), mark);
+  }
+  EXPECT_LT(testing::peak_memory_mib() - before, 10);  // nothing is held of what is passed over
+}
+
+TEST(Damage, a_bomb_is_left_at_a_thousand_times_its_size) {
+  if (!has_zstd()) GTEST_SKIP() << "no program zstd";
+  const TempFolder folder;
+  shell(folder, "head -c 3000000000 /dev/zero | tr '\\0' '\\n' | zstd -q > a.zst");
+  const auto message = user_error([&] { texts(DataFormat::jsonl, {folder.path("a.zst")}); });
+  EXPECT_CONTAINS(message, "unpacks to more than 1000 times its size");
+}
+
 TEST(Damage, a_flipped_byte_in_a_gzip_is_noticed) {
   const TempFolder folder;
   folder.write("a.jsonl", numbered_documents(3000, 50));

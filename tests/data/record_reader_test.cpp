@@ -142,8 +142,18 @@ TEST(RecordReader, a_file_that_shrank_is_noticed) {
 
 TEST(BadRecords, text_that_is_not_utf8) {
   EXPECT_EQ(read_error("fine\nok\n\nna\xEFve\n", DataFormat::text),
-            ":4: not UTF-8: byte 3 of the line (byte 12 of the file) is 0xef; convert the file, "
-            "for example iconv -f latin1 -t utf-8");
+            ":4: not UTF-8: byte 3 of the line (byte 12 of the file) is 0xef; it may be "
+            "Latin-1, which iconv -f latin1 -t utf-8 converts");
+  EXPECT_CONTAINS(read_error("it\x92s\n", DataFormat::text),
+                  "is 0x92; it may be Windows-1252, which iconv -f cp1252 -t utf-8 converts");
+  EXPECT_CONTAINS(read_error(std::string("\xFF\xFEh\0i\0", 6), DataFormat::text),
+                  "is 0xff; by its first bytes it is UTF-16, which iconv -f utf-16 -t utf-8");
+  for (const char* other :
+       {"\xEF\xF0\xE8\xE2\xE5\xF2\n", "caf\xC3\xA9 na\xEFve\n", "\x01\x02\xEF p\n"}) {
+    const std::string message = read_error(other, DataFormat::text);
+    EXPECT_CONTAINS(message, "not UTF-8");
+    EXPECT_EQ(message.find("iconv"), std::string::npos) << message;
+  }
   EXPECT_CONTAINS(read_error("{\"text\": \"\xFF\"}\n", DataFormat::jsonl),
                   ":1: not UTF-8: byte 11");
   const std::string broken_off = "whole\nhal" + std::string(9, '\0');
@@ -179,6 +189,31 @@ TEST(DatasetFiles, a_file_a_folder_or_a_glob) {
   EXPECT_EQ(find_dataset_files(folder.path(), DataFormat::text), (Files{a, b}));
   EXPECT_EQ(find_dataset_files(folder.path(), DataFormat::jsonl), (Files{c, d}));
   EXPECT_EQ(find_dataset_files(folder.path("[ab]*"), DataFormat::jsonl), (Files{a, b}));
+}
+
+TEST(DatasetFiles, what_may_be_a_mistake_is_noted_once) {
+  const TempFolder folder;
+  const auto a = folder.write("a.jsonl", "a");
+  const auto packed = folder.write("a.jsonl.gz", "b");
+  std::filesystem::create_directories(folder.path("more/deep"));
+  std::filesystem::create_directory(folder.path("other"));
+  folder.write("more/b.jsonl", "b");
+  folder.write("other/README", "not data");
+  ASSERT_EQ(::symlink("round.jsonl", folder.path("round.jsonl").c_str()), 0);
+  ASSERT_EQ(::symlink("round", folder.path("round").c_str()), 0);
+  BadData bad(BadData::Policy::skip);
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_EQ(find_dataset_files(folder.path(), DataFormat::jsonl, DataSplit::training, &bad),
+              (std::vector<std::string>{a, packed}));
+  }
+  const BadData::News news = bad.take_news();
+  ASSERT_EQ(news.notes.size(), 2u);
+  EXPECT_EQ(news.notes[0], folder.path() +
+                               ": the files in its subfolders (more) are not read, only "
+                               "those directly in it");
+  EXPECT_CONTAINS(news.notes[1], ": a.jsonl is there packed and unpacked; both are read");
+  ASSERT_EQ(news.texts.size(), 1u);
+  EXPECT_CONTAINS(news.texts[0], "round.jsonl: cannot be looked at: Too many levels of symbolic");
 }
 
 TEST(DatasetFiles, messages) {

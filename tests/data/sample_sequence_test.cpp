@@ -283,7 +283,9 @@ TEST(BadData, lies_where_it_likes_and_no_stream_is_without_a_document) {
   while (sequence.epoch() < 1) all += take(sequence, 9);
   for (int i = 0; i < 64; ++i) {
     const bool is_there = all.find(cat("<d", i, ">")) != std::string::npos;
-    if (i % 8 == 5) EXPECT_FALSE(is_there) << i;
+    if (i % 8 == 5) {
+      EXPECT_FALSE(is_there) << i;
+    }
   }
   EXPECT_EQ(bad.count(), 8);
   bad.take_news();

@@ -1,12 +1,14 @@
 """Datasets as they are published, bad data, and validation: what the real binary makes of them."""
 
 import gzip
+import io
 import json
 import math
 import os
 import re
 import subprocess
 import sys
+import tarfile
 import unittest
 
 from koios_run import SOURCE, Workplace
@@ -91,6 +93,31 @@ class BadData(DataCase):
         self.refuses(r"2 of 3 files are missing, first c4-train\.00000-of-00003\.json",
                      self.path / "c4", "c4")
 
+    def test_a_pointer_of_git_lfs_and_a_name_that_lies(self):
+        pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+        for name, dataset in (("books.txt", "text"), ("urlsf_subset00.tar", "openwebtext")):
+            self.refuses(rf"error: .*{name}: is a Git LFS pointer, not the file itself",
+                         self.write(name, pointer), dataset)
+        self.refuses(r"error: .*c4\.json\.gz: its name says compressed, but it is an HTML page",
+                     self.write("c4.json.gz", b"<!doctype html><title>Sign in</title>"), "c4")
+
+    def test_nothing_goes_on_under_stop(self):
+        half = gzip.compress(os.urandom(50000).hex().encode())[:30000]
+        run = self.workplace.run(2, {**STEPS, "training/dataset": "jsonl",
+                                     "training/dataset_path": self.write("a.json.gz", half)})
+        self.assertEqual(run.returncode, 1)
+        self.assertNotIn("left out", run.output)
+
+    def test_what_is_quoted_does_not_reach_the_terminal_as_it_is(self):
+        name = "evil\x1b]0;title\x07\x9b.jsonl"
+        self.write("folder/" + name, self.lines() + b'{"text": "\x1b[31mred"}}\n')
+        run = self.workplace.run(1, {**STEPS, "training/dataset": "jsonl",
+                                     "training/dataset_path": self.path / "folder"})
+        self.assertEqual(run.returncode, 1)
+        self.assertRegex(run.stderr, r"evil\\x1b\]0;title\\x07\\xc2\\x9b\.jsonl:41: not valid JSON")
+        for control in "\x1b\x07\x9b":
+            self.assertNotIn(control, run.output)
+
     def test_a_file_that_changed_since_the_last_start(self):
         path = self.write("a.jsonl", self.lines(200))
         data = {**STEPS, "training/dataset": "jsonl", "training/dataset_path": path,
@@ -136,6 +163,52 @@ class BadData(DataCase):
             self.assertEqual(len(found), 1, run.output)  # by one rank for all
         self.assertEqual(run.losses(),
                          self.losses(2, {**order, "training/dataset_path": clean}, "clean"))
+
+
+    def test_wherever_bad_records_lie_no_stream_is_without_a_document(self):
+        lines = self.lines(64).splitlines(keepends=True)
+        for i in range(3, 64, 8):
+            lines[i] = b'{"text": null}\n'
+        skip = {**STEPS, "training/dataset": "jsonl", "data/streams": 8, "data/on_bad_data": "skip"}
+        run = self.workplace.run(2, {**skip, "training/dataset_path":
+                                     self.write("a.jsonl", b"".join(lines))})
+        self.assertEqual(run.returncode, 0, run.output)
+        self.assertRegex(run.output, r'a\.jsonl:4: the field "text" is null, not a string')
+        run = self.workplace.run(2, {**skip, "training/dataset_path":
+                                     self.write("b.jsonl", b'{"text": null}\n' * 5)}, folder="b")
+        self.assertEqual(run.returncode, 1)
+        self.assertRegex(run.stderr, r"b\.jsonl: none of 5 documents .* can be used")
+        self.assertNotIn("data/streams", run.stderr)
+
+    def test_archives_one_behind_the_other(self):
+        documents = self.lines(40).splitlines(keepends=True)
+        both = b""
+        for part in (documents[:20], documents[20:]):
+            packed = io.BytesIO()
+            with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+                member = tarfile.TarInfo("a.jsonl")
+                member.size = len(b"".join(part))
+                archive.addfile(member, io.BytesIO(b"".join(part)))
+            both += packed.getvalue()
+        order = {"training/dataset": "jsonl", "data/shuffle": "false"}
+        plain = self.losses(1, {**order, "training/dataset_path":
+                                self.write("all.jsonl", b"".join(documents))}, "plain")
+        run = self.workplace.run(1, {**STEPS, **order, "training/dataset_path":
+                                     self.write("both.tgz", both + b"not gzip")})
+        self.assertEqual(run.returncode, 0, run.output)
+        self.assertEqual(run.losses(), plain)
+        self.assertRegex(run.output, r"warning: data: .*both\.tgz: what follows its gzip data")
+
+    def test_doubts_are_told_once(self):
+        self.write("data/a.jsonl", self.lines())
+        self.write("data/a.jsonl.gz", gzip.compress(self.lines()))
+        (self.path / "data/more").mkdir()
+        self.write("data/more/b.jsonl", self.lines())
+        run = self.workplace.run(2, {**STEPS, "training/dataset": "jsonl",
+                                     "training/dataset_path": self.path / "data"})
+        self.assertEqual(run.returncode, 0, run.output)
+        self.assertEqual(run.output.count("the files in its subfolders (more) are not read"), 1)
+        self.assertEqual(run.output.count("a.jsonl is there packed and unpacked"), 1)
 
 
 class Validation(DataCase):

@@ -2,9 +2,11 @@
 
 import fcntl
 import os
+import re
 import signal
 import struct
 import subprocess
+import sys
 import time
 import unittest
 
@@ -130,6 +132,59 @@ class Tokenize(unittest.TestCase):
         self.assertEqual(done.returncode, 1)
         self.assertRegex(done.stderr, r"error: .*d.tokens.parts: .* holds something else")
         self.assertEqual((self.workplace.path / "d.tokens.parts/letter").read_text(), "mine")
+
+    def test_a_folder_is_no_output(self):
+        book = SOURCE / "build/assets/kjv.txt"
+        (self.workplace.path / "folder").mkdir()
+        for name in ("o/", "folder"):
+            done = subprocess.run(self.command(2, book, name), capture_output=True, text=True,
+                                  timeout=60, check=False, cwd=self.workplace.path)
+            self.assertEqual(done.returncode, 1, done.stderr)
+            self.assertRegex(done.stderr, rf"error: {name}: is the name of a folder; --output takes")
+
+    def test_loose_files_are_grouped(self):
+        book = (SOURCE / "build/assets/kjv.txt").read_bytes()
+        folder = self.workplace.path / "loose"
+        folder.mkdir()
+        whole = b""
+        for i in range(2000):
+            text = book[1000 * i:1000 * i + 1000].replace(b"\n\n", b"\n").strip() + b"\n"
+            (folder / f"{i:05}.txt").write_bytes(text)
+            whole += text + b"\n"
+        (self.workplace.path / "whole.txt").write_bytes(whole)
+        loose, done = self.tokenize(2, folder, "loose.tokens")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("2000 files, 2.0 MB, in 1 part", done.stdout)
+        one, done = self.tokenize(1, self.workplace.path / "whole.txt", "one.tokens")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(loose.read_bytes(), one.read_bytes())
+
+    def test_memory_is_bounded_by_the_largest_line(self):
+        """A line of one letter, a nested value, documents without text, lines without end."""
+        measured = ("import resource, subprocess, sys\n"
+                    "code = subprocess.run(sys.argv[1:]).returncode\n"
+                    "print('PEAK', resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss >> 10)\n"
+                    "sys.exit(code)")
+        cases = (
+            ("letter", r"""printf '{"text": "'; head -c 200000000 /dev/zero | tr '\0' o;"""
+             r"""printf '"}\n'""", 0, 1600),
+            ("nested", r"""printf '{"text": "a"}\n{"a": '; head -c 200000000 /dev/zero | """
+             r"""tr '\0' '['; printf '\n'""", 0, 600),
+            ("empty", r"""yes '{"text": ""}' | head -n 1000000""", 0, 600),
+            ("newlines", r"""printf '{"text": "a"}'; head -c 2000000000 /dev/zero | tr '\0' '\n'""",
+             0, 300))
+        for name, command, code, most_mib in cases:
+            packed = self.workplace.path / f"{name}.jsonl.gz"
+            subprocess.run(f"({command}) | gzip -1 > {packed}", shell=True, check=True)
+            output = self.workplace.path / f"{name}.tokens"
+            done = subprocess.run(
+                [sys.executable, "-c", measured,
+                 *self.command(1, packed, output, "training/dataset=jsonl",
+                               "data/on_bad_data=skip")],
+                capture_output=True, text=True, timeout=200, check=False)
+            self.assertEqual(done.returncode, code, name + done.stdout + done.stderr)
+            peak = int(re.search(r"PEAK (\d+)", done.stdout).group(1))
+            self.assertLess(peak, most_mib, name)
 
     def test_two_jobs_do_not_write_one_file(self):
         book = SOURCE / "build/assets/kjv.txt"

@@ -1,0 +1,47 @@
+#include "core/printable.hpp"
+
+#include "core/utf8.hpp"
+
+namespace koios {
+namespace {
+
+void append_hex(std::string& result, char c) {
+  constexpr std::string_view kDigits = "0123456789abcdef";
+  const auto byte = static_cast<unsigned char>(c);
+  result += "\\x";
+  result += kDigits[byte >> 4];
+  result += kDigits[byte & 15];
+}
+
+/// Bytes of the control character in front of well-formed `text`; 0 where there is none.
+std::size_t control_bytes(std::string_view text) {
+  const auto first = static_cast<unsigned char>(text[0]);
+  if (first == '\n' || first == '\t') return 0;
+  if (first < 0x20 || first == 0x7F) return 1;
+  // U+0080 to U+009F, among them the one-character forms of ESC [ and ESC ].
+  const bool is_c1 = first == 0xC2 && static_cast<unsigned char>(text[1]) < 0xA0;
+  return is_c1 ? 2 : 0;
+}
+
+}  // namespace
+
+std::string printable(std::string_view text) {
+  std::string result;
+  result.reserve(text.size());
+  while (!text.empty()) {
+    const std::string_view sound = text.substr(0, find_invalid_utf8(text));
+    for (std::size_t i = 0; i < sound.size();) {
+      const std::size_t control = control_bytes(sound.substr(i));
+      for (std::size_t k = 0; k < control; ++k) append_hex(result, sound[i + k]);
+      if (control == 0) result += sound[i];
+      i += control == 0 ? 1 : control;
+    }
+    text.remove_prefix(sound.size());
+    if (text.empty()) break;
+    append_hex(result, text.front());
+    text.remove_prefix(1);
+  }
+  return result;
+}
+
+}  // namespace koios
