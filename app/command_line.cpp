@@ -3,6 +3,7 @@
 #include <charconv>
 #include <iomanip>
 
+#include "app/arguments.hpp"
 #include "app/failure.hpp"
 #include "core/exit_code.hpp"
 
@@ -25,52 +26,39 @@ Backend backend_named(const std::string& text) {
   throw CommandLineError(cat("--backend takes host or cuda, not '", text, "'"));
 }
 
+GpuMemory gpu_named(const std::string& text) {
+  const auto gpu = gpu_memory(text);
+  if (!gpu) throw CommandLineError(cat("--gpu takes h100, h200, a100 or GiB, not '", text, "'"));
+  return *gpu;
+}
+
 }  // namespace
 
 CommandLine parse_command_line(const std::vector<std::string>& arguments) {
   CommandLine line;
-  for (std::size_t i = 0; i < arguments.size(); ++i) {
-    const std::string& argument = arguments[i];
-    const auto value = [&] {
-      if (i + 1 == arguments.size()) throw CommandLineError(cat(argument, " takes a value"));
-      return arguments[++i];
-    };
-    if (argument.empty()) {
-      throw CommandLineError("an argument is empty: a variable of the shell that is not set?");
-    }
-    if (argument == "--help" || argument == "-h") {
-      line.action = Action::help;
-    } else if (argument == "--help-deck") {
-      line.action = Action::help_deck;
-    } else if (argument == "--version") {
-      line.action = Action::version;
-    } else if (argument == "--dry-run") {
-      line.action = Action::dry_run;
-    } else if (argument == "-t") {
-      line.overrides.push_back(cat("job/walltime=", value()));
-    } else if (argument == "--ranks") {
-      line.ranks = positive_integer(argument, value());
-    } else if (argument.starts_with("--ranks=")) {
-      line.ranks = positive_integer("--ranks", argument.substr(argument.find('=') + 1));
-    } else if (argument == "--backend") {
-      line.backend = backend_named(value());
-    } else if (argument.starts_with("--backend=")) {
-      line.backend = backend_named(argument.substr(argument.find('=') + 1));
-    } else if (argument.starts_with("-")) {
-      throw CommandLineError(cat(argument, " is not an option; koios --help lists them"));
-    } else if (argument.find('=') != std::string::npos) {
-      line.overrides.push_back(argument);
-    } else if (line.deck.empty()) {
-      line.deck = argument;
-    } else {
-      throw CommandLineError(cat("two decks: ", line.deck, " and ", argument,
-                                 "; an override is written section/key=value"));
-    }
-  }
-  if (line.action != Action::dry_run && (line.ranks || line.backend)) {
+  const auto is = [&line](Action action) { return [&line, action] { line.action = action; }; };
+  std::vector<std::string> walltime;
+  DeckArguments deck = parse_arguments(
+      "koios", arguments,
+      {{"--help", is(Action::help)},
+       {"-h", is(Action::help)},
+       {"--help-deck", is(Action::help_deck)},
+       {"--version", is(Action::version)},
+       {"--dry-run", is(Action::dry_run)},
+       {"-t", {}, [&](const auto& time) { walltime = {cat("job/walltime=", time)}; }},
+       {"--ranks", {}, [&](const auto& text) { line.ranks = positive_integer("--ranks", text); }},
+       {"--backend", {}, [&](const auto& text) { line.backend = backend_named(text); }},
+       {"--gpu", {}, [&](const auto& text) { line.gpu = gpu_named(text); }}});
+  line.deck = std::move(deck.deck);
+  line.overrides = std::move(deck.overrides);
+  line.overrides.insert(line.overrides.end(), walltime.begin(), walltime.end());
+  if (line.action != Action::dry_run && (line.ranks || line.backend || line.gpu)) {
     throw CommandLineError(
-        "--ranks and --backend belong to --dry-run; a run takes its ranks from mpirun "
+        "--ranks, --backend and --gpu belong to --dry-run; a run takes its ranks from mpirun "
         "or srun and its backend from job/backend");
+  }
+  if (line.gpu && line.backend == Backend::host) {
+    throw CommandLineError("--gpu asks for a plan of --backend cuda, not of host");
   }
   return line;
 }
@@ -81,14 +69,18 @@ std::string usage() {
       "\n"
       "  mpirun -np N koios [DECK] [section/key=value ...]   train\n"
       "  koios [DECK] [section/key=value ...] --dry-run [--ranks N] [--backend host|cuda]\n"
-      "                                       the deck in force, mesh, memory and traffic; no "
-      "training\n"
+      "        [--gpu h100|h200|a100|GiB]     the deck in force, mesh, memory and traffic; no "
+      "training.\n"
+      "                                       --gpu: whether it fits such a GPU (exit code 1 if "
+      "not),\n"
+      "                                       and what would make it fit\n"
       "  koios --help-deck                    every key with its default and meaning "
       "(Markdown)\n"
       "  koios --version                      versions of koios and its libraries\n"
       "  koios --help                         this text\n"
       "\n"
-      "Without a deck the defaults run. An override may also be written section.key=value.\n"
+      "Without a deck the defaults run; - is a deck on standard input. An override may also be\n"
+      "written section.key=value; of a key that is given several times the last one counts.\n"
       "-t TIME is job/walltime=TIME: saves and stops before that (minutes, MM:SS, HH:MM:SS,\n"
       "D-HH:MM:SS).\n"
       "Paths are relative to the working directory.\n"

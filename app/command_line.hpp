@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "app/gpu_fit.hpp"
 #include "runtime/backend.hpp"
 
 namespace koios {
@@ -13,10 +14,11 @@ enum class Action { train, dry_run, help, help_deck, version };
 
 struct CommandLine {
   Action action = Action::train;
-  std::string deck;                    // empty: the defaults
+  std::string deck;                    // empty: the defaults; "-": standard input
   std::vector<std::string> overrides;  // section/key=value, in order
   std::optional<int> ranks;            // --dry-run only
   std::optional<Backend> backend;      // --dry-run only
+  std::optional<GpuMemory> gpu;        // --dry-run only
 };
 
 /// Throws CommandLineError on an option it does not know or an argument that is missing.

@@ -13,11 +13,16 @@ namespace koios {
 
 using DeckCheck = std::function<std::vector<DeckError>(const ParsedDeck&)>;
 
+struct DeckWithText {
+  std::string text;
+  ParsedDeck parsed;
+};
+
 /// Deck and overrides, parsed and checked by this process alone; nothing after printing what is
 /// wrong.
-std::optional<ParsedDeck> parse_alone(const std::string& deck,
-                                      const std::vector<std::string>& overrides,
-                                      const DeckCheck& check);
+std::optional<DeckWithText> parse_alone(const std::string& deck,
+                                        const std::vector<std::string>& overrides,
+                                        const DeckCheck& check);
 
 /// Rank 0 reads the deck, every rank parses the same text and has it checked. Where anything is
 /// wrong, all errors are printed once, by the lowest rank that has some, and every rank gets

@@ -23,7 +23,7 @@ MeshShape mesh_shape(const RunConfig& config, int ranks) {
 std::int64_t planned_vocabulary(const ModelConfig& model) {
   if (model.vocab_size > 0) return model.vocab_size;
   try {
-    return load_sentencepiece(model.tokenizer_path.string())->vocab_size();
+    return load_sentencepiece(model.tokenizer_path.string(), {false, false})->vocab_size();
   } catch (const UserError& error) {
     throw UserError(cat(error.what(), "; a plan without a tokenizer needs model/vocab_size"));
   }
@@ -44,25 +44,40 @@ std::optional<DeckSetup> set_up_on_all_ranks(const CommandLine& line, const MpiE
   return DeckSetup{parsed->config, parsed->effective, mesh_shape(parsed->config, mpi.size())};
 }
 
-bool dry_run(const CommandLine& line) {
+ExitCode dry_run(const CommandLine& line) {
   const int ranks = line.ranks.value_or(1);
-  const auto parsed = parse_alone(line.deck, line.overrides,
-                                  [&](const ParsedDeck& deck) { return check_deck(deck, ranks); });
-  if (!parsed) return false;
-  const RunConfig& config = parsed->config;
-  for (const DeckError& missing : check_files(*parsed)) {
-    log::warning(missing.origin.text, ": ", missing.message);
-  }
+  const auto deck = parse_alone(line.deck, line.overrides, [&](const ParsedDeck& parsed) {
+    return check_deck(parsed, ranks);
+  });
+  if (!deck) return ExitCode::bad_input;
+  const RunConfig& config = deck->parsed.config;
+  for (const DeckError& missing : check_files(deck->parsed)) log::warning(to_string(missing));
   const std::int64_t vocab_size = planned_vocabulary(config.model);
-  const Backend backend = line.backend.value_or(planned_backend(config.job.backend));
+  const Backend backend =
+      line.gpu ? Backend::cuda : line.backend.value_or(planned_backend(config.job.backend));
   const TrainingShape shape =
       training_shape(config, mesh_shape(config, ranks), backend, vocab_size);
-  std::cout << parsed->effective << "\n# mesh: " << shape.mesh.describe() << "\n# "
+  std::cout << deck->parsed.effective << "\n# mesh: " << shape.mesh.describe() << "\n# "
             << describe_model(config.model.flavor, shape.model) << "\n";
   for (const auto& text : describe_plan(shape, plan_memory(shape), plan_traffic(shape), {})) {
     std::cout << "# " << text << "\n";
   }
-  return true;
+  if (!line.gpu) return ExitCode::done;
+
+  const auto plan_with = [&](const std::vector<std::string>& more,
+                             int other_ranks) -> std::optional<std::int64_t> {
+    std::vector<std::string> overrides = line.overrides;
+    overrides.insert(overrides.end(), more.begin(), more.end());
+    const ParsedDeck other = parse_run_config(deck->text, "", overrides);
+    const std::int64_t tp = other.config.parallel.tensor_parallel;
+    if (!check_deck(other, other_ranks).empty() || vocab_size % tp != 0) return std::nullopt;
+    return plan_memory(training_shape(other.config, mesh_shape(other.config, other_ranks), backend,
+                                      vocab_size))
+        .total_bytes;
+  };
+  const FitReport report = report_fit(*line.gpu, config, ranks, plan_with);
+  for (const std::string& text : report.lines) std::cout << "# " << text << "\n";
+  return report.fits ? ExitCode::done : ExitCode::failure;
 }
 
 Backend choose_backend(BackendChoice choice) {

@@ -21,9 +21,10 @@ struct DeckSetup {
 /// As parse_on_all_ranks(), with every rank looking for the deck's files on its own node.
 std::optional<DeckSetup> set_up_on_all_ranks(const CommandLine& line, const MpiEnv& mpi);
 
-/// Prints effective deck, mesh, memory and traffic plan for any mesh; false after printing errors.
-/// Of the deck's files it only warns: data may come later.
-bool dry_run(const CommandLine& line);
+/// Prints effective deck, mesh, memory and traffic plan for any mesh, and whether that fits the GPU
+/// asked for: ExitCode::failure where it does not. Of the deck's files it only warns: data may come
+/// later.
+ExitCode dry_run(const CommandLine& line);
 
 /// job/backend = auto is cuda where this build has it and finds a GPU.
 Backend choose_backend(BackendChoice choice);

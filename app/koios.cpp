@@ -32,7 +32,7 @@ ExitCode answer(const CommandLine& line) {
       std::cout << version_text();
       break;
     case Action::dry_run:
-      if (!dry_run(line)) return ExitCode::bad_input;
+      if (const ExitCode code = dry_run(line); code != ExitCode::done) return code;
       break;
     case Action::train:
       KOIOS_REQUIRE(false, "training is not an answer");

@@ -1,6 +1,7 @@
 // koios-tokenize: a dataset becomes a token file ahead of time, by as many ranks as there are.
 #include <iostream>
 
+#include "app/arguments.hpp"
 #include "app/deck_agreement.hpp"
 #include "app/failure.hpp"
 #include "config/validate.hpp"
@@ -26,37 +27,19 @@ constexpr const char* kUsage =
     "printed, 2 the command line or the deck is wrong.\n";
 
 struct Arguments {
-  std::string deck;
-  std::vector<std::string> overrides;
+  DeckArguments deck;
   std::string output;
   bool is_help = false;
 };
 
-Arguments parse_arguments(int argc, char** argv) {
+Arguments parse(int argc, char** argv) {
   Arguments result;
-  const std::vector<std::string> arguments(argv + 1, argv + argc);
-  for (std::size_t i = 0; i < arguments.size(); ++i) {
-    const std::string& argument = arguments[i];
-    if (argument.empty()) {
-      throw CommandLineError("an argument is empty: a variable of the shell that is not set?");
-    }
-    if (argument == "--help" || argument == "-h") {
-      result.is_help = true;
-    } else if (argument == "--output") {
-      if (i + 1 == arguments.size()) throw CommandLineError("--output takes the name of a file");
-      result.output = arguments[++i];
-    } else if (argument.starts_with("--output=")) {
-      result.output = argument.substr(argument.find('=') + 1);
-    } else if (argument.starts_with("-")) {
-      throw CommandLineError(cat(argument, " is not an option; koios-tokenize --help lists them"));
-    } else if (argument.find('=') != std::string::npos) {
-      result.overrides.push_back(argument);
-    } else if (result.deck.empty()) {
-      result.deck = argument;
-    } else {
-      throw CommandLineError(cat("two decks: ", result.deck, " and ", argument));
-    }
-  }
+  const auto help = [&] { result.is_help = true; };
+  result.deck =
+      parse_arguments("koios-tokenize", {argv + 1, argv + argc},
+                      {{"--help", help}, {"-h", help}, {"--output", {}, [&](const auto& value) {
+                                                          result.output = value;
+                                                        }}});
   if (!result.is_help && result.output.empty()) {
     throw CommandLineError("--output FILE.tokens is needed; koios-tokenize --help tells more");
   }
@@ -85,10 +68,11 @@ std::vector<DeckError> check(const ParsedDeck& parsed) {
 }
 
 ExitCode tokenize(const Arguments& arguments, const MpiEnv& mpi) {
-  const auto deck = parse_on_all_ranks(arguments.deck, arguments.overrides, mpi, check);
+  const auto deck = parse_on_all_ranks(arguments.deck.deck, arguments.deck.overrides, mpi, check);
   if (!deck) return ExitCode::bad_input;
   const DataConfig& data = deck->config.data;
-  const auto tokenizer = load_sentencepiece(deck->config.model.tokenizer_path.string());
+  const auto tokenizer =
+      load_sentencepiece(deck->config.model.tokenizer_path.string(), {data.add_bos, data.add_eos});
   BadData bad(data.on_bad_data == OnBadData::skip ? BadData::Policy::skip : BadData::Policy::stop);
   tokenize_corpus({.format = record_format(to_string(data.dataset)).format,
                    .path = data.dataset_path,
@@ -101,7 +85,7 @@ ExitCode tokenize(const Arguments& arguments, const MpiEnv& mpi) {
 }
 
 ExitCode run(int argc, char** argv) {
-  const Arguments arguments = parse_arguments(argc, argv);
+  const Arguments arguments = parse(argc, argv);
   if (arguments.is_help) {
     std::cout << kUsage;
     return end_of_output();

@@ -1,6 +1,8 @@
 // Where a value of the deck comes from, and errors that say so.
 #pragma once
 
+#include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -19,13 +21,42 @@ struct DeckError {
   std::string message;
 };
 
-/// "error: input/debug.ini:12: [training] sequence_len is not a key; did you mean seq_len?"
+/// "input/debug.ini:12: [training] sequence_len is not a key; did you mean seq_len?"
 std::string to_string(const DeckError& error);
 
-/// One error a line, each line ended.
+/// One error a line, each with "error: " before it and ended.
 std::string to_string(const std::vector<DeckError>& errors);
 
 /// By line of the file, then by position on the command line, then the rest; stable.
 void sort_errors(std::vector<DeckError>& errors);
+
+/// Collects errors. Beyond the first kMost they are counted only: what is no deck may have a
+/// million lines.
+class DeckErrors {
+ public:
+  static constexpr std::size_t kMost = 50;
+
+  void add(DeckError error) {
+    add(error.origin, [&] { return std::move(error.message); });
+  }
+  /// The message is made only where it is told.
+  void add(const Origin& origin, const std::function<std::string()>& message) {
+    if (told_.size() < kMost) {
+      told_.push_back({origin, message()});
+    } else {
+      ++untold_;
+    }
+  }
+  const std::vector<DeckError>& told() const { return told_; }
+  std::int64_t untold() const { return untold_; }
+
+ private:
+  std::vector<DeckError> told_;
+  std::int64_t untold_ = 0;
+};
+
+/// All of them, sorted; at most DeckErrors::kMost, and then one that counts the rest.
+std::vector<DeckError> merge(std::initializer_list<const DeckErrors*> lists,
+                             const std::string& deck_name);
 
 }  // namespace koios

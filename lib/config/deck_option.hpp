@@ -8,7 +8,8 @@
 #include <utility>
 #include <vector>
 
-#include "config/deck_error.hpp"
+#include "config/deck.hpp"
+#include "config/expand.hpp"
 #include "config/values.hpp"
 
 namespace koios {
@@ -20,8 +21,9 @@ class DeckOption {
       : section_(std::move(section)), key_(std::move(key)), default_(std::move(default_text)) {}
   virtual ~DeckOption() = default;
 
-  /// Takes the value, or leaves the old one and says why.
-  virtual Problem assign(std::string_view text) = 0;
+  /// Takes the value, with what a path holds of the environment, or leaves the old one and says
+  /// why.
+  virtual Problem assign(std::string_view text, const Environment& environment) = 0;
   /// The present value as a deck writes it.
   virtual std::string show() const = 0;
   /// Type and limits, for the reference table.
@@ -56,7 +58,7 @@ class TypedOption final : public DeckOption {
   TypedOption& works_now(std::vector<T> values) { return set(works_now_, std::move(values)); }
   TypedOption& may_be_empty() { return set(may_be_empty_, true); }
 
-  Problem assign(std::string_view text) override {
+  Problem assign(std::string_view text, const Environment& environment) override {
     if (text.empty() && !may_be_empty_) return "has no value";
     T value{};
     Problem problem = parse_value(text, value);
@@ -69,6 +71,8 @@ class TypedOption final : public DeckOption {
     if (problem.empty() && !works_now_.empty() && !contains(works_now_, value)) {
       problem = cat("not implemented yet; now: ", join_names(shown(works_now_)));
     }
+    if (problem.empty()) problem = expand_value(value, environment);
+    if (problem.empty()) problem = value_problem(show_value(value));
     if (problem.empty()) *target_ = value;
     return problem;
   }

@@ -1,22 +1,21 @@
 // data/mixture: several datasets and the share of the samples that each has, written
 //   DATASET:PATH:WEIGHT, DATASET:PATH:WEIGHT, ...
+// Blanks beside : and , do not count; a comma in a path is written "\,".
 #pragma once
 
 #include <string>
 #include <string_view>
-#include <vector>
 
+#include "config/expand.hpp"
 #include "config/run_config.hpp"
+#include "config/values.hpp"
 
 namespace koios {
 
-struct MixturePart {
-  DatasetKind dataset = DatasetKind::text;
-  std::string path;
-  double weight = 1;  // relative to the others
-};
-
-/// The parts, or what is wrong in `problem`. An empty text has no parts.
-std::vector<MixturePart> parse_mixture(std::string_view text, std::string& problem);
+/// An empty text has no parts.
+Problem parse_value(std::string_view text, Mixture& mixture);
+std::string show_value(const Mixture& mixture);
+/// Every path.
+Problem expand_value(Mixture& mixture, const Environment& environment);
 
 }  // namespace koios

@@ -32,22 +32,17 @@ void resolve_sizes(ModelConfig& model, const DeckSchema& schema) {
        "dim, ffn_dim_multiplier and multiple_of");
 }
 
-void append(std::vector<DeckError>& errors, const std::vector<DeckError>& more) {
-  errors.insert(errors.end(), more.begin(), more.end());
-}
-
 }  // namespace
 
 ParsedDeck parse_run_config(std::string_view text, const std::string& name,
-                            const std::vector<std::string>& overrides) {
+                            const std::vector<std::string>& overrides,
+                            const Environment& environment) {
   ParsedDeck parsed;
   DeckSchema schema = make_run_schema(parsed.config);
   const Deck file = parse_deck(text, name);
   const Deck command_line = parse_overrides(overrides);
-  append(parsed.errors, file.errors);
-  append(parsed.errors, command_line.errors);
-  append(parsed.errors, schema.apply(file, command_line));
-  sort_errors(parsed.errors);
+  const DeckErrors applied = schema.apply(file, command_line, environment);
+  parsed.errors = merge({&file.errors, &command_line.errors, &applied}, name);
 
   resolve_sizes(parsed.config.model, schema);
   parsed.effective = effective_deck(schema);

@@ -1,5 +1,5 @@
-// Deck text and command-line overrides to a RunConfig. Pure: it reads no file, so that every rank
-// makes the same of the same text.
+// Deck text and command-line overrides to a RunConfig. Pure: it reads no file and no environment
+// but the one it is given, so that every rank makes the same of the same text.
 #pragma once
 
 #include <map>
@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "config/deck.hpp"
+#include "config/expand.hpp"
 #include "config/run_config.hpp"
 
 namespace koios {
@@ -20,14 +21,15 @@ struct KeyState {
 
 struct ParsedDeck {
   RunConfig config;                      // sizes of the model resolved
-  std::vector<DeckError> errors;         // sorted; of form, names and single values
+  std::vector<DeckError> errors;         // sorted; of form, names and single values; see merge()
   std::string effective;                 // the deck in force, as INI text
   std::map<std::string, KeyState> keys;  // "training/seq_len"
 };
 
 /// `name` is what errors call the deck; an empty text gives the defaults.
 ParsedDeck parse_run_config(std::string_view text, const std::string& name,
-                            const std::vector<std::string>& overrides);
+                            const std::vector<std::string>& overrides,
+                            const Environment& environment = process_environment);
 
 /// The reference of all keys, as Markdown (koios --help-deck).
 std::string help_deck();

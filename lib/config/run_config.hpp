@@ -192,15 +192,25 @@ struct ParallelConfig {
   bool operator==(const ParallelConfig&) const = default;
 };
 
+/// One dataset of data/mixture; see mixture.hpp.
+struct MixturePart {
+  DatasetKind dataset = DatasetKind::text;
+  std::filesystem::path path;
+  double weight = 1;  // relative to the others
+
+  auto operator<=>(const MixturePart&) const = default;
+};
+using Mixture = std::vector<MixturePart>;
+
 /// [training] dataset*, and [data]
 struct DataConfig {
   DatasetKind dataset = DatasetKind::text;
-  std::string dataset_path = "build/assets/kjv.txt";  // file, glob pattern or folder
+  std::filesystem::path dataset_path = "build/assets/kjv.txt";  // file, glob pattern or folder
   std::int64_t streams = 8;
   bool shuffle = true;
   std::int64_t shuffle_window = 1024;  // records
   bool document_mask = false;
-  std::string mixture;  // see parse_mixture(); if any, in place of dataset*
+  Mixture mixture;  // if any, in place of dataset*
   bool add_bos = true;
   bool add_eos = true;
   OnBadData on_bad_data = OnBadData::stop;
@@ -211,7 +221,7 @@ struct DataConfig {
 /// [validation]; empty dataset_path: none
 struct ValidationConfig {
   DatasetKind dataset = DatasetKind::text;
-  std::string dataset_path;
+  std::filesystem::path dataset_path;
   std::int64_t interval = 100;  // steps
   std::int64_t steps = 10;      // batches of training/batch_size on every data-parallel rank
 

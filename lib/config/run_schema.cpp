@@ -2,6 +2,7 @@
 
 #include <limits>
 
+#include "config/mixture.hpp"
 #include "config/model_flavors.hpp"
 
 namespace koios {
@@ -130,7 +131,7 @@ void add_training(DeckSchema& schema, TrainingConfig& c, ParallelConfig& p, Data
   schema.add(s, "warmup_steps", &c.warmup_steps)
       .unit("steps")
       .range(0, 1000 * kMillion)
-      .help("of linear rise of the learning rate; fewer than steps");
+      .help("of linear rise of the learning rate");
   schema.add(s, "max_norm", &c.max_norm)
       .range(1e-6, 1e9)
       .help("the gradient is scaled down to this global 2-norm");

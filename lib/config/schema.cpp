@@ -15,26 +15,27 @@ void add_once(std::vector<std::string>& names, const std::string& name) {
 }
 
 /// Gives the entry's value to the option.
-void assign(DeckOption& option, const DeckEntry& entry, std::vector<DeckError>& errors) {
-  const Problem problem = option.assign(entry.value);
+void assign(DeckOption& option, const DeckEntry& entry, const Environment& environment,
+            DeckErrors& errors) {
+  const Problem problem = option.assign(entry.value, environment);
   option.origin = entry.origin;
   option.failed = !problem.empty();
   if (problem.empty()) return;
   const std::string what = cat("[", entry.section, "] ", entry.key);
-  errors.push_back({entry.origin, entry.value.empty()
-                                      ? cat(what, " ", problem)
-                                      : cat(what, " = ", entry.value, ": ", problem)});
+  errors.add({entry.origin, entry.value.empty() ? cat(what, " ", problem)
+                                                : cat(what, " = ", entry.value, ": ", problem)});
 }
 
 }  // namespace
 
-std::vector<DeckError> DeckSchema::apply(const Deck& file, const Deck& overrides) {
-  std::vector<DeckError> errors;
+DeckErrors DeckSchema::apply(const Deck& file, const Deck& overrides,
+                             const Environment& environment) {
+  DeckErrors errors;
   const std::vector<std::string> known = sections();
   std::set<std::string> reported;
   const auto check_section = [&](const std::string& name, const Origin& origin) {
     if (std::find(known.begin(), known.end(), name) != known.end()) return true;
-    if (reported.insert(name).second) errors.push_back({origin, unknown_section(name)});
+    if (reported.insert(name).second) errors.add(origin, [&] { return unknown_section(name); });
     return false;
   };
   for (const DeckSection& section : file.sections) check_section(section.name, section.origin);
@@ -48,9 +49,9 @@ std::vector<DeckError> DeckSchema::apply(const Deck& file, const Deck& overrides
       if (!check_section(entry.section, entry.origin)) continue;
       DeckOption* option = find(entry.section, entry.key);
       if (option == nullptr) {
-        errors.push_back({entry.origin, unknown_key(entry.section, entry.key)});
+        errors.add(entry.origin, [&] { return unknown_key(entry.section, entry.key); });
       } else if (deck == &overrides || !overridden.contains(option)) {
-        assign(*option, entry, errors);
+        assign(*option, entry, environment, errors);
       }
     }
   }

@@ -34,7 +34,7 @@ class DeckSchema {
 
   /// Sets all that can be set, entries of the command line over those of the file; everything that
   /// cannot is an error. A value of the file that the command line replaces is not looked at.
-  std::vector<DeckError> apply(const Deck& file, const Deck& overrides);
+  DeckErrors apply(const Deck& file, const Deck& overrides, const Environment& environment);
 
   /// Null where there is no such key.
   DeckOption* find(const std::string& section, const std::string& key) const;

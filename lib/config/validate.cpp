@@ -1,9 +1,9 @@
 #include "config/validate.hpp"
 
+#include <algorithm>
 #include <cstring>
 #include <limits>
 
-#include "config/mixture.hpp"
 #include "config/parallel_degrees.hpp"
 #include "config/rules.hpp"
 
@@ -30,15 +30,28 @@ void check_model(Rules& rules, const ModelConfig& m) {
                     " leaves no width for the feed-forward"));
 }
 
-/// Tokens of a micro-batch are counted in 32 bits, elements and bytes in 64.
-void check_counts(Rules& rules, const RunConfig& c) {
-  const std::int64_t tokens = c.training.batch_size * c.training.seq_len;
-  constexpr std::int64_t kMostTokens = std::numeric_limits<std::int32_t>::max();
-  rules.require(tokens <= kMostTokens, {"training/batch_size", "training/seq_len"},
-                cat("[training] batch_size * seq_len = ", tokens, " is more than the ", kMostTokens,
-                    " tokens that a micro-batch may have; raise gradient_accumulation_steps "
-                    "instead"));
+/// Tokens that the kernels do at once. They count the packs of 16 bytes of a matrix in 32 bits
+/// (kernels/detail/launch_cuda.hpp); a row that is no whole number of packs is taken one by one.
+std::int64_t most_tokens(const RunConfig& c) {
+  const std::int64_t pack = c.training.mixed_precision_param == ParamPrecision::float32 ? 4 : 8;
+  const auto packs = [&](std::int64_t width) { return width % pack == 0 ? width / pack : width; };
   const ModelConfig& m = c.model;
+  const std::int64_t tp = c.parallel.tensor_parallel;
+  const std::int64_t turned = m.n_heads * packs(m.head_dim());  // by the rotary embedding
+  const std::int64_t widest = std::max({packs(m.dim), turned / tp, packs(m.ffn_dim / tp)});
+  return std::numeric_limits<std::int32_t>::max() / std::max<std::int64_t>(1, widest);
+}
+
+/// Elements and bytes are counted in 64 bits.
+void check_counts(Rules& rules, const RunConfig& c) {
+  const ModelConfig& m = c.model;
+  const std::int64_t tokens = c.training.batch_size * c.training.seq_len;
+  rules.require(
+      tokens <= most_tokens(c),
+      {"training/batch_size", "training/seq_len", "model/dim", "model/ffn_dim", "model/flavor"},
+      cat("[training] batch_size * seq_len = ", tokens, " is more than the ", most_tokens(c),
+          " tokens that the kernels take at once with dim = ", m.dim, " and ffn_dim = ", m.ffn_dim,
+          "; lower batch_size and raise gradient_accumulation_steps instead"));
   const auto dim = static_cast<double>(m.dim);
   const auto ffn = static_cast<double>(m.ffn_dim);
   const double in_blocks =
@@ -76,20 +89,28 @@ void check_schedule(Rules& rules, const RunConfig& c) {
   rules.require(c.optimizer.beta2 < 1, {"optimizer/beta2"},
                 "[optimizer] beta2 = 1: must be below 1");
 
-  const std::int64_t steps = c.training.steps;
-  const std::int64_t warmup = c.training.warmup_steps;
   const std::int64_t decay = c.lr_scheduler.decay_steps;
   const bool is_wsd = c.lr_scheduler.type == LrScheduleType::wsd;
-  rules.require(warmup < steps, {"training/warmup_steps", "training/steps"},
-                cat("[training] warmup_steps = ", warmup, " is not below steps = ", steps));
   rules.require(!is_wsd || decay > 0, {"lr_scheduler/type", "lr_scheduler/decay_steps"},
                 "[lr_scheduler] type = wsd needs decay_steps, the length of its final decay");
   rules.require(is_wsd || decay == 0, {"lr_scheduler/decay_steps", "lr_scheduler/type"},
                 cat("[lr_scheduler] decay_steps = ", decay, " is for type = wsd only"));
-  rules.require(!is_wsd || warmup >= steps || warmup + decay <= steps,
+}
+
+/// A few steps of a deck that is made for many are tried all the time.
+void warn_of_schedule(Rules& rules, const RunConfig& c) {
+  const std::int64_t steps = c.training.steps;
+  const std::int64_t warmup = c.training.warmup_steps;
+  const std::int64_t decay =
+      c.lr_scheduler.type == LrScheduleType::wsd ? c.lr_scheduler.decay_steps : 0;
+  rules.require(warmup < steps, {"training/warmup_steps", "training/steps"},
+                cat("[training] warmup_steps = ", warmup, " is not below steps = ", steps,
+                    ": the learning rate never reaches optimizer/lr"));
+  rules.require(warmup >= steps || warmup + decay <= steps,
                 {"lr_scheduler/decay_steps", "training/warmup_steps", "training/steps"},
                 cat("[lr_scheduler] decay_steps = ", decay, " and warmup_steps = ", warmup,
-                    " together exceed steps = ", steps));
+                    " together exceed steps = ", steps,
+                    ": the learning rate falls before it has reached optimizer/lr"));
 }
 
 void check_validation(Rules& rules, const ValidationConfig& v) {
@@ -101,9 +122,6 @@ void check_validation(Rules& rules, const ValidationConfig& v) {
 }
 
 void check_data(Rules& rules, const DataConfig& d) {
-  std::string problem;
-  parse_mixture(d.mixture, problem);
-  rules.require(problem.empty(), {"data/mixture"}, cat("[data] mixture: ", problem));
   for (const char* key : {"training/dataset", "training/dataset_path"}) {
     rules.require(d.mixture.empty() || !rules.is_changed(key), {key, "data/mixture"},
                   cat("[training] ", std::strchr(key, '/') + 1,
@@ -182,6 +200,12 @@ std::vector<DeckError> check_rules(const ParsedDeck& parsed, int ranks) {
   check_parallel(rules, parsed.config, ranks);
   check_checkpoint(rules, parsed.config.checkpoint);
   check_log_ranks(rules, parsed.config.metrics, ranks);
+  return std::move(rules).errors();
+}
+
+std::vector<DeckError> find_doubts(const ParsedDeck& parsed) {
+  Rules rules(parsed);
+  warn_of_schedule(rules, parsed.config);
   return std::move(rules).errors();
 }
 

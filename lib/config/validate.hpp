@@ -10,6 +10,9 @@ namespace koios {
 /// Sizes that must divide, steps that must fit, degrees that must make up `ranks`. Pure.
 std::vector<DeckError> check_rules(const ParsedDeck& parsed, int ranks);
 
+/// What a run may have but was perhaps not meant: for warnings. Pure.
+std::vector<DeckError> find_doubts(const ParsedDeck& parsed);
+
 /// Files and folders that the deck names and that must be there. Touches the file system.
 std::vector<DeckError> check_files(const ParsedDeck& parsed);
 

@@ -106,7 +106,15 @@ std::string show_value(double value) {
 }
 
 std::string show_value(const std::string& value) { return value; }
-std::string show_value(const std::filesystem::path& value) { return value.string(); }
+
+std::string show_value(const std::filesystem::path& value) {
+  std::string text = value.string().starts_with('~') ? "./" : "";
+  for (const char c : value.string()) {
+    if (c == '$') text += '\\';
+    text += c;
+  }
+  return text;
+}
 
 std::string show_value(const std::vector<int>& value) {
   if (value == std::vector<int>{-1}) return "all";

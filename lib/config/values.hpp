@@ -33,6 +33,7 @@ std::string show_value(int value);
 std::string show_value(std::int64_t value);
 std::string show_value(double value);
 std::string show_value(const std::string& value);
+/// With "\$" for a dollar sign and "./" before a first "~": see expand.hpp.
 std::string show_value(const std::filesystem::path& value);
 std::string show_value(const std::vector<int>& value);
 

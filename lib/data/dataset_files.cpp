@@ -1,6 +1,5 @@
 #include "data/dataset_files.hpp"
 
-#include <glob.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -13,6 +12,7 @@
 #include <system_error>
 #include <utility>
 
+#include "config/named_data.hpp"
 #include "core/error.hpp"
 #include "core/integers.hpp"
 #include "core/random.hpp"
@@ -176,37 +176,20 @@ void require_all_shards(const std::string& folder, const std::vector<std::string
   }
 }
 
-std::vector<std::string> files_of_glob(const std::string& pattern) {
-  glob_t matches{};
-  const int code = ::glob(pattern.c_str(), 0, nullptr, &matches);
-  std::vector<std::string> files;
-  for (std::size_t i = 0; code == 0 && i < matches.gl_pathc; ++i) {
-    if (fs::is_regular_file(matches.gl_pathv[i])) files.emplace_back(matches.gl_pathv[i]);
-  }
-  ::globfree(&matches);
-  if (files.empty()) throw UserError(cat(pattern, ": no file matches"));
-  return files;
-}
-
 }  // namespace
 
 std::vector<std::string> find_dataset_files(const std::string& path, DataFormat format,
                                             DataSplit split, BadData* bad) {
   if (path.empty()) throw UserError("no data: training/dataset_path is a file, a folder or a glob");
-  std::vector<std::string> files;
-  const bool is_folder = fs::is_directory(path);
-  if (is_folder) {
+  NamedData named = find_named_data(path);
+  if (!named.problem.empty()) throw UserError(cat(path, ": ", named.problem));
+  std::vector<std::string> files = std::move(named.files);
+  if (named.is_folder) {
     files = files_of_folder(path, record_format(format), bad);
     if (format == DataFormat::c4) keep_split(path, files, split);
-  } else if (fs::is_regular_file(path)) {
-    files = {path};
-  } else if (path.find_first_of("*?[") != std::string::npos) {
-    files = files_of_glob(path);
-  } else {
-    throw UserError(cat(path, ": no such file or folder"));
   }
   std::ranges::sort(files);
-  if (is_folder) require_all_shards(path, files, bad);
+  if (named.is_folder) require_all_shards(path, files, bad);
   for (const std::string& file : files) {
     if (::access(file.c_str(), R_OK) != 0) throw UserError(cat(file, ": may not be read"));
     if (fs::file_size(file) == 0) tell(bad, cat(file, ": is empty (0 bytes)"));

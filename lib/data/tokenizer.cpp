@@ -6,6 +6,7 @@
 #include <fstream>
 #include <system_error>
 
+#include "config/named_data.hpp"
 #include "core/error.hpp"
 #include "core/file_kind.hpp"
 #include "core/random.hpp"
@@ -28,7 +29,7 @@ constexpr std::string_view kProbe =
 
 class SentencePieceTokenizer final : public Tokenizer {
  public:
-  SentencePieceTokenizer(const std::string& path, const std::string& model)
+  SentencePieceTokenizer(const std::string& path, const std::string& model, DocumentMarks needed)
       : hash_(stream_of(model)) {
     const auto contents = parse_sentencepiece_model(model);
     if (!contents || contents->pieces.empty()) {
@@ -46,9 +47,11 @@ class SentencePieceTokenizer final : public Tokenizer {
                           ": a SentencePiece model that is damaged, or that this library does ",
                           "not read (", model.size(), " bytes): ", status.message()));
     }
-    if (bos() < 0 || eos() < 0) {
-      throw UserError(cat(path, ": has no ", bos() < 0 ? "bos" : "eos",
-                          " piece, by which documents are parted"));
+    const bool lacks_bos = needed.bos && bos() < 0;
+    if (lacks_bos || (needed.eos && eos() < 0)) {
+      const char* mark = lacks_bos ? "bos" : "eos";
+      throw UserError(cat(path, ": has no ", mark, " piece, which data/add_", mark,
+                          " = true puts at every document; set that to false"));
     }
     fast_ = BpeEncoder::make(*contents);
     if (fast_ && fast_->encode(kProbe) != encode_by_library(kProbe)) fast_.reset();
@@ -118,7 +121,10 @@ std::vector<std::int32_t> encode_document(const Tokenizer& tokenizer, DocumentMa
   return ids;
 }
 
-std::unique_ptr<Tokenizer> load_sentencepiece(const std::string& path) {
+std::unique_ptr<Tokenizer> load_sentencepiece(const std::string& path, DocumentMarks needed) {
+  if (const std::string problem = file_problem(path); !problem.empty()) {
+    throw UserError(cat(path, ": the tokenizer model cannot be read: ", problem));
+  }
   constexpr std::uintmax_t kMostBytes = 256 << 20;  // Llama 2's has half a megabyte
   std::error_code error;
   const std::uintmax_t size = std::filesystem::file_size(path, error);
@@ -133,7 +139,7 @@ std::unique_ptr<Tokenizer> load_sentencepiece(const std::string& path) {
   std::string model(size, '\0');
   file.read(model.data(), static_cast<std::streamsize>(size));
   if (!file) throw UserError(cat(path, ": the tokenizer model cannot be read"));
-  return std::make_unique<SentencePieceTokenizer>(path, model);
+  return std::make_unique<SentencePieceTokenizer>(path, model, needed);
 }
 
 }  // namespace koios

@@ -16,7 +16,7 @@ class Tokenizer {
   virtual ~Tokenizer() = default;
 
   virtual std::int64_t vocab_size() const = 0;
-  /// Ids of the marks of a document's beginning and end.
+  /// Ids of the marks of a document's beginning and end; below 0 where there is none.
   virtual std::int32_t bos() const = 0;
   virtual std::int32_t eos() const = 0;
   /// 64 bits of the model file (FNV-1a), by which checkpoints and token files know it again.
@@ -38,7 +38,7 @@ std::vector<std::int32_t> encode_document(const Tokenizer& tokenizer, DocumentMa
                                           std::string_view text);
 
 /// A SentencePiece model such as Llama 2's tokenizer.model; UserError where the file is missing,
-/// damaged, or without bos and eos.
-std::unique_ptr<Tokenizer> load_sentencepiece(const std::string& path);
+/// damaged, or has not the marks that are needed.
+std::unique_ptr<Tokenizer> load_sentencepiece(const std::string& path, DocumentMarks needed = {});
 
 }  // namespace koios

@@ -45,6 +45,15 @@ void warn_about_affinity() {
   }
 }
 
+/// Kokkos' pool holds no more; it does not say so, but hangs or writes beyond it.
+void limit_host_threads() {
+  constexpr int kMost = 512;
+  if (omp_get_max_threads() <= kMost) return;
+  log::warning(omp_get_max_threads(), " threads (OMP_NUM_THREADS) are more than the ", kMost,
+               " of a rank; ", kMost, " are used: start more ranks instead");
+  omp_set_num_threads(kMost);
+}
+
 }  // namespace
 
 DeviceEnv::DeviceEnv(Backend backend, int local_rank) : backend_(backend) {
@@ -60,7 +69,9 @@ DeviceEnv::DeviceEnv(Backend backend, int local_rank) : backend_(backend) {
                           cuda::gpu_problem(), ", or use the host build (cmake --preset host)"));
     }
   }
+  limit_host_threads();
   Kokkos::InitializationSettings settings;
+  settings.set_num_threads(host_threads());
   settings.set_disable_warnings(true);
   if (gpus > 0) settings.set_device_id(local_rank % gpus);
   Kokkos::initialize(settings);

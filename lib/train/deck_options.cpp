@@ -1,6 +1,5 @@
 #include "train/deck_options.hpp"
 
-#include "config/mixture.hpp"
 #include "core/integers.hpp"
 #include "train/training_shape.hpp"
 
@@ -16,8 +15,7 @@ DataOptions training_data(const RunConfig& config, std::int64_t vocab_size, BadD
   DataOptions options;
   options.format = data_format(config.data.dataset);
   options.path = config.data.dataset_path;
-  std::string none;  // validate() has seen to it
-  for (const MixturePart& part : parse_mixture(config.data.mixture, none)) {
+  for (const MixturePart& part : config.data.mixture) {
     options.mixture.push_back({data_format(part.dataset), part.path, part.weight});
   }
   options.marks = {config.data.add_bos, config.data.add_eos};

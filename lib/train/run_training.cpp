@@ -54,8 +54,8 @@ std::unique_ptr<RunFiles> open_run_files(const RunConfig& config, std::int64_t v
 TrainingOutcome run_training(const RunConfig& config, const MeshShape& mesh_shape,
                              const Launch& launch) {
   launch.watchdog.start("reading the tokenizer");
-  const std::unique_ptr<Tokenizer> tokenizer =
-      load_sentencepiece(config.model.tokenizer_path.string());
+  const std::unique_ptr<Tokenizer> tokenizer = load_sentencepiece(
+      config.model.tokenizer_path.string(), {config.data.add_bos, config.data.add_eos});
   const std::int64_t vocab_size = vocabulary(config.model, *tokenizer);
   const TrainingShape shape =
       training_shape(config, mesh_shape, launch.device.backend(), vocab_size);

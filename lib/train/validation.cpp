@@ -51,8 +51,8 @@ std::optional<ValidationResult> Validation<T>::run(TrainStep<T>& step, Stream& c
   std::array<double, 2> over_ranks = {mean, starts_again ? 1.0 : 0.0};
   all_reduce_sum(mesh_.host_world(), over_ranks);
   if (over_ranks[1] > 0 && mesh_.rank() == 0) {
-    log::warning("validation: ", steps, " batches are more than ", config_.validation.dataset_path,
-                 " holds; some of it counts twice");
+    log::warning("validation: ", steps, " batches are more than ",
+                 config_.validation.dataset_path.string(), " holds; some of it counts twice");
   }
   const std::int64_t sequences = steps * config_.training.batch_size * mesh_.shape().dp();
   return ValidationResult{over_ranks[0], sequences, watch.seconds()};

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "core/error.hpp"
 
 namespace koios {
@@ -23,6 +25,46 @@ TEST(CommandLine, dry_run_for_another_mesh) {
   const CommandLine same = parse_command_line({"--dry-run", "--ranks=64", "--backend=cuda"});
   EXPECT_EQ(same.ranks, 64);
   EXPECT_EQ(same.backend, Backend::cuda);
+}
+
+TEST(CommandLine, a_deck_on_standard_input_and_a_kind_of_gpu) {
+  EXPECT_EQ(parse_command_line({"-"}).deck, "-");
+  EXPECT_EQ(parse_command_line({"--dry-run", "--gpu", "h100"}).gpu->name, "h100");
+  EXPECT_EQ(parse_command_line({"--dry-run", "--gpu=40"}).gpu->bytes, std::int64_t{40} << 30);
+  EXPECT_THROW(parse_command_line({"--dry-run", "--gpu", "b200x"}), UserError);
+  EXPECT_THROW(parse_command_line({"--dry-run", "--gpu", "h100", "--backend=host"}), UserError);
+  EXPECT_THROW(parse_command_line({"--gpu", "h100"}), UserError);
+}
+
+// Of a model of 1 GiB a layer and sequence, of which recomputation takes all but a tenth.
+TEST(GpuFit, says_what_would_make_it_fit_by_the_plan) {
+  RunConfig config;
+  config.training.batch_size = 8;
+  config.activation_checkpoint.mode = RecomputeMode::none;
+  const auto contains = [](const std::vector<std::string>& list, const std::string& text) {
+    return std::find(list.begin(), list.end(), text) != list.end();
+  };
+  const auto plan = [&](const std::vector<std::string>& more, int ranks) {
+    double gib = 64.0 / ranks + 80;
+    if (contains(more, "activation_checkpoint/mode=full")) gib -= 72;
+    if (contains(more, "training/batch_size=4")) gib -= 40;
+    return std::optional(static_cast<std::int64_t>(gib * (1 << 30)));
+  };
+  const GpuMemory gpu = *gpu_memory("h100");
+  EXPECT_FALSE(report_fit(gpu, config, 8, plan).fits);
+  EXPECT_EQ(report_fit(gpu, config, 2, plan).lines,
+            (std::vector<std::string>{
+                "does not fit h100: plan 112.000 GiB and 2.000 GiB for CUDA, NCCL and the like, "
+                "of 79.100 GiB",
+                "what would make it fit, by the plan; each line alone:",
+                "  activation_checkpoint/mode=full (plan 40.000 GiB)",
+                "  training/batch_size=4 training/gradient_accumulation_steps=2 (plan 72.000 "
+                "GiB)"}));
+  EXPECT_TRUE(report_fit(*gpu_memory("120"), config, 2, plan).fits);
+  EXPECT_EQ(report_fit(*gpu_memory("18"), config, 8, plan).lines.back(),
+            "  activation_checkpoint/mode=full (plan 16.000 GiB)");
+  EXPECT_EQ(report_fit(*gpu_memory("12"), config, 8, plan).lines.back(),
+            "  activation_checkpoint/mode=full --ranks 32 (plan 10.000 GiB)");
 }
 
 TEST(CommandLine, mistakes_are_refused) {

@@ -20,7 +20,9 @@ std::string entries_of(const Deck& deck) {
   return text;
 }
 
-std::string errors_of(std::string_view text) { return to_string(parse_deck(text, "x.ini").errors); }
+std::string errors_of(std::string_view text) {
+  return to_string(parse_deck(text, "x.ini").errors.told());
+}
 
 TEST(Deck, entries_know_their_line) {
   const Deck deck = parse_deck(
@@ -36,7 +38,7 @@ TEST(Deck, entries_know_their_line) {
       "empty =\n"
       "last = 1",
       "x.ini");
-  EXPECT_EQ(to_string(deck.errors), "");
+  EXPECT_EQ(to_string(deck.errors.told()), "");
   EXPECT_EQ(entries_of(deck),
             "x.ini:5: [training] steps = 10\n"
             "x.ini:6: [training] seq_len = 256\n"
@@ -47,14 +49,14 @@ TEST(Deck, entries_know_their_line) {
 
 TEST(Deck, takes_windows_line_ends_and_a_byte_order_mark) {
   const Deck deck = parse_deck("\xEF\xBB\xBF[a]\r\nk = 1\r\n\r\nl = 2\r\n", "x.ini");
-  EXPECT_EQ(to_string(deck.errors), "");
+  EXPECT_EQ(to_string(deck.errors.told()), "");
   EXPECT_EQ(entries_of(deck), "x.ini:2: [a] k = 1\nx.ini:4: [a] l = 2\n");
 }
 
 TEST(Deck, an_empty_text_is_an_empty_deck) {
   for (const char* text : {"", "\n", "# nothing\n", "   \n\t\n"}) {
     const Deck deck = parse_deck(text, "x.ini");
-    EXPECT_TRUE(deck.entries.empty() && deck.errors.empty()) << text;
+    EXPECT_TRUE(deck.entries.empty() && deck.errors.told().empty()) << text;
   }
 }
 
@@ -96,7 +98,7 @@ TEST(Deck, values_may_be_long) {
     const std::string value = std::string(length - 3, 'x') + "= y";
     const Deck deck =
         parse_deck("[a]\nk = " + value + "   # " + std::string(500, '-') + "\nl = 1\n", "x.ini");
-    EXPECT_EQ(to_string(deck.errors), "") << length;
+    EXPECT_EQ(to_string(deck.errors.told()), "") << length;
     ASSERT_EQ(deck.entries.size(), 2U) << length;
     EXPECT_EQ(deck.entries[0].value, value);
     EXPECT_EQ(deck.entries[1].value, "1");
@@ -114,7 +116,7 @@ TEST(Deck, values_in_quotes_are_refused) {
   EXPECT_EQ(errors_of("[a]\nk = \"x\"\nl = ''\nm = it's\nn = \"\n"),
             "error: x.ini:2: [a] k: values stand without quotes, not as \"x\"\n"
             "error: x.ini:3: [a] l: values stand without quotes, not as ''\n");
-  EXPECT_EQ(to_string(parse_overrides({"a/k='x'"}).errors),
+  EXPECT_EQ(to_string(parse_overrides({"a/k='x'"}).errors.told()),
             "error: command line: [a] k: values stand without quotes, not as 'x'\n");
 }
 
@@ -126,7 +128,7 @@ TEST(Deck, a_binary_file_is_not_a_deck) {
 TEST(Overrides, both_spellings) {
   const Deck deck = parse_overrides(
       {"training/seq_len=128", "training.steps = 5", "a/b=c=d/e.f", "checkpoint/folder="});
-  EXPECT_EQ(to_string(deck.errors), "");
+  EXPECT_EQ(to_string(deck.errors.told()), "");
   EXPECT_EQ(entries_of(deck),
             "command line: [training] seq_len = 128\n"
             "command line: [training] steps = 5\n"
@@ -135,18 +137,47 @@ TEST(Overrides, both_spellings) {
 }
 
 TEST(Overrides, wrong_ones_are_errors) {
-  const Deck deck = parse_overrides({"steps=5", "training/steps", "training/steps=1",
-                                     "training.steps=2", "job/description=a #b", "/=", "x/y=a\nb"});
+  const Deck deck = parse_overrides(
+      {"steps=5", "training/steps", "training/steps=1", "job/description=a #b", "/=", "x/y=a\nb"});
   EXPECT_EQ(
-      to_string(deck.errors),
+      to_string(deck.errors.told()),
       "error: command line: \"steps=5\" is not section/key=value\n"
       "error: command line: \"training/steps\" is not section/key=value\n"
-      "error: command line: [training] steps is given twice on the command line, as 1 and as "
-      "2\n"
+      "error: command line: \"/=\" is not section/key=value\n"
       "error: command line: [job] description: the value holds \" #\" or \" ;\", which starts "
       "a comment in a deck\n"
-      "error: command line: \"/=\" is not section/key=value\n"
       "error: command line: [x] y: the value holds a control character\n");
+}
+
+TEST(Overrides, the_last_of_a_key_counts) {
+  const Deck deck = parse_overrides({"a/k=1", "b/k=\"quoted\"", "a.k=2", "b/k=5", "a/k=3"});
+  EXPECT_EQ(to_string(deck.errors.told()), "");
+  EXPECT_EQ(entries_of(deck),
+            "command line, the last of 2 times: [b] k = 5\n"
+            "command line, the last of 3 times: [a] k = 3\n");
+}
+
+TEST(Deck, what_is_not_utf8_is_refused_with_its_key) {
+  const std::string reason =
+      "byte 4 of the value (0xe9) is not UTF-8, so that it could not be saved with the run; "
+      "convert the deck (iconv -f latin1 -t utf-8), or rename the file or folder if that is its "
+      "name\n";
+  EXPECT_EQ(errors_of("# caf\xE9\n[a]\nk = caf\xE9  # caf\xE9\n"),
+            "error: x.ini:3: [a] k: " + reason);
+  EXPECT_EQ(to_string(parse_overrides({"a/k=caf\xE9"}).errors.told()),
+            "error: command line: [a] k: " + reason);
+  EXPECT_EQ(errors_of("[a]\nk = caf\xC3\xA9\n"), "");
+  EXPECT_EQ(errors_of("[a]\nk = \xC2\x9B"
+                      "2J\n"),  // what some terminals take for ESC [
+            "error: x.ini:2: the line holds a control character; is this a deck?\n");
+}
+
+TEST(Deck, of_very_many_wrong_lines_the_first_are_told) {
+  std::string text = "[a]\n";
+  for (int i = 0; i < 1000; ++i) text += "wrong\n";
+  const Deck deck = parse_deck(text, "x.ini");
+  EXPECT_EQ(deck.errors.told().size(), DeckErrors::kMost);
+  EXPECT_EQ(deck.errors.untold(), 950);
 }
 
 TEST(DeckFile, is_read_or_the_reason_given) {

@@ -60,6 +60,15 @@ TEST(RunConfig, the_command_line_goes_before_the_deck) {
   EXPECT_EQ(parsed.keys.at("model/dim").origin.text, "flavor debugmodel");
 }
 
+TEST(RunConfig, errors_beyond_fifty_are_counted) {
+  std::string deck = "[training]\n";
+  for (int i = 0; i < 60; ++i) deck += cat("steps_", i, " = 1\nwords\n");
+  const ParsedDeck parsed = parse_run_config(deck, "x.ini", {});
+  ASSERT_EQ(parsed.errors.size(), 51U);
+  EXPECT_EQ(to_string(parsed.errors.back()), "x.ini: 70 more errors");
+  EXPECT_EQ(parsed.errors[49].origin.text, "x.ini:51");
+}
+
 TEST(RunConfig, an_override_mends_a_value_of_the_deck) {
   EXPECT_NE(errors_of("[training]\ndataset = c5\n"), "");
   EXPECT_EQ(errors_of("[training]\ndataset = c5\n", {"training/dataset=text"}), "");

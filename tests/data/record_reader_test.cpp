@@ -222,8 +222,8 @@ TEST(DatasetFiles, messages) {
     return user_error([&] { find_dataset_files(path, DataFormat::text); });
   };
   EXPECT_CONTAINS(error(""), "training/dataset_path");
-  EXPECT_EQ(error(folder.path("nothing")), folder.path("nothing") + ": no such file or folder");
-  EXPECT_EQ(error(folder.path("*.txt")), folder.path("*.txt") + ": no file matches");
+  EXPECT_EQ(error(folder.path("nothing")), folder.path("nothing") + ": No such file or directory");
+  EXPECT_EQ(error(folder.path("*.txt")), folder.path("*.txt") + ": no file fits the pattern");
   EXPECT_CONTAINS(error(folder.path()),
                   "a folder without *.txt (or packed: .gz, .zst, .xz, .tar) for format text");
   EXPECT_EQ(error(folder.write("a.txt", "")), folder.path("a.txt") + ": is empty (0 bytes)");

@@ -234,7 +234,19 @@ TEST_F(SmallModel, missing_or_damaged_files_are_named) {
   std::filesystem::resize_file(huge, std::uintmax_t{3} << 30);
   EXPECT_CONTAINS(error(huge),
                   "too many for a SentencePiece model (at most 256 MiB); it is a GGUF");
-  EXPECT_CONTAINS(error(train("--bos_id=-1")), "has no bos piece");
+  EXPECT_CONTAINS(error("/dev/zero"), "is a device, which can be read only once");
+}
+
+TEST_F(SmallModel, only_marks_that_are_asked_for_are_needed) {
+  const auto without_bos = train("--bos_id=-1");
+  EXPECT_CONTAINS(user_error([&] { load_sentencepiece(without_bos); }),
+                  "has no bos piece, which data/add_bos = true puts at every document");
+  const auto tokenizer = load_sentencepiece(without_bos, {.bos = false, .eos = true});
+  const auto ids = encode_document(*tokenizer, {.bos = false, .eos = true}, "a");
+  EXPECT_EQ(ids.back(), tokenizer->eos());
+  const auto without_eos = train("--eos_id=-1");
+  EXPECT_CONTAINS(user_error([&] { load_sentencepiece(without_eos); }), "data/add_eos");
+  EXPECT_GE(load_sentencepiece(without_eos, {.bos = true, .eos = false})->bos(), 0);
 }
 
 TEST(RealModel, ids_are_those_of_the_python_package) {

@@ -1,0 +1,109 @@
+#include "config/named_data.hpp"
+
+#include <glob.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+
+#include "core/error.hpp"
+
+namespace koios {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::string_view kPatternCharacters = "*?[";
+
+bool is_there(const fs::path& path) {
+  std::error_code ignored;
+  return fs::exists(path, ignored);
+}
+
+std::string quote(const std::string& name) {
+  std::string quoted;
+  for (const char c : name) {
+    if (c == '\\' || kPatternCharacters.find(c) != std::string_view::npos) quoted += '\\';
+    quoted += c;
+  }
+  return quoted;
+}
+
+/// The pattern with those of its leading folders quoted that exist under their names.
+std::string pattern_of(const fs::path& path) {
+  fs::path real;
+  std::string pattern;
+  bool is_real = true;
+  for (const fs::path& part : path) {
+    real /= part;
+    is_real = is_real && is_there(real);
+    if (!pattern.empty() && !pattern.ends_with('/')) pattern += '/';
+    pattern += is_real ? quote(part.string()) : part.string();
+  }
+  return pattern;
+}
+
+std::vector<std::string> files_that_fit(const std::string& path) {
+  glob_t matches{};
+  const int code = ::glob(pattern_of(path).c_str(), 0, nullptr, &matches);
+  std::vector<std::string> files;
+  for (std::size_t i = 0; code == 0 && i < matches.gl_pathc; ++i) {
+    std::error_code ignored;
+    if (fs::is_regular_file(matches.gl_pathv[i], ignored)) files.emplace_back(matches.gl_pathv[i]);
+  }
+  ::globfree(&matches);
+  return files;
+}
+
+}  // namespace
+
+std::string file_problem(const std::string& path) {
+  std::error_code error;
+  const fs::file_status status = fs::status(path, error);
+  const char* kind = nullptr;
+  switch (status.type()) {
+    case fs::file_type::regular:
+      return ::access(path.c_str(), R_OK) == 0 ? "" : std::strerror(errno);
+    case fs::file_type::directory:
+      return "is a folder, not a file";
+    case fs::file_type::not_found:
+      if (fs::is_symlink(fs::symlink_status(path, error))) {
+        return "is a link to a file that is not there";
+      }
+      if (path.starts_with("/dev/fd/")) {
+        return "No such file or directory; what a shell makes of <(...) is a pipe of its own: "
+               "write the data into a file first";
+      }
+      return std::strerror(ENOENT);
+    case fs::file_type::fifo:
+      kind = "a pipe";
+      break;
+    case fs::file_type::socket:
+      kind = "a socket";
+      break;
+    case fs::file_type::block:
+    case fs::file_type::character:
+      kind = "a device";
+      break;
+    default:
+      return error ? error.message() : "is neither a file nor a folder";
+  }
+  return cat("is ", kind, ", which can be read only once; write it into a file first");
+}
+
+NamedData find_named_data(const std::string& path) {
+  std::error_code ignored;
+  if (fs::is_directory(path, ignored)) return {true, {}, ""};
+  const bool is_name = path.find_first_of(kPatternCharacters) == std::string::npos ||
+                       fs::symlink_status(path, ignored).type() != fs::file_type::not_found;
+  if (is_name) {
+    const std::string problem = file_problem(path);
+    return {false, problem.empty() ? std::vector{path} : std::vector<std::string>{}, problem};
+  }
+  std::vector<std::string> files = files_that_fit(path);
+  const char* problem = files.empty() ? "no file fits the pattern" : "";
+  return {false, std::move(files), problem};
+}
+
+}  // namespace koios
