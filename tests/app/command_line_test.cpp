@@ -36,7 +36,6 @@ TEST(CommandLine, a_deck_on_standard_input_and_a_kind_of_gpu) {
   EXPECT_THROW(parse_command_line({"--gpu", "h100"}), UserError);
 }
 
-// Of a model of 1 GiB a layer and sequence, of which recomputation takes all but a tenth.
 TEST(GpuFit, says_what_would_make_it_fit_by_the_plan) {
   RunConfig config;
   config.training.batch_size = 8;
@@ -45,10 +44,9 @@ TEST(GpuFit, says_what_would_make_it_fit_by_the_plan) {
     return std::find(list.begin(), list.end(), text) != list.end();
   };
   const auto plan = [&](const std::vector<std::string>& more, int ranks) {
-    double gib = 64.0 / ranks + 80;
-    if (contains(more, "activation_checkpoint/mode=full")) gib -= 72;
-    if (contains(more, "training/batch_size=4")) gib -= 40;
-    return std::optional(static_cast<std::int64_t>(gib * (1 << 30)));
+    double activations = contains(more, "training/batch_size=4") ? 40 : 80;
+    if (contains(more, "activation_checkpoint/mode=full")) activations = 8;
+    return std::optional(static_cast<std::int64_t>((64.0 / ranks + activations) * (1 << 30)));
   };
   const GpuMemory gpu = *gpu_memory("h100");
   EXPECT_FALSE(report_fit(gpu, config, 8, plan).fits);

@@ -43,6 +43,30 @@ class DryRun(unittest.TestCase):
         self.assertIn("# memory plan per rank (cuda, bfloat16 compute):", plans[0])
         self.assertEqual(*plans)
 
+    def test_a_shipped_deck_fits_the_nodes_that_its_head_names(self):
+        decks = sorted((ROOT / "input").glob("llama2_*.ini"))
+        self.assertGreaterEqual(len(decks), 3)
+        for deck in decks:
+            nodes, gpus = re.search(r"for (\d+) nodes? of (\d+) GPUs of 80 GB",
+                                    deck.read_text()).groups()
+            for gpu in ("h100", "a100"):
+                done = self.plan(deck, "model/vocab_size=32000", "--gpu", gpu,
+                                 f"--ranks={int(nodes) * int(gpus)}")
+                self.assertRegex(done.stdout, f"# fits {gpu}: plan ", deck.name)
+
+    def test_what_does_not_fit_says_which_change_would_make_it_fit(self):
+        command = [ROOT / "input/llama2_70b.ini", "model/vocab_size=32000", "--gpu=h100",
+                   "training/tensor_parallel_degree=1", "--ranks=32"]
+        done = subprocess.run([BINARY, *command, "--dry-run"], capture_output=True, text=True,
+                              timeout=60, check=False, cwd=self.folder)
+        self.assertEqual(done.returncode, 1, done.stderr)
+        self.assertIn("# does not fit h100: plan ", done.stdout)
+        advice = re.findall(r"(?m)^#   (.*) \(plan ([\d.]+ GiB)\)$", done.stdout)
+        self.assertGreaterEqual(len(advice), 2, done.stdout)
+        for change, bytes_planned in advice:  # appended as it stands
+            again = self.plan(*command, *change.split())
+            self.assertIn(f"# fits h100: plan {bytes_planned} ", again.stdout)
+
     def test_without_a_vocabulary(self):
         done = subprocess.run([BINARY, "--dry-run"], capture_output=True, text=True, timeout=60,
                               check=False, cwd=self.folder)
