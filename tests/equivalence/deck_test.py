@@ -139,7 +139,7 @@ class Decks(unittest.TestCase):
         (self.path / "link").symlink_to("nowhere")
         run = self.start({"job/dump_folder": "link"}, ranks=1)
         self.assertEqual(run.returncode, 1)
-        self.assertRegex(run.stderr, "error: run folder 'link' is a link to 'nowhere', which is "
+        self.assertRegex(run.stderr, "error: run folder 'link' is a link to nowhere, which is "
                          "not there")
 
     def test_no_memory_is_one_line(self):
