@@ -14,6 +14,7 @@ namespace fs = std::filesystem;
 
 constexpr const char* kPrefix = "step_";
 constexpr const char* kSuffix = ".h5";
+constexpr const char* kWeightsSuffix = "_weights.h5";
 constexpr const char* kPartial = ".partial";
 
 std::string stem(std::int64_t step) {
@@ -22,10 +23,9 @@ std::string stem(std::int64_t step) {
   return text;
 }
 
-/// The step in "step_00000100.h5", or -1.
-std::int64_t step_of(const std::string& name) {
+/// The step in "step_00000100.h5" (with this suffix), or -1.
+std::int64_t step_of(const std::string& name, const std::string& suffix) {
   const std::string prefix = kPrefix;
-  const std::string suffix = kSuffix;
   if (!name.starts_with(prefix) || !name.ends_with(suffix)) return -1;
   std::int64_t step = -1;
   const char* begin = name.data() + prefix.size();
@@ -44,6 +44,17 @@ std::vector<fs::path> entries(const fs::path& folder) {
   if (error && error != std::errc::no_such_file_or_directory) {
     throw UserError(cat("cannot list the folder ", folder.string(), ": ", error.message()));
   }
+  return found;
+}
+
+std::vector<CheckpointEntry> newest_first(const fs::path& folder, const std::string& suffix) {
+  std::vector<CheckpointEntry> found;
+  for (const fs::path& path : entries(folder)) {
+    const std::int64_t step = step_of(path.filename().string(), suffix);
+    if (step >= 0) found.push_back({step, path});
+  }
+  std::sort(found.begin(), found.end(),
+            [](const auto& a, const auto& b) { return a.step > b.step; });
   return found;
 }
 
@@ -69,18 +80,15 @@ fs::path checkpoint_path(const fs::path& folder, std::int64_t step) {
 }
 
 fs::path weights_path(const fs::path& folder, std::int64_t step) {
-  return folder / (stem(step) + "_weights" + kSuffix);
+  return folder / (stem(step) + kWeightsSuffix);
 }
 
 std::vector<CheckpointEntry> list_checkpoints(const fs::path& folder) {
-  std::vector<CheckpointEntry> found;
-  for (const fs::path& path : entries(folder)) {
-    const std::int64_t step = step_of(path.filename().string());
-    if (step >= 0) found.push_back({step, path});
-  }
-  std::sort(found.begin(), found.end(),
-            [](const auto& a, const auto& b) { return a.step > b.step; });
-  return found;
+  return newest_first(folder, kSuffix);
+}
+
+std::vector<CheckpointEntry> list_weights(const fs::path& folder) {
+  return newest_first(folder, kWeightsSuffix);
 }
 
 std::vector<std::string> remove_partial(const fs::path& folder) {

@@ -26,6 +26,9 @@ std::filesystem::path weights_path(const std::filesystem::path& folder, std::int
 /// Complete checkpoints, newest first. Anything else in the folder is passed over.
 std::vector<CheckpointEntry> list_checkpoints(const std::filesystem::path& folder);
 
+/// The same of the files of weights alone.
+std::vector<CheckpointEntry> list_weights(const std::filesystem::path& folder);
+
 /// Removes what an interrupted save left; returns the names.
 std::vector<std::string> remove_partial(const std::filesystem::path& folder);
 

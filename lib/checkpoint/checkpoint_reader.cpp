@@ -35,8 +35,13 @@ const CheckpointHead& CheckpointReader::head() const { return content_->structur
 
 void CheckpointReader::read(std::span<const SavedArray> arrays, HostAccess& access) const {
   for (const SavedArray& array : arrays) {
-    if (content_->structure.find(array.name).shape != array.shape()) {
+    const checkpoint::StoredArray& stored = content_->structure.find(array.name);
+    if (stored.shape != array.shape()) {
       throw UserError(cat("/", array.name, " has another shape than this model's"));
+    }
+    if (stored.type == FileType::float64 || stored.type == FileType::int64) {
+      throw UserError(
+          cat("/", array.name, " is ", to_string(stored.type), ", not a type of weights"));
     }
   }
   std::vector<std::uint64_t> sums(arrays.size(), 0);

@@ -1,5 +1,7 @@
 #include "checkpoint/head.hpp"
 
+#include <type_traits>
+
 #include "core/error.hpp"
 
 namespace koios {
@@ -9,7 +11,8 @@ template <class T>
 const T& find(const Attributes& attributes, const std::string& name, const char* where) {
   const auto at = attributes.find(name);
   if (at == attributes.end() || !std::holds_alternative<T>(at->second)) {
-    throw UserError(cat("it has no attribute ", where, name));
+    throw UserError(cat("it has no attribute ", where, name, " that is a single ",
+                        std::is_same_v<T, std::string> ? "text" : "whole number"));
   }
   return std::get<T>(at->second);
 }

@@ -2,6 +2,7 @@
 
 #include <charconv>
 #include <cmath>
+#include <string_view>
 
 #include "checkpoint/checkpoint_reader.hpp"
 #include "config/deck.hpp"
@@ -15,16 +16,35 @@
 namespace koios {
 namespace {
 
-/// The number that the file's deck gives a key of [model]; NaN where it gives none.
-double number_in(const Deck& deck, const std::string& key) {
+/// What the file's deck gives a key of [model]; empty where it gives nothing.
+std::string value_in(const Deck& deck, const std::string& key) {
   for (const DeckEntry& entry : deck.entries) {
-    if (entry.section != "model" || entry.key != key) continue;
-    double value = 0;
-    const char* end = entry.value.data() + entry.value.size();
-    const auto [stopped, error] = std::from_chars(entry.value.data(), end, value);
-    if (error == std::errc() && stopped == end) return value;
+    if (entry.section == "model" && entry.key == key) return entry.value;
   }
-  return std::nan("");
+  return "";
+}
+
+/// NaN where it is no number.
+double number_in(const Deck& deck, const std::string& key) {
+  const std::string text = value_in(deck, key);
+  double value = 0;
+  const char* end = text.data() + text.size();
+  const auto [stopped, error] = std::from_chars(text.data(), end, value);
+  return error == std::errc() && stopped == end ? value : std::nan("");
+}
+
+/// Both ways of computing RMSNorm are one formula.
+std::string_view formula_of(NormType type) {
+  switch (type) {
+    case NormType::rmsnorm:
+    case NormType::fused_rmsnorm:
+      return "rmsnorm";
+    case NormType::layernorm:
+      return "layernorm";
+    case NormType::np_layernorm:
+      return "np_layernorm";
+  }
+  KOIOS_REQUIRE(false, "unknown norm");
 }
 
 /// What makes the file's model another one than the deck's. Shapes alone would not tell: heads of
@@ -52,6 +72,14 @@ std::string differences(const CheckpointHead& head, const ModelConfig& model,
           static_cast<double>(vocab_size));
   compare("norm_eps", number_in(deck, "norm_eps"), model.norm_eps);
   compare("rope_theta", number_in(deck, "rope_theta"), model.rope_theta);
+  // Files from other programs say only what these may differ in: RMSNorm goes without saying.
+  const std::string_view norm_here = formula_of(model.norm_type);
+  std::string norm_there = value_in(deck, "norm_type");
+  if (norm_there.empty() || norm_there == "fused_rmsnorm") norm_there = "rmsnorm";
+  if (norm_there != norm_here) {
+    text +=
+        cat(text.empty() ? "" : "; ", "norm_type is ", norm_there, " there, ", norm_here, " here");
+  }
   return text;
 }
 

@@ -126,19 +126,29 @@ std::optional<RunState> RunCheckpoints::resume() {
   std::string found;
   ranks_->on_root([&] {
     for (const CheckpointEntry& entry : list_checkpoints(folder_)) {
-      found += entry.path.string() + "\n";
+      found += cat(entry.step, ' ', entry.path.string(), '\n');
     }
   });
   found = ranks_->broadcast(found);
   if (mode == ResumeMode::none && !found.empty()) {
     throw UserError(cat("[checkpoint] resume = none, but ", folder_.string(),
                         " holds checkpoints of an earlier run, among them ",
-                        found.substr(0, found.find('\n')),
+                        found.substr(found.find(' ') + 1, found.find('\n') - found.find(' ') - 1),
                         ": move them away, or take another job/dump_folder"));
+  }
+  if (const std::optional<std::int64_t> step = finished_step()) {
+    RunState state;
+    state.step = *step;
+    return state;
   }
   for (std::size_t at = 0; at < found.size();) {
     const std::size_t end = found.find('\n', at);
-    if (std::optional<RunState> state = load(found.substr(at, end - at))) return state;
+    if (std::optional<RunState> state = load(found.substr(at, end - at))) {
+      // An earlier start may have been killed between its last save and this.
+      const CheckpointConfig& c = config_.checkpoint;
+      if (ranks_->is_root()) prune(folder_, state->step, {c.keep_latest_k, c.keep_every});
+      return state;
+    }
     at = end + 1;
   }
   if (!found.empty()) {
@@ -153,7 +163,41 @@ std::optional<RunState> RunCheckpoints::resume() {
   return std::nullopt;
 }
 
-std::optional<RunState> RunCheckpoints::load(const fs::path& path) {
+std::optional<std::int64_t> RunCheckpoints::finished_step() {
+  if (!config_.checkpoint.model_weights_only) return std::nullopt;
+  std::string newest;
+  ranks_->on_root([&] {
+    for (const CheckpointEntry& entry : list_weights(folder_)) {
+      if (entry.step >= config_.training.steps && newest.empty())
+        newest = std::to_string(entry.step);
+    }
+  });
+  newest = ranks_->broadcast(newest);
+  if (newest.empty()) return std::nullopt;
+  const std::int64_t step = std::stoll(newest);
+  const fs::path path = weights_path(folder_, step);
+  std::optional<CheckpointReader> reader;
+  try {
+    reader.emplace(*ranks_, path);
+    if (kind_of(reader->head()) != "weights") throw UserError("it does not hold weights");
+    const auto written = reader->head().root.find("step");
+    if (written != reader->head().root.end()) {
+      require_step(step, std::get<std::int64_t>(written->second));
+    }
+    reader->read(saved_parameters(layout_, "", FileType::float32, values_.master), *access_);
+  } catch (const UserError& error) {
+    if (ranks_->is_root()) log::warning("passed over ", path.string(), ": ", error.what());
+    return std::nullopt;
+  }
+  compare_with_deck(reader->head(), shape_, launch_.effective_deck, path.string());
+  log::info(path.string(), " holds the weights of step ", step);
+  return step;
+}
+
+std::optional<RunState> RunCheckpoints::load(const std::string& step_and_path) {
+  const std::size_t blank = step_and_path.find(' ');
+  const std::int64_t step = std::stoll(step_and_path.substr(0, blank));
+  const fs::path path = step_and_path.substr(blank + 1);
   const Stopwatch watch;
   std::optional<CheckpointReader> reader;
   RunState state;
@@ -164,6 +208,7 @@ std::optional<RunState> RunCheckpoints::load(const fs::path& path) {
   try {
     reader.emplace(*ranks_, path);
     state = read_state(reader->head());
+    require_step(step, state.step);
   } catch (const UserError& error) {
     return pass_over(error);
   }
@@ -228,8 +273,8 @@ void RunCheckpoints::export_weights(std::int64_t step) {
   const std::vector<SavedArray> arrays =
       saved_parameters(layout_, "", file_type(config_.checkpoint.export_dtype), values_.master);
   const SaveReport report =
-      write_checkpoint(*ranks_, path, make_weights_head(shape_, launch_.effective_deck), arrays,
-                       *access_, write_options(config_.checkpoint));
+      write_checkpoint(*ranks_, path, make_weights_head(step, shape_, launch_.effective_deck),
+                       arrays, *access_, write_options(config_.checkpoint));
   log::info("saved ", path.string(), ", weights only: it cannot be resumed", describe(report));
 }
 

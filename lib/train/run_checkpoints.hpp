@@ -50,7 +50,10 @@ class RunCheckpoints {
   double longest_save_s() const;
 
  private:
-  std::optional<RunState> load(const std::filesystem::path& path);
+  /// Of the file of weights alone that ended this run; nothing where there is none.
+  std::optional<std::int64_t> finished_step();
+  /// step_and_path: of a checkpoint, with a blank between them.
+  std::optional<RunState> load(const std::string& step_and_path);
   void save_behind(const RunState& state);
   void export_weights(std::int64_t step);
   void say_saved();

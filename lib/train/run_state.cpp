@@ -19,14 +19,19 @@ constexpr std::int64_t kFormatVersion = 1;
 constexpr const char* kCheckpoint = "checkpoint";
 constexpr const char* kLosses = "train_state/loss_history";
 constexpr std::string_view kPosition = "data_state/";
+constexpr double kMostSteps = 1e15;  // whole numbers, in a double
 
-/// A run that continues with another value of these would not be the same run.
-constexpr std::array<std::string_view, 18> kFixed = {
-    "model/name",       "model/dim",      "model/n_layers",      "model/n_heads",
-    "model/n_kv_heads", "model/ffn_dim",  "model/norm_type",     "model/norm_eps",
-    "model/rope_theta", "optimizer/name", "training/dataset",    "job/seed",
-    "data/streams",     "data/shuffle",   "data/shuffle_window", "data/mixture",
-    "data/add_bos",     "data/add_eos"};
+/// A run that continues with another value of these would not be the same run: they fix the model,
+/// the optimizer's state, or which samples come and what is learnt from them. Paths may move.
+constexpr std::array<std::string_view, 19> kFixed = {
+    // the model
+    "model/name", "model/dim", "model/n_layers", "model/n_heads", "model/n_kv_heads",
+    "model/ffn_dim", "model/norm_type", "model/norm_eps", "model/rope_theta",
+    // the optimizer
+    "optimizer/name",
+    // the data
+    "job/seed", "training/dataset", "data/streams", "data/shuffle", "data/shuffle_window",
+    "data/document_mask", "data/mixture", "data/add_bos", "data/add_eos"};
 
 Attributes root_attributes(const char* kind, const TrainingShape& shape,
                            const std::string& effective_deck) {
@@ -55,6 +60,9 @@ std::vector<LossRow> losses_of(const SmallArray& array) {
   }
   std::vector<LossRow> rows;
   for (std::size_t i = 0; i + 2 < values->size(); i += 3) {
+    if (!((*values)[i] >= 0 && (*values)[i] < kMostSteps)) {
+      throw UserError(cat("/", kLosses, " has a row of step ", (*values)[i]));
+    }
     rows.push_back({static_cast<std::int64_t>((*values)[i]), (*values)[i + 1], (*values)[i + 2]});
   }
   return rows;
@@ -96,8 +104,17 @@ CheckpointHead make_head(const RunState& state, const RunConfig& config, const T
   return head;
 }
 
-CheckpointHead make_weights_head(const TrainingShape& shape, const std::string& effective_deck) {
-  return {root_attributes("weights", shape, effective_deck), {}, {}};
+CheckpointHead make_weights_head(std::int64_t step, const TrainingShape& shape,
+                                 const std::string& effective_deck) {
+  CheckpointHead head{root_attributes("weights", shape, effective_deck), {}, {}};
+  head.root["step"] = step;
+  return head;
+}
+
+void require_step(std::int64_t step_in_name, std::int64_t step) {
+  if (step == step_in_name) return;
+  throw UserError(cat("its name says step ", step_in_name, ", and it is of step ", step,
+                      ": give it its name back"));
 }
 
 std::string kind_of(const CheckpointHead& head) {
@@ -117,6 +134,9 @@ RunState read_state(const CheckpointHead& head) {
   RunState state;
   state.step = head.integer("step");
   state.tokens = head.integer("tokens");
+  if (state.step < 0 || state.tokens < 0) {
+    throw UserError(cat("it is of step ", state.step, " and ", state.tokens, " tokens"));
+  }
   SavedPosition position;
   for (const SmallArray& array : head.arrays) {
     if (array.name == kLosses) state.losses = losses_of(array);

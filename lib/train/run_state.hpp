@@ -35,7 +35,10 @@ std::string describe_jump(const std::vector<LossRow>& before, const LossRow& fir
 CheckpointHead make_head(const RunState& state, const RunConfig& config, const TrainingShape& shape,
                          const std::string& effective_deck);
 /// The head of an export: what the weights are, without the run.
-CheckpointHead make_weights_head(const TrainingShape& shape, const std::string& effective_deck);
+CheckpointHead make_weights_head(std::int64_t step, const TrainingShape& shape,
+                                 const std::string& effective_deck);
+/// UserError where a file was renamed to another step.
+void require_step(std::int64_t step_in_name, std::int64_t step);
 
 /// "checkpoint" or "weights"; UserError where it is not a file that this Koios knows.
 std::string kind_of(const CheckpointHead& head);

@@ -119,7 +119,7 @@ class Faults(unittest.TestCase):
         self.tmpfs(self.folder, "100m")
         self.koios(training__steps=2)
         subprocess.run(["mount", "-o", "remount,ro", str(self.folder)], check=True)
-        self.refuses(r"cannot make .*step_00000003.h5.partial: Read-only file system")
+        self.refuses(r"cannot write .*step_00000003.h5.partial: Read-only file system")
 
     def test_a_file_in_place_of_the_folder(self):
         self.folder.parent.mkdir()
@@ -182,6 +182,83 @@ class Faults(unittest.TestCase):
         self.assertIn("differs from the checkpoint's deck: optimizer/lr was 8e-04, now 1e-05",
                       run.stdout)
 
+    def test_one_file_too_many_of_a_killed_run_goes(self):
+        self.koios(training__steps=3, checkpoint__keep_latest_k=2)
+        shutil.copy(self.file(2), self.file(1))
+        run = self.koios(training__steps=3, checkpoint__keep_latest_k=2)
+        self.assertIn("nothing is left to do", run.stdout)
+        self.assertEqual(self.names(), ["step_00000002.h5", "step_00000003.h5"])
+
+    def test_a_renamed_checkpoint_is_not_used(self):
+        self.koios(training__steps=2)
+        self.file(2).rename(self.file(7))
+        run = self.koios(training__steps=3)
+        self.assertRegex(run.stderr, r"passed over .*step_00000007.h5: its name says step 7, and it "
+                                     "is of step 2")
+        self.assertRegex(run.stdout, r"continues from .*step_00000001.h5, step 1")
+
+    def test_losses_that_are_no_numbers_are_saved(self):
+        diverging = {"optimizer__lr": 10, "optimizer__beta2": 0, "training__max_norm": 1e9,
+                     "training__on_nonfinite": "skip", "training__steps": 40,
+                     "checkpoint__interval": 10}
+        run = self.koios(**diverging)
+        rows = [row for row in run.rows() if "nonfinite" in row]
+        if not rows:
+            self.fail("no loss of this run is NaN")
+        self.assertIn("step_00000040.h5", self.names())
+        self.assertRegex(self.koios(**{**diverging, "training__steps": 41}).stdout,
+                         r"continues from .*step_00000040.h5")
+
+    def test_what_a_run_writes_goes_through_no_link(self):
+        other = self.workplace.path / "other"
+        for name in ("metrics.jsonl", "run.lock", "effective.ini", "effective.ini.partial",
+                     "provenance.json", "data_files.txt.partial"):
+            other.write_text('{"step":1}\nsomebody else\'s')
+            link = self.folder.parent / name
+            link.parent.mkdir(exist_ok=True)
+            link.unlink(missing_ok=True)
+            link.symlink_to(other)
+            self.refuses(rf"{name} is a link to .*other, and Koios writes through no links")
+            self.assertEqual(other.read_text(), '{"step":1}\nsomebody else\'s')
+            link.unlink()
+        (self.folder.parent / "metrics.jsonl").write_text("a diary")
+        self.refuses("metrics.jsonl does not hold the metrics of a run")
+        self.assertEqual((self.folder.parent / "metrics.jsonl").read_text(), "a diary")
+
+    def test_a_run_folder_may_be_a_link(self):
+        (self.workplace.path / "elsewhere").mkdir()
+        (self.workplace.path / "run").symlink_to(self.workplace.path / "elsewhere")
+        self.koios(training__steps=2)
+        self.assertEqual(self.names(), ["step_00000001.h5", "step_00000002.h5"])
+
+    def test_files_may_not_grow(self):
+        command = ["prlimit", f"--fsize={5 << 20}"] + self.workplace.command(1, SMALL)[6:]
+        run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        self.assertEqual(run.returncode, 1, run.stdout + run.stderr)
+        self.assertRegex(run.stderr, r"cannot reserve \d+ MiB for .*h5.partial: File too large; this "
+                                     r"process may make files of at most 5120 KiB \(ulimit -f\)")
+        self.assertEqual(self.names(), [])
+
+    def test_decks_that_see_other_data(self):
+        self.koios(training__steps=2)
+        self.refuses("is of another run: data/document_mask was false, now true",
+                     data__document_mask="true")
+
+    def test_finished_weights_stay_as_they_are(self):
+        for interval in (3, 100):
+            shutil.rmtree(self.folder.parent, ignore_errors=True)
+            options = {"checkpoint__model_weights_only": "true", "checkpoint__interval": interval,
+                       "checkpoint__save_first_step": "false"}
+            self.koios(**options)
+            weights = self.folder / "step_00000004_weights.h5"
+            before, names = (weights.read_bytes(), weights.stat().st_mtime_ns), self.names()
+            run = self.koios(**options)
+            self.assertIn("nothing is left to do", run.stdout)
+            self.assertEqual((weights.read_bytes(), weights.stat().st_mtime_ns), before)
+            self.assertEqual(self.names(), names)
+            self.refuses("is of another run: model/norm_type", **options,
+                         model__norm_type="layernorm")
+
     def test_weights_alone_cannot_be_resumed(self):
         for dtype, size in (("float32", 4), ("bfloat16", 2), ("float16", 2)):
             shutil.rmtree(self.folder.parent, ignore_errors=True)
@@ -195,6 +272,9 @@ class Faults(unittest.TestCase):
             for line in lines:
                 self.assertRegex(line, rf"^[a-z0-9._]+( \d+)+ {size} \w+$")  # no group, this size
         self.assertIn("step_00000003.h5", self.koios().stdout)
+        self.refuses(r"it is of another model: norm_type is rmsnorm there, layernorm here",
+                     checkpoint__initial_load_path=self.folder / "step_00000004_weights.h5",
+                     model__norm_type="layernorm", checkpoint__folder="new")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,8 @@
 #include "checkpoint/detail/h5_values.hpp"
 
+#include <algorithm>
+#include <optional>
+
 #include "checkpoint/checksum.hpp"
 #include "core/error.hpp"
 #include "core/integers.hpp"
@@ -8,6 +11,12 @@ namespace koios::h5 {
 namespace {
 
 constexpr const char* kChecksum = "checksum";
+/// Far above what a run writes; the longest text is its deck.
+constexpr hsize_t kMostAttributeBytes = hsize_t{16} << 20;
+constexpr std::size_t kMostDatasets = 200000;
+/// Groups above a dataset: /optimizer/exp_avg has two.
+constexpr int kMostGroups = 2;
+constexpr int kMostExtents = 8;
 
 /// IEEE-like with an implied leading bit: `exponent_bits` below the sign, then the mantissa.
 Type small_float(int exponent_bits) {
@@ -37,17 +46,142 @@ void create_attribute(hid_t object, const std::string& name, hid_t file_type, hi
   check(H5Awrite(attribute.get(), memory_type, value), "H5Awrite");
 }
 
-AttributeValue read_text(hid_t attribute, hid_t type) {
-  std::string text(H5Tget_size(type), '\0');
-  check(H5Aread(attribute, type, text.data()), "H5Aread");
-  return std::string(text.c_str());
+/// An attribute and what may be read from it.
+struct OpenAttribute {
+  Attribute id;
+  Type type;
+  H5T_class_t kind = H5T_NO_CLASS;
+  bool is_single = false;
+  std::size_t bytes = 0;
+};
+
+OpenAttribute open_attribute(hid_t object, const std::string& name) {
+  OpenAttribute out;
+  out.id = Attribute(check(H5Aopen(object, name.c_str(), H5P_DEFAULT), "H5Aopen"));
+  out.type = Type(check(H5Aget_type(out.id.get()), "H5Aget_type"));
+  out.kind = H5Tget_class(out.type.get());
+  out.bytes = H5Tget_size(out.type.get());
+  const Space space(check(H5Aget_space(out.id.get()), "H5Aget_space"));
+  out.is_single = H5Sget_simple_extent_type(space.get()) == H5S_SCALAR;
+  return out;
+}
+
+/// Whether it is one value of this class that a number in memory holds.
+bool is_number(const OpenAttribute& attribute, H5T_class_t kind) {
+  return attribute.is_single && attribute.kind == kind && attribute.bytes <= 8;
+}
+
+bool is_text(const OpenAttribute& attribute) {
+  return attribute.is_single && attribute.kind == H5T_STRING &&
+         attribute.bytes <= kMostAttributeBytes &&
+         check(H5Tis_variable_str(attribute.type.get()), "H5Tis_variable_str") == 0;
+}
+
+std::string read_text(const OpenAttribute& attribute) {
+  std::string text(attribute.bytes, '\0');
+  check(H5Aread(attribute.id.get(), attribute.type.get(), text.data()), "H5Aread");
+  return text.c_str();
 }
 
 template <class T>
-T read_number(hid_t attribute, hid_t memory_type) {
+T read_number(const OpenAttribute& attribute, hid_t memory_type) {
   T value{};
-  check(H5Aread(attribute, memory_type, &value), "H5Aread");
+  check(H5Aread(attribute.id.get(), memory_type, &value), "H5Aread");
   return value;
+}
+
+/// HDF5 reads an attribute whole when it opens it: their room is asked for before.
+void require_small_attributes(hid_t object) {
+  H5O_info_t info = {};
+  check(H5Oget_info2(object, &info, H5O_INFO_HDR | H5O_INFO_META_SIZE), "H5Oget_info2");
+  if (info.hdr.space.total > kMostAttributeBytes ||
+      info.meta_size.attr.heap_size > kMostAttributeBytes) {
+    throw UserError(cat("its attributes take more than ", kMostAttributeBytes >> 20,
+                        " MiB, which no file of Koios does"));
+  }
+}
+
+/// A link, by its name in the group.
+struct FoundLink {
+  std::string name;
+  bool is_hard = false;
+};
+
+std::vector<FoundLink> links_of(hid_t group) {
+  std::vector<FoundLink> links;
+  const auto add = [](hid_t /*group*/, const char* name, const H5L_info_t* info,
+                      void* out) -> herr_t {
+    auto& found = *static_cast<std::vector<FoundLink>*>(out);
+    if (found.size() >= kMostDatasets) return 1;
+    found.push_back({name, info->type == H5L_TYPE_HARD});
+    return 0;
+  };
+  if (check(H5Literate(group, H5_INDEX_NAME, H5_ITER_NATIVE, nullptr, add, &links), "H5Literate") >
+      0) {
+    throw UserError(cat("it holds more than ", kMostDatasets, " objects"));
+  }
+  return links;
+}
+
+void add_datasets(hid_t group, const std::string& prefix, int groups_above,
+                  std::vector<std::string>& names) {
+  for (const FoundLink& link : links_of(group)) {
+    const std::string name = prefix + link.name;
+    if (!link.is_hard) {
+      throw UserError(cat("/", name, " is a link to another place, and Koios follows none"));
+    }
+    H5O_info_t info = {};
+    check(H5Oget_info_by_name2(group, link.name.c_str(), &info, H5O_INFO_BASIC, H5P_DEFAULT),
+          "H5Oget_info_by_name2");
+    if (info.type == H5O_TYPE_DATASET) {
+      if (names.size() >= kMostDatasets) {
+        throw UserError(cat("it holds more than ", kMostDatasets, " datasets"));
+      }
+      names.push_back(name);
+    } else if (info.type == H5O_TYPE_GROUP) {
+      if (groups_above == kMostGroups) {
+        throw UserError(cat("/", name, " lies deeper than any group of Koios"));
+      }
+      const Group inner(check(H5Gopen2(group, link.name.c_str(), H5P_DEFAULT), "H5Gopen2"));
+      add_datasets(inner.get(), name + "/", groups_above + 1, names);
+    }
+  }
+}
+
+FileType file_type_of(hid_t dataset, const std::string& name) {
+  const Type found(check(H5Dget_type(dataset), "H5Dget_type"));
+  for (const FileType type : {FileType::float32, FileType::float64, FileType::int64,
+                              FileType::float16, FileType::bfloat16}) {
+    if (check(H5Tequal(found.get(), file_type(type).get()), "H5Tequal") > 0) return type;
+  }
+  throw UserError(cat("/", name, " has an element type that Koios does not write"));
+}
+
+std::vector<std::int64_t> shape_of(hid_t dataset, const std::string& name) {
+  const Space space(check(H5Dget_space(dataset), "H5Dget_space"));
+  const int rank = check(H5Sget_simple_extent_ndims(space.get()), "H5Sget_simple_extent_ndims");
+  if (H5Sget_simple_extent_type(space.get()) == H5S_NULL || rank > kMostExtents) {
+    throw UserError(cat("/", name, " has no shape that Koios writes"));
+  }
+  std::vector<hsize_t> extents(static_cast<std::size_t>(rank));
+  check(H5Sget_simple_extent_dims(space.get(), extents.data(), nullptr),
+        "H5Sget_simple_extent_dims");
+  return {extents.begin(), extents.end()};
+}
+
+/// Of the values as they lie in the file; nothing where that is beyond any file.
+std::optional<std::int64_t> bytes_of(const std::vector<std::int64_t>& shape, FileType type) {
+  std::int64_t product = size_of(type);
+  for (const std::int64_t extent : shape) {
+    if (extent < 0 || __builtin_mul_overflow(product, extent, &product)) return std::nullopt;
+  }
+  return product;
+}
+
+bool is_in_one_piece(hid_t dataset) {
+  const PropertyList creation(check(H5Dget_create_plist(dataset), "H5Dget_create_plist"));
+  return H5Pget_layout(creation.get()) == H5D_CONTIGUOUS && H5Pget_nfilters(creation.get()) == 0 &&
+         H5Pget_external_count(creation.get()) == 0;
 }
 
 }  // namespace
@@ -68,22 +202,36 @@ Type file_type(FileType type) {
   KOIOS_REQUIRE(false, "unknown type");
 }
 
-FileType file_type_of(hid_t dataset) {
-  const Type found(check(H5Dget_type(dataset), "H5Dget_type"));
-  for (const FileType type : {FileType::float32, FileType::float64, FileType::int64,
-                              FileType::float16, FileType::bfloat16}) {
-    if (check(H5Tequal(found.get(), file_type(type).get()), "H5Tequal") > 0) return type;
+DatasetForm form_of(hid_t dataset, const std::string& name, std::int64_t file_bytes) {
+  DatasetForm form{file_type_of(dataset, name), shape_of(dataset, name), 0, 0};
+  if (!is_in_one_piece(dataset)) {
+    throw UserError(cat("/", name,
+                        " has no contiguous place in the file: Koios neither compresses "
+                        "nor cuts datasets, nor keeps them elsewhere"));
   }
-  throw UserError("a dataset has an element type that Koios does not write");
+  const std::optional<std::int64_t> bytes = bytes_of(form.shape, form.type);
+  if (!bytes || *bytes > file_bytes) {
+    throw UserError(
+        cat("/", name, " is declared larger than the file: it is damaged or truncated"));
+  }
+  form.count = *bytes / size_of(form.type);
+  if (form.count == 0) return form;
+  const haddr_t offset = H5Dget_offset(dataset);
+  if (offset == HADDR_UNDEF) {
+    throw UserError(cat("/", name, " has no contiguous place in the file"));
+  }
+  if (offset > static_cast<haddr_t>(file_bytes - *bytes)) {
+    throw UserError(cat("/", name, " lies beyond the end of the file: it is truncated"));
+  }
+  form.offset = static_cast<std::int64_t>(offset);
+  return form;
 }
 
-std::vector<std::int64_t> shape_of(hid_t dataset) {
-  const Space space(check(H5Dget_space(dataset), "H5Dget_space"));
-  const int rank = check(H5Sget_simple_extent_ndims(space.get()), "H5Sget_simple_extent_ndims");
-  std::vector<hsize_t> extents(static_cast<std::size_t>(rank));
-  check(H5Sget_simple_extent_dims(space.get(), extents.data(), nullptr),
-        "H5Sget_simple_extent_dims");
-  return {extents.begin(), extents.end()};
+std::vector<std::string> dataset_names(hid_t file) {
+  std::vector<std::string> names;
+  add_datasets(file, "", 0, names);
+  std::sort(names.begin(), names.end());
+  return names;
 }
 
 Space space_of(const std::vector<std::int64_t>& shape) {
@@ -109,6 +257,7 @@ void write_attributes(hid_t object, const Attributes& attributes) {
 }
 
 Attributes read_attributes(hid_t object) {
+  require_small_attributes(object);
   std::vector<std::string> names;
   const auto add = [](hid_t /*object*/, const char* name, const H5A_info_t* /*info*/,
                       void* out) -> herr_t {
@@ -118,21 +267,13 @@ Attributes read_attributes(hid_t object) {
   check(H5Aiterate2(object, H5_INDEX_NAME, H5_ITER_NATIVE, nullptr, add, &names), "H5Aiterate2");
   Attributes attributes;
   for (const std::string& name : names) {
-    const Attribute attribute(check(H5Aopen(object, name.c_str(), H5P_DEFAULT), "H5Aopen"));
-    const Type type(check(H5Aget_type(attribute.get()), "H5Aget_type"));
-    const bool is_fixed = check(H5Tis_variable_str(type.get()), "H5Tis_variable_str") == 0;
-    switch (H5Tget_class(type.get())) {
-      case H5T_INTEGER:
-        attributes[name] = read_number<std::int64_t>(attribute.get(), H5T_NATIVE_INT64);
-        break;
-      case H5T_FLOAT:
-        attributes[name] = read_number<double>(attribute.get(), H5T_NATIVE_DOUBLE);
-        break;
-      case H5T_STRING:
-        if (is_fixed) attributes[name] = read_text(attribute.get(), type.get());
-        break;
-      default:
-        break;
+    const OpenAttribute attribute = open_attribute(object, name);
+    if (is_number(attribute, H5T_INTEGER)) {
+      attributes[name] = read_number<std::int64_t>(attribute, H5T_NATIVE_INT64);
+    } else if (is_number(attribute, H5T_FLOAT)) {
+      attributes[name] = read_number<double>(attribute, H5T_NATIVE_DOUBLE);
+    } else if (is_text(attribute)) {
+      attributes[name] = read_text(attribute);
     }
   }
   return attributes;
@@ -148,9 +289,16 @@ void set_checksum(hid_t dataset, std::uint64_t checksum) {
   check(H5Awrite(attribute.get(), H5T_NATIVE_UINT64, &checksum), "H5Awrite");
 }
 
-std::uint64_t read_checksum(hid_t dataset) {
-  const Attribute attribute(check(H5Aopen(dataset, kChecksum, H5P_DEFAULT), "H5Aopen"));
-  return read_number<std::uint64_t>(attribute.get(), H5T_NATIVE_UINT64);
+std::uint64_t read_checksum(hid_t dataset, const std::string& name) {
+  require_small_attributes(dataset);
+  if (check(H5Aexists(dataset, kChecksum), "H5Aexists") == 0) {
+    throw UserError(cat("/", name, " has no checksum"));
+  }
+  const OpenAttribute attribute = open_attribute(dataset, kChecksum);
+  if (!is_number(attribute, H5T_INTEGER)) {
+    throw UserError(cat("the checksum of /", name, " is not a whole number"));
+  }
+  return read_number<std::uint64_t>(attribute, H5T_NATIVE_UINT64);
 }
 
 void write_small_array(hid_t file, const SmallArray& array) {
@@ -171,24 +319,22 @@ void write_small_array(hid_t file, const SmallArray& array) {
   create_checksum(dataset.get(), type, checksum(values, 8, 0, count));
 }
 
-SmallArray read_small_array(hid_t file, const std::string& name) {
+SmallArray read_small_array(hid_t file, const std::string& name, std::int64_t file_bytes) {
   const Dataset dataset(check(H5Dopen2(file, name.c_str(), H5P_DEFAULT), "H5Dopen2"));
-  SmallArray array{name, shape_of(dataset.get()), {}};
-  std::int64_t count = 1;
-  for (const std::int64_t extent : array.shape) count *= extent;
+  const DatasetForm form = form_of(dataset.get(), name, file_bytes);
+  SmallArray array{name, form.shape, {}};
+  const auto count = static_cast<std::size_t>(form.count);
   void* values = nullptr;
-  const FileType type = file_type_of(dataset.get());
-  if (type == FileType::float64) {
-    values = array.values.emplace<std::vector<double>>(static_cast<std::size_t>(count)).data();
-  } else if (type == FileType::int64) {
-    values =
-        array.values.emplace<std::vector<std::int64_t>>(static_cast<std::size_t>(count)).data();
+  if (form.type == FileType::float64) {
+    values = array.values.emplace<std::vector<double>>(count).data();
+  } else if (form.type == FileType::int64) {
+    values = array.values.emplace<std::vector<std::int64_t>>(count).data();
   } else {
     throw UserError(cat("/", name, " is neither int64 nor float64"));
   }
-  const hid_t native = type == FileType::float64 ? H5T_NATIVE_DOUBLE : H5T_NATIVE_INT64;
+  const hid_t native = form.type == FileType::float64 ? H5T_NATIVE_DOUBLE : H5T_NATIVE_INT64;
   check(H5Dread(dataset.get(), native, H5S_ALL, H5S_ALL, H5P_DEFAULT, values), "H5Dread");
-  if (checksum(values, 8, 0, count) != read_checksum(dataset.get())) {
+  if (checksum(values, 8, 0, form.count) != read_checksum(dataset.get(), name)) {
     throw UserError(cat("the values of /", name, " do not have their checksum"));
   }
   return array;

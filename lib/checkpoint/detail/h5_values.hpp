@@ -12,24 +12,37 @@ namespace koios::h5 {
 
 /// The type in the file: always little-endian.
 Type file_type(FileType type);
-/// The type of a dataset; UserError where it is none of ours.
-FileType file_type_of(hid_t dataset);
-std::vector<std::int64_t> shape_of(hid_t dataset);
+
+/// What a dataset is, once it is known to be one that Koios writes: its values in one piece inside
+/// of the file, of a known type, and no more of them than the file has room for.
+struct DatasetForm {
+  FileType type = FileType::float32;
+  std::vector<std::int64_t> shape;
+  std::int64_t count = 0;   // of elements
+  std::int64_t offset = 0;  // in the file; 0 where there are none
+};
+/// UserError, which names the dataset, where it is anything else. Reads no values.
+DatasetForm form_of(hid_t dataset, const std::string& name, std::int64_t file_bytes);
+
+/// The name, as people write it, of each dataset of the file, sorted. UserError where the file has
+/// anything but groups and datasets of its own: links of other kinds, depth, or number.
+std::vector<std::string> dataset_names(hid_t file);
 /// [n], [n, k], ... ; a shape of no extents is a scalar.
 Space space_of(const std::vector<std::int64_t>& shape);
 
 void write_attribute(hid_t object, const std::string& name, const AttributeValue& value);
 void write_attributes(hid_t object, const Attributes& attributes);
-/// Integers, reals and strings; attributes of other types are passed over.
+/// Single integers, reals and strings; others are passed over unread. UserError where the
+/// attributes take more room than any of a run.
 Attributes read_attributes(hid_t object);
 
 /// The attributes `checksum` and `dtype` of a dataset.
 void create_checksum(hid_t dataset, FileType type, std::uint64_t checksum);
 void set_checksum(hid_t dataset, std::uint64_t checksum);
-std::uint64_t read_checksum(hid_t dataset);
+std::uint64_t read_checksum(hid_t dataset, const std::string& name);
 
 void write_small_array(hid_t file, const SmallArray& array);
 /// UserError where the values do not have the checksum.
-SmallArray read_small_array(hid_t file, const std::string& name);
+SmallArray read_small_array(hid_t file, const std::string& name, std::int64_t file_bytes);
 
 }  // namespace koios::h5

@@ -1,9 +1,11 @@
 #include "checkpoint/detail/structure.hpp"
 
 #include <algorithm>
+#include <string_view>
 #include <utility>
 
 #include "checkpoint/detail/h5_values.hpp"
+#include "checkpoint/detail/posix_file.hpp"
 #include "core/error.hpp"
 
 namespace koios::checkpoint {
@@ -76,19 +78,14 @@ bool is_small(const std::string& name) {
   return name.starts_with("train_state/") || name.starts_with("data_state/");
 }
 
-/// Names of all datasets, sorted.
-std::vector<std::string> dataset_names(hid_t file) {
-  std::vector<std::string> names;
-  const auto add = [](hid_t object, const char* name, const H5O_info_t* info, void* out) -> herr_t {
-    static_cast<void>(object);
-    if (info->type == H5O_TYPE_DATASET) {
-      static_cast<std::vector<std::string>*>(out)->emplace_back(name);
-    }
-    return 0;
-  };
-  check(H5Ovisit2(file, H5_INDEX_NAME, H5_ITER_NATIVE, add, &names, H5O_INFO_BASIC), "H5Ovisit2");
-  std::sort(names.begin(), names.end());
-  return names;
+/// What a clone without Git LFS has in place of large files.
+void refuse_lfs_pointer(const PosixFile& file) {
+  constexpr std::string_view kBegin = "version https://git-lfs";
+  if (file.size() < std::ssize(kBegin)) return;
+  std::string begin(kBegin.size(), '\0');
+  file.read_at(0, begin.data(), std::ssize(begin));
+  if (begin != kBegin) return;
+  throw UserError("it is a Git LFS pointer, not the file itself (git lfs pull fetches that)");
 }
 
 bool has_group(hid_t file, const char* name) {
@@ -164,23 +161,26 @@ void write_checksums(const fs::path& path, const std::vector<StoredArray>& array
 
 Structure read_file(const fs::path& path) {
   const h5::Quiet quiet;
+  const PosixFile bytes(path, PosixFile::Mode::read);
+  refuse_lfs_pointer(bytes);
+  const std::int64_t file_bytes = bytes.size();
   const h5::File file = open(path, H5F_ACC_RDONLY);
+  const std::vector<std::string> names = h5::dataset_names(file.get());  // before any is opened
   Structure structure;
   structure.head.root = h5::read_attributes(file.get());
   if (has_group(file.get(), kTrainState)) {
     const h5::Group group(check(H5Gopen2(file.get(), kTrainState, H5P_DEFAULT), "H5Gopen2"));
     structure.head.train_state = h5::read_attributes(group.get());
   }
-  for (const std::string& name : dataset_names(file.get())) {
+  for (const std::string& name : names) {
     if (is_small(name)) {
-      structure.head.arrays.push_back(h5::read_small_array(file.get(), name));
+      structure.head.arrays.push_back(h5::read_small_array(file.get(), name, file_bytes));
       continue;
     }
     const h5::Dataset dataset(check(H5Dopen2(file.get(), name.c_str(), H5P_DEFAULT), "H5Dopen2"));
-    StoredArray array{name, h5::file_type_of(dataset.get()), h5::shape_of(dataset.get()), 0,
-                      h5::read_checksum(dataset.get())};
-    array.offset = offset_of(dataset.get(), array);
-    structure.arrays.push_back(std::move(array));
+    const h5::DatasetForm form = h5::form_of(dataset.get(), name, file_bytes);
+    structure.arrays.push_back(
+        {name, form.type, form.shape, form.offset, h5::read_checksum(dataset.get(), name)});
   }
   return structure;
 }

@@ -21,7 +21,6 @@ struct StoredArray {
   std::uint64_t checksum = 0;
 
   std::int64_t size() const;
-  bool operator==(const StoredArray&) const = default;
 };
 
 struct Structure {
@@ -32,7 +31,7 @@ struct Structure {
   const StoredArray& find(const std::string& name) const;
 };
 
-/// For handing it from rank to rank.
+/// For handing it from rank to rank, bit for bit: two structures are the same where these are.
 std::string to_text(const Structure& structure);
 Structure structure_from_text(const std::string& text);
 

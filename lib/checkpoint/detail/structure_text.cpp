@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cstdint>
 #include <nlohmann/json.hpp>
 
 #include "checkpoint/detail/structure.hpp"
@@ -85,11 +86,13 @@ std::string to_text(const Structure& structure) {
   for (const StoredArray& a : structure.arrays) {
     json["arrays"].push_back({a.name, static_cast<int>(a.type), a.shape, a.offset, a.checksum});
   }
-  return json.dump();
+  // Not JSON's own text, which holds UTF-8 only.
+  const std::vector<std::uint8_t> bytes = Json::to_cbor(json);
+  return {bytes.begin(), bytes.end()};
 }
 
 Structure structure_from_text(const std::string& text) {
-  const Json json = Json::parse(text);
+  const Json json = Json::from_cbor(text);
   Structure structure;
   structure.head.root = attributes_from(json["root"]);
   structure.head.train_state = attributes_from(json["train_state"]);
