@@ -1,5 +1,6 @@
 #include "kernels/attention.hpp"
 
+#include "kernels/detail/attention_cudnn.hpp"
 #include "kernels/detail/attention_host.hpp"
 #include "kernels/detail/attention_plan.hpp"
 #include "kernels/detail/math_impl.hpp"
@@ -55,9 +56,33 @@ std::int64_t attention_workspace_bytes(Backend backend, const MathOptions& optio
   require_shape(shape);
   if (backend == Backend::host) return detail::attention_host_workspace_bytes(shape);
   if (detail::uses_cudnn(options, shape, element_bytes)) {
-    return detail::attention_cudnn_workspace_bytes(shape, options.deterministic);
+    const std::int64_t told = options.attention_workspace_bytes;
+    return told > 0 ? told : detail::attention_cudnn_workspace_bytes(shape, options.deterministic);
   }
   return detail::FallbackTiling(shape, element_bytes).total;
+}
+
+std::int64_t ask_attention_workspace_bytes(const MathOptions& options, const AttentionShape& shape,
+                                           DType dtype, std::int64_t qkv_pitch) {
+  require_shape(shape);
+  if (!detail::uses_cudnn(options, shape, size_of(dtype))) return 0;
+  const std::int64_t rows = shape.batch * shape.seq_len;
+  const auto matrix = [&](std::int64_t heads, std::int64_t pitch) {
+    return detail::Matrix{nullptr, rows, heads * shape.head_dim, pitch, dtype};
+  };
+  const detail::Matrix q = matrix(shape.heads, qkv_pitch);
+  const detail::Matrix k = matrix(shape.kv_heads, qkv_pitch);
+  const detail::Matrix o = matrix(shape.heads, shape.heads * shape.head_dim);
+  return detail::AttentionCudnn::plans_bytes(options, {.shape = shape,
+                                                       .dtype = dtype,
+                                                       .q = q,
+                                                       .k = k,
+                                                       .v = k,
+                                                       .o = o,
+                                                       .d_o = o,
+                                                       .dq = q,
+                                                       .dk = k,
+                                                       .dv = k});
 }
 
 template <class T>

@@ -9,6 +9,7 @@
 
 #include <cstdint>
 
+#include "core/dtype.hpp"
 #include "core/ref.hpp"
 #include "kernels/math_handles.hpp"
 #include "runtime/stream.hpp"
@@ -24,10 +25,17 @@ struct AttentionShape {
   bool document_mask = false;  // a query sees the keys of its own document only
 };
 
-/// Bytes of scratch that forward and backward may use; known without a GPU, for the memory plan.
-/// element_bytes: size of the tensors' type.
+/// Bytes of scratch that forward and backward may use, for the memory plan. Known without a GPU, as
+/// a bound where cuDNN works and has not been asked. element_bytes: size of the tensors' type.
 std::int64_t attention_workspace_bytes(Backend backend, const MathOptions& options,
                                        const AttentionShape& shape, std::int64_t element_bytes);
+
+/// Builds cuDNN's plans for both passes on this rank's GPU, in some tenths of a second, and returns
+/// what they want: for MathOptions::attention_workspace_bytes, the largest of all ranks'. 0 where
+/// another attention than cuDNN's runs. UserError where cuDNN refuses the shape.
+/// qkv_pitch: of the rows in which q, k and v lie side by side; those of o are dense.
+std::int64_t ask_attention_workspace_bytes(const MathOptions& options, const AttentionShape& shape,
+                                           DType dtype, std::int64_t qkv_pitch);
 
 /// o = softmax(q k^T / sqrt(E), causal) v; lse_BHT (flattened) = log of each softmax's denominator
 /// including its maximum, saved for the backward pass.

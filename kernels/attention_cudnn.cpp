@@ -2,6 +2,7 @@
 
 #include <cudnn_frontend.h>
 
+#include <algorithm>
 #include <cmath>
 #include <compare>
 #include <map>
@@ -176,17 +177,23 @@ struct AttentionCudnn::Impl {
     handle = CudnnHandle(raw);
   }
 
-  void run(Stream& stream, const AttentionCall& call,
-           std::unordered_map<std::int64_t, void*> pointers) {
+  const Plan& plan(const AttentionCall& call) {
     open();
-    check(cudnnSetStream(handle.get(), static_cast<cudaStream_t>(stream.native())),
-          "cudnnSetStream");
     const GraphKey key(call);
     auto found = plans.find(key);
     if (found == plans.end()) {
       found = plans.emplace(key, make_plan(handle.get(), key, deterministic)).first;
     }
-    const Plan& plan = found->second;
+    return found->second;
+  }
+
+  void run(Stream& stream, const AttentionCall& call,
+           std::unordered_map<std::int64_t, void*> pointers) {
+    open();
+    check(cudnnSetStream(handle.get(), static_cast<cudaStream_t>(stream.native())),
+          "cudnnSetStream");
+    const Plan& plan = this->plan(call);
+    const GraphKey key(call);
     if (plan.workspace_bytes > call.workspace.size()) {
       throw UserError(cat("cuDNN ", cudnnGetVersion(), " wants ", plan.workspace_bytes,
                           " bytes of workspace for the ", describe(key),
@@ -202,6 +209,17 @@ struct AttentionCudnn::Impl {
 };
 
 bool has_cudnn() { return true; }
+
+std::int64_t AttentionCudnn::plans_bytes(const MathOptions& options,
+                                         const AttentionCall& backward) {
+  AttentionCall forward = backward;
+  forward.d_o = forward.dq = forward.dk = forward.dv = {};
+  Impl cudnn;
+  cudnn.deterministic = options.deterministic;
+  const std::int64_t bytes =
+      std::max(cudnn.plan(forward).workspace_bytes, cudnn.plan(backward).workspace_bytes);
+  return std::max<std::int64_t>(bytes, 1);  // 0 would say that nobody was asked
+}
 
 AttentionCudnn::AttentionCudnn(const MathOptions& options) : impl_(std::make_unique<Impl>()) {
   impl_->deterministic = options.deterministic;

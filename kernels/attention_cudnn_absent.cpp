@@ -12,6 +12,9 @@ AttentionCudnn::AttentionCudnn(const MathOptions&) {}
 AttentionCudnn::~AttentionCudnn() = default;
 std::int64_t AttentionCudnn::version() { return 0; }
 
+std::int64_t AttentionCudnn::plans_bytes(const MathOptions&, const AttentionCall&) {
+  KOIOS_REQUIRE(false, "this build has no cuDNN");
+}
 void AttentionCudnn::forward(Stream&, const AttentionCall&) {
   KOIOS_REQUIRE(false, "this build has no cuDNN");
 }

@@ -1,10 +1,15 @@
 // The host build's half of the seam to CUDA.
+#include "kernels/detail/attention_cudnn.hpp"
 #include "kernels/detail/attention_plan.hpp"
 #include "kernels/detail/math_impl.hpp"
 
 namespace koios::detail {
 
 bool has_cudnn() { return true; }
+
+std::int64_t AttentionCudnn::plans_bytes(const MathOptions&, const AttentionCall&) {
+  throw UserError("this build has no CUDA: cuDNN cannot be asked");
+}
 
 std::vector<std::pair<std::string, std::string>> cuda_math_versions() { return {}; }
 

@@ -16,6 +16,10 @@ class AttentionCudnn {
   /// 91900 is 9.19.0; 0 without cuDNN.
   static std::int64_t version();
 
+  /// What the plans of both passes want as workspace, on this thread's GPU; of a call of the
+  /// backward pass, whose memory may be null.
+  static std::int64_t plans_bytes(const MathOptions& options, const AttentionCall& backward);
+
   void forward(Stream& stream, const AttentionCall& call);
   void backward(Stream& stream, const AttentionCall& call);
 

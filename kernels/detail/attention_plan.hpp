@@ -17,7 +17,8 @@ bool has_cudnn();
 bool uses_cudnn(const MathOptions& options, const AttentionShape& shape,
                 std::int64_t element_bytes);
 
-/// A bound on what cuDNN's backward pass asks for (the forward pass needs less).
+/// A bound on what cuDNN's backward pass asks for (the forward pass needs less), where it cannot be
+/// asked.
 std::int64_t attention_cudnn_workspace_bytes(const AttentionShape& shape, bool deterministic);
 
 /// How the fallback cuts its work so that the score matrices stay within a budget.

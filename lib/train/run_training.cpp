@@ -7,6 +7,7 @@
 #include "comm/host_reduce.hpp"
 #include "core/log.hpp"
 #include "data/tokenizer.hpp"
+#include "train/attention_choice.hpp"
 #include "train/deck_options.hpp"
 #include "train/host_memory.hpp"
 #include "train/run_files.hpp"
@@ -57,8 +58,8 @@ TrainingOutcome run_training(const RunConfig& config, const MeshShape& mesh_shap
   const std::unique_ptr<Tokenizer> tokenizer = load_sentencepiece(
       config.model.tokenizer_path.string(), {config.data.add_bos, config.data.add_eos});
   const std::int64_t vocab_size = vocabulary(config.model, *tokenizer);
-  const TrainingShape shape =
-      training_shape(config, mesh_shape, launch.device.backend(), vocab_size);
+  TrainingShape shape = training_shape(config, mesh_shape, launch.device.backend(), vocab_size);
+  choose_attention(shape, launch.mpi);
   const MemoryPlan plan = plan_memory(shape);
   print_plan(config, shape, plan, launch);
   require_host_memory(shape, plan, launch.mpi);

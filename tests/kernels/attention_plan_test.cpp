@@ -48,5 +48,22 @@ TEST(AttentionPlan, CudnnNeedsDqInFloat) {
   EXPECT_GT(attention_cudnn_workspace_bytes({2, 4096, 32, 8, 128}, false), bytes);
 }
 
+TEST(AttentionPlan, WhatCudnnWasAskedCountsForCudnnAlone) {
+  if (!has_cudnn()) GTEST_SKIP() << "no cuDNN in this build";
+  const MathOptions asked{.attention_workspace_bytes = 12345};
+  EXPECT_EQ(attention_workspace_bytes(Backend::cuda, asked, kSevenB, 2), 12345);
+  EXPECT_EQ(attention_workspace_bytes(Backend::cuda, asked, kSevenB, 4),
+            FallbackTiling(kSevenB, 4).total);
+  EXPECT_EQ(attention_workspace_bytes(Backend::host, asked, kSevenB, 2),
+            attention_workspace_bytes(Backend::host, {}, kSevenB, 2));
+}
+
+TEST(AttentionPlan, NobodyIsAskedWhereTheFallbackRuns) {
+  EXPECT_EQ(ask_attention_workspace_bytes({.attention = AttentionKind::fallback}, kSevenB,
+                                          DType::bfloat16, 3 * 4096),
+            0);
+  EXPECT_EQ(ask_attention_workspace_bytes({}, kSevenB, DType::float32, 3 * 4096), 0);
+}
+
 }  // namespace
 }  // namespace koios::detail

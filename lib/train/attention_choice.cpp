@@ -1,0 +1,49 @@
+#include "train/attention_choice.hpp"
+
+#include <algorithm>
+#include <string>
+
+#include "core/explain.hpp"
+#include "core/log.hpp"
+
+namespace koios {
+namespace {
+
+/// This rank's answer: what the plans want, or why there are none.
+struct Answer {
+  std::int64_t bytes = 0;
+  std::string refusal;
+};
+
+Answer ask(const TrainingShape& shape) {
+  try {
+    return {
+        ask_attention_workspace_bytes(shape.math, attention_shape(shape.model, shape.micro_batch),
+                                      shape.compute, shape.model.qkv_cols()),
+        ""};
+  } catch (...) {
+    return {0, explain_current_exception()};
+  }
+}
+
+}  // namespace
+
+void choose_attention(TrainingShape& shape, const MpiEnv& mpi) {
+  if (shape.backend == Backend::host) return;
+  const Answer mine = ask(shape);
+  std::int64_t most = 0;
+  for (const std::string& bytes : mpi.all_gather(std::to_string(mine.bytes))) {
+    most = std::max<std::int64_t>(most, std::stoll(bytes));
+  }
+  shape.math.attention_workspace_bytes = most;
+  const std::vector<std::string> refusals = mpi.all_gather(mine.refusal);
+  const auto refused = std::find_if(refusals.begin(), refusals.end(),
+                                    [](const std::string& refusal) { return !refusal.empty(); });
+  if (refused == refusals.end()) return;
+  const std::string why = cat(*refused, " (rank ", refused - refusals.begin(), ")");
+  if (shape.math.attention == AttentionKind::cudnn) throw UserError(why);
+  if (mpi.rank() == 0) log::warning("the slower fallback attention runs: ", why);
+  shape.math.attention = AttentionKind::fallback;
+}
+
+}  // namespace koios
