@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <cstdio>
+#include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <span>
 #include <string>
@@ -24,14 +26,21 @@ double unix_seconds() {
   return std::chrono::duration<double>(now).count();
 }
 
+/// To 6 digits: a list of 1,024 ranks would else be 20 KB a row.
+double rounded(double value) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.6g", value);
+  return std::strtod(text, nullptr);
+}
+
 std::string nonfinite_name(double value) {
   if (std::isnan(value)) return "nan";
   return value > 0 ? "inf" : "-inf";
 }
 
 constexpr std::string_view kRowBegin = "{\"step\":";
-/// A row is far shorter.
-constexpr std::int64_t kLongestRow = 64 * 1024;
+/// A row is shorter, its lists of 10,000 ranks among it.
+constexpr std::int64_t kLongestRow = 256 * 1024;
 
 std::string read_text(int fd, std::int64_t from, std::int64_t bytes) {
   std::string text(static_cast<std::size_t>(bytes), '\0');
@@ -74,7 +83,8 @@ MetricsWriter::MetricsWriter(const RunFolder& folder)
   drop_half_row(file_.get(), path_);
 }
 
-void MetricsWriter::row(std::int64_t step, std::span<const Metric> metrics) {
+void MetricsWriter::row(std::int64_t step, std::span<const Metric> metrics,
+                        std::span<const MetricByRank> by_rank) {
   Json row = {{"step", step}, {"time", unix_seconds()}, {"run", run_}};
   Json nonfinite;
   for (const Metric& metric : metrics) {
@@ -88,6 +98,10 @@ void MetricsWriter::row(std::int64_t step, std::span<const Metric> metrics) {
       row[key] = nullptr;
       nonfinite[key] = nonfinite_name(*metric.value);
     }
+  }
+  for (const MetricByRank& metric : by_rank) {
+    Json& values = row[std::string(metric.key)] = Json::array();
+    for (const double value : metric.values) values.push_back(rounded(value));
   }
   if (!nonfinite.is_null()) row["nonfinite"] = nonfinite;
 

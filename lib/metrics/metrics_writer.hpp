@@ -20,6 +20,12 @@ struct Metric {
   std::optional<double> value;
 };
 
+/// A quantity of which every rank has its own, in the order of the ranks.
+struct MetricByRank {
+  std::string_view key;
+  std::span<const double> values;
+};
+
 class MetricsWriter {
  public:
   /// Continues the file of an earlier run; half a row that a killed job left is taken away.
@@ -27,9 +33,11 @@ class MetricsWriter {
   explicit MetricsWriter(const RunFolder& folder);
 
   /// {"step": s, "time": Unix seconds, "run": n, <the metrics in their order>}. NaN and infinities
-  /// become null and are named in an object "nonfinite" at the end of the row. Throws UserError
-  /// if the row cannot be written whole; the file then ends with the row before.
-  void row(std::int64_t step, std::span<const Metric> metrics);
+  /// become null and are named in an object "nonfinite" at the end of the row. by_rank: lists,
+  /// their numbers rounded to 6 digits. Throws UserError if the row cannot be written whole; the
+  /// file then ends with the row before.
+  void row(std::int64_t step, std::span<const Metric> metrics,
+           std::span<const MetricByRank> by_rank = {});
   void row(std::int64_t step, std::initializer_list<Metric> metrics) {
     row(step, std::span<const Metric>(metrics.begin(), metrics.size()));
   }

@@ -80,4 +80,8 @@ std::int64_t free_host_bytes(const std::filesystem::path& root) {
   return std::min(kib * 1024, left_in_groups(root));
 }
 
+std::int64_t resident_host_bytes(const std::filesystem::path& root) {
+  return number_of(root / "proc/self/status", "VmRSS:", 0) * 1024;
+}
+
 }  // namespace koios

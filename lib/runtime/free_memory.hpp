@@ -11,4 +11,7 @@ namespace koios {
 /// where /proc and /sys are (a test brings its own).
 std::int64_t free_host_bytes(const std::filesystem::path& root = "/");
 
+/// What this process has in memory now; 0 where Linux does not tell.
+std::int64_t resident_host_bytes(const std::filesystem::path& root = "/");
+
 }  // namespace koios

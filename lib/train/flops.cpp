@@ -1,10 +1,15 @@
 #include "train/flops.hpp"
 
+#include <cstdio>
+
+#include "core/error.hpp"
+
 namespace koios {
 
-double flops_per_token(const ModelSpec& m, std::int64_t seq_len) {
+double flops_per_token(const ModelSpec& m, std::int64_t seq_len, AttentionCount count) {
   const std::int64_t n = parameter_count(m) - m.vocab_size * m.dim;
-  return 6.0 * static_cast<double>(n) + 12.0 * static_cast<double>(m.n_layers) *
+  const double attention = count == AttentionCount::full ? 12.0 : 6.0;
+  return 6.0 * static_cast<double>(n) + attention * static_cast<double>(m.n_layers) *
                                             static_cast<double>(m.dim) *
                                             static_cast<double>(seq_len);
 }
@@ -21,6 +26,23 @@ std::optional<double> peak_flops(std::string_view device_name) {
     if (device_name.find(entry.part) != std::string_view::npos) return entry.flops;
   }
   return std::nullopt;
+}
+
+std::string describe_flops(const ModelSpec& model, std::int64_t seq_len,
+                           std::string_view device_name) {
+  const auto giga = [&](AttentionCount count) {
+    char text[32];
+    std::snprintf(text, sizeof text, "%.4g", flops_per_token(model, seq_len, count) / 1e9);
+    return std::string(text);
+  };
+  const std::optional<double> peak = peak_flops(device_name);
+  return cat("operations of a label token: ", giga(AttentionCount::full),
+             " GFLOP with full attention (6 N + 12 layers dim seq_len, N without the input "
+             "embedding: mfu), ",
+             giga(AttentionCount::causal), " with causal (6 layers dim seq_len: mfu_causal); ",
+             peak
+                 ? cat("mfu is of ", *peak / 1e12, " TFLOP/s, the dense bf16 peak of ", device_name)
+                 : cat("mfu n/a: the bf16 peak of ", device_name, " is not known"));
 }
 
 }  // namespace koios

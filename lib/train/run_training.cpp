@@ -9,6 +9,7 @@
 #include "data/tokenizer.hpp"
 #include "train/attention_choice.hpp"
 #include "train/deck_options.hpp"
+#include "train/flops.hpp"
 #include "train/host_memory.hpp"
 #include "train/run_files.hpp"
 #include "train/start_report.hpp"
@@ -30,6 +31,7 @@ void print_plan(const RunConfig& config, const TrainingShape& shape, const Memor
   log::info(config.job.description);
   log::info("mesh ", shape.mesh.describe(), " | ", DeviceEnv::host_threads(), " threads per rank");
   log::info(describe_model(config.model.flavor, shape.model));
+  log::info(describe_flops(shape.model, shape.micro_batch.seq_len, launch.device.info().name));
   for (const std::string& line :
        describe_plan(shape, plan, plan_traffic(shape), launch.device.info().memory_bytes)) {
     log::info(line);

@@ -10,12 +10,19 @@
 #include "comm/host_reduce.hpp"
 #include "core/log.hpp"
 #include "metrics/metric_keys.hpp"
-#include "train/flops.hpp"
+#include "runtime/free_memory.hpp"
 
 namespace koios {
 namespace {
 
 double to_gib(double bytes) { return bytes / (1 << 30); }
+
+constexpr double kNoTemperature = -1000;
+
+std::optional<double> difference(std::optional<double> now, std::optional<double> before) {
+  if (!now || !before || *now < *before) return std::nullopt;  // the driver was loaded anew
+  return *now - *before;
+}
 
 double lap_of(const Timers::Totals& laps, std::string_view name) {
   const auto at =
@@ -37,6 +44,21 @@ void report_nonfinite(const StepResult& result, std::int64_t step, OnNonfinite p
 
 }  // namespace
 
+GroupSeconds& GroupSeconds::operator+=(const GroupSeconds& o) {
+  *this = {gather + o.gather, reduce + o.reduce, tensor + o.tensor};
+  return *this;
+}
+
+GroupSeconds GroupSeconds::operator-(const GroupSeconds& o) const {
+  return {gather - o.gather, reduce - o.reduce, tensor - o.tensor};
+}
+
+GroupSeconds host_waits(const Mesh& mesh) {
+  return {.gather = mesh.shard_gather().host_seconds(),
+          .reduce = mesh.shard_reduce().host_seconds(),
+          .tensor = mesh.tp().host_seconds()};
+}
+
 StepLog::StepLog(const TrainingShape& shape, const Mesh& mesh, const Facts& facts,
                  const RunState& start, MetricsWriter* writer, Console& console)
     : shape_(shape),
@@ -46,7 +68,9 @@ StepLog::StepLog(const TrainingShape& shape, const Mesh& mesh, const Facts& fact
       console_(console),
       first_step_(start.step),
       tokens_before_(start.tokens),
-      losses_(start.losses) {}
+      losses_(start.losses),
+      sensors_(facts.pci_bus),
+      energy_j_(sensors_.read().energy_j) {}
 
 void StepLog::add_samples(const Batch& batch) {
   // Ranks that share their samples count them once.
@@ -66,6 +90,7 @@ void StepLog::add(const std::vector<StepResult>& results, std::int64_t last_step
     ++step;
     if (!std::isfinite(r.loss) || !std::isfinite(r.grad_norm)) {
       report_nonfinite(r, step, policy, mesh_.rank());
+      ++skipped_steps_;
     }
     loss_sum_ += r.loss;
     loss_max_ = steps_ == 0 ? r.loss : std::max(loss_max_, r.loss);
@@ -81,21 +106,76 @@ StepLog::Interval StepLog::bring_together(std::int64_t reserved_bytes, double ex
   const double elapsed_s = since_last_.lap() - std::exchange(excluded_s_, 0.0);
   const Timers::Totals laps = timers.lap();
   const bool on_host = shape_.backend == Backend::host;
-  std::array<double, 4> sums = {loss_sum_ / steps, lap_of(laps, "data") / steps,
-                                on_host ? lap_of(laps, "communication") / steps : exposed_s,
-                                static_cast<double>(static_cast<std::uint32_t>(samples_hash_))};
-  std::array<double, 3> maxima = {loss_max_, elapsed_s, static_cast<double>(reserved_bytes)};
+  const double comm_s = on_host ? lap_of(laps, "communication") / steps : exposed_s;
+  const GroupSeconds waits = std::exchange(waits_, {});
+  const GpuReading gpu = sensors_.read();
+  const std::optional<double> energy_j = difference(gpu.energy_j, energy_j_);
+  energy_j_ = gpu.energy_j;
+
+  // One sum and one maximum over the ranks bring all together.
+  std::vector<double> sums = {loss_sum_ / steps,
+                              lap_of(laps, "data") / steps,
+                              comm_s,
+                              static_cast<double>(static_cast<std::uint32_t>(samples_hash_)),
+                              waits.gather / steps,
+                              waits.reduce / steps,
+                              waits.tensor / steps};
+  const std::size_t sensors_at = sums.size();
+  const std::optional<double> power_w =
+      energy_j && elapsed_s > 0 ? *energy_j / elapsed_s : gpu.power_w;
+  for (const auto& value : {gpu.utilization_pct, power_w, gpu.clock_mhz, energy_j}) {
+    sums.push_back(value.value_or(0));
+    sums.push_back(value ? 1 : 0);
+  }
+  const std::size_t by_rank_at = sums.size();
+  sums.resize(by_rank_at + 2 * static_cast<std::size_t>(mesh_.size()));
+  const std::size_t mine = by_rank_at + 2 * static_cast<std::size_t>(mesh_.rank());
+  sums[mine] = elapsed_s / steps;
+  sums[mine + 1] = comm_s;
+  std::array<double, 8> maxima = {loss_max_,
+                                  elapsed_s,
+                                  static_cast<double>(reserved_bytes),
+                                  static_cast<double>(resident_host_bytes()),
+                                  -static_cast<double>(free_host_bytes()),
+                                  static_cast<double>(skipped_steps_),
+                                  lap_of(laps, "checkpoint"),
+                                  gpu.temperature_c.value_or(kNoTemperature)};
   all_reduce_sum(mesh_.host_world(), sums);
   all_reduce_max(mesh_.host_world(), maxima);
+
   const double loss = sums[0] / ranks;
-  // A NaN on any rank must show: MPI's maximum may drop it, so the sum decides.
-  return {.loss = loss,
-          .loss_max = std::isfinite(loss) ? maxima[0] : loss,
-          .step_s = maxima[1] / steps,
-          .data_s = sums[1] / ranks,
-          .comm_s = sums[2] / ranks,
-          .samples_hash = std::fmod(sums[3], 0x1p32),
-          .reserved_bytes = maxima[2]};
+  const auto mean_sensor = [&](std::size_t i) -> std::optional<double> {
+    const double count = sums[sensors_at + 2 * i + 1];
+    if (count == 0) return std::nullopt;
+    return sums[sensors_at + 2 * i] / count;
+  };
+  Interval all = {.loss = loss,
+                  // A NaN on any rank must show: MPI's maximum may drop it, so the sum decides.
+                  .loss_max = std::isfinite(loss) ? maxima[0] : loss,
+                  .skipped_steps = maxima[5],
+                  .step_s = maxima[1] / steps,
+                  .data_s = sums[1] / ranks,
+                  .comm_s = sums[2] / ranks,
+                  .groups_s = {sums[4] / ranks, sums[5] / ranks, sums[6] / ranks},
+                  .checkpoint_s = maxima[6],
+                  .samples_hash = std::fmod(sums[3], 0x1p32),
+                  .reserved_bytes = maxima[2],
+                  .resident_bytes = maxima[3],
+                  .free_bytes = -maxima[4],
+                  .gpu = {},
+                  .step_s_by_rank = {},
+                  .comm_s_by_rank = {}};
+  all.gpu.utilization_pct = mean_sensor(0);
+  all.gpu.power_w = mean_sensor(1);
+  all.gpu.clock_mhz = mean_sensor(2);
+  if (maxima[7] > kNoTemperature) all.gpu.temperature_c = maxima[7];
+  // Of all ranks or of none: a sum over some would be the energy of no step.
+  if (sums[sensors_at + 7] == ranks) all.gpu.energy_j = sums[sensors_at + 6];
+  for (std::size_t at = by_rank_at; at < sums.size(); at += 2) {
+    all.step_s_by_rank.push_back(sums[at]);
+    all.comm_s_by_rank.push_back(sums[at + 1]);
+  }
+  return all;
 }
 
 void StepLog::write(std::int64_t step, double lr, std::int64_t reserved_bytes, double exposed_s,
@@ -109,7 +189,7 @@ void StepLog::write(std::int64_t step, double lr, std::int64_t reserved_bytes, d
                       .lr = lr,
                       .step_time_s = all.step_s,
                       .tok_per_s_per_rank = tokens_per_second_per_rank(all),
-                      .mfu_pct = mfu_pct(all),
+                      .mfu_pct = mfu_pct(all, AttentionCount::full),
                       .peak_gib = to_gib(all.reserved_bytes)});
   if (validation) {
     console_.validation_line({.step = step,
@@ -123,10 +203,12 @@ void StepLog::write(std::int64_t step, double lr, std::int64_t reserved_bytes, d
   steps_ = 0;
   loss_sum_ = 0;
   samples_hash_ = 0;
+  skipped_steps_ = 0;
 }
 
 void StepLog::write_row(std::int64_t step, double lr, const Interval& all,
                         const std::optional<ValidationResult>& validation) {
+  using enum AttentionCount;
   const double tok_per_s = tokens_per_second_per_rank(all);
   const auto active = static_cast<double>(facts_.arena_bytes);
   const auto share = [&](double bytes) -> std::optional<double> {
@@ -141,37 +223,61 @@ void StepLog::write_row(std::int64_t step, double lr, const Interval& all,
                              {metric::kSamplesHash, all.samples_hash},
                              {metric::kTokensPerSecondPerRank, tok_per_s},
                              {metric::kTokensPerSecond, tok_per_s * mesh_.size()},
-                             {metric::kTflops, flops_per_second(all) / 1e12},
-                             {metric::kMfuPct, mfu_pct(all)},
+                             {metric::kTflops, flops_per_second(all, full) / 1e12},
+                             {metric::kTflopsCausal, flops_per_second(all, causal) / 1e12},
+                             {metric::kMfuPct, mfu_pct(all, full)},
+                             {metric::kMfuCausalPct, mfu_pct(all, causal)},
+                             {metric::kSkippedSteps, all.skipped_steps},
                              {metric::kStepTime, all.step_s},
                              {metric::kDataTime, all.data_s},
                              {metric::kDataPct, 100 * all.data_s / all.step_s},
                              {metric::kCommTime, all.comm_s},
                              {metric::kCommPct, 100 * all.comm_s / all.step_s},
+                             {metric::kCheckpointStall, all.checkpoint_s},
                              {metric::kMemoryActive, to_gib(active)},
                              {metric::kMemoryActivePct, share(active)},
                              {metric::kMemoryReserved, to_gib(all.reserved_bytes)},
-                             {metric::kMemoryReservedPct, share(all.reserved_bytes)}};
+                             {metric::kMemoryReservedPct, share(all.reserved_bytes)},
+                             {metric::kHostResident, to_gib(all.resident_bytes)},
+                             {metric::kHostFree, to_gib(all.free_bytes)}};
+  const auto add_known = [&](std::string_view key, std::optional<double> value) {
+    if (value) row.push_back({key, value});
+  };
+  if (shape_.backend == Backend::host) {
+    row.push_back({metric::kCommGather, all.groups_s.gather});
+    row.push_back({metric::kCommReduce, all.groups_s.reduce});
+    row.push_back({metric::kCommTensor, all.groups_s.tensor});
+  }
+  add_known(metric::kGpuUtilization, all.gpu.utilization_pct);
+  add_known(metric::kGpuPower, all.gpu.power_w);
+  add_known(metric::kGpuClock, all.gpu.clock_mhz);
+  add_known(metric::kGpuTemperature, all.gpu.temperature_c);
+  if (all.gpu.energy_j) {
+    const double tokens = static_cast<double>(shape_.tokens_per_step() * steps_);
+    row.push_back({metric::kEnergyPerToken, *all.gpu.energy_j / tokens});
+  }
   if (validation) {
     row.push_back({metric::kValidationLoss, validation->loss});
     row.push_back({metric::kValidationPerplexity, validation->perplexity()});
     row.push_back({metric::kValidationTime, validation->seconds});
   }
-  writer_->row(step, row);
+  const std::array<MetricByRank, 2> by_rank = {{{metric::kStepTimeByRank, all.step_s_by_rank},
+                                                {metric::kCommTimeByRank, all.comm_s_by_rank}}};
+  writer_->row(step, row, by_rank);
 }
 
 double StepLog::tokens_per_second_per_rank(const Interval& all) const {
   return static_cast<double>(shape_.tokens_per_step()) / all.step_s / mesh_.size();
 }
 
-double StepLog::flops_per_second(const Interval& all) const {
+double StepLog::flops_per_second(const Interval& all, AttentionCount count) const {
   return tokens_per_second_per_rank(all) *
-         flops_per_token(shape_.model, shape_.micro_batch.seq_len);
+         flops_per_token(shape_.model, shape_.micro_batch.seq_len, count);
 }
 
-std::optional<double> StepLog::mfu_pct(const Interval& all) const {
+std::optional<double> StepLog::mfu_pct(const Interval& all, AttentionCount count) const {
   if (!facts_.peak_flops) return std::nullopt;
-  return 100 * flops_per_second(all) / *facts_.peak_flops;
+  return 100 * flops_per_second(all, count) / *facts_.peak_flops;
 }
 
 }  // namespace koios

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "comm/mesh.hpp"
@@ -12,12 +13,27 @@
 #include "metrics/console.hpp"
 #include "metrics/metrics_writer.hpp"
 #include "metrics/timers.hpp"
+#include "runtime/gpu_sensors.hpp"
+#include "train/flops.hpp"
 #include "train/run_state.hpp"
 #include "train/step_results.hpp"
 #include "train/training_shape.hpp"
 #include "train/validation.hpp"
 
 namespace koios {
+
+/// Seconds that a rank waited for communication of each kind.
+struct GroupSeconds {
+  double gather = 0;  // parameters
+  double reduce = 0;  // gradients
+  double tensor = 0;  // tensor parallelism
+
+  GroupSeconds& operator+=(const GroupSeconds& o);
+  GroupSeconds operator-(const GroupSeconds& o) const;
+};
+
+/// On the host, by the calling thread's clock, since the start.
+GroupSeconds host_waits(const Mesh& mesh);
 
 class StepLog {
  public:
@@ -26,6 +42,7 @@ class StepLog {
     std::int64_t arena_bytes = 0;      // what the plan says
     std::int64_t device_bytes = 0;     // what the device has; 0: unknown
     std::optional<double> peak_flops;  // of one device
+    std::string pci_bus;               // of the GPU; empty: none
   };
   /// start: where this start of the run began. writer: rank 0 only, else null.
   StepLog(const TrainingShape& shape, const Mesh& mesh, const Facts& facts, const RunState& start,
@@ -38,12 +55,14 @@ class StepLog {
   /// that is not finite is warned about (skip) or thrown as UserError (stop); the update of such a
   /// step was not made.
   void add(const std::vector<StepResult>& results, std::int64_t last_step, OnNonfinite policy);
+  /// Adds what a step's communication took on the host.
+  void add_waits(const GroupSeconds& seconds) { waits_ += seconds; }
   /// Takes time out of what the next line will say of speed.
   void exclude(double seconds) { excluded_s_ += seconds; }
   /// Collective: writes the line for the steps added since the last. reserved_bytes: what this
   /// process occupies. exposed_s: the device's own measure of the last step's waiting (cuda).
-  /// timers: "data" and, on the host, "communication" since the last line. validation: where it was
-  /// measured after this step.
+  /// timers: "data", "checkpoint" and, on the host, "communication" since the last line.
+  /// validation: where it was measured after this step.
   void write(std::int64_t step, double lr, std::int64_t reserved_bytes, double exposed_s,
              Timers& timers, const std::optional<ValidationResult>& validation = {});
   /// What came since the last line does not count as training.
@@ -58,16 +77,22 @@ class StepLog {
   /// The steps since the last line, over all ranks.
   struct Interval {
     double loss, loss_max;
+    double skipped_steps;
     double step_s, data_s, comm_s;  // a step
+    GroupSeconds groups_s;          // the same by what was waited for
+    double checkpoint_s;            // in all
     double samples_hash;
-    double reserved_bytes;  // the most of any rank
+    double reserved_bytes, resident_bytes;  // the most of any rank
+    double free_bytes;                      // the least of any rank
+    GpuReading gpu;                         // means, the highest temperature; energy: the sum
+    std::vector<double> step_s_by_rank, comm_s_by_rank;
   };
   Interval bring_together(std::int64_t reserved_bytes, double exposed_s, Timers& timers);
   void write_row(std::int64_t step, double lr, const Interval& all,
                  const std::optional<ValidationResult>& validation);
   double tokens_per_second_per_rank(const Interval& all) const;
-  double flops_per_second(const Interval& all) const;  // of a rank
-  std::optional<double> mfu_pct(const Interval& all) const;
+  double flops_per_second(const Interval& all, AttentionCount count) const;  // of a rank
+  std::optional<double> mfu_pct(const Interval& all, AttentionCount count) const;
 
   TrainingShape shape_;
   const Mesh& mesh_;
@@ -84,6 +109,10 @@ class StepLog {
   double loss_sum_ = 0;
   double loss_max_ = 0;
   double grad_norm_ = 0;
+  std::int64_t skipped_steps_ = 0;
+  GroupSeconds waits_;
+  GpuSensors sensors_;
+  std::optional<double> energy_j_;  // at the last line
 };
 
 }  // namespace koios

@@ -49,7 +49,8 @@ TrainingLoop<T>::TrainingLoop(const RunConfig& config, const TrainingShape& shap
                 {.steps = config.training.steps,
                  .arena_bytes = plan.total_bytes,
                  .device_bytes = launch.device.info().memory_bytes,
-                 .peak_flops = peak_flops(launch.device.info().name)},
+                 .peak_flops = peak_flops(launch.device.info().name),
+                 .pci_bus = launch.device.info().pci_bus},
                 start_, metrics, console_) {
   step_.update_after(checkpoints_.update_after());
   KOIOS_REQUIRE(arena_.taken().total_bytes == plan.total_bytes, "the plan says ", plan.total_bytes,
@@ -139,6 +140,7 @@ template <class T>
 void TrainingLoop<T>::take_step(std::int64_t steps_done, Watchdog& watchdog) {
   const auto timer = timers_.scope("step");
   const double before_s = mesh_.host_seconds();
+  const GroupSeconds waits_before = host_waits(mesh_);
   bool is_first = true;
   const auto next_batch = [&] {
     // A step of many micro-batches takes long and is none the less on its way.
@@ -152,6 +154,7 @@ void TrainingLoop<T>::take_step(std::int64_t steps_done, Watchdog& watchdog) {
   };
   step_.run(steps_done, next_batch, results_);
   timers_.add("communication", mesh_.host_seconds() - before_s);
+  step_log_.add_waits(host_waits(mesh_) - waits_before);
 }
 
 template <class T>

@@ -76,6 +76,16 @@ TEST(MetricsWriter, values_that_json_lacks_are_null_and_named) {
   EXPECT_FALSE(read_rows(folder.file("metrics.jsonl")).at(1).contains("nonfinite"));
 }
 
+TEST(MetricsWriter, values_of_the_ranks_are_short_lists) {
+  const ScratchFolder scratch;
+  const RunFolder folder(scratch.path());
+  const std::vector<double> values = {1.0 / 3, 2, 0, 1234567.8};
+  const std::vector<Metric> metrics = {{"a", 1.0}};
+  MetricsWriter(folder).row(1, metrics, std::vector<MetricByRank>{{"by_rank(s)", values}});
+  EXPECT_THAT(read_text(folder.file("metrics.jsonl")),
+              HasSubstr(R"x("a":1.0,"by_rank(s)":[0.333333,2.0,0.0,1234570.0]})x"));
+}
+
 TEST(MetricsWriter, continues_the_file_of_an_earlier_run) {
   const ScratchFolder scratch;
   for (int start = 1; start <= 2; ++start) {
@@ -123,7 +133,7 @@ TEST(MetricsWriter, a_row_for_which_there_is_no_room_leaves_no_half) {
 TEST(MetricsWriter, a_file_that_is_not_of_a_run_stays_as_it_is) {
   for (const std::string& other :
        {std::string("a letter\nwithout an end"), std::string("{\"text\":\"a\"}\n"),
-        "{\"step\":1}" + std::string(100000, ' ')}) {
+        "{\"step\":1}" + std::string(300000, ' ')}) {
     const ScratchFolder scratch;
     append_text(scratch.path("metrics.jsonl"), other);
     const RunFolder folder(scratch.path());

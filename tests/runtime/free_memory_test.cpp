@@ -19,6 +19,7 @@ class FreeMemory : public testing::Test {
     std::ofstream(root_ / file) << text;
   }
   std::int64_t free_kib() const { return free_host_bytes(root_) / 1024; }
+  std::int64_t resident_kib() const { return resident_host_bytes(root_) / 1024; }
 
  private:
   std::filesystem::path root_ =
@@ -31,6 +32,12 @@ TEST_F(FreeMemory, what_the_kernel_calls_available) {
   write("sys/fs/cgroup/memory.max", "max\n");
   write("sys/fs/cgroup/memory.current", "1024\n");
   EXPECT_EQ(free_kib(), 8000);
+}
+
+TEST_F(FreeMemory, what_this_process_holds) {
+  write("proc/self/status", "Name:\tkoios\nVmPeak:\t 900 kB\nVmRSS:\t     700 kB\n");
+  EXPECT_EQ(resident_kib(), 700);
+  EXPECT_GT(resident_host_bytes(), 1 << 20);
 }
 
 TEST_F(FreeMemory, a_container_that_has_read_files_may_have_their_cache_back) {

@@ -249,6 +249,15 @@ TEST(Flops, llama2_7b_per_token) {
                     .ffn_dim = 11008,
                     .vocab_size = 32000};
   EXPECT_NEAR(flops_per_token(m, 4096), 46.09e9, 0.005e9);
+  EXPECT_DOUBLE_EQ(flops_per_token(m, 4096) - flops_per_token(m, 4096, AttentionCount::causal),
+                   6.0 * 32 * 4096 * 4096);
+  EXPECT_EQ(
+      describe_flops(m, 4096, "NVIDIA H200"),
+      "operations of a label token: 46.09 GFLOP with full attention (6 N + 12 layers dim "
+      "seq_len, N without the input embedding: mfu), 42.87 with causal (6 layers dim seq_len: "
+      "mfu_causal); mfu is of 989 TFLOP/s, the dense bf16 peak of NVIDIA H200");
+  EXPECT_TRUE(describe_flops(m, 4096, "some CPU")
+                  .ends_with("; mfu n/a: the bf16 peak of some CPU is not known"));
 }
 
 TEST(Flops, an_unknown_device_has_no_peak) {
