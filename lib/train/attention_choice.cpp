@@ -17,9 +17,9 @@ struct Answer {
 
 Answer ask(const TrainingShape& shape) {
   try {
+    const LocalShape local = shape.stage().local();
     return {
-        ask_attention_workspace_bytes(shape.math, attention_shape(shape.model, shape.micro_batch),
-                                      shape.compute, shape.model.qkv_cols()),
+        ask_attention_workspace_bytes(shape.math, local.attention, shape.compute, local.qkv_cols()),
         ""};
   } catch (...) {
     return {0, explain_current_exception()};
