@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Writes a run's metrics.jsonl as a TensorBoard event file; tags are the keys, unchanged.
 
-Run it as often as you like: only rows that are not there yet are added. With --follow it keeps
+Numbers become scalars, lists of one value a rank histograms; the run's deck (effective.ini) is there
+as text and, its model, optimizer, training, parallel and data, as hparams. Run it as often as you like: only rows that are not there yet are added. With --follow it keeps
 adding rows while the run goes on, and ends with it (or by Ctrl-C). Whatever happens to metrics.jsonl
 meanwhile (repaired, replaced, shortened), the event file ends as a fresh conversion would write it.
 """
@@ -18,27 +19,35 @@ import socket
 import struct
 import sys
 import time
+import types
 from pathlib import Path
 
-from koios_tool import ToolError, open_to_read, run, say
+from koios_tool import ToolError, open_to_read, read_file, run, say
 
 POLL_S = 1.0
 # TensorBoard reads files with "tfevents" in their name, in the order of the names.
 EVENT_FILE = "events.out.tfevents.koios"
 NOT_METRICS = {"step", "time", "run", "nonfinite"}
-MAX_LINE_BYTES = 1 << 20  # a row has some 2,000
+DECK = "effective.ini"
+HPARAM_SECTIONS = {"model", "optimizer", "lr_scheduler", "training", "parallel",
+                   "activation_checkpoint", "data"}
+MAX_DECK_BYTES = 1 << 20
+HISTOGRAM_BUCKETS = 30
+MAX_LINE_BYTES = 1 << 20  # a row has some 2,000, and 20 for each rank
 MOST_COMPLAINTS = 20
 BLOCK = 1 << 20
 
 
 def import_tensorboard():
     try:
-        from tensorboard.compat.proto import event_pb2
+        from tensorboard.compat.proto import event_pb2, summary_pb2, types_pb2
         from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
+        from tensorboard.plugins.hparams import plugin_data_pb2
     except ImportError as error:
         raise ToolError(f"the Python package tensorboard is not usable here ({error}); "
                         f"{how_to_install()}") from error
-    return event_pb2, masked_crc32c
+    return (types.SimpleNamespace(event=event_pb2, summary=summary_pb2, types=types_pb2,
+                                  hparams=plugin_data_pb2), masked_crc32c)
 
 
 def how_to_install():
@@ -52,7 +61,7 @@ def how_to_install():
 
 # ---- metrics.jsonl -------------------------------------------------------------------------------
 def parse_row(line):
-    """(step, wall time, {key: number}) of a line, or None."""
+    """(step, wall time, {key: number}, {key: numbers of the ranks}) of a line, or None."""
     try:
         row = json.loads(line)
         step, wall_time = row["step"], row["time"]
@@ -60,10 +69,10 @@ def parse_row(line):
             return None
         if type(wall_time) not in (int, float) or not 0 <= wall_time < 1e12:
             return None
-        numbers = metrics_of(row)
-        for key in numbers:
+        numbers, lists = metrics_of(row), lists_of(row)
+        for key in (*numbers, *lists):
             key.encode()  # a half of a surrogate pair is no text
-        return step, float(wall_time), numbers
+        return step, float(wall_time), numbers, lists
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
 
@@ -73,6 +82,13 @@ def metrics_of(row):
     numbers = {key: float(value) for key, value in row.items()
                if key not in NOT_METRICS and isinstance(value, (int, float))}
     return numbers | {key: float(name) for key, name in row.get("nonfinite", {}).items()}
+
+
+def lists_of(row):
+    """Those with a number for every rank."""
+    return {key: [float(each) for each in value] for key, value in row.items()
+            if key not in NOT_METRICS and isinstance(value, list) and value and
+            all(type(each) in (int, float) and abs(each) < 1e300 for each in value)}
 
 
 class MetricsReader:
@@ -245,11 +261,57 @@ def lock_folder(folder, descriptor):
         pass  # a file system without locks
 
 
+# ---- the deck ------------------------------------------------------------------------------------
+def parse_deck(text):
+    """{section/key: value} of an effective deck; Koios wrote it, one `key = value` a line."""
+    values, section = {}, ""
+    for line in text.splitlines():
+        line = line.split("  # ")[0].strip()
+        if line.startswith("[") and line.endswith("]"):
+            section = line[1:-1]
+        elif "=" in line and not line.startswith(("#", ";")):
+            key, value = line.split("=", 1)
+            values[f"{section}/{key.strip()}"] = value.strip()
+    return values
+
+
+class Deck:
+    """effective.ini, which each start of a run writes anew."""
+
+    def __init__(self, path):
+        self.path = path
+        self.text = ""
+
+    def is_new(self):
+        """Whether it is another than at the last look. One that cannot be read is none."""
+        before = self.text
+        try:
+            if self.path.is_symlink():
+                raise ToolError("a link")
+            self.text = read_file(self.path, MAX_DECK_BYTES, "a deck").decode("utf-8", "replace")
+        except (OSError, ToolError):
+            self.text = ""
+        return self.text != before
+
+
+def buckets(values):
+    """[left, right, count] of equal widths."""
+    low, high = min(values), max(values)
+    if low == high:
+        return [(low, high, len(values))]
+    width = (high - low) / HISTOGRAM_BUCKETS
+    counts = [0] * HISTOGRAM_BUCKETS
+    for value in values:
+        counts[min(int((value - low) / width), HISTOGRAM_BUCKETS - 1)] += 1
+    return [(low + i * width, low + (i + 1) * width, count) for i, count in enumerate(counts)]
+
+
 class Conversion:
     """Rows to events. Given all rows from the first on, it writes what a fresh conversion does."""
 
-    def __init__(self, folder):
-        self.event_pb2, checksum = import_tensorboard()
+    def __init__(self, folder, deck):
+        self.proto, checksum = import_tensorboard()
+        self.deck = deck
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with contextlib.ExitStack() as opened:
@@ -276,36 +338,86 @@ class Conversion:
         self.seen = set()  # (step, wall time)
         self.last_step = None
 
-    def write(self, **fields):
-        self.file.write(self.event_pb2.Event(**fields).SerializeToString())
+    def write(self, event):
+        """True if it was not there yet."""
+        return self.file.write(event.SerializeToString(deterministic=True))
 
     def start_session(self, wall_time, step):
         """TensorBoard drops the points it has from this step on."""
-        start = self.event_pb2.SessionLog(status=self.event_pb2.SessionLog.START)
-        self.write(wall_time=wall_time, step=step, session_log=start)
+        session = self.proto.event.SessionLog
+        self.write(self.proto.event.Event(wall_time=wall_time, step=step,
+                                          session_log=session(status=session.START)))
 
-    def add(self, step, wall_time, metrics):
+    def start_file(self, wall_time):
+        self.write(self.proto.event.Event(wall_time=wall_time, file_version="brain.Event:2"))
+        self.start_session(wall_time, 0)  # only from the second on are they taken as restarts
+        if self.deck.text:
+            self.write_deck(wall_time)
+
+    def write_deck(self, wall_time):
+        event = self.proto.event.Event(wall_time=wall_time)
+        text = self.new_value(event, "deck", "text", self.proto.types.DT_STRING, [1])
+        # Four blanks: as it is, for the text is shown as Markdown.
+        text.string_val.append("".join(f"    {line}\n" for line in
+                                       self.deck.text.splitlines()).encode())
+        session = self.proto.hparams.SessionStartInfo(start_time_secs=wall_time)
+        for key, value in parse_deck(self.deck.text).items():
+            if key.split("/")[0] in HPARAM_SECTIONS:
+                self.set_hparam(session.hparams[key], value)
+        content = self.proto.hparams.HParamsPluginData(session_start_info=session)
+        self.new_value(event, "_hparams_/session_start_info", "hparams", self.proto.types.DT_FLOAT,
+                       [0], content.SerializeToString(deterministic=True))
+        self.write(event)
+
+    @staticmethod
+    def set_hparam(hparam, value):
+        if value in ("true", "false"):
+            hparam.bool_value = value == "true"
+        elif re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", value):
+            hparam.number_value = float(value)
+        else:
+            hparam.string_value = value
+
+    def new_value(self, event, tag, plugin, kind, shape, content=b""):
+        """Adds a tensor of a plugin's to an event."""
+        value = event.summary.value.add(tag=tag)
+        value.metadata.plugin_data.plugin_name = plugin
+        value.metadata.plugin_data.content = content
+        value.metadata.data_class = self.proto.summary.DATA_CLASS_TENSOR
+        value.tensor.dtype = kind
+        for extent in shape:
+            value.tensor.tensor_shape.dim.add(size=extent)
+        return value.tensor
+
+    def add(self, step, wall_time, metrics, lists):
         """Steps trained again replace those of the run before."""
         if (step, wall_time) in self.seen:
             return
         if self.last_step is None:
-            self.write(wall_time=wall_time, file_version="brain.Event:2")
-            self.start_session(wall_time, 0)  # only from the second on are they taken as restarts
+            self.start_file(wall_time)
         elif step <= self.last_step:
             self.start_session(wall_time, step)
-        event = self.event_pb2.Event(wall_time=wall_time, step=step)
+        event = self.proto.event.Event(wall_time=wall_time, step=step)
         for key, value in metrics.items():
             event.summary.value.add(tag=key, simple_value=value)
-        self.added += self.file.write(event.SerializeToString())
+        for key, values in lists.items():
+            found = buckets(values)
+            tensor = self.new_value(event, key, "histograms", self.proto.types.DT_DOUBLE,
+                                    [len(found), 3])
+            tensor.double_val.extend(number for bucket in found for number in bucket)
+        self.added += self.write(event)
         self.seen.add((step, wall_time))
         self.last_step = step
 
     def take(self, reader, thorough=False):
         """Brings the event file up to the metrics."""
-        changed, rows = reader.look(thorough)
+        has_other_deck = self.deck.is_new() and bool(self.seen)
+        if has_other_deck:
+            reader.rewind()
+        changed, rows = reader.look(thorough or has_other_deck)
         if rows is None:
             return
-        if changed:
+        if changed or has_other_deck:
             self.begin()
         for row in reader.rows(rows):
             self.add(*row)
@@ -380,7 +492,7 @@ def convert(arguments):
         raise ToolError(f"there is no {metrics}: give the run folder (job/dump_folder of the deck) "
                         "of a run that has logged a step")
     reader = MetricsReader(metrics)
-    with Conversion(out) as conversion:
+    with Conversion(out, Deck(run_folder / DECK)) as conversion:
         if arguments.follow:
             follow_until_interrupted(run_folder, reader, conversion)
         else:

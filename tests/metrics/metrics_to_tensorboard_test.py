@@ -31,6 +31,7 @@ try:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from tensorboard.backend.event_processing.plugin_event_accumulator import (
         EventAccumulator as ServerAccumulator)
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
     from tensorboard.util.tensor_util import make_ndarray
 except ImportError as error:
     venv = ROOT / ".venv/bin/python3"
@@ -44,6 +45,20 @@ sys.path.insert(0, str(TOOL.parent))
 import metrics_to_tensorboard  # noqa: E402
 
 LOSS = "loss_metrics/global_avg_loss"
+BY_RANK = "time_metrics/end_to_end_by_rank(s)"
+DECK = """# The deck in force: every key, and where its value comes from.
+
+[job]
+description = <b>two</b> runs  # input/debug.ini:3
+
+[model]
+flavor = debugmodel  # input/debug.ini:13
+dim = 256  # flavor debugmodel
+depth_init = true  # default
+
+[optimizer]
+lr = 5e-04  # input/debug.ini:19
+"""
 
 
 def row(step, loss, run=1, **more):
@@ -212,6 +227,44 @@ class Once(unittest.TestCase):
                 self.assertEqual(self.run_folder.event_files(), self.run_folder.fresh())
         self.assertEqual(self.run_folder.points(), [(step, 10 - step) for step in range(1, 9)])
         self.assertEqual(self.run_folder.points_served(), self.run_folder.points())
+
+    def test_the_deck_is_text_and_hparams(self):
+        self.run_folder.add(row(1, 10.5), row(2, 9.5))
+        self.convert()  # of a run folder whose deck is gone
+        deck = self.run_folder.path / "effective.ini"
+        for text in (DECK, DECK.replace("5e-04", "1e-3"), "", "\xff\0[", DECK):
+            deck.write_text(text)
+            self.convert()
+            self.assertEqual(self.run_folder.event_files(), self.run_folder.fresh())
+        deck.unlink()
+        os.mkfifo(deck)
+        self.convert()
+        deck.unlink()
+        deck.write_text(DECK)
+        self.convert()
+        self.assertEqual(self.run_folder.points_served(), [(1, 10.5), (2, 9.5)])
+        events = ServerAccumulator(str(self.run_folder.path / "tensorboard")).Reload()
+        shown = make_ndarray(events.Tensors("deck")[0].tensor_proto)[0].decode()
+        self.assertIn("    lr = 5e-04  # input/debug.ini:19\n", shown)
+        content = events.PluginTagToContent("hparams")["_hparams_/session_start_info"]
+        data = HParamsPluginData.FromString(content).session_start_info.hparams
+        found = {key: getattr(value, value.WhichOneof("kind")) for key, value in data.items()}
+        self.assertEqual(found, {"model/flavor": "debugmodel", "model/dim": 256,
+                                 "model/depth_init": True, "optimizer/lr": 5e-4})
+
+    def test_values_of_the_ranks_become_a_histogram(self):
+        self.run_folder.add(row(1, 10.5, **{BY_RANK: [0.5, 0.5, 0.8, 0.65]}),
+                            row(2, 9.5, **{BY_RANK: [0.25]}),
+                            row(3, 9, **{BY_RANK: [], "odd": ["x"], "odder": [1, None], "deep": [[1]]}))
+        self.convert()
+        self.assertEqual(self.run_folder.points(), [(1, 10.5), (2, 9.5), (3, 9)])
+        events = EventAccumulator(str(self.run_folder.path / "tensorboard")).Reload()
+        self.assertEqual(events.PluginTagToContent("histograms").keys(), {BY_RANK})
+        first, second = (make_ndarray(each.tensor_proto) for each in events.Tensors(BY_RANK))
+        self.assertEqual(first.shape, (30, 3))
+        self.assertEqual((first[0, 0], first[-1, 1]), (0.5, 0.8))
+        self.assertEqual([list(each) for each in first[first[:, 2] > 0][:, 2:]], [[2], [1], [1]])
+        self.assertEqual(second.tolist(), [[0.25, 0.25, 1]])
 
     def test_hostile_lines(self):
         deep = "[" * 100000
@@ -421,10 +474,13 @@ class Served(Following):
                 return
         self.fail("TensorBoard did not start")
 
+    def plugin(self, path, tag, **more):
+        query = urllib.parse.urlencode({"run": "tensorboard", "tag": tag} | more)
+        with urllib.request.urlopen(f"{self.url}data/plugin/{path}?{query}", timeout=10) as got:
+            return json.load(got)
+
     def served(self):
-        query = urllib.parse.urlencode({"run": "tensorboard", "tag": LOSS})
-        with urllib.request.urlopen(f"{self.url}data/plugin/scalars/scalars?{query}", timeout=10) as got:
-            return [(step, value) for _, step, value in json.load(got)]
+        return [(step, value) for _, step, value in self.plugin("scalars/scalars", LOSS)]
 
     def wait_for(self, expected):
         deadline, found = time.monotonic() + 60, None
@@ -437,6 +493,22 @@ class Served(Following):
                 pass  # no such run yet
             time.sleep(0.2)
         self.fail(f"{expected} did not appear; last: {found}")
+
+    def test_deck_hparams_and_histograms_are_served(self):
+        (self.run_folder.path / "effective.ini").write_text(DECK)
+        self.run_folder.add(row(1, 10.5, **{BY_RANK: [0.5, 0.8]}))
+        self.run_folder.convert()
+        self.wait_for([(1, 10.5)])
+        text = self.plugin("text/text", "deck")[0]["text"]
+        self.assertIn("lr = 5e-04", text)
+        self.assertNotIn("<b>two", text)
+        _, step, bins = self.plugin("histograms/histograms", BY_RANK)[0]
+        self.assertEqual((step, bins[0][0], bins[-1][1]), (1, 0.5, 0.8))
+        wanted = json.dumps({"experimentName": "", "allowedStatuses": ["STATUS_UNKNOWN"],
+                             "colParams": [{"hparam": "optimizer/lr", "includeInResult": True}],
+                             "startIndex": 0, "sliceSize": 10})
+        groups = self.plugin("hparams/session_groups", "", request=wanted)["sessionGroups"]
+        self.assertEqual([group["hparams"]["optimizer/lr"] for group in groups], [5e-4])
 
     def test_growth_restart_and_repair_are_seen(self):
         self.run_folder.hold()
