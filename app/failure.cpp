@@ -56,6 +56,24 @@ int guard(const std::function<ExitCode()>& program) {
   return to_int(program());
 }
 
+ExitCode on_all_ranks(int& argc, char**& argv,
+                      const std::function<ExitCode(const MpiEnv&)>& program) {
+  constexpr std::chrono::milliseconds kOthersEnd{500};
+  auto code = ExitCode::done;
+  bool is_first = true;
+  bool is_alone = true;
+  {
+    const MpiEnv mpi(argc, argv);
+    log::configure({.rank = mpi.rank(), .shown = mpi.rank() == 0});
+    is_first = mpi.rank() == 0;
+    is_alone = mpi.size() == 1;
+    code = program(mpi);
+  }
+  if (code == ExitCode::done || !is_first) return ExitCode::done;
+  if (!is_alone) std::this_thread::sleep_for(kOthersEnd);
+  return code;
+}
+
 ExitCode end_of_output() {
   if (!std::cout.flush()) throw UserError("cannot write to standard output");
   return ExitCode::done;

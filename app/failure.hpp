@@ -5,6 +5,7 @@
 
 #include "core/error.hpp"
 #include "core/exit_code.hpp"
+#include "runtime/mpi_env.hpp"
 
 namespace koios {
 
@@ -20,6 +21,12 @@ class CommandLineError : public UserError {
 /// CommandLineError, which comes before there are ranks, becomes one line of the first task that a
 /// launcher started, and ExitCode::bad_input.
 int guard(const std::function<ExitCode()>& program);
+
+/// Runs `program` between MPI's start and end. Its code, the same on all ranks, is rank 0's alone
+/// to return, after the others have ended: launchers kill what still runs at the first code that is
+/// not 0, and return the highest, which then is that of the killed.
+ExitCode on_all_ranks(int& argc, char**& argv,
+                      const std::function<ExitCode(const MpiEnv&)>& program);
 
 /// ExitCode::done; UserError where what was printed has not reached standard output.
 ExitCode end_of_output();

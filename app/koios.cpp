@@ -40,13 +40,9 @@ ExitCode answer(const CommandLine& line) {
   return end_of_output();
 }
 
-ExitCode train(const CommandLine& line, int argc, char** argv) {
-  std::vector<std::string> command_line(argv, argv + argc);
-  Signals signals;
-  PhaseClock start;
-  const MpiEnv mpi(argc, argv);
+ExitCode train(const CommandLine& line, std::vector<std::string> command_line, PhaseClock& start,
+               Signals& signals, const MpiEnv& mpi) {
   start.done("mpi");
-  log::configure({.rank = mpi.rank(), .shown = mpi.rank() == 0});
   const std::optional<DeckSetup> deck = set_up_on_all_ranks(line, mpi);
   if (!deck) return ExitCode::bad_input;
   start.done("deck");
@@ -78,6 +74,12 @@ int main(int argc, char** argv) {
   koios::files::report_too_large_files();
   return koios::guard([&] {
     const CommandLine line = parse_command_line({argv + 1, argv + argc});
-    return line.action == Action::train ? train(line, argc, argv) : answer(line);
+    if (line.action != Action::train) return answer(line);
+    Signals signals;
+    PhaseClock start;
+    std::vector<std::string> command_line(argv, argv + argc);
+    return on_all_ranks(argc, argv, [&](const MpiEnv& mpi) {
+      return train(line, std::move(command_line), start, signals, mpi);
+    });
   });
 }

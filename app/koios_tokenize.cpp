@@ -91,9 +91,7 @@ ExitCode run(int argc, char** argv) {
     return end_of_output();
   }
   const Signals signals;  // what was tokenized stays: a stop needs no waiting
-  const MpiEnv mpi(argc, argv);
-  log::configure({.rank = mpi.rank(), .shown = mpi.rank() == 0});
-  return tokenize(arguments, mpi);
+  return on_all_ranks(argc, argv, [&](const MpiEnv& mpi) { return tokenize(arguments, mpi); });
 }
 
 }  // namespace

@@ -44,11 +44,12 @@ class JobScripts(unittest.TestCase):
     def test_says_source_hosts_threads_and_command(self):
         log = self.run_to_end(NODES, "a=b c", options=["--nodes=2", "--ntasks-per-node=1",
                                                        "--cpus-per-task=2"])
-        self.assertRegex(log, r"(?m)^\[job\] started  \d{4}-\d\d-\d\dT[0-9:]+Z, Slurm job \d+$")
+        self.assertRegex(log, r"(?m)^\[job\] started  \d{4}-\d\d-\d\dT[0-9:]+Z, Slurm job \d+, start 1$")
         self.assertRegex(log, r"(?m)^\[job\] source   ([0-9a-f]{12}(-dirty)?|unknown)$")
         self.assertRegex(log, r"(?m)^\[job\] hosts    n1 n2$")
         self.assertRegex(log, r"(?m)^\[job\] threads  2 a rank$")
         self.assertRegex(log, r"(?m)^\[job\] command  srun .*--cpus-per-task=2 .* a=b\\ c$")
+        self.assertRegex(log, r"(?m)^\[job\] ended    \d{4}-\d\d-\d\dT[0-9:]+Z, exit code 0$")
 
     def test_two_nodes_with_two_ranks_of_two_threads(self):
         log = self.run_to_end(NODES, options=["--nodes=2", "--ntasks-per-node=2",
