@@ -65,6 +65,12 @@ TEST(GpuFit, says_what_would_make_it_fit_by_the_plan) {
             "  activation_checkpoint/mode=full --ranks 32 (plan 10.000 GiB)");
 }
 
+TEST(CommandLine, a_time_is_a_key_of_the_deck) {
+  EXPECT_EQ(parse_command_line({"a.ini", "-t", "1-12:00:00"}).overrides,
+            std::vector<std::string>{"job/walltime=1-12:00:00"});
+  EXPECT_THROW(parse_command_line({"a.ini", "-t"}), UserError);
+}
+
 TEST(CommandLine, mistakes_are_refused) {
   EXPECT_THROW(parse_command_line({"--drun"}), UserError);
   EXPECT_THROW(parse_command_line({"a.ini", "b.ini"}), UserError);

@@ -57,6 +57,15 @@ class Tokenize(unittest.TestCase):
             os.kill(process, signal.SIGKILL)
         job.wait()
         self.assertFalse((self.workplace.path / "three.tokens").exists())
+        job = subprocess.Popen(self.command(2, text, self.workplace.path / "three.tokens"),
+                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        while not (ranks := list(ranks_of(job.pid, TOKENIZE))):
+            self.assertIsNone(job.poll())
+        time.sleep(0.8)
+        os.kill(min(ranks), signal.SIGTERM)
+        output = job.communicate(timeout=60)[0]
+        self.assertEqual(job.returncode, 99, output)
+        self.assertIn("SIGTERM: stopped; nothing is lost, the same command goes on", output)
         three, done = self.tokenize(2, text, "three.tokens")
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertIn("what an earlier run has left is kept", done.stdout)

@@ -97,6 +97,14 @@ TEST(RunFolder, is_held_by_one_run_at_a_time) {
   EXPECT_EQ(refusal(scratch.path("run")), "");
 }
 
+TEST(RunFolder, names_the_job_of_the_batch_system) {
+  const ScratchFolder scratch;
+  ASSERT_EQ(::setenv("PBS_JOBID", "17.server", 1), 0);
+  const RunFolder first(scratch.path("run"));
+  ASSERT_EQ(::unsetenv("PBS_JOBID"), 0);
+  EXPECT_THAT(refusal(scratch.path("run")), HasSubstr(cat(::getpid(), ", PBS job 17.server)")));
+}
+
 TEST(RunFolder, is_free_again_after_its_holder_was_killed) {
   const ScratchFolder scratch;
   const pid_t child = ::fork();
