@@ -119,7 +119,7 @@ class HostileCheckpoint(unittest.TestCase):
     def test_what_is_no_file_or_not_hdf5(self):
         self.passes_over("is not a file", put=os.mkfifo)
         self.passes_over("is a folder", put=os.mkdir)
-        self.passes_over("it is a Git LFS pointer", put=lambda path: path.write_text(
+        self.passes_over("it is a Git LFS pointer, not the file itself", put=lambda path: path.write_text(
             "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"))
 
 

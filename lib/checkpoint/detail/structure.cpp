@@ -1,12 +1,12 @@
 #include "checkpoint/detail/structure.hpp"
 
 #include <algorithm>
-#include <string_view>
 #include <utility>
 
 #include "checkpoint/detail/h5_values.hpp"
 #include "checkpoint/detail/posix_file.hpp"
 #include "core/error.hpp"
+#include "core/file_kind.hpp"
 
 namespace koios::checkpoint {
 namespace {
@@ -76,16 +76,6 @@ std::int64_t offset_of(hid_t dataset, const StoredArray& array) {
 
 bool is_small(const std::string& name) {
   return name.starts_with("train_state/") || name.starts_with("data_state/");
-}
-
-/// What a clone without Git LFS has in place of large files.
-void refuse_lfs_pointer(const PosixFile& file) {
-  constexpr std::string_view kBegin = "version https://git-lfs";
-  if (file.size() < std::ssize(kBegin)) return;
-  std::string begin(kBegin.size(), '\0');
-  file.read_at(0, begin.data(), std::ssize(begin));
-  if (begin != kBegin) return;
-  throw UserError("it is a Git LFS pointer, not the file itself (git lfs pull fetches that)");
 }
 
 bool has_group(hid_t file, const char* name) {
@@ -161,9 +151,11 @@ void write_checksums(const fs::path& path, const std::vector<StoredArray>& array
 
 Structure read_file(const fs::path& path) {
   const h5::Quiet quiet;
-  const PosixFile bytes(path, PosixFile::Mode::read);
-  refuse_lfs_pointer(bytes);
-  const std::int64_t file_bytes = bytes.size();
+  const std::int64_t file_bytes = PosixFile(path, PosixFile::Mode::read).size();
+  if (H5Fis_hdf5(path.c_str()) <= 0) {
+    const std::string kind = file_kind(file_head(path));
+    throw UserError(kind.empty() ? "it is no HDF5 file" : cat("it is ", kind));
+  }
   const h5::File file = open(path, H5F_ACC_RDONLY);
   const std::vector<std::string> names = h5::dataset_names(file.get());  // before any is opened
   Structure structure;
