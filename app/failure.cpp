@@ -1,6 +1,7 @@
 #include "app/failure.hpp"
 
 #include <chrono>
+#include <csignal>
 #include <cstdlib>
 #include <exception>
 #include <iostream>
@@ -14,9 +15,12 @@
 namespace koios {
 namespace {
 
-/// What every rank runs into is told by rank 0; its end ends the others in this pause.
+/// What every rank runs into is told by rank 0; its end ends the others in this pause, by the
+/// signal that a training run takes for a wish.
 void let_rank_0_tell(int rank) {
-  if (rank != 0) std::this_thread::sleep_for(std::chrono::seconds(1));
+  if (rank == 0) return;
+  std::signal(SIGTERM, SIG_DFL);
+  std::this_thread::sleep_for(std::chrono::seconds(1));
 }
 
 ExitCode refuse(const CommandLineError& error) {
