@@ -1,11 +1,9 @@
 #include "app/command_line.hpp"
 
 #include <charconv>
-#include <iomanip>
 
 #include "app/arguments.hpp"
 #include "app/failure.hpp"
-#include "core/exit_code.hpp"
 
 namespace koios {
 namespace {
@@ -64,7 +62,7 @@ CommandLine parse_command_line(const std::vector<std::string>& arguments) {
 }
 
 std::string usage() {
-  std::string text =
+  const std::string text =
       "koios trains Llama 2 models from scratch.\n"
       "\n"
       "  mpirun -np N koios [DECK] [section/key=value ...]   train\n"
@@ -84,12 +82,8 @@ std::string usage() {
       "-t TIME is job/walltime=TIME: saves and stops before that (minutes, MM:SS, HH:MM:SS,\n"
       "D-HH:MM:SS).\n"
       "Paths are relative to the working directory.\n"
-      "\n"
-      "Exit codes:\n";
-  for (const ExitMeaning& exit : kExitMeanings) {
-    text += cat("  ", std::setw(3), to_int(exit.code), "  ", exit.meaning, "\n");
-  }
-  return text;
+      "\n";
+  return text + exit_code_table();
 }
 
 }  // namespace koios

@@ -4,6 +4,7 @@
 #include <csignal>
 #include <cstdlib>
 #include <exception>
+#include <iomanip>
 #include <iostream>
 #include <thread>
 
@@ -76,6 +77,14 @@ ExitCode on_all_ranks(int& argc, char**& argv,
   if (code == ExitCode::done || !is_first) return ExitCode::done;
   if (!is_alone) std::this_thread::sleep_for(kOthersEnd);
   return code;
+}
+
+std::string exit_code_table() {
+  std::string text = "Exit codes:\n";
+  for (const ExitMeaning& exit : kExitMeanings) {
+    text += cat("  ", std::setw(3), to_int(exit.code), "  ", exit.meaning, "\n");
+  }
+  return text + "  128 + n  signal n came a second time, and ended it at once\n";
 }
 
 ExitCode end_of_output() {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <string>
 
 #include "core/error.hpp"
 #include "core/exit_code.hpp"
@@ -27,6 +28,9 @@ int guard(const std::function<ExitCode()>& program);
 /// not 0, and return the highest, which then is that of the killed.
 ExitCode on_all_ranks(int& argc, char**& argv,
                       const std::function<ExitCode(const MpiEnv&)>& program);
+
+/// "Exit codes:", one a line: for --help.
+std::string exit_code_table();
 
 /// ExitCode::done; UserError where what was printed has not reached standard output.
 ExitCode end_of_output();

@@ -23,8 +23,8 @@ constexpr const char* kUsage =
     "Of the deck count training/dataset and dataset_path, model/tokenizer_path, data/add_bos,\n"
     "data/add_eos and data/on_bad_data. A job that was stopped goes on from FILE.tokens.parts "
     "when\n"
-    "it is started again, with any number of ranks. Exit code: 0 done, 1 an error that was\n"
-    "printed, 2 the command line or the deck is wrong.\n";
+    "it is started again, with any number of ranks.\n"
+    "\n";
 
 struct Arguments {
   DeckArguments deck;
@@ -87,7 +87,7 @@ ExitCode tokenize(const Arguments& arguments, const MpiEnv& mpi) {
 ExitCode run(int argc, char** argv) {
   const Arguments arguments = parse(argc, argv);
   if (arguments.is_help) {
-    std::cout << kUsage;
+    std::cout << kUsage << exit_code_table();
     return end_of_output();
   }
   const Signals signals;  // what was tokenized stays: a stop needs no waiting
