@@ -4,6 +4,7 @@
 #   tools/setup.sh [--host-only | --cuda]
 #     --host-only  nothing for the CUDA build, even where nvcc is found
 #     --cuda       insist on the CUDA build's dependencies (default: only where nvcc is found)
+#   tools/setup.sh --browser                    chromium alone, in which a test looks at TensorBoard
 #   tools/setup.sh --kokkos-prefix host|cuda    print where the Kokkos of that build belongs
 #
 # What the machine has comes first: Debian packages only where something is missing, Kokkos only
@@ -237,12 +238,13 @@ case ${1:-} in
   '') ;;
   --host-only) cuda=no ;;
   --cuda) cuda=yes ;;
+  --browser) packages=(chromium) ;;
   --kokkos-prefix)
     [[ ${2:-} == host || ${2:-} == cuda ]] || fail 'usage: tools/setup.sh --kokkos-prefix host|cuda'
     kokkos_prefix "$2"
     exit ;;
   -h | --help) sed -n '2,/^set -/{/^set -/d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"; exit ;;
-  *) fail "unknown option '$1'; tools/setup.sh [--host-only | --cuda]" ;;
+  *) fail "unknown option '$1'; tools/setup.sh [--host-only | --cuda | --browser]" ;;
 esac
 if [[ $cuda == auto ]]; then
   find_nvcc >/dev/null && cuda=yes || cuda=no
@@ -255,6 +257,7 @@ exec 9>"$cache/lock"
 flock -n 9 || { say 'another setup is at work; waiting for it'; flock 9; }
 
 install_packages
+[[ ${1:-} != --browser ]] || exit 0
 build_kokkos host
 if [[ $cuda == yes ]]; then
   build_kokkos cuda

@@ -12,6 +12,7 @@ if ! .venv/bin/python3 -c 'import tensorboard, h5py, huggingface_hub, pyarrow' 2
   { python3 -m venv .venv && .venv/bin/pip install -q -r tools/requirements-tensorboard.txt \
     -r tools/requirements-checkpoint.txt -r tools/requirements-data.txt; } || echo '[test] that failed: they will be skipped'
 fi
+command -v chromium >/dev/null || tools/setup.sh --browser || echo '[test] that failed: what needs a browser will be skipped'
 started=$SECONDS
 echo '[test] configuring and building build/host'
 mkdir -p build

@@ -65,6 +65,27 @@ class Restart(unittest.TestCase):
         self.assertIn("data_state/next_sample", a)
         self.assertEqual(a, b)
 
+    def test_a_row_says_what_saving_took_and_how_long_each_rank_did(self):
+        rows = self.last_rows(self.straight)
+        stall = {step: row["time_metrics/checkpoint_stall(s)"] for step, row in rows.items()}
+        for step in (4, 7):  # the first rows after a save
+            self.assertGreater(stall[step], 0)
+        for step in (3, 5, 6):
+            self.assertEqual(stall[step], 0)
+        for row in rows.values():
+            for key in ("end_to_end", "communication"):
+                by_rank = row[f"time_metrics/{key}_by_rank(s)"]
+                self.assertEqual(len(by_rank), 2)
+                self.assertTrue(all(0 < seconds < 100 for seconds in by_rank), by_rank)
+            parts = sum(row[f"time_metrics/communication_{part}(s)"]
+                        for part in ("gather", "reduce", "tp"))
+            self.assertLess(0, parts)
+            self.assertLess(parts, 1.001 * row["time_metrics/communication(s)"])
+            self.assertGreater(row["memory/host_resident(GiB)"], 0.01)
+            self.assertGreater(row["memory/host_free(GiB)"], 0.01)
+            self.assertEqual(row["skipped_steps"], 0)
+            self.assertFalse([key for key in row if key.startswith("gpu/")])
+
     def test_same_mesh_gives_the_same_bits(self):
         self.copy_up_to(6, "one")
         run = self.run_of(2, "one")
