@@ -37,6 +37,8 @@ MPI_Datatype mpi_type(DType dtype) {
     case DType::int64:
       return MPI_INT64_T;
     case DType::bfloat16:
+    case DType::float8_e4m3:
+    case DType::float8_e5m2:
       break;
   }
   KOIOS_REQUIRE(false, "MPI has no ", to_string(dtype));

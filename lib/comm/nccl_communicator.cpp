@@ -26,6 +26,9 @@ ncclDataType_t nccl_type(DType dtype) {
       return ncclFloat32;
     case DType::bfloat16:
       return ncclBfloat16;
+    case DType::float8_e4m3:
+    case DType::float8_e5m2:
+      return ncclUint8;  // moved, never added up: see reduced_type
     case DType::float64:
       return ncclFloat64;
     case DType::int32:
@@ -34,6 +37,12 @@ ncclDataType_t nccl_type(DType dtype) {
       return ncclInt64;
   }
   KOIOS_REQUIRE(false, "unknown dtype");
+}
+
+/// The type of a sum or a maximum.
+ncclDataType_t reduced_type(DType dtype) {
+  KOIOS_REQUIRE(size_of(dtype) > 1, "a sum or maximum of ", to_string(dtype));
+  return nccl_type(dtype);
 }
 
 ncclRedOp_t nccl_op(ReduceOp op) { return op == ReduceOp::sum ? ncclSum : ncclMax; }
@@ -203,7 +212,7 @@ void NcclCommunicator::reduce_scatter(AnyRef full, AnyRef mine, ReduceOp op, Str
     if (peer_copies_ && op == ReduceOp::sum) {
       return by_peer_copies(s, [&] { peer_copies_->add_reduce_scatter(full, mine); });
     }
-    return ncclReduceScatter(full.data, mine.data, elements(mine.count), nccl_type(full.dtype),
+    return ncclReduceScatter(full.data, mine.data, elements(mine.count), reduced_type(full.dtype),
                              nccl_op(op), comm_.get(), s);
   });
   traffic_.reduce_scatter_bytes += (size_ - 1) * mine.bytes();
@@ -212,7 +221,7 @@ void NcclCommunicator::reduce_scatter(AnyRef full, AnyRef mine, ReduceOp op, Str
 void NcclCommunicator::all_reduce(AnyRef inout, ReduceOp op, Stream& stream) {
   if (inout.count == 0) return;
   issue(CommOp::all_reduce, inout.bytes(), "ncclAllReduce", stream, [&](cudaStream_t s) {
-    return ncclAllReduce(inout.data, inout.data, elements(inout.count), nccl_type(inout.dtype),
+    return ncclAllReduce(inout.data, inout.data, elements(inout.count), reduced_type(inout.dtype),
                          nccl_op(op), comm_.get(), s);
   });
   traffic_.all_reduce_bytes += 2 * (size_ - 1) * inout.bytes() / size_;

@@ -6,6 +6,9 @@ namespace koios {
 
 std::int64_t size_of(DType dtype) {
   switch (dtype) {
+    case DType::float8_e4m3:
+    case DType::float8_e5m2:
+      return 1;
     case DType::bfloat16:
       return 2;
     case DType::float32:
@@ -22,6 +25,10 @@ std::string_view to_string(DType dtype) {
   switch (dtype) {
     case DType::bfloat16:
       return "bfloat16";
+    case DType::float8_e4m3:
+      return "float8_e4m3";
+    case DType::float8_e5m2:
+      return "float8_e5m2";
     case DType::float32:
       return "float32";
     case DType::float64:

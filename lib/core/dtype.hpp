@@ -1,4 +1,5 @@
-// Element types. bf16 is our own two bytes: Kokkos' bhalf_t is a 4-byte float in host builds.
+// Element types. bf16 is our own two bytes: Kokkos' bhalf_t is a 4-byte float in host builds. The
+// two 8-bit types are in fp8.hpp.
 // Each border (MPI, NCCL, cuBLAS, cuDNN, HDF5) owns one switch from DType to its library's type.
 #pragma once
 
@@ -6,6 +7,7 @@
 #include <string_view>
 #include <type_traits>
 
+#include "core/fp8.hpp"
 #include "core/host_device.hpp"
 
 namespace koios {
@@ -31,7 +33,7 @@ struct bf16 {
 };
 static_assert(sizeof(bf16) == 2);
 
-enum class DType { float32, bfloat16, float64, int32, int64 };
+enum class DType { float32, bfloat16, float8_e4m3, float8_e5m2, float64, int32, int64 };
 
 std::int64_t size_of(DType dtype);
 std::string_view to_string(DType dtype);
@@ -45,6 +47,14 @@ struct DTypeOf<float> {
 template <>
 struct DTypeOf<bf16> {
   static constexpr DType value = DType::bfloat16;
+};
+template <>
+struct DTypeOf<fp8_e4m3> {
+  static constexpr DType value = DType::float8_e4m3;
+};
+template <>
+struct DTypeOf<fp8_e5m2> {
+  static constexpr DType value = DType::float8_e5m2;
 };
 template <>
 struct DTypeOf<double> {
