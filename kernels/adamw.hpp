@@ -2,6 +2,8 @@
 // launch for all parameters. ref: Kingma & Ba 2015, algorithm 1; Loshchilov & Hutter 2019, alg. 2.
 #pragma once
 
+#include <cstdint>
+
 #include "core/ref.hpp"
 #include "runtime/stream.hpp"
 
@@ -25,5 +27,17 @@ struct AdamStep {
 void adam_update(Stream& s, Ref<float, 1> parameter, Ref<float, 1> exp_avg,
                  Ref<float, 1> exp_avg_sq, Ref<const float, 1> gradient,
                  Ref<const float, 1> grad_scale, const AdamStep& step);
+
+/// Consecutive ranges of a flat array, and the largest magnitude in each. In the backend's memory.
+struct AmaxRanges {
+  Ref<const std::int64_t, 1> begin;  // of each range, and the end of the last; multiples of 16
+  Ref<float, 1> amax;                // raised to the largest magnitude found; NaN stays
+};
+
+/// The same, bit for bit, and the amax of the parameters as they are afterwards: also where the
+/// step is skipped. The ranges cover the whole array.
+void adam_update(Stream& s, Ref<float, 1> parameter, Ref<float, 1> exp_avg,
+                 Ref<float, 1> exp_avg_sq, Ref<const float, 1> gradient,
+                 Ref<const float, 1> grad_scale, const AdamStep& step, const AmaxRanges& ranges);
 
 }  // namespace koios

@@ -149,7 +149,25 @@ struct HostLane {
     float tail_ = kLowest;
   };
 
+  /// Of what was added, the largest magnitude; NaN if there was one.
+  class Magnitude {
+   public:
+    template <int W>
+    KOIOS_HOST_DEVICE void add(const SimdPack<W>& x) {
+      packs_ = larger_magnitude(packs_, x);
+    }
+    KOIOS_HOST_DEVICE void add(const ArrayPack<1>& x) { tail_ = larger_magnitude(tail_, x.v[0]); }
+    KOIOS_HOST_DEVICE float value() const {
+      return larger_magnitude(largest_magnitude(packs_), tail_);
+    }
+
+   private:
+    SimdPack<kSimdFloats> packs_ = filled(Simd{}, 0.0F);
+    float tail_ = 0;
+  };
+
   /// Over all lanes of the row, the same bits in each of them.
+  KOIOS_HOST_DEVICE float magnitude(float mine) const { return mine; }
   KOIOS_HOST_DEVICE float sum(float mine) const { return mine; }
   KOIOS_HOST_DEVICE float max(float mine) const { return mine; }
 };
@@ -166,6 +184,14 @@ struct Shape {
 /// In the order in which they are tried.
 template <class... Each>
 struct Shapes {};
+
+/// at = the larger one of itself and a magnitude that was found. Whatever the order, the same bits.
+KOKKOS_INLINE_FUNCTION void raise_magnitude(float* at, float magnitude) {
+  // As integers, magnitudes have the order of larger_magnitude.
+  auto* bits = reinterpret_cast<std::uint32_t*>(at);
+  const auto mine = __builtin_bit_cast(std::uint32_t, magnitude);
+  if (mine > *static_cast<volatile std::uint32_t*>(bits)) Kokkos::atomic_max(bits, mine);
+}
 
 // ---- loops of the host ----
 

@@ -26,6 +26,10 @@ struct Larger {
   KOIOS_HOST_DEVICE float operator()(float a, float b) const { return a > b ? a : b; }
 };
 
+struct LargerMagnitude {
+  KOIOS_HOST_DEVICE float operator()(float a, float b) const { return larger_magnitude(a, b); }
+};
+
 /// Combines one value of each of kThreads threads: a warp, or the whole block.
 template <int kThreads, class Op>
 KOIOS_HOST_DEVICE inline float across_threads(float x, [[maybe_unused]] int rank, Op op) {
@@ -173,6 +177,20 @@ class CudaLanes {
     float value_ = -std::numeric_limits<float>::infinity();
   };
 
+  class Magnitude {
+   public:
+    KOIOS_HOST_DEVICE void add(const ArrayPack<W>& x) {
+      value_ = larger_magnitude(value_, largest_magnitude(x));
+    }
+    KOIOS_HOST_DEVICE float value() const { return value_; }
+
+   private:
+    float value_ = 0;
+  };
+
+  KOIOS_HOST_DEVICE float magnitude(float mine) const {
+    return across_threads<kThreads>(mine, rank_, LargerMagnitude{});
+  }
   KOIOS_HOST_DEVICE float sum(float mine) const {
     return across_threads<kThreads>(mine, rank_, Add{});
   }

@@ -18,6 +18,7 @@
 
 #if defined(__CUDACC__)
 #include <cuda_bf16.h>
+#include <cuda_fp8.h>
 #endif
 
 // The loops over a pack have constant trip counts and must disappear: a pack lives in registers.
@@ -165,6 +166,25 @@ KOIOS_HOST_DEVICE inline ArrayPack<W> turn_pairs(const ArrayPack<W>& x, const Ar
   return r;
 }
 
+/// The larger one of |a| and |b|; NaN counts as larger than all numbers, so it stays to be seen.
+KOIOS_HOST_DEVICE inline float larger_magnitude(float a, float b) {
+  const auto x = __builtin_bit_cast(std::uint32_t, a) & 0x7fffffffU;
+  const auto y = __builtin_bit_cast(std::uint32_t, b) & 0x7fffffffU;
+  return __builtin_bit_cast(float, x > y ? x : y);
+}
+template <int W>
+KOIOS_HOST_DEVICE inline ArrayPack<W> larger_magnitude(const ArrayPack<W>& a,
+                                                       const ArrayPack<W>& b) {
+  return generate(ArrayWidth<W>{}, [&](int k) { return larger_magnitude(a.v[k], b.v[k]); });
+}
+template <int W>
+KOIOS_HOST_DEVICE inline float largest_magnitude(const ArrayPack<W>& a) {
+  float r = 0;
+  KOIOS_UNROLL
+  for (int k = 0; k < W; ++k) r = larger_magnitude(r, a.v[k]);
+  return r;
+}
+
 /// Memory to image. Where an image is a multiple of 16 bytes the address must be, too.
 template <int W, class T>
 KOIOS_HOST_DEVICE inline ArrayImage<T, W> load_image(ArrayWidth<W>, const T* p) {
@@ -176,6 +196,9 @@ KOIOS_HOST_DEVICE inline ArrayImage<T, W> load_image(ArrayWidth<W>, const T* p) 
       const uint4 words = reinterpret_cast<const uint4*>(p)[k];
       std::memcpy(reinterpret_cast<char*>(&r) + k * sizeof(uint4), &words, sizeof(uint4));
     }
+  } else if constexpr (sizeof(T) == 1 && sizeof(r) == sizeof(uint2)) {
+    const uint2 words = *reinterpret_cast<const uint2*>(p);
+    std::memcpy(&r, &words, sizeof(r));
   } else
 #endif
   {
@@ -195,6 +218,10 @@ KOIOS_HOST_DEVICE inline void store_image(T* p, const ArrayImage<T, W>& image) {
       std::memcpy(&words, reinterpret_cast<const char*>(&image) + k * sizeof(uint4), sizeof(uint4));
       reinterpret_cast<uint4*>(p)[k] = words;
     }
+  } else if constexpr (sizeof(T) == 1 && sizeof(image) == sizeof(uint2)) {
+    uint2 words;
+    std::memcpy(&words, &image, sizeof(image));
+    *reinterpret_cast<uint2*>(p) = words;
   } else
 #endif
   {
@@ -213,7 +240,16 @@ template <class T, int W>
 KOIOS_HOST_DEVICE inline ArrayImage<T, W> pack_as(const ArrayPack<W>& a) {
   ArrayImage<T, W> r;
 #if defined(__CUDA_ARCH__)
-  if constexpr (std::is_same_v<T, bf16> && W % 2 == 0) {  // two conversions in one instruction
+  if constexpr (is_fp8<T> && W % 2 == 0) {  // two conversions in one instruction
+    constexpr auto kType = std::is_same_v<T, fp8_e4m3> ? __NV_E4M3 : __NV_E5M2;
+    KOIOS_UNROLL
+    for (int k = 0; k < W; k += 2) {
+      const auto two =
+          __nv_cvt_float2_to_fp8x2(make_float2(a.v[k], a.v[k + 1]), __NV_SATFINITE, kType);
+      r.v[k].bits = static_cast<std::uint8_t>(two);
+      r.v[k + 1].bits = static_cast<std::uint8_t>(two >> 8);
+    }
+  } else if constexpr (std::is_same_v<T, bf16> && W % 2 == 0) {
     KOIOS_UNROLL
     for (int k = 0; k < W; k += 2) {
       const __nv_bfloat162 two = __floats2bfloat162_rn(a.v[k], a.v[k + 1]);
@@ -246,6 +282,7 @@ struct SimdTypes {
   typedef std::uint32_t Bits __attribute__((vector_size(W * 4)));
   typedef std::int32_t Lane __attribute__((vector_size(W * 4)));
   typedef std::uint16_t Half __attribute__((vector_size(W * 2)));
+  typedef std::uint8_t Byte __attribute__((vector_size(W)));
 };
 
 template <int W>
@@ -262,6 +299,10 @@ struct SimdImage<float, W> {
 template <int W>
 struct SimdImage<bf16, W> {
   typename SimdTypes<W>::Half v;
+};
+template <class Format, int W>
+struct SimdImage<Fp8<Format>, W> {
+  typename SimdTypes<W>::Byte v;
 };
 
 template <int W>
@@ -335,6 +376,18 @@ inline SimdPack<W> larger(const SimdPack<W>& a, const SimdPack<W>& b) {
 }
 
 template <int W>
+inline SimdPack<W> larger_magnitude(const SimdPack<W>& a, const SimdPack<W>& b) {
+  using Types = SimdTypes<W>;
+  const auto x = vector_cast<typename Types::Bits>(a.v) & 0x7fffffffU;
+  const auto y = vector_cast<typename Types::Bits>(b.v) & 0x7fffffffU;
+  return {vector_cast<typename Types::Float>(x > y ? x : y)};
+}
+template <int W>
+inline float largest_magnitude(const SimdPack<W>& a) {
+  return largest_magnitude(elements(a));
+}
+
+template <int W>
 inline SimdPack<W> sqrt(const SimdPack<W>& a) {
   SimdPack<W> r;
   for (int k = 0; k < W; ++k) r.v[k] = __builtin_sqrtf(a.v[k]);
@@ -384,10 +437,20 @@ inline SimdPack<W> unpack(const SimdImage<bf16, W>& image) {
   return {vector_cast<typename SimdTypes<W>::Float>(wide)};
 }
 
+template <class Format, int W>
+inline SimdPack<W> unpack(const SimdImage<Fp8<Format>, W>& image) {
+  using Types = SimdTypes<W>;
+  const auto codes = __builtin_convertvector(image.v, typename Types::Bits);
+  return {Format::template decode<typename Types::Bits, typename Types::Float>(codes)};
+}
+
 template <class T, int W>
 inline SimdImage<T, W> pack_as(const SimdPack<W>& a) {
   if constexpr (std::is_same_v<T, float>) {
     return {a.v};
+  } else if constexpr (is_fp8<T>) {
+    const auto codes = T::Format::template encode<typename SimdTypes<W>::Bits>(a.v);
+    return {__builtin_convertvector(codes, typename SimdTypes<W>::Byte)};
   } else {  // bf16's constructor, on vectors
     using Bits = typename SimdTypes<W>::Bits;
     const Bits wide = vector_cast<Bits>(a.v);
