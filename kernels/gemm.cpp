@@ -1,6 +1,8 @@
 #include "kernels/gemm.hpp"
 
+#include "core/integers.hpp"
 #include "kernels/detail/math_impl.hpp"
+#include "kernels/fp8.hpp"
 #include "runtime/region.hpp"
 
 namespace koios {
@@ -76,6 +78,73 @@ void linear_backward_weight(MathHandles& math, Stream& s, Ref<float, 2> dw_OI,
        .accumulate = write == Write::accumulate});
 }
 
+namespace {
+
+std::int64_t scale_rows(Fp8ScaleKind kind, std::int64_t rows, std::int64_t columns) {
+  switch (kind) {
+    case Fp8ScaleKind::matrix:
+    case Fp8ScaleKind::row:
+      return 1;
+    case Fp8ScaleKind::piece:
+      return ceil_div(columns, kFp8Block);
+    case Fp8ScaleKind::square:
+      return ceil_div(rows, kFp8Block);
+  }
+  KOIOS_REQUIRE(false, "unknown kind of scale");
+}
+
+std::int64_t scale_columns(Fp8ScaleKind kind, std::int64_t rows, std::int64_t columns) {
+  switch (kind) {
+    case Fp8ScaleKind::matrix:
+      return 1;
+    case Fp8ScaleKind::row:
+    case Fp8ScaleKind::piece:
+      return rows;
+    case Fp8ScaleKind::square:
+      return ceil_div(columns, kFp8Block);
+  }
+  KOIOS_REQUIRE(false, "unknown kind of scale");
+}
+
+template <class Q>
+detail::Gemm::Operand operand(const char* name, const Fp8Matrix<Q>& m, bool transposed) {
+  require_rows(m.values, name);
+  const std::int64_t rows = m.values.extent[0];
+  const std::int64_t columns = m.values.extent[1];
+  KOIOS_REQUIRE(m.scale.extent[0] == scale_rows(m.kind, rows, columns) &&
+                    m.scale.extent[1] == scale_columns(m.kind, rows, columns),
+                "the scales of ", name, ", ", rows, "x", columns, ", are ", m.scale.extent[0], "x",
+                m.scale.extent[1]);
+  return {.matrix = detail::matrix(m.values),
+          .transposed = transposed,
+          .scale = {m.kind, m.scale.data, m.scale.pitch}};
+}
+
+}  // namespace
+
+template <class C, class A, class B>
+void fp8_product(MathHandles& math, Stream& s, Ref<C, 2> c_MN, const Fp8Matrix<A>& a_MK,
+                 const Fp8Matrix<B>& b_NK, Write write, Accumulation accumulation) {
+  const auto& a = a_MK.values;
+  const auto& b = b_NK.values;
+  KOIOS_REQUIRE(
+      c_MN.extent[0] == a.extent[0] && c_MN.extent[1] == b.extent[0] && a.extent[1] == b.extent[1],
+      "c ", c_MN.extent[0], "x", c_MN.extent[1], " = a ", a.extent[0], "x", a.extent[1],
+      " times the transpose of b ", b.extent[0], "x", b.extent[1]);
+  const auto is_block = [](Fp8ScaleKind kind) {
+    return kind == Fp8ScaleKind::piece || kind == Fp8ScaleKind::square;
+  };
+  KOIOS_REQUIRE(a_MK.kind == b_NK.kind || (is_block(a_MK.kind) && is_block(b_NK.kind)),
+                "scales of two kinds");
+  require_rows(c_MN, "c");
+  run(math, s, "fp8_product", a.extent[1],
+      {.a = operand("a", a_MK, false),
+       .b = operand("b", b_NK, true),
+       .c = {.matrix = detail::matrix(c_MN)},
+       .accumulate = write == Write::accumulate,
+       .fast_accumulation = accumulation == Accumulation::fast && !is_block(a_MK.kind)});
+}
+
 #define KOIOS_INSTANTIATE(T)                                                                     \
   template void linear_forward<T>(MathHandles&, Stream&, Ref<T, 2>, Ref<const T, 2>,             \
                                   Ref<const T, 2>, Write);                                       \
@@ -85,6 +154,15 @@ void linear_backward_weight(MathHandles& math, Stream& s, Ref<float, 2> dw_OI,
                                           Ref<const T, 2>, Write);
 KOIOS_INSTANTIATE(float)
 KOIOS_INSTANTIATE(bf16)
+#undef KOIOS_INSTANTIATE
+
+#define KOIOS_INSTANTIATE(C, A, B)                                                          \
+  template void fp8_product<C, A, B>(MathHandles&, Stream&, Ref<C, 2>, const Fp8Matrix<A>&, \
+                                     const Fp8Matrix<B>&, Write, Accumulation);
+KOIOS_INSTANTIATE(float, fp8_e4m3, fp8_e4m3)
+KOIOS_INSTANTIATE(float, fp8_e5m2, fp8_e4m3)
+KOIOS_INSTANTIATE(bf16, fp8_e4m3, fp8_e4m3)
+KOIOS_INSTANTIATE(bf16, fp8_e5m2, fp8_e4m3)
 #undef KOIOS_INSTANTIATE
 
 }  // namespace koios

@@ -8,6 +8,7 @@
 
 #include "core/integers.hpp"
 #include "kernels/detail/host_parallel.hpp"
+#include "kernels/fp8.hpp"
 
 // OpenBLAS has these, other libraries do not (those are sequential inside a parallel region).
 extern "C" {
@@ -95,9 +96,20 @@ void load_block(float* dst, const Matrix& src, std::int64_t row, std::int64_t co
       std::copy_n(static_cast<const float*>(src.data) + offset, columns, dst + i * columns);
       return;
     }
-    const auto* from = static_cast<const bf16*>(src.data) + offset;
-    for (std::int64_t j = 0; j < columns; ++j) {
-      dst[i * columns + j] = static_cast<float>(from[j]);
+    const auto widen = [&]<class T>(const T* from) {
+      for (std::int64_t j = 0; j < columns; ++j) {
+        dst[i * columns + j] = static_cast<float>(from[offset + j]);
+      }
+    };
+    switch (src.dtype) {
+      case DType::bfloat16:
+        return widen(static_cast<const bf16*>(src.data));
+      case DType::float8_e4m3:
+        return widen(static_cast<const fp8_e4m3*>(src.data));
+      case DType::float8_e5m2:
+        return widen(static_cast<const fp8_e5m2*>(src.data));
+      default:
+        KOIOS_REQUIRE(false, "matrix products of ", to_string(src.dtype));
     }
   });
 }
@@ -152,6 +164,73 @@ void multiply_by_blocks(const Gemm& gemm, std::int64_t depth, Ref<std::byte, 1> 
   }
 }
 
+/// What element l of row i of an 8-bit operand is to be multiplied by.
+float scale_at(const OperandScale& scale, std::int64_t i, std::int64_t l) {
+  switch (scale.kind) {
+    case Fp8ScaleKind::matrix:
+      return scale.data[0];
+    case Fp8ScaleKind::row:
+      return scale.data[i];
+    case Fp8ScaleKind::piece:
+      return scale.data[l / kFp8Block * scale.pitch + i];
+    case Fp8ScaleKind::square:
+      return scale.data[i / kFp8Block * scale.pitch + l / kFp8Block];
+  }
+  KOIOS_REQUIRE(false, "unknown kind of scale");
+}
+
+/// A part of an output, held in float.
+struct FloatBlock {
+  float* data;
+  std::int64_t i, j;  // where it begins in the output
+  std::int64_t rows, columns;
+};
+
+/// to += from * the scales of the terms from l on.
+void add_scaled(const FloatBlock& to, const float* from, const Gemm& gemm, std::int64_t l) {
+  host_parallel_for("gemm_scale", to.rows, [&](std::int64_t i) {
+    const float row_scale = scale_at(gemm.a.scale, to.i + i, l);
+    for (std::int64_t j = 0; j < to.columns; ++j) {
+      const float scale = row_scale * scale_at(gemm.b.scale, to.j + j, l);
+      to.data[i * to.columns + j] += scale * from[i * to.columns + j];
+    }
+  });
+}
+
+/// 8-bit values are exact in float, and so are their products. Sums are carried in float32 and
+/// multiplied by the scales at last, or after every 128 terms where those have scales of their own.
+void multiply_8_bit(const Gemm& gemm, std::int64_t depth, Ref<std::byte, 1> workspace) {
+  constexpr std::int64_t kBlockSize = kCastBlock * kCastBlock;
+  auto* a = reinterpret_cast<float*>(workspace.data);
+  auto* b = a + kBlockSize;
+  auto* sum = b + kBlockSize;
+  auto* out = sum + kBlockSize;
+  const bool by_block =
+      gemm.a.scale.kind == Fp8ScaleKind::piece || gemm.a.scale.kind == Fp8ScaleKind::square;
+  const std::int64_t step = by_block ? kFp8Block : kCastBlock;
+  const Matrix& c = gemm.c.matrix;
+  for (std::int64_t i = 0; i < c.rows; i += kCastBlock) {
+    for (std::int64_t j = 0; j < c.columns; j += kCastBlock) {
+      const FloatBlock block{out, i, j, std::min(kCastBlock, c.rows - i),
+                             std::min(kCastBlock, c.columns - j)};
+      const std::int64_t rows = block.rows;
+      const std::int64_t columns = block.columns;
+      if (gemm.accumulate) {
+        load_block(out, c, i, j, rows, columns);
+      } else {
+        std::fill_n(out, rows * columns, 0.0F);
+      }
+      for (std::int64_t l = 0; l < depth; l += step) {
+        const std::int64_t n = std::min(step, depth - l);
+        multiply({cast_operand(a, gemm.a, i, l, rows, n), cast_operand(b, gemm.b, l, j, n, columns),
+                  sum, columns, rows, columns, n, 1.0F, by_block || l == 0 ? 0.0F : 1.0F});
+        if (by_block || l + n == depth) add_scaled(block, sum, gemm, l);
+      }
+      store_block(c, out, i, j, rows, columns);
+    }
+  }
+}
+
 /// An OpenBLAS older than the processor does not know it and takes its oldest kernels, without AVX:
 /// a fifth of the speed (Debian's 0.3.21 on Intel processors of 2023). The user's own choice stays.
 void wake_openblas() {
@@ -187,6 +266,12 @@ void gemm_cblas(const Gemm& gemm, Ref<std::byte, 1> workspace) {
   const Matrix& b = gemm.b.matrix;
   const Matrix& c = gemm.c.matrix;
   const std::int64_t depth = gemm.a.transposed ? a.rows : a.columns;
+  if (size_of(a.dtype) == 1) {
+    KOIOS_REQUIRE(!gemm.a.transposed && gemm.b.transposed && gemm.scale == 1,
+                  "an 8-bit product of this form");
+    multiply_8_bit(gemm, depth, workspace);
+    return;
+  }
   if (a.dtype != DType::float32 || b.dtype != DType::float32 || c.dtype != DType::float32) {
     multiply_by_blocks(gemm, depth, workspace);
     return;

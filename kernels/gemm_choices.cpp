@@ -24,11 +24,15 @@ std::string to_string(const GemmKey& key) {
   out << "m=" << key.m << " n=" << key.n << " k=" << key.k << " lda=" << key.lda
       << " ldb=" << key.ldb << " ldd=" << key.ldd << " a=" << (key.transpose_a ? 't' : 'n')
       << " b=" << (key.transpose_b ? 't' : 'n') << " beta=" << (key.accumulate ? 1 : 0)
-      << " in=" << to_string(key.input) << " out=" << to_string(key.output)
+      << " in=" << to_string(key.input_a) << " out=" << to_string(key.output)
       << " align=" << key.alignment_a << ',' << key.alignment_b << ',' << key.alignment_d;
   if (key.batch != 1) {
     out << " batch=" << key.batch << " strides=" << key.stride_a << ',' << key.stride_b << ','
         << key.stride_d;
+  }
+  if (size_of(key.input_a) == 1) {
+    out << " b=" << to_string(key.input_b) << " scales=" << static_cast<int>(key.scale_a) << ','
+        << static_cast<int>(key.scale_b) << " fast=" << (key.fast_accumulation ? 1 : 0);
   }
   return out.str();
 }

@@ -10,8 +10,10 @@
 #include <utility>
 #include <vector>
 
+#include "core/integers.hpp"
 #include "core/log.hpp"
 #include "kernels/detail/check_cublas.hpp"
+#include "kernels/fp8.hpp"
 #include "runtime/check_cuda.hpp"
 
 namespace koios::detail {
@@ -47,10 +49,28 @@ cudaDataType_t cuda_type(DType dtype) {
       return CUDA_R_32F;
     case DType::bfloat16:
       return CUDA_R_16BF;
+    case DType::float8_e4m3:
+      return CUDA_R_8F_E4M3;
+    case DType::float8_e5m2:
+      return CUDA_R_8F_E5M2;
     default:
       KOIOS_REQUIRE(false, "matrix products of ", to_string(dtype));
       return CUDA_R_32F;
   }
+}
+
+cublasLtMatmulMatrixScale_t scale_mode(Fp8ScaleKind kind) {
+  switch (kind) {
+    case Fp8ScaleKind::matrix:
+      return CUBLASLT_MATMUL_MATRIX_SCALE_SCALAR_32F;
+    case Fp8ScaleKind::row:
+      return CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F;
+    case Fp8ScaleKind::piece:
+      return CUBLASLT_MATMUL_MATRIX_SCALE_VEC128_32F;
+    case Fp8ScaleKind::square:
+      return CUBLASLT_MATMUL_MATRIX_SCALE_BLK128x128_32F;
+  }
+  KOIOS_REQUIRE(false, "unknown kind of scale");
 }
 
 /// The largest power of two up to 256 that divides an address.
@@ -95,8 +115,12 @@ GemmKey key_of(const Gemm& gemm) {
           .transpose_a = gemm.b.transposed,
           .transpose_b = gemm.a.transposed,
           .accumulate = gemm.accumulate,
-          .input = a.dtype,
+          .input_a = a.dtype,
+          .input_b = b.dtype,
           .output = d.dtype,
+          .scale_a = gemm.b.scale.kind,
+          .scale_b = gemm.a.scale.kind,
+          .fast_accumulation = gemm.fast_accumulation,
           .alignment_a = alignment_of(a.data),
           .alignment_b = alignment_of(b.data),
           .alignment_d = alignment_of(d.data)};
@@ -122,6 +146,11 @@ MatmulDesc make_desc(const GemmKey& key) {
   MatmulDesc desc(raw);
   set(raw, CUBLASLT_MATMUL_DESC_TRANSA, key.transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N);
   set(raw, CUBLASLT_MATMUL_DESC_TRANSB, key.transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N);
+  if (size_of(key.input_a) == 1) {
+    set(raw, CUBLASLT_MATMUL_DESC_A_SCALE_MODE, static_cast<std::int32_t>(scale_mode(key.scale_a)));
+    set(raw, CUBLASLT_MATMUL_DESC_B_SCALE_MODE, static_cast<std::int32_t>(scale_mode(key.scale_b)));
+    set(raw, CUBLASLT_MATMUL_DESC_FAST_ACCUM, static_cast<std::int8_t>(key.fast_accumulation));
+  }
   return desc;
 }
 
@@ -179,6 +208,27 @@ std::size_t output_bytes(const Gemm& gemm) {
   return static_cast<std::size_t>(elements * size_of(c.dtype));
 }
 
+/// What cuBLASLt asks of an 8-bit product, said before it refuses.
+void require_8_bit_form(const Gemm& gemm) {
+  const auto require_operand = [](const Gemm::Operand& operand) {
+    const Matrix& m = operand.matrix;
+    KOIOS_REQUIRE(
+        m.rows % 16 == 0 && m.columns % 16 == 0 && m.pitch % 16 == 0 && alignment_of(m.data) >= 16,
+        "an 8-bit operand of ", m.rows, "x", m.columns, " with a pitch of ", m.pitch,
+        ": sizes must be multiples of 16");
+    const OperandScale& scale = operand.scale;
+    KOIOS_REQUIRE(scale.kind != Fp8ScaleKind::piece || scale.pitch == m.rows,
+                  "scales of pieces lie without gaps");
+    KOIOS_REQUIRE(scale.kind != Fp8ScaleKind::square ||
+                      scale.pitch == round_up(ceil_div(m.columns, kFp8Block), 4),
+                  "rows of the scales of squares are ", scale.pitch, " apart");
+  };
+  require_operand(gemm.a);
+  require_operand(gemm.b);
+  KOIOS_REQUIRE(!gemm.a.transposed && gemm.b.transposed && gemm.batch == 1,
+                "an 8-bit product of this form");
+}
+
 double median(std::vector<float> values) {
   const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
   std::nth_element(values.begin(), middle, values.end());
@@ -198,6 +248,10 @@ struct GemmCublasLt::Product {
                      const cublasLtMatmulAlgo_t& with, Ref<std::byte, 1> workspace) const {
     const float alpha = gemm.scale;
     const float beta = gemm.accumulate ? 1.0F : 0.0F;
+    if (gemm.a.scale.data != nullptr) {
+      set(desc.get(), CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, gemm.b.scale.data);
+      set(desc.get(), CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, gemm.a.scale.data);
+    }
     // Without accumulation nothing is read, and c must be d.
     const void* c = gemm.accumulate ? gemm.c.matrix.data : out;
     return cublasLtMatmul(handle, desc.get(), &alpha, gemm.b.matrix.data, a.get(),
@@ -360,8 +414,8 @@ std::unique_ptr<GemmCublasLt::Product> GemmCublasLt::make_product(Stream& stream
   };
   auto product = std::make_unique<Product>();
   product->desc = make_desc(key);
-  product->a = layout(key.input, key.transpose_a, key.m, key.k, key.lda, key.stride_a);
-  product->b = layout(key.input, key.transpose_b, key.k, key.n, key.ldb, key.stride_b);
+  product->a = layout(key.input_a, key.transpose_a, key.m, key.k, key.lda, key.stride_a);
+  product->b = layout(key.input_b, key.transpose_b, key.k, key.n, key.ldb, key.stride_b);
   product->d = layout(key.output, false, key.m, key.n, key.ldd, key.stride_d);
   product->algorithm = choose(stream, gemm, key, *product);
   return product;
@@ -375,7 +429,11 @@ GemmCublasLt::Product& GemmCublasLt::product(Stream& stream, const Gemm& gemm) {
 }
 
 void GemmCublasLt::run(Stream& stream, const Gemm& gemm) {
-  KOIOS_REQUIRE(gemm.a.matrix.dtype == gemm.b.matrix.dtype, "operands of different types");
+  if (size_of(gemm.a.matrix.dtype) == 1) {
+    require_8_bit_form(gemm);
+  } else {
+    KOIOS_REQUIRE(gemm.a.matrix.dtype == gemm.b.matrix.dtype, "operands of different types");
+  }
   void* out = const_cast<void*>(gemm.c.matrix.data);
   if (key_of(gemm).k == 0) {  // an empty sum, which cuBLASLt refuses
     KOIOS_REQUIRE(gemm.batch == 1, "a batch of empty products");

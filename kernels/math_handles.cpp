@@ -22,9 +22,9 @@ MathHandles::MathHandles(Backend backend, const MathOptions& options, Ref<std::b
 MathHandles::~MathHandles() = default;
 
 std::int64_t MathHandles::gemm_workspace_bytes(Backend backend) {
-  // Host: one float block of each operand of a bf16 product.
+  // Host: float blocks of each operand of a narrower product, and of the sums of an 8-bit one.
   if (backend == Backend::host) {
-    return 3 * detail::kCastBlock * detail::kCastBlock * std::int64_t{sizeof(float)};
+    return 4 * detail::kCastBlock * detail::kCastBlock * std::int64_t{sizeof(float)};
   }
   // cuBLASLt: 32 MiB is what NVIDIA advises for Hopper; split-K with float32 partial sums of the
   // weight gradients takes more.

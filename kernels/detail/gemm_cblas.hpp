@@ -11,8 +11,8 @@ namespace koios::detail {
 /// that OpenBLAS uses the processor it runs on.
 void prepare_blas();
 
-/// float as it is. bf16 through float blocks in `workspace`: CBLAS has no bf16, and on the host it
-/// is there to be right, not fast.
+/// float as it is. bf16 and 8-bit types through float blocks in `workspace`: CBLAS does not have
+/// them, and on the host they are there to be right, not fast.
 void gemm_cblas(const Gemm& gemm, Ref<std::byte, 1> workspace);
 
 }  // namespace koios::detail

@@ -11,6 +11,7 @@
 #include <string>
 
 #include "core/dtype.hpp"
+#include "kernels/gemm.hpp"
 
 namespace koios::detail {
 
@@ -21,7 +22,9 @@ struct GemmKey {
   std::int64_t stride_a = 0, stride_b = 0, stride_d = 0, batch = 1;
   bool transpose_a = false, transpose_b = false;
   bool accumulate = false;
-  DType input = DType::float32, output = DType::float32;
+  DType input_a = DType::float32, input_b = DType::float32, output = DType::float32;
+  Fp8ScaleKind scale_a = Fp8ScaleKind::matrix, scale_b = Fp8ScaleKind::matrix;
+  bool fast_accumulation = false;
   int alignment_a = 0, alignment_b = 0, alignment_d = 0;  // bytes
 
   auto operator<=>(const GemmKey&) const = default;

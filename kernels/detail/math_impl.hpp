@@ -11,6 +11,7 @@
 #include "core/dtype.hpp"
 #include "core/ref.hpp"
 #include "kernels/attention.hpp"
+#include "kernels/gemm.hpp"
 #include "kernels/math_handles.hpp"
 #include "runtime/stream.hpp"
 
@@ -30,18 +31,28 @@ Matrix matrix(Ref<T, 2> r) {
   return {r.data, r.extent[0], r.extent[1], r.pitch, dtype_of<T>};
 }
 
+/// What the elements of an 8-bit operand are to be multiplied by, in the backend's memory.
+struct OperandScale {
+  Fp8ScaleKind kind = Fp8ScaleKind::matrix;
+  const float* data = nullptr;
+  std::int64_t pitch = 0;
+};
+
 /// c (=|+=) scale * op(a) op(b), for each of `batch` products whose operands lie `stride` elements
-/// apart. Accumulates in float32.
+/// apart. Accumulates in float32. 8-bit operands are a, not transposed, and b, transposed, with
+/// their scales, both of one kind or of pieces and squares.
 struct Gemm {
   struct Operand {
     Matrix matrix;  // as stored, before any transposition
     bool transposed = false;
     std::int64_t stride = 0;
+    OperandScale scale{};  // of 8-bit types
   };
   Operand a, b, c;  // c is written and never transposed
   bool accumulate = false;
   float scale = 1;
   std::int64_t batch = 1;
+  bool fast_accumulation = false;  // of 8-bit types
   bool tune = true;  // worth timing candidates for: a product of the model, at few shapes
 };
 
@@ -83,7 +94,7 @@ std::unique_ptr<MathHandles::Impl> make_cuda_math(const MathOptions& options,
 /// cuBLASLt's and cuDNN's, as far as they are in this build.
 std::vector<std::pair<std::string, std::string>> cuda_math_versions();
 
-/// Side of the square blocks in which the host casts bf16 operands to float.
+/// Side of the square blocks in which the host casts narrower operands to float.
 inline constexpr std::int64_t kCastBlock = 512;
 
 }  // namespace koios::detail

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "core/integers.hpp"
+#include "kernels/fp8.hpp"
 #include "tests/kernels/backends.hpp"
 #include "tests/kernels/compare.hpp"
 #include "tests/kernels/scratch.hpp"
@@ -131,6 +133,81 @@ TYPED_TEST(Gemm, BackwardWeightMatchesReference) {
               O, I, N, [&](auto o, auto l) { return dy[l * O + o]; },
               [&](auto l, auto i) { return x[l * I + i]; }, start);
         });
+  }
+}
+
+/// An 8-bit operand with scales of a kind, and its values times scales in double.
+template <class Q>
+class Fp8OperandOfTest {
+ public:
+  Fp8OperandOfTest(Stream& s, std::int64_t rows, std::int64_t columns, Fp8ScaleKind kind,
+                   std::uint64_t seed)
+      : columns_(columns), kind_(kind), scaled_(test::random_values<Q>(rows * columns, seed, 20)) {
+    values_ = std::make_unique<DeviceMatrix<Q>>(s, rows, columns, 16, scaled_);
+    const bool piece = kind == Fp8ScaleKind::piece, square = kind == Fp8ScaleKind::square;
+    const std::int64_t scale_rows = piece    ? ceil_div(columns, kFp8Block)
+                                    : square ? ceil_div(rows, kFp8Block)
+                                             : 1;
+    const std::int64_t scale_columns = square                         ? ceil_div(columns, kFp8Block)
+                                       : kind == Fp8ScaleKind::matrix ? 1
+                                                                      : rows;
+    auto scales = test::random_values<float>(scale_rows * scale_columns, seed + 100, 1e-2);
+    for (double& scale : scales) scale = std::abs(scale) + 1e-3F;
+    for (double& scale : scales) scale = static_cast<float>(scale);
+    const std::int64_t gap = square ? round_up(scale_columns, 4) - scale_columns : 0;
+    scale_ = std::make_unique<DeviceMatrix<float>>(s, scale_rows, scale_columns, gap, scales);
+    for (std::int64_t i = 0; i < rows; ++i) {
+      for (std::int64_t l = 0; l < columns; ++l) {
+        const std::int64_t at = piece    ? l / kFp8Block * rows + i
+                                : square ? i / kFp8Block * scale_columns + l / kFp8Block
+                                : kind == Fp8ScaleKind::row ? i
+                                                            : 0;
+        scaled_[i * columns + l] *= scales[at];
+      }
+    }
+  }
+
+  Fp8Matrix<Q> matrix() const { return {values_->cref(), scale_->cref(), kind_}; }
+  double operator()(std::int64_t i, std::int64_t l) const { return scaled_[i * columns_ + l]; }
+
+ private:
+  std::int64_t columns_;
+  Fp8ScaleKind kind_;
+  std::vector<double> scaled_;
+  std::unique_ptr<DeviceMatrix<Q>> values_;
+  std::unique_ptr<DeviceMatrix<float>> scale_;
+};
+
+TYPED_TEST(Gemm, Fp8MatchesReference) {
+  using T = typename TypeParam::T;
+  using enum Fp8ScaleKind;
+  const std::pair<Fp8ScaleKind, Fp8ScaleKind> kinds[] = {
+      {matrix, matrix}, {row, row}, {piece, square}, {piece, piece}};
+  for (const auto [M, N, K] : {Dims{16, 32, 48}, Dims{144, 256, 128}, Dims{528, 80, 640}}) {
+    for (const auto& [a_kind, b_kind] : kinds) {
+      SCOPED_TRACE(cat(M, "x", N, "x", K, ", kinds ", static_cast<int>(a_kind), " and ",
+                       static_cast<int>(b_kind)));
+      const Fp8OperandOfTest<fp8_e5m2> a(this->stream, M, K, a_kind, 1);
+      const Fp8OperandOfTest<fp8_e4m3> b(this->stream, N, K, b_kind, 2);
+      const auto reference = [&, M = M, N = N, K = K](const std::vector<double>& start) {
+        return multiply(
+            M, N, K, [&](auto i, auto l) { return a(i, l); },
+            [&](auto l, auto j) { return b(j, l); }, start);
+      };
+      this->template check<T>(
+          M, N, K,
+          [&](Ref<T, 2> c_MN, Write write) {
+            fp8_product(this->math_, this->stream, c_MN, a.matrix(), b.matrix(), write,
+                        Accumulation::exact);
+          },
+          reference);
+
+      // Fast sums lose bits on CUDA: what is left of them is still more than the operands have.
+      DeviceMatrix<T> c(this->stream, M, N, kGap);
+      fp8_product(this->math_, this->stream, c.ref(), a.matrix(), b.matrix(), Write::overwrite,
+                  Accumulation::fast);
+      EXPECT_LE(test::nmse(c.read(), reference(std::vector<double>(M * N)).value), 1e-4);
+    }
   }
 }
 

@@ -1,0 +1,75 @@
+// Casts to FP8 with scales from the largest magnitude (amax), and what goes with them. As torchao
+// does for training: scale = largest number of the type / amax, in float32; values are multiplied
+// by it, clamped and rounded; products multiply by the inverse scale. Where amax is 0 (or below
+// 1e-12) it counts as 1e-12; where it is NaN or infinite, NaN comes out.
+// Legend: N rows, K columns; Q an 8-bit type. x_KN is the transpose of x_NK, contiguous in N:
+// products in FP8 want both operands contiguous in the dimension that they sum over.
+#pragma once
+
+#include <cstdint>
+
+#include "core/ref.hpp"
+#include "runtime/stream.hpp"
+
+namespace koios {
+
+/// What casts have met, counted in the backend's memory.
+enum class Fp8Count {
+  saturated,  // elements beyond what rounds to the largest number: a scale from older values
+  zero_amax,  // scales of nothing but zeros
+};
+inline constexpr std::int64_t kFp8Counts = 2;
+
+/// Which elements share a scale, and where their amax lies. The inverse of each scale is written.
+struct Fp8Scales {
+  Ref<const float, 1> amax;  // one for the whole matrix, or one for each row
+  Ref<float, 1> inverse;     // as many
+  /// Scales are rounded down to powers of two, so that multiplying by them is exact.
+  bool powers_of_two = false;
+};
+
+/// amax[0] = the larger one of itself and max |x|; NaN if x has one.
+template <class T>
+void raise_amax(Stream& s, Ref<float, 1> amax, Ref<const T, 2> x_NK);
+
+/// The same for each row and for each column, in one pass.
+template <class T>
+void raise_amax_of_rows_and_columns(Stream& s, Ref<float, 1> amax_N, Ref<float, 1> amax_K,
+                                    Ref<const T, 2> x_NK);
+
+/// q = x * scale. counts: kFp8Counts of them, added to; or empty.
+template <class Q, class T>
+void cast_to_fp8(Stream& s, Ref<Q, 2> q_NK, Ref<const T, 2> x_NK, const Fp8Scales& scales,
+                 Ref<std::int64_t, 1> counts);
+
+/// Both q and its transpose in one pass. of_columns: the scales of the transpose, whose rows are
+/// the columns of x; the same as of_rows where there is one scale for all.
+template <class Q, class T>
+void cast_to_fp8_with_transpose(Stream& s, Ref<Q, 2> q_NK, Ref<Q, 2> q_KN, Ref<const T, 2> x_NK,
+                                const Fp8Scales& of_rows, const Fp8Scales& of_columns,
+                                Ref<std::int64_t, 1> counts);
+
+template <class Q>
+void transpose_fp8(Stream& s, Ref<Q, 2> q_KN, Ref<const Q, 2> q_NK);
+
+/// Elements along a side of the blocks that have a scale of their own. ref: DeepSeek-AI 2024,
+/// DeepSeek-V3, section 3.3.2.
+inline constexpr std::int64_t kFp8Block = 128;
+
+/// x in pieces of 1 x 128: of a row for q_NK, of a column for q_KN, amax found in the same pass.
+/// Inverse scales lie as cuBLASLt wants them: the pieces that follow one another along the rows of
+/// q are rows, inverse_row_BN for B = ceil(K / 128), and inverse_column_BK for B = ceil(N / 128).
+template <class Q, class T>
+void cast_to_fp8_in_pieces(Stream& s, Ref<Q, 2> q_NK, Ref<float, 2> inverse_row_BN, Ref<Q, 2> q_KN,
+                           Ref<float, 2> inverse_column_BK, Ref<const T, 2> x_NK,
+                           Ref<std::int64_t, 1> counts);
+
+/// x in squares of 128 x 128, the same scales for q and its transpose. inverse_NK: of q's squares,
+/// at least ceil(N / 128) x ceil(K / 128), and inverse_KN of its transpose's; cuBLASLt wants rows
+/// whose pitch is a multiple of 4.
+template <class Q, class T>
+void cast_to_fp8_in_squares(Stream& s, Ref<Q, 2> q_NK, Ref<float, 2> inverse_NK, Ref<Q, 2> q_KN,
+                            Ref<float, 2> inverse_KN, Ref<const T, 2> x_NK,
+                            Ref<std::int64_t, 1> counts);
+
+}  // namespace koios
