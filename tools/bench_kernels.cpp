@@ -20,6 +20,7 @@
 #include "kernels/detail/host_parallel.hpp"
 #include "kernels/elementwise.hpp"
 #include "kernels/embedding.hpp"
+#include "kernels/fp8.hpp"
 #include "kernels/reduce.hpp"
 #include "kernels/rmsnorm.hpp"
 #include "kernels/rope.hpp"
@@ -204,6 +205,53 @@ class Bench {
     add_case("adam_update", 28 * Pd,
              [=, &s] { adam_update(s, p, m, v, g, scale, {.lr = 1e-6, .weight_decay = 0.1}); });
     add_case("sum_of_squares", 4 * Pd, [=, &s] { sum_of_squares(s, out, g, partials, false); });
+    // Casts to FP8 of an activation, and what weights need.
+    const auto fp8 = [&](std::int64_t rows, std::int64_t columns) {
+      return arena.take<fp8_e4m3>("bench", rows, columns);
+    };
+    const auto q_NF = fp8(N, F), q_FN = fp8(F, N);
+    const auto amax = floats(1), inverse = floats(1), amax_N = floats(N), amax_F = floats(F);
+    const auto inverse_N = floats(N), inverse_F = floats(F);
+    const auto inverse_BN = arena.take<float>("bench", ceil_div(F, kFp8Block), N);
+    const auto inverse_BF = arena.take<float>("bench", ceil_div(N, kFp8Block), F);
+    const auto counts = arena.take<std::int64_t>("bench", kFp8Counts);
+    const Fp8Scales scales{amax, inverse}, of_N{amax_N, inverse_N, true},
+        of_F{amax_F, inverse_F, true};
+    const auto a_NF = take(N, F);
+    using C = Ref<const T, 2>;
+    add_case("raise_amax", NF * b, [=, &s] { raise_amax<T>(s, amax, C(a_NF)); });
+    add_case("raise_amax_of_rows_and_columns", NF * b,
+             [=, &s] { raise_amax_of_rows_and_columns<T>(s, amax_N, amax_F, C(a_NF)); });
+    add_case("cast_to_fp8", NF * (b + 1),
+             [=, &s] { cast_to_fp8<fp8_e4m3, T>(s, q_NF, C(a_NF), scales, counts); });
+    add_case("cast_to_fp8_with_transpose", NF * (b + 2), [=, &s] {
+      cast_to_fp8_with_transpose<fp8_e4m3, T>(s, q_NF, q_FN, C(a_NF), scales, scales, counts);
+    });
+    add_case("cast_to_fp8_with_transpose rows", NF * (b + 2), [=, &s] {
+      cast_to_fp8_with_transpose<fp8_e4m3, T>(s, q_NF, q_FN, C(a_NF), of_N, of_F, counts);
+    });
+    add_case("cast_to_fp8_in_pieces", NF * (b + 2), [=, &s] {
+      cast_to_fp8_in_pieces<fp8_e4m3, T>(s, q_NF, inverse_BN, q_FN, inverse_BF, C(a_NF), counts);
+    });
+    add_case("cast_to_fp8_in_squares", NF * (b + 2), [=, &s] {
+      cast_to_fp8_in_squares<fp8_e4m3, T>(s, q_NF, inverse_BF, q_FN, inverse_BN, C(a_NF), counts);
+    });
+    add_case("transpose_fp8", 2 * NF,
+             [=, &s] { transpose_fp8<fp8_e4m3>(s, q_FN, Ref<const fp8_e4m3, 2>(q_NF)); });
+    const std::int64_t ranges = 300;
+    const auto bounds = arena.take<std::int64_t>("bench", ranges + 1);
+    const auto maxima = floats(ranges);
+    if (bounds.data != nullptr) {
+      std::vector<std::int64_t> begin;
+      for (std::int64_t r = 0; r < ranges; ++r) begin.push_back(P / ranges / 16 * 16 * r);
+      begin.push_back(P);
+      copy(s, any(bounds), any(make_ref(begin.data(), ranges + 1)));
+      s.synchronize();
+    }
+    add_case("adam_update with amax", 28 * Pd, [=, &s] {
+      adam_update(s, p, m, v, g, scale, {.lr = 1e-6, .weight_decay = 0.1}, {bounds, maxima});
+    });
+
     const auto narrow = make_ref(take(1, P).data, P);
     add_case("cast from float", (4 + b) * Pd, [=, &s] { cast<T, float>(s, narrow, p); });
     add_case("add_into float", (8 + b) * Pd, [=, &s] { add_into<float, T>(s, g, narrow); });

@@ -13,6 +13,7 @@
 #include "core/random.hpp"
 #include "core/stopwatch.hpp"
 #include "kernels/attention.hpp"
+#include "kernels/fp8.hpp"
 #include "kernels/gemm.hpp"
 #include "runtime/arena.hpp"
 #include "runtime/copy.hpp"
@@ -109,16 +110,26 @@ class Bench {
       for (std::int64_t i = 0; i < kCount; ++i) v[i] = static_cast<float>(normal_at(1, 0, i, 6.0));
       return v;
     }();
-    std::vector<bf16> narrow_values;
-    for (const float v : values) narrow_values.emplace_back(v);
-    const bool is_float = array.dtype == DType::float32;
-    for (std::int64_t i = 0; i < array.count; i += kCount) {
-      const std::int64_t count = std::min(kCount, array.count - i);
-      auto* at = static_cast<std::byte*>(array.data) + i * size_of(array.dtype);
-      void* from = is_float ? static_cast<void*>(const_cast<float*>(values.data()))
-                            : static_cast<void*>(narrow_values.data());
-      copy(stream_, {at, count, array.dtype}, {from, count, array.dtype});
-      stream_.synchronize();
+    const auto fill = [&]<class T>(T*) {
+      std::vector<T> rounded;
+      for (const float v : values) rounded.emplace_back(v);
+      for (std::int64_t i = 0; i < array.count; i += kCount) {
+        const std::int64_t count = std::min(kCount, array.count - i);
+        copy(stream_, any(make_ref(static_cast<T*>(array.data) + i, count)),
+             any(make_ref(rounded.data(), count)));
+        stream_.synchronize();
+      }
+    };
+    switch (array.dtype) {
+      case DType::bfloat16:
+        return fill(static_cast<bf16*>(nullptr));
+      case DType::float8_e4m3:
+        return fill(static_cast<fp8_e4m3*>(nullptr));
+      case DType::float8_e5m2:
+        return fill(static_cast<fp8_e5m2*>(nullptr));
+      default:
+        KOIOS_REQUIRE(array.dtype == DType::float32, "random ", to_string(array.dtype));
+        return fill(static_cast<float*>(nullptr));
     }
   }
 
@@ -159,6 +170,59 @@ void bench_linears(Bench& bench, const std::vector<Linear>& linears) {
   bench.run("linear_forward", forward);
   bench.run("linear_backward_input", backward_input);
   bench.run("linear_backward_weight", backward_weight);
+}
+
+/// The same products in FP8: e4m3 forward, gradients in e5m2. blocks: 1 x 128 and 128 x 128.
+void bench_fp8_linears(Bench& bench, const std::vector<Linear>& linears, Fp8ScaleKind kind,
+                       Accumulation accumulation) {
+  const bool blocks = kind == Fp8ScaleKind::piece;
+  const auto operand = [&]<class Q>(Ref<Q, 2> q, Fp8ScaleKind of) -> Fp8Matrix<Q> {
+    const std::int64_t rows = q.extent[0];
+    const std::int64_t across = ceil_div(q.extent[1], kFp8Block);
+    Ref<float, 2> scale;
+    if (of == Fp8ScaleKind::matrix) scale = bench.take<float>(1, 1);
+    if (of == Fp8ScaleKind::row) scale = bench.take<float>(1, rows);
+    if (of == Fp8ScaleKind::piece) scale = bench.take<float>(across, rows);
+    if (of == Fp8ScaleKind::square) {
+      scale = column_range(bench.take<float>(ceil_div(rows, kFp8Block), round_up(across, 4)), 0,
+                           across);
+    }
+    return {q, scale, of};
+  };
+  const auto weight_kind = blocks ? Fp8ScaleKind::square : kind;
+  std::vector<BenchCase> forward, backward_input, backward_weight;
+  for (const auto& l : linears) {
+    const auto x = operand(bench.take<fp8_e4m3>(l.rows, l.in), kind);
+    const auto x_turned = operand(bench.take<fp8_e4m3>(l.in, l.rows), kind);
+    const auto w = operand(bench.take<fp8_e4m3>(l.out, l.in), weight_kind);
+    const auto w_turned = operand(bench.take<fp8_e4m3>(l.in, l.out), weight_kind);
+    const auto dy = operand(bench.take<fp8_e5m2>(l.rows, l.out), kind);
+    const auto dy_turned = operand(bench.take<fp8_e5m2>(l.out, l.rows), kind);
+    const auto y = bench.take<bf16>(l.rows, l.out);
+    const auto dx = bench.take<bf16>(l.rows, l.in);
+    const auto dw = bench.take<float>(l.out, l.in);
+    const double flop = 2.0 * static_cast<double>(l.rows) * l.in * l.out;
+    auto& math = bench.math();
+    auto& s = bench.stream();
+    forward.push_back({l.name, flop, [=, &math, &s] {
+                         fp8_product(math, s, y, x, w, Write::overwrite, accumulation);
+                       }});
+    backward_input.push_back({l.name, flop, [=, &math, &s] {
+                                fp8_product(math, s, dx, dy, w_turned, Write::overwrite,
+                                            accumulation);
+                              }});
+    backward_weight.push_back({l.name, flop, [=, &math, &s] {
+                                 fp8_product(math, s, dw, dy_turned, x_turned, Write::overwrite,
+                                             accumulation);
+                               }});
+  }
+  const std::string recipe = cat(kind == Fp8ScaleKind::matrix ? "one scale"
+                                 : blocks                     ? "scales of blocks"
+                                                              : "scales of rows",
+                                 accumulation == Accumulation::fast ? ", fast sums" : "");
+  bench.run(cat("FP8 forward, ", recipe), forward);
+  bench.run(cat("FP8 backward_input, ", recipe), backward_input);
+  bench.run(cat("FP8 backward_weight, ", recipe), backward_weight);
 }
 
 /// document_tokens: with shape.document_mask, the length of each packed document.
@@ -227,13 +291,23 @@ void bench_host(double seconds) {
 }
 
 void bench_cuda(double seconds) {
-  Bench bench(Backend::cuda, seconds, std::int64_t{20} << 30);
+  Bench bench(Backend::cuda, seconds, std::int64_t{44} << 30);
   const std::int64_t N = 8192;
   bench_linears<bf16>(bench, {{"qkv", N, 4096, 12288},
                               {"wo", N, 4096, 4096},
                               {"w13", N, 4096, 22016},
                               {"w2", N, 11008, 4096},
                               {"head, 2048 rows", 2048, 4096, 32000}});
+  const std::vector<Linear> of_block = {{"qkv", N, 4096, 12288},
+                                        {"wo", N, 4096, 4096},
+                                        {"w13", N, 4096, 22016},
+                                        {"w2", N, 11008, 4096}};
+  using enum Accumulation;
+  bench_fp8_linears(bench, of_block, Fp8ScaleKind::matrix, fast);
+  bench_fp8_linears(bench, of_block, Fp8ScaleKind::matrix, exact);
+  bench_fp8_linears(bench, of_block, Fp8ScaleKind::row, fast);
+  bench_fp8_linears(bench, of_block, Fp8ScaleKind::row, exact);
+  bench_fp8_linears(bench, of_block, Fp8ScaleKind::piece, exact);
   bench_attention<bf16>(bench, {2, 4096, 32, 32, 128}, {});
   bench_attention<bf16>(bench, {1, 4096, 32, 8, 128}, {});
   bench_attention<bf16>(bench, {2, 4096, 32, 32, 128, true}, {}, 1024);
