@@ -32,4 +32,30 @@ class ExposedWait {
   Trace waits_;
 };
 
+/// Seconds that a rank waited for communication, by what it waited for.
+struct WaitSeconds {
+  double gather = 0;  // parameters
+  double reduce = 0;  // gradients
+  double tensor = 0;  // tensor parallelism
+
+  double total() const { return gather + reduce + tensor; }
+  WaitSeconds& operator+=(const WaitSeconds& o) {
+    return *this = {gather + o.gather, reduce + o.reduce, tensor + o.tensor};
+  }
+  WaitSeconds operator-(const WaitSeconds& o) const {
+    return {gather - o.gather, reduce - o.reduce, tensor - o.tensor};
+  }
+};
+
+/// One for each kind of communication.
+struct ExposedWaits {
+  ExposedWait gather, reduce, tensor;
+
+  explicit ExposedWaits(Stream& compute) : gather(compute), reduce(compute), tensor(compute) {}
+  void start_step() {
+    for (ExposedWait* wait : {&gather, &reduce, &tensor}) wait->start_step();
+  }
+  WaitSeconds seconds() const { return {gather.seconds(), reduce.seconds(), tensor.seconds()}; }
+};
+
 }  // namespace koios

@@ -31,11 +31,11 @@ TrainStep<T>::TrainStep(const RunConfig& config, const TrainingShape& shape,
       upload_(memory.batch, shape.backend),
       exposed_(streams.compute),
       weights_(layout, memory.gather, memory.parameters.master, mesh.shard_gather(),
-               streams.compute, streams.gather, exposed_),
+               streams.compute, streams.gather, exposed_.gather),
       gradients_(layout, memory.gradients, shape.reduce, mesh.shard_reduce(), streams.compute,
-                 streams.reduce, exposed_),
+                 streams.reduce, exposed_.reduce),
       stage_(shape.stage(), layout, memory.stage, math, mesh.tp(), streams.compute,
-             streams.exchange, exposed_),
+             streams.exchange, exposed_.tensor),
       schedule_(config.lr_scheduler, config.optimizer.lr, config.training.steps,
                 config.training.warmup_steps),
       optimizer_(config.optimizer, memory.parameters),
@@ -115,7 +115,7 @@ template <class T>
 void TrainStep<T>::update(std::int64_t steps_done) {
   Stream& compute = streams_.compute;
   gradients_.finish();
-  exposed_.run([&] { sum_tensor_copies(compute, layout_, gradients_.shard(), mesh_.tp()); });
+  exposed_.tensor.run([&] { sum_tensor_copies(compute, layout_, gradients_.shard(), mesh_.tp()); });
   {
     const Region region(compute, "gradient norm", passes_over(gradients_.shard()));
     gradient_norm(compute, memory_.norm, gradients_.shard(), counted_, mesh_.model(), max_norm_);

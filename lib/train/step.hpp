@@ -49,12 +49,12 @@ class TrainStep {
   /// The parameters change only after this point of another stream; it outlives the step.
   void update_after(const Event* event) { update_after_ = event; }
   /// The sum of the losses of this rank's batch under the present weights; nothing of the training
-  /// changes, but exposed_wait_seconds() is lost. The sum is there until the next call of this or
+  /// changes, but exposed_wait() is lost. The sum is there until the next call of this or
   /// of run(). comm: gathers. The host does not wait.
   Ref<const float, 1> loss_sum(const Batch& batch);
 
   /// Device seconds that the last step's computation waited for communication; 0 on the host.
-  double exposed_wait_seconds() const { return exposed_.seconds(); }
+  WaitSeconds exposed_wait() const { return exposed_.seconds(); }
   double lr(std::int64_t steps_done) const { return schedule_.lr(steps_done); }
 
  private:
@@ -74,7 +74,7 @@ class TrainStep {
   const Mesh& mesh_;
   TrainingStreams& streams_;
   BatchUpload upload_;
-  ExposedWait exposed_;
+  ExposedWaits exposed_;
   WeightGather<T> weights_;
   GradientReduce gradients_;
   Stage<T> stage_;

@@ -44,16 +44,7 @@ void report_nonfinite(const StepResult& result, std::int64_t step, OnNonfinite p
 
 }  // namespace
 
-GroupSeconds& GroupSeconds::operator+=(const GroupSeconds& o) {
-  *this = {gather + o.gather, reduce + o.reduce, tensor + o.tensor};
-  return *this;
-}
-
-GroupSeconds GroupSeconds::operator-(const GroupSeconds& o) const {
-  return {gather - o.gather, reduce - o.reduce, tensor - o.tensor};
-}
-
-GroupSeconds host_waits(const Mesh& mesh) {
+WaitSeconds host_waits(const Mesh& mesh) {
   return {.gather = mesh.shard_gather().host_seconds(),
           .reduce = mesh.shard_reduce().host_seconds(),
           .tensor = mesh.tp().host_seconds()};
@@ -99,15 +90,18 @@ void StepLog::add(const std::vector<StepResult>& results, std::int64_t last_step
   }
 }
 
-StepLog::Interval StepLog::bring_together(std::int64_t reserved_bytes, double exposed_s,
+StepLog::Interval StepLog::bring_together(std::int64_t reserved_bytes, const WaitSeconds& exposed,
                                           Timers& timers) {
   const auto steps = static_cast<double>(steps_);
   const auto ranks = static_cast<double>(mesh_.size());
   const double elapsed_s = since_last_.lap() - std::exchange(excluded_s_, 0.0);
   const Timers::Totals laps = timers.lap();
   const bool on_host = shape_.backend == Backend::host;
-  const double comm_s = on_host ? lap_of(laps, "communication") / steps : exposed_s;
-  const GroupSeconds waits = std::exchange(waits_, {});
+  const double comm_s = on_host ? lap_of(laps, "communication") / steps : exposed.total();
+  const WaitSeconds host = std::exchange(waits_, {});
+  const WaitSeconds parts =
+      on_host ? WaitSeconds{host.gather / steps, host.reduce / steps, host.tensor / steps}
+              : exposed;
   const GpuReading gpu = sensors_.read();
   const std::optional<double> energy_j = difference(gpu.energy_j, energy_j_);
   energy_j_ = gpu.energy_j;
@@ -117,9 +111,9 @@ StepLog::Interval StepLog::bring_together(std::int64_t reserved_bytes, double ex
                               lap_of(laps, "data") / steps,
                               comm_s,
                               static_cast<double>(static_cast<std::uint32_t>(samples_hash_)),
-                              waits.gather / steps,
-                              waits.reduce / steps,
-                              waits.tensor / steps};
+                              parts.gather,
+                              parts.reduce,
+                              parts.tensor};
   const std::size_t sensors_at = sums.size();
   const std::optional<double> power_w =
       energy_j && elapsed_s > 0 ? *energy_j / elapsed_s : gpu.power_w;
@@ -156,7 +150,7 @@ StepLog::Interval StepLog::bring_together(std::int64_t reserved_bytes, double ex
                   .step_s = maxima[1] / steps,
                   .data_s = sums[1] / ranks,
                   .comm_s = sums[2] / ranks,
-                  .groups_s = {sums[4] / ranks, sums[5] / ranks, sums[6] / ranks},
+                  .parts_s = {sums[4] / ranks, sums[5] / ranks, sums[6] / ranks},
                   .checkpoint_s = maxima[6],
                   .samples_hash = std::fmod(sums[3], 0x1p32),
                   .reserved_bytes = maxima[2],
@@ -178,9 +172,10 @@ StepLog::Interval StepLog::bring_together(std::int64_t reserved_bytes, double ex
   return all;
 }
 
-void StepLog::write(std::int64_t step, double lr, std::int64_t reserved_bytes, double exposed_s,
-                    Timers& timers, const std::optional<ValidationResult>& validation) {
-  const Interval all = bring_together(reserved_bytes, exposed_s, timers);
+void StepLog::write(std::int64_t step, double lr, std::int64_t reserved_bytes,
+                    const WaitSeconds& exposed, Timers& timers,
+                    const std::optional<ValidationResult>& validation) {
+  const Interval all = bring_together(reserved_bytes, exposed, timers);
   if (writer_ != nullptr) write_row(step, lr, all, validation);
   console_.step_line({.step = step,
                       .steps = facts_.steps,
@@ -233,6 +228,9 @@ void StepLog::write_row(std::int64_t step, double lr, const Interval& all,
                              {metric::kDataPct, 100 * all.data_s / all.step_s},
                              {metric::kCommTime, all.comm_s},
                              {metric::kCommPct, 100 * all.comm_s / all.step_s},
+                             {metric::kCommGather, all.parts_s.gather},
+                             {metric::kCommReduce, all.parts_s.reduce},
+                             {metric::kCommTensor, all.parts_s.tensor},
                              {metric::kCheckpointStall, all.checkpoint_s},
                              {metric::kMemoryActive, to_gib(active)},
                              {metric::kMemoryActivePct, share(active)},
@@ -243,11 +241,6 @@ void StepLog::write_row(std::int64_t step, double lr, const Interval& all,
   const auto add_known = [&](std::string_view key, std::optional<double> value) {
     if (value) row.push_back({key, value});
   };
-  if (shape_.backend == Backend::host) {
-    row.push_back({metric::kCommGather, all.groups_s.gather});
-    row.push_back({metric::kCommReduce, all.groups_s.reduce});
-    row.push_back({metric::kCommTensor, all.groups_s.tensor});
-  }
   add_known(metric::kGpuUtilization, all.gpu.utilization_pct);
   add_known(metric::kGpuPower, all.gpu.power_w);
   add_known(metric::kGpuClock, all.gpu.clock_mhz);

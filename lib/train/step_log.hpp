@@ -14,6 +14,7 @@
 #include "metrics/metrics_writer.hpp"
 #include "metrics/timers.hpp"
 #include "runtime/gpu_sensors.hpp"
+#include "shard/exposed_wait.hpp"
 #include "train/flops.hpp"
 #include "train/run_state.hpp"
 #include "train/step_results.hpp"
@@ -22,18 +23,8 @@
 
 namespace koios {
 
-/// Seconds that a rank waited for communication of each kind.
-struct GroupSeconds {
-  double gather = 0;  // parameters
-  double reduce = 0;  // gradients
-  double tensor = 0;  // tensor parallelism
-
-  GroupSeconds& operator+=(const GroupSeconds& o);
-  GroupSeconds operator-(const GroupSeconds& o) const;
-};
-
 /// On the host, by the calling thread's clock, since the start.
-GroupSeconds host_waits(const Mesh& mesh);
+WaitSeconds host_waits(const Mesh& mesh);
 
 class StepLog {
  public:
@@ -56,14 +47,14 @@ class StepLog {
   /// step was not made.
   void add(const std::vector<StepResult>& results, std::int64_t last_step, OnNonfinite policy);
   /// Adds what a step's communication took on the host.
-  void add_waits(const GroupSeconds& seconds) { waits_ += seconds; }
+  void add_waits(const WaitSeconds& seconds) { waits_ += seconds; }
   /// Takes time out of what the next line will say of speed.
   void exclude(double seconds) { excluded_s_ += seconds; }
   /// Collective: writes the line for the steps added since the last. reserved_bytes: what this
-  /// process occupies. exposed_s: the device's own measure of the last step's waiting (cuda).
+  /// process occupies. exposed: the device's own measure of the last step's waiting (cuda).
   /// timers: "data", "checkpoint" and, on the host, "communication" since the last line.
   /// validation: where it was measured after this step.
-  void write(std::int64_t step, double lr, std::int64_t reserved_bytes, double exposed_s,
+  void write(std::int64_t step, double lr, std::int64_t reserved_bytes, const WaitSeconds& exposed,
              Timers& timers, const std::optional<ValidationResult>& validation = {});
   /// What came since the last line does not count as training.
   void restart_clock() { since_last_.lap(); }
@@ -79,7 +70,7 @@ class StepLog {
     double loss, loss_max;
     double skipped_steps;
     double step_s, data_s, comm_s;  // a step
-    GroupSeconds groups_s;          // the same by what was waited for
+    WaitSeconds parts_s;            // the same by what was waited for
     double checkpoint_s;            // in all
     double samples_hash;
     double reserved_bytes, resident_bytes;  // the most of any rank
@@ -87,7 +78,7 @@ class StepLog {
     GpuReading gpu;                         // means, the highest temperature; energy: the sum
     std::vector<double> step_s_by_rank, comm_s_by_rank;
   };
-  Interval bring_together(std::int64_t reserved_bytes, double exposed_s, Timers& timers);
+  Interval bring_together(std::int64_t reserved_bytes, const WaitSeconds& exposed, Timers& timers);
   void write_row(std::int64_t step, double lr, const Interval& all,
                  const std::optional<ValidationResult>& validation);
   double tokens_per_second_per_rank(const Interval& all) const;
@@ -110,7 +101,7 @@ class StepLog {
   double loss_max_ = 0;
   double grad_norm_ = 0;
   std::int64_t skipped_steps_ = 0;
-  GroupSeconds waits_;
+  WaitSeconds waits_;
   GpuSensors sensors_;
   std::optional<double> energy_j_;  // at the last line
 };

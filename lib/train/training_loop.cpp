@@ -140,7 +140,7 @@ template <class T>
 void TrainingLoop<T>::take_step(std::int64_t steps_done, Watchdog& watchdog) {
   const auto timer = timers_.scope("step");
   const double before_s = mesh_.host_seconds();
-  const GroupSeconds waits_before = host_waits(mesh_);
+  const WaitSeconds waits_before = host_waits(mesh_);
   bool is_first = true;
   const auto next_batch = [&] {
     // A step of many micro-batches takes long and is none the less on its way.
@@ -163,14 +163,14 @@ void TrainingLoop<T>::read_results(std::int64_t step, const StepDecision& decisi
   const auto timer = timers_.scope("log");
   console_.clear_progress();  // warnings come, too
   step_log_.add(results_.read(), step, config_.training.on_nonfinite);
-  exposed_s_ = step_.exposed_wait_seconds();
+  exposed_ = step_.exposed_wait();
 }
 
 template <class T>
 void TrainingLoop<T>::write_line(std::int64_t step) {
   const auto timer = timers_.scope("log");
   console_.clear_progress();
-  step_log_.write(step, step_.lr(step - 1), launch_.device.reserved_bytes(), exposed_s_, timers_,
+  step_log_.write(step, step_.lr(step - 1), launch_.device.reserved_bytes(), exposed_, timers_,
                   std::exchange(validated_, std::nullopt));
   bad_data_report_.tell(bad_data_, launch_.mpi);
   if (std::exchange(is_first_line_, false) && start_.step > 0 && mesh_.rank() == 0) {

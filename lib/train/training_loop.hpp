@@ -71,7 +71,7 @@ class TrainingLoop {
   StepLog step_log_;
   Timers timers_{"data", "communication", "step", "log", "validation", "checkpoint"};
   Stopwatch since_start_;
-  double exposed_s_ = 0;                       // of the last step whose results were read
+  WaitSeconds exposed_;                        // of the last step whose results were read
   std::optional<ValidationResult> validated_;  // after this step
   bool is_first_line_ = true;
   std::int64_t epoch_ = 0;
