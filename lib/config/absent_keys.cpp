@@ -25,9 +25,6 @@ const std::vector<AbsentKey>& absent_keys() {
       retired("training", "compile", "all kernels are compiled when Koios is built; remove it"),
       retired("training", "gc_freq", "there is no garbage collector; remove it"),
       not_yet("training", "context_parallel_degree"),
-      not_yet("profiling", "run_profiler"),
-      not_yet("profiling", "save_traces_folder"),
-      not_yet("profiling", "profile_freq"),
   };
   return keys;
 }

@@ -239,6 +239,16 @@ struct MetricsConfig {
   bool operator==(const MetricsConfig&) const = default;
 };
 
+struct ProfilingConfig {
+  bool run_profiler = false;
+  std::filesystem::path save_traces_folder = "profiling/traces";  // under the run folder
+  std::int64_t profile_freq = 10;                                 // steps
+  std::int64_t warmup_steps = 1;
+  std::int64_t active_steps = 1;
+
+  bool operator==(const ProfilingConfig&) const = default;
+};
+
 /// [checkpoint]; empty folder: off
 struct CheckpointConfig {
   std::filesystem::path folder;  // under the run folder
@@ -286,6 +296,7 @@ struct RunConfig {
   DataConfig data;
   ValidationConfig validation;
   MetricsConfig metrics;
+  ProfilingConfig profiling;
   CheckpointConfig checkpoint;
   ActivationCheckpointConfig activation_checkpoint;
   CommConfig comm;

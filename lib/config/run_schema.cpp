@@ -41,6 +41,25 @@ void add_metrics(DeckSchema& schema, MetricsConfig& c) {
       .help("ranks whose lines are shown, such as 0,8; rank 0 has those of the steps");
 }
 
+void add_profiling(DeckSchema& schema, ProfilingConfig& c) {
+  const char* s = "profiling";
+  schema.add(s, "run_profiler", &c.run_profiler)
+      .help("write timelines of single steps, one file a rank, for Perfetto; docs/outputs.md");
+  schema.add(s, "save_traces_folder", &c.save_traces_folder).help("under dump_folder");
+  schema.add(s, "profile_freq", &c.profile_freq)
+      .unit("steps")
+      .range(1, kMillion)
+      .help("of every so many steps the last ones are recorded");
+  schema.add(s, "warmup_steps", &c.warmup_steps)
+      .unit("steps")
+      .range(0, kMillion)
+      .help("recorded and thrown away before them");
+  schema.add(s, "active_steps", &c.active_steps)
+      .unit("steps")
+      .range(1, kMillion)
+      .help("recorded and written; warmup_steps and these are at most profile_freq");
+}
+
 void add_model(DeckSchema& schema, ModelConfig& c) {
   const char* s = "model";
   std::vector<std::string> flavors;
@@ -306,6 +325,7 @@ DeckSchema make_run_schema(RunConfig& config) {
   DeckSchema schema;
   add_job(schema, config.job);
   add_metrics(schema, config.metrics);
+  add_profiling(schema, config.profiling);
   add_model(schema, config.model);
   add_optimizer(schema, config.optimizer);
   add_lr_scheduler(schema, config.lr_scheduler);

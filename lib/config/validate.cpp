@@ -186,6 +186,14 @@ void check_log_ranks(Rules& rules, const MetricsConfig& m, int ranks) {
                 cat("[metrics] log_ranks: none of these is a rank of this run, 0 ... ", ranks - 1));
 }
 
+void check_profiling(Rules& rules, const ProfilingConfig& p) {
+  rules.require(p.warmup_steps + p.active_steps <= p.profile_freq,
+                {"profiling/profile_freq", "profiling/warmup_steps", "profiling/active_steps"},
+                cat("[profiling] profile_freq = ", p.profile_freq,
+                    " has no room for warmup_steps = ", p.warmup_steps,
+                    " and active_steps = ", p.active_steps));
+}
+
 }  // namespace
 
 std::vector<DeckError> check_rules(const ParsedDeck& parsed, int ranks) {
@@ -199,6 +207,7 @@ std::vector<DeckError> check_rules(const ParsedDeck& parsed, int ranks) {
   check_data(rules, parsed.config.data);
   check_parallel(rules, parsed.config, ranks);
   check_checkpoint(rules, parsed.config.checkpoint);
+  check_profiling(rules, parsed.config.profiling);
   check_log_ranks(rules, parsed.config.metrics, ranks);
   return std::move(rules).errors();
 }

@@ -20,6 +20,7 @@ class ExposedWait {
   void run(const Communicate& communicate) {
     const bool is_device = compute_.backend() == Backend::cuda;
     const Region region(is_device ? &waits_ : nullptr, compute_, "wait");
+    const Region traced(compute_, "wait");
     communicate();
   }
   /// Forgets the step before.

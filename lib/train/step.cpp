@@ -83,6 +83,7 @@ void TrainStep<T>::perform(const Action& action, const NextBatch& next_batch,
 
 template <class T>
 void TrainStep<T>::forward(const Action& action) {
+  const Region region(streams_.compute, "forward");
   const auto lease = weights_.acquire(action.unit);
   if (layout_.unit(action.unit).role != UnitRole::head) {
     return stage_.forward(action.unit, slot(action), lease.view());
@@ -99,6 +100,7 @@ void TrainStep<T>::forward(const Action& action) {
 
 template <class T>
 void TrainStep<T>::backward(const Action& action) {
+  const Region region(streams_.compute, "backward");
   if (layout_.unit(action.unit).role == UnitRole::embedding) {
     return stage_.backward_embedding(slot(action), output(action));
   }

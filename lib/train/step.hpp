@@ -1,6 +1,7 @@
 // One training step: a list of actions, done one after the other.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <vector>
@@ -30,6 +31,8 @@ struct TrainingStreams {
         gather(backend, "gather", -1),
         reduce(backend, "reduce", -1),
         exchange(backend, "exchange", -1) {}
+
+  std::array<Stream*, 4> all() { return {&compute, &gather, &reduce, &exchange}; }
 };
 
 /// The next micro-batch of this rank; DataLoader::next in a run.

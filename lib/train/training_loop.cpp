@@ -51,7 +51,8 @@ TrainingLoop<T>::TrainingLoop(const RunConfig& config, const TrainingShape& shap
                  .device_bytes = launch.device.info().memory_bytes,
                  .peak_flops = peak_flops(launch.device.info().name),
                  .pci_bus = launch.device.info().pci_bus},
-                start_, metrics, console_) {
+                start_, metrics, console_),
+      profiler_(config.profiling, config.job.dump_folder, mesh.rank(), streams_) {
   step_.update_after(checkpoints_.update_after());
   KOIOS_REQUIRE(arena_.taken().total_bytes == plan.total_bytes, "the plan says ", plan.total_bytes,
                 " bytes, ", arena_.taken().total_bytes, " were used");
@@ -147,12 +148,15 @@ void TrainingLoop<T>::take_step(std::int64_t steps_done, Watchdog& watchdog) {
     if (!std::exchange(is_first, false)) watchdog.beat();
     const auto data_timer = timers_.scope("data");
     launch_.recorder.enter("waiting for data of step", steps_done + 1);
+    const Region region = profiler_.data_region();
     Batch batch = data_.next();
     launch_.recorder.enter("step", steps_done + 1);
     step_log_.add_samples(batch);
     return batch;
   };
+  profiler_.before_step(steps_done + 1);
   step_.run(steps_done, next_batch, results_);
+  profiler_.after_step(steps_done + 1);
   timers_.add("communication", mesh_.host_seconds() - before_s);
   step_log_.add_waits(host_waits(mesh_) - waits_before);
 }
@@ -199,6 +203,7 @@ void TrainingLoop<T>::tell_of_start_and_epochs(std::int64_t step) {
 template <class T>
 void TrainingLoop<T>::save(std::int64_t step, const StepDecision& decision, Watchdog& watchdog) {
   const Stopwatch watch;
+  const Region region = profiler_.checkpoint_region();
   launch_.recorder.enter("saving step", step);
   watchdog.allow(checkpoints_.longest_save_s());
   console_.clear_progress();

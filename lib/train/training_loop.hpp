@@ -14,6 +14,7 @@
 #include "train/end_report.hpp"
 #include "train/job_time.hpp"
 #include "train/launch.hpp"
+#include "train/profiler.hpp"
 #include "train/run_checkpoints.hpp"
 #include "train/run_training.hpp"
 #include "train/step.hpp"
@@ -69,6 +70,7 @@ class TrainingLoop {
   Console console_;
   StepResults results_;
   StepLog step_log_;
+  Profiler profiler_;
   Timers timers_{"data", "communication", "step", "log", "validation", "checkpoint"};
   Stopwatch since_start_;
   WaitSeconds exposed_;                        // of the last step whose results were read

@@ -131,8 +131,8 @@ TEST(RunConfig, what_does_not_work_yet_says_so) {
             "[training] data_parallel_replicate_degree = 2: not implemented yet; now: 1");
   EXPECT_EQ(message_of("training/fp8_linear=dynamic"),
             "[training] fp8_linear = dynamic: not implemented yet; now: (empty)");
-  EXPECT_EQ(message_of("profiling/run_profiler=true"),
-            "[profiling] run_profiler is not yet available in this version");
+  EXPECT_EQ(message_of("training/context_parallel_degree=2"),
+            "[training] context_parallel_degree is not yet available in this version");
 }
 
 TEST(RunConfig, retired_keys_say_what_replaces_them) {
@@ -156,7 +156,7 @@ TEST(RunConfig, all_errors_come_at_once_in_order) {
                       "[optimiser]\n"
                       "lr = 1\n"
                       "[profiling]\n"
-                      "profile_freq = 5\n"
+                      "profile_freq = 0\n"
                       "words\n"
                       "[metrics]\n"
                       "log_freq = 0\n",
@@ -165,7 +165,7 @@ TEST(RunConfig, all_errors_come_at_once_in_order) {
             "error: x.ini:3: [training] steps = ten: not a whole number\n"
             "error: x.ini:4: [training] steps is given twice, first at x.ini:3\n"
             "error: x.ini:5: [optimiser] is not a section; did you mean [optimizer]?\n"
-            "error: x.ini:8: [profiling] profile_freq is not yet available in this version\n"
+            "error: x.ini:8: [profiling] profile_freq = 0: outside 1 ... 1000000 steps\n"
             "error: x.ini:9: \"words\" is not \"key = value\"\n"
             "error: x.ini:11: [metrics] log_freq = 0: outside 1 ... 1000000000 steps\n"
             "error: command line: [model] dim = x: not a whole number\n"
