@@ -64,6 +64,20 @@ class UnderSlurm(unittest.TestCase):
 
     @classmethod
     def submit(cls, name, script, options, *arguments, steps=STEPS):
+        """On emulated nodes, PMIx breaks one start of several nodes in 25 with a segmentation fault
+        in MPI_Init, also of a program that does nothing else: such a start is made again."""
+        for _ in range(4):
+            job = cls.submit_once(name, script, options, *arguments, steps=steps)
+            while job.field("JobState") in ("PENDING", "CONFIGURING", "RUNNING"):
+                if "[koios] mesh" in job.log():
+                    return job
+                time.sleep(0.1)
+            if "Signal: Segmentation fault" not in job.log() or "[koios] mesh" in job.log():
+                return job
+        return job
+
+    @classmethod
+    def submit_once(cls, name, script, options, *arguments, steps):
         return Job(script, [*DECK, f"training/steps={steps}", *arguments,
                             f"job/dump_folder={cls.scratch}/{name}"], options,
                    cls.scratch / f"{name}.log", ROOT, {**ONE_THREAD, "KOIOS": KOIOS})
@@ -106,8 +120,7 @@ class UnderSlurm(unittest.TestCase):
                 output_of(["scontrol", "update", "nodename=n1", "state=drain", "reason=test"])
                 self.addCleanup(output_of, ["scontrol", "update", "nodename=n1", "state=resume"])
 
-        job = self.submit("chain", CHAIN, ["--nodes=2", "--ntasks-per-node=2", "--cpus-per-task=1"],
-                          "-t", "0:01", steps=FEW)
+        job = self.submit("chain", CHAIN, FOUR_RANKS, "-t", "0:01", steps=FEW)
         starts = self.follow_to_the_end(job, drain)
         self.assertEqual(starts, FEW, job.log())
         self.assertEqual(len(re.findall(r"stopped by job/walltime after step", job.log())), starts - 1)
@@ -115,7 +128,7 @@ class UnderSlurm(unittest.TestCase):
         self.assert_as_straight("chain", FEW)
         hosts = [list(start["ranks_by_host"]) for start in
                  json.loads((self.scratch / "chain/provenance.json").read_text())]
-        self.assertEqual((hosts[0], "n1" in hosts[-1]), (["n1", "n2"], False))
+        self.assertEqual((hosts[0], "n1" in hosts[-1]), (["n1"], False))
 
     def test_a_requeued_job_goes_on(self):
         """scontrol requeue, which preemption does too: the ranks get SIGTERM and some seconds."""
@@ -154,7 +167,7 @@ class UnderSlurm(unittest.TestCase):
 
     def test_the_time_limit_is_read_from_slurm(self):
         """One minute is the shortest; Slurm's own warning comes before."""
-        job = self.submit("limit", NODES, [*FOUR_RANKS, "--time=1", "--signal=USR1@30"],
+        job = self.submit("limit", NODES, [*FOUR_RANKS, "--time=1", "--signal=USR1@50"],
                           steps=ENDLESS)
         self.assertEqual(job.wait(timeout_s=100), "FAILED", job.log())
         self.assertEqual(job.field("ExitCode"), "99:0", job.log())
