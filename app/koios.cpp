@@ -51,7 +51,7 @@ ExitCode train(const CommandLine& line, std::vector<std::string> command_line, P
                   .shown = config.metrics.shows(mpi.rank()),
                   .color = use_color(config.metrics.enable_color_printing)});
   FlightRecorder recorder(mpi.rank(), narrow<int>(config.comm.trace_buf_size));
-  Watchdog watchdog(recorder, comm_options(config), config.job.dump_folder);
+  Watchdog watchdog(mpi, recorder, comm_options(config), config.job.dump_folder);
   watchdog.start("starting the device");
   const DeviceEnv device(choose_backend(config.job.backend), mpi.local_rank());
   start.done("device");

@@ -1,10 +1,9 @@
 #include "comm/flight_recorder.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
-#include <iomanip>
 #include <nlohmann/json.hpp>
-#include <sstream>
 
 #include "core/error.hpp"
 #include "runtime/file.hpp"
@@ -42,28 +41,87 @@ FlightRecorder::FlightRecorder(int rank, int capacity)
     : rank_(rank),
       dumps_(capacity > 0),
       ring_(static_cast<std::size_t>(std::max(capacity, kLeastEntries))) {
-  where_.entered_s = now_s();
+  own_.rank = rank;
+  publish_place();
 }
 
-void FlightRecorder::enter(const char* part, std::int64_t number, const char* half) {
+template <class Change>
+void FlightRecorder::publish(Change change) {
+  const std::atomic_ref version(state_->version);
+  ++version;
+  change(*state_);
+  state_->last_s = now_s();
+  ++version;
+}
+
+void FlightRecorder::publish_place() {
+  publish([this](RankState& state) {
+    state.place = step_ > 0 ? cat("step ", step_, ", ", doing_) : doing_;
+    state.entered_s = now_s();
+  });
+}
+
+void FlightRecorder::publish_group(std::size_t index) {
+  if (index >= state_->group.size()) return;
+  const Group& group = groups_[index];
+  publish([&](RankState& state) {
+    GroupState& shown = state.group[index];
+    shown.issued = group.calls;
+    shown.done = group.calls;
+    if (group.outstanding.empty()) return;
+    const Entry& oldest = slot(group.outstanding.front());
+    if (oldest.number != group.outstanding.front()) return;  // it was overwritten
+    shown.done = oldest.call - 1;
+    shown.op = oldest.op;
+    shown.bytes = oldest.bytes;
+    shown.issued_s = oldest.issued_s;
+  });
+}
+
+void FlightRecorder::publish_in(RankState& state) {
   const std::lock_guard lock(mutex_);
-  where_ = {part, number, half, now_s()};
+  state_ = &state;
+  publish_place();
 }
 
-std::string FlightRecorder::where() const {
+void FlightRecorder::withdraw() {
   const std::lock_guard lock(mutex_);
-  std::ostringstream text;
-  text << where_.part;
-  if (where_.number >= 0) text << ' ' << where_.number;
-  if (*where_.half != '\0') text << ' ' << where_.half;
-  text << ", for " << std::fixed << std::setprecision(1) << now_s() - where_.entered_s << " s";
-  return text.str();
+  state_ = &own_;
 }
 
-int FlightRecorder::add_communicator(const std::string& name, int rank, int size) {
+void FlightRecorder::enter(const std::string& what) {
+  const std::lock_guard lock(mutex_);
+  doing_ = what;
+  publish_place();
+}
+
+void FlightRecorder::at_step(std::int64_t step) {
+  const std::lock_guard lock(mutex_);
+  step_ = step;
+}
+
+void FlightRecorder::raise_alarm() {
+  const std::lock_guard lock(mutex_);
+  const std::atomic_ref version(state_->version);
+  ++version;
+  state_->alarm_s = now_s();  // no sign of life
+  ++version;
+}
+
+int FlightRecorder::add_communicator(const std::string& name, int rank, int size, int first_rank) {
   const std::lock_guard lock(mutex_);
   groups_.push_back({name, rank, size});
-  return static_cast<int>(groups_.size()) - 1;
+  const std::size_t index = groups_.size() - 1;
+  publish([&](RankState& state) {
+    if (index >= state.group.size()) return;
+    GroupState& group = state.group[index];
+    group = {};
+    group.name = name;
+    group.first_rank = first_rank;
+    group.size = size;
+    state.groups = static_cast<std::int32_t>(groups_.size());
+  });
+  return static_cast<int>(index);
 }
 
 FlightRecorder::Entry& FlightRecorder::slot(std::int64_t number) {
@@ -75,13 +133,23 @@ std::int64_t FlightRecorder::issued(int communicator, CommOp op, std::int64_t by
   Group& group = groups_[static_cast<std::size_t>(communicator)];
   ++last_;
   slot(last_) = {last_, ++group.calls, communicator, op, bytes, now_s(), 0};
+  group.outstanding.push_back(last_);
+  publish_group(static_cast<std::size_t>(communicator));
   return last_;
 }
 
 void FlightRecorder::completed(std::int64_t number) {
   const std::lock_guard lock(mutex_);
   Entry& entry = slot(number);
-  if (entry.number == number) entry.completed_s = now_s();  // else it was overwritten
+  if (entry.number != number) return;  // it was overwritten
+  entry.completed_s = now_s();
+  auto& outstanding = groups_[static_cast<std::size_t>(entry.communicator)].outstanding;
+  if (!outstanding.empty() && outstanding.front() == number) {
+    outstanding.pop_front();
+  } else {
+    std::erase(outstanding, number);
+  }
+  publish_group(static_cast<std::size_t>(entry.communicator));
 }
 
 std::vector<FlightRecorder::Entry> FlightRecorder::in_order() const {
@@ -91,20 +159,6 @@ std::vector<FlightRecorder::Entry> FlightRecorder::in_order() const {
   std::sort(entries.begin(), entries.end(),
             [](const Entry& a, const Entry& b) { return a.number < b.number; });
   return entries;
-}
-
-std::string FlightRecorder::oldest_incomplete() const {
-  const std::lock_guard lock(mutex_);
-  for (const Entry& e : in_order()) {
-    if (e.completed_s > 0) continue;
-    const Group& group = groups_[static_cast<std::size_t>(e.communicator)];
-    std::ostringstream text;
-    text << "call " << e.call << " of " << group.name << " (rank " << group.rank << " of "
-         << group.size << "): " << to_string(e.op) << " of " << e.bytes << " bytes, issued "
-         << std::fixed << std::setprecision(1) << now_s() - e.issued_s << " s ago";
-    return text.str();
-  }
-  return "";
 }
 
 std::string FlightRecorder::dump(const std::filesystem::path& dump_folder) const {

@@ -1,39 +1,44 @@
 // What this rank does, and the last calls of its communicators: what the watchdog prints and dumps
-// when a run stands still. Compare the dumps of the ranks: calls of one communicator with equal
-// numbers belong together, and the rank that lacks one is the one that went astray.
+// when a run stands still, and what other ranks may see of it. Compare the dumps of the ranks:
+// calls of one communicator with equal numbers belong together, and the rank that lacks one is the
+// one that went astray.
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <filesystem>
 #include <mutex>
 #include <string>
 #include <vector>
 
-namespace koios {
+#include "comm/rank_state.hpp"
 
-enum class CommOp { all_gather, reduce_scatter, all_reduce, broadcast, send, recv };
-const char* to_string(CommOp op);
+namespace koios {
 
 class FlightRecorder {
  public:
   /// capacity 0: no dumps; a few calls are still kept for the watchdog's message.
   FlightRecorder(int rank, int capacity);
 
-  /// The number by which the communicator names itself in issued().
-  int add_communicator(const std::string& name, int rank, int size);
+  /// From now on what this rank does is written to `state`, until withdraw().
+  void publish_in(RankState& state);
+  void withdraw();
+
+  /// The number by which the communicator names itself in issued(). first_rank: of the job, the
+  /// rank that is the group's first.
+  int add_communicator(const std::string& name, int rank, int size, int first_rank);
   /// Notes a call that was started, and returns its number.
   std::int64_t issued(int communicator, CommOp op, std::int64_t bytes);
   void completed(std::int64_t number);
 
-  /// What this rank does from now on, for the watchdog's message: "block 17 forward", "reading
-  /// data". The texts are literals: this is called often, and by the thread that trains alone.
-  void enter(const char* part, std::int64_t number = -1, const char* half = "");
-  /// "block 17 forward, for 3.2 s".
-  std::string where() const;
+  /// What this rank does from now on: "forward layers.3", "reading data". Cheap enough for each
+  /// part of a step.
+  void enter(const std::string& what);
+  /// The step that it works on, which precedes what it does; 0: none.
+  void at_step(std::int64_t step);
+  /// Its watchdog gives the alarm.
+  void raise_alarm();
 
-  /// "call 12 of shard_reduce (rank 0 of 2): reduce_scatter of 3145728 bytes, issued 8.1 s ago",
-  /// or "" if none is outstanding.
-  std::string oldest_incomplete() const;
   /// Writes dump_folder/comm_trace/rank_<r> (JSON) and returns its path; "" where capacity is 0.
   std::string dump(const std::filesystem::path& dump_folder) const;
 
@@ -43,6 +48,7 @@ class FlightRecorder {
     int rank;
     int size;
     std::int64_t calls = 0;
+    std::deque<std::int64_t> outstanding{};  // numbers of entries, as issued
   };
   struct Entry {
     std::int64_t number = 0;  // over all communicators, from 1
@@ -53,12 +59,11 @@ class FlightRecorder {
     double issued_s = 0;     // seconds since 1970, so that ranks can be compared
     double completed_s = 0;  // 0: not yet
   };
-  struct Where {
-    const char* part = "start";
-    std::int64_t number = -1;  // none
-    const char* half = "";
-    double entered_s = 0;
-  };
+  /// Changes the published state, which others may read meanwhile.
+  template <class Change>
+  void publish(Change change);
+  void publish_place();
+  void publish_group(std::size_t index);
   Entry& slot(std::int64_t number);
   std::vector<Entry> in_order() const;
 
@@ -68,7 +73,10 @@ class FlightRecorder {
   std::vector<Group> groups_;
   std::vector<Entry> ring_;
   std::int64_t last_ = 0;
-  Where where_;
+  std::int64_t step_ = 0;
+  std::string doing_ = "start";
+  RankState own_;
+  RankState* state_ = &own_;
 };
 
 }  // namespace koios

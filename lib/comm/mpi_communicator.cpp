@@ -62,6 +62,20 @@ void close_mpi_comm(MPI_Comm comm) noexcept {
   if (finalized == 0 && !is_unwinding()) MPI_Comm_free(&comm);
 }
 
+int first_world_rank(MPI_Comm comm) {
+  MPI_Group group = MPI_GROUP_NULL;
+  MPI_Group world = MPI_GROUP_NULL;
+  check_mpi(MPI_Comm_group(comm, &group), "MPI_Comm_group");
+  check_mpi(MPI_Comm_group(MPI_COMM_WORLD, &world), "MPI_Comm_group");
+  const int first = 0;
+  int in_world = 0;
+  check_mpi(MPI_Group_translate_ranks(group, 1, &first, world, &in_world),
+            "MPI_Group_translate_ranks");
+  MPI_Group_free(&group);
+  MPI_Group_free(&world);
+  return in_world;
+}
+
 /// Messages under way, and what is to be done once they are through.
 class MpiCommunicator::Exchange {
  public:
@@ -106,7 +120,8 @@ MpiCommunicator::MpiCommunicator(std::string name, MpiComm comm, FlightRecorder*
   check_mpi(MPI_Comm_set_errhandler(native(), MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
   check_mpi(MPI_Comm_rank(native(), &rank_), "MPI_Comm_rank");
   check_mpi(MPI_Comm_size(native(), &size_), "MPI_Comm_size");
-  if (recorder_ != nullptr) trace_id_ = recorder_->add_communicator(name_, rank_, size_);
+  if (recorder_ != nullptr)
+    trace_id_ = recorder_->add_communicator(name_, rank_, size_, first_world_rank(native()));
 }
 
 MpiCommunicator::~MpiCommunicator() = default;

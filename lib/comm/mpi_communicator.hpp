@@ -21,6 +21,9 @@ namespace koios {
 void close_mpi_comm(MPI_Comm comm) noexcept;
 using MpiComm = Handle<MPI_Comm, &close_mpi_comm>;
 
+/// The job's rank of a group's first.
+int first_world_rank(MPI_Comm comm);
+
 class MpiCommunicator final : public Communicator {
  public:
   /// recorder may be null; it outlives the communicator.

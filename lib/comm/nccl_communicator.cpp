@@ -142,7 +142,8 @@ NcclCommunicator::NcclCommunicator(std::string name, MpiComm group, NcclComm com
       recorder_(recorder) {
   check_mpi(MPI_Comm_rank(group_.get(), &rank_), "MPI_Comm_rank");
   check_mpi(MPI_Comm_size(group_.get(), &size_), "MPI_Comm_size");
-  if (recorder_ != nullptr) trace_id_ = recorder_->add_communicator(name_, rank_, size_);
+  if (recorder_ != nullptr)
+    trace_id_ = recorder_->add_communicator(name_, rank_, size_, first_world_rank(group_.get()));
 }
 
 NcclCommunicator::~NcclCommunicator() = default;

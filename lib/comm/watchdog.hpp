@@ -1,14 +1,16 @@
 // A thread that ends the job when it stands still: a lost rank leaves the others waiting in a
 // collective for ever, and neither MPI nor NCCL says so.
 //
-//   Watchdog watchdog(recorder, options, dump_folder);   // comm/init_timeout_seconds run
+//   Watchdog watchdog(mpi, recorder, options, folder);   // comm/init_timeout_seconds run
 //   watchdog.start("loading");                           // and again for each part of the start
 //   for each step: ...; watchdog.beat();                 // comm/train_timeout_seconds run anew
 //
-// When the time is up, or a library reports a failure, it says on one line what this rank does and
-// which call is its oldest unfinished one, dumps the flight recorder, leaves the other ranks a
-// moment to do the same, and ends every rank with ExitCode::standstill. It asks no library on its
-// way: one that holds a lock would silence it.
+// When the time is up, or a library reports a failure, one rank of each node says where all of the
+// node's ranks are, which they write in memory that they share; then one rank of the job says which
+// of them is to blame (comm/verdict.hpp). All dump their flight recorders, and the job ends with
+// ExitCode::standstill. A rank of the node that dies is told of at once. No library is asked on the
+// way, for one that holds a lock would silence the watchdog, and no file before the nodes have said
+// what they know.
 #pragma once
 
 #include <chrono>
@@ -18,15 +20,19 @@
 #include <stop_token>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "comm/mesh.hpp"
+#include "comm/node_board.hpp"
+#include "runtime/file.hpp"
 
 namespace koios {
 
 class Watchdog {
  public:
-  /// The recorder outlives it.
-  Watchdog(FlightRecorder& recorder, const CommOptions& options, std::filesystem::path dump_folder);
+  /// The recorder outlives it. Collective.
+  Watchdog(const MpiEnv& mpi, FlightRecorder& recorder, const CommOptions& options,
+           std::filesystem::path dump_folder);
   Watchdog(const Watchdog&) = delete;
   Watchdog& operator=(const Watchdog&) = delete;
   ~Watchdog();
@@ -45,8 +51,17 @@ class Watchdog {
  private:
   using Clock = std::chrono::steady_clock;
   void watch();
-  [[noreturn]] void fail(const std::string& reason, const std::string& advice);
+  void watch_deaths();
+  [[noreturn]] void stand_still(double waited_s);
+  [[noreturn]] void library_failed(const std::string& error);
+  void rank_died();
+  /// Whether this rank speaks for its node: the first of those that have noticed.
+  bool is_speaker(const std::vector<RankState>& states) const;
+  void dump();
+  [[noreturn]] void end();
 
+  int rank_;
+  NodeBoard board_;
   FlightRecorder& recorder_;
   CommOptions options_;
   std::filesystem::path dump_folder_;
@@ -56,7 +71,10 @@ class Watchdog {
   Clock::time_point last_beat_;
   std::string error_;  // as reported
   bool stop_ = false;
-  std::thread thread_;  // last: it uses all of the above
+  FileDescriptor stopped_;  // readable once `deaths_` is to end
+  // Last: they use all of the above.
+  std::thread deaths_;
+  std::thread thread_;
 };
 
 /// A thread that asks the communicators' libraries how they are (Communicator::poll) and tells the

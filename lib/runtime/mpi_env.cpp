@@ -23,6 +23,8 @@ namespace {
 
 constexpr unsigned kLastSeconds = 20;
 
+std::atomic<std::int32_t*> g_end_mark = nullptr;
+
 /// Read by a signal handler.
 std::atomic<int> g_exit_code = 0;
 static_assert(std::atomic<int>::is_always_lock_free);
@@ -149,7 +151,10 @@ void MpiEnv::all_keep_largest(std::span<std::int64_t> records, std::size_t size)
   check_mpi(MPI_Type_free(&record), "MPI_Type_free");
 }
 
+void MpiEnv::mark_end_in(std::int32_t* mark) { g_end_mark = mark; }
+
 void MpiEnv::end_soon(ExitCode code) {
+  if (std::int32_t* mark = g_end_mark) std::atomic_ref<std::int32_t>(*mark).store(1);
   g_exit_code = to_int(code);
   struct sigaction action = {};
   action.sa_handler = [](int) { _exit(g_exit_code); };

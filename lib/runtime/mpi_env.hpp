@@ -38,6 +38,9 @@ class MpiEnv {
   /// Of each record of `size` integers, the largest that any rank has (by the first integer, of
   /// equals by the next), on every rank. All ranks have as many records.
   void all_keep_largest(std::span<std::int64_t> records, std::size_t size) const;
+  /// A number that becomes 1 when this process ends the job, so that others can tell its end from
+  /// its death; null: none.
+  static void mark_end_in(std::int32_t* mark);
   /// Whatever the calls that follow wait for (a lock of MPI's, a pipe that nobody empties, a file
   /// system), this process ends with this code in 20 s; the launcher then ends the others.
   static void end_soon(ExitCode code);

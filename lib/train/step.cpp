@@ -61,6 +61,7 @@ Ref<const float, 1> TrainStep<T>::loss_sum(const Batch& batch) {
 template <class T>
 void TrainStep<T>::perform(const Action& action, const NextBatch& next_batch,
                            std::int64_t steps_done) {
+  mesh_.recorder().enter(describe(action, layout_));
   switch (action.kind) {
     case Kind::load:
       stage_.set_batch(slot(action), upload_.upload(next_batch(), slot(action), streams_.compute));

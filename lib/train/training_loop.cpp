@@ -121,7 +121,7 @@ template <class T>
 void TrainingLoop<T>::finish(std::int64_t step, const StepDecision& decision, Watchdog& watchdog) {
   console_.clear_progress();
   watchdog.allow(checkpoints_.longest_save_s());
-  launch_.recorder.enter("ending the run after step", step);
+  launch_.recorder.enter("ending the run");
   checkpoints_.finish();
   if (step > start_.step) {
     print_timers(timers_, mesh_, since_start_.seconds());
@@ -140,6 +140,7 @@ void TrainingLoop<T>::finish(std::int64_t step, const StepDecision& decision, Wa
 template <class T>
 void TrainingLoop<T>::take_step(std::int64_t steps_done, Watchdog& watchdog) {
   const auto timer = timers_.scope("step");
+  launch_.recorder.at_step(steps_done + 1);
   const double before_s = mesh_.host_seconds();
   const WaitSeconds waits_before = host_waits(mesh_);
   bool is_first = true;
@@ -147,10 +148,10 @@ void TrainingLoop<T>::take_step(std::int64_t steps_done, Watchdog& watchdog) {
     // A step of many micro-batches takes long and is none the less on its way.
     if (!std::exchange(is_first, false)) watchdog.beat();
     const auto data_timer = timers_.scope("data");
-    launch_.recorder.enter("waiting for data of step", steps_done + 1);
+    launch_.recorder.enter("waiting for data");
     const Region region = profiler_.data_region();
     Batch batch = data_.next();
-    launch_.recorder.enter("step", steps_done + 1);
+    launch_.recorder.enter("computing");
     step_log_.add_samples(batch);
     return batch;
   };
@@ -204,7 +205,7 @@ template <class T>
 void TrainingLoop<T>::save(std::int64_t step, const StepDecision& decision, Watchdog& watchdog) {
   const Stopwatch watch;
   const Region region = profiler_.checkpoint_region();
-  launch_.recorder.enter("saving step", step);
+  launch_.recorder.enter("saving");
   watchdog.allow(checkpoints_.longest_save_s());
   console_.clear_progress();
   if (decision.stop != StopReason::none) {

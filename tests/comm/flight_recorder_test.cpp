@@ -24,26 +24,52 @@ class FlightRecorderTest : public testing::Test {
       std::filesystem::temp_directory_path() / ("koios_recorder_" + std::to_string(getpid()));
 };
 
-TEST_F(FlightRecorderTest, names_the_oldest_call_that_is_not_finished) {
+TEST_F(FlightRecorderTest, publishes_the_oldest_call_of_each_group_that_is_not_finished) {
+  RankState state;
   FlightRecorder recorder(3, 100);
-  const int gather = recorder.add_communicator("shard_gather", 1, 4);
-  const int tp = recorder.add_communicator("tp", 0, 2);
-  EXPECT_EQ(recorder.oldest_incomplete(), "");
+  recorder.publish_in(state);
+  const int gather = recorder.add_communicator("shard_gather", 1, 4, 2);
+  const int tp = recorder.add_communicator("tp", 0, 2, 3);
+  ASSERT_EQ(state.groups, 2);
+  EXPECT_EQ(state.group[0].name.str(), "shard_gather");
+  EXPECT_EQ(state.group[0].first_rank, 2);
+  EXPECT_FALSE(state.group[0].is_waiting());
   const auto first = recorder.issued(gather, CommOp::all_gather, 100);
-  const auto second = recorder.issued(tp, CommOp::all_reduce, 200);
-  recorder.issued(gather, CommOp::all_gather, 300);
-  EXPECT_EQ(recorder.oldest_incomplete().rfind(
-                "call 1 of shard_gather (rank 1 of 4): all_gather of 100 bytes, issued ", 0),
-            0U);
+  const auto other = recorder.issued(tp, CommOp::all_reduce, 200);
+  const auto second = recorder.issued(gather, CommOp::reduce_scatter, 300);
+  EXPECT_EQ(state.group[0].issued, 2);
+  EXPECT_EQ(state.group[0].done, 0);
+  EXPECT_EQ(state.group[0].bytes, 100);
+  EXPECT_EQ(state.group[1].op, CommOp::all_reduce);
   recorder.completed(first);
-  EXPECT_NE(recorder.oldest_incomplete().find("call 1 of tp"), std::string::npos);
+  EXPECT_EQ(state.group[0].done, 1);
+  EXPECT_EQ(state.group[0].op, CommOp::reduce_scatter);
+  recorder.completed(other);
   recorder.completed(second);
-  EXPECT_NE(recorder.oldest_incomplete().find("call 2 of shard_gather"), std::string::npos);
+  EXPECT_EQ(state.group[0].done, 2);
+  EXPECT_FALSE(state.group[0].is_waiting() || state.group[1].is_waiting());
+  EXPECT_EQ(state.version % 2, 0U);
+}
+
+TEST_F(FlightRecorderTest, publishes_where_the_rank_is) {
+  RankState state;
+  FlightRecorder recorder(3, 100);
+  recorder.publish_in(state);
+  EXPECT_EQ(state.place.str(), "start");
+  recorder.at_step(12);
+  recorder.enter("forward layers.3");
+  EXPECT_EQ(state.place.str(), "step 12, forward layers.3");
+  EXPECT_EQ(state.alarm_s, 0);
+  recorder.raise_alarm();
+  EXPECT_GT(state.alarm_s, 0);
+  recorder.withdraw();
+  recorder.enter("elsewhere");
+  EXPECT_EQ(state.place.str(), "step 12, forward layers.3");
 }
 
 TEST_F(FlightRecorderTest, dumps_the_last_calls_in_order) {
   FlightRecorder recorder(3, 100);
-  const int gather = recorder.add_communicator("shard_gather", 1, 4);
+  const int gather = recorder.add_communicator("shard_gather", 1, 4, 0);
   for (int i = 1; i <= 250; ++i) {
     const auto number = recorder.issued(gather, CommOp::reduce_scatter, i);
     if (i < 250) recorder.completed(number);
@@ -62,11 +88,13 @@ TEST_F(FlightRecorderTest, dumps_the_last_calls_in_order) {
   EXPECT_TRUE(trace["calls"][99]["completed_s"].is_null());
 }
 
-TEST_F(FlightRecorderTest, capacity_0_dumps_nothing_but_still_names_the_call) {
+TEST_F(FlightRecorderTest, capacity_0_dumps_nothing_but_still_publishes) {
+  RankState state;
   FlightRecorder recorder(0, 0);
-  recorder.issued(recorder.add_communicator("tp", 0, 2), CommOp::broadcast, 8);
+  recorder.publish_in(state);
+  recorder.issued(recorder.add_communicator("tp", 0, 2, 0), CommOp::broadcast, 8);
   EXPECT_EQ(recorder.dump(folder_), "");
-  EXPECT_NE(recorder.oldest_incomplete().find("broadcast of 8 bytes"), std::string::npos);
+  EXPECT_EQ(state.group[0].bytes, 8);
 }
 
 }  // namespace

@@ -1,0 +1,60 @@
+// What one rank does, in a form that other processes can read while it is written, and after its
+// writer was stopped or killed: plain numbers and texts of fixed length.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <cstring>
+#include <string>
+
+namespace koios {
+
+enum class CommOp : std::int32_t { all_gather, reduce_scatter, all_reduce, broadcast, send, recv };
+const char* to_string(CommOp op);
+
+/// Text that is cut to fit, and always ends.
+template <std::size_t Size>
+struct FixedText {
+  std::array<char, Size> bytes{};
+
+  void operator=(const std::string& text) {
+    const std::size_t length = text.copy(bytes.data(), Size - 1);
+    bytes[length] = '\0';
+  }
+  std::string str() const { return {bytes.data(), strnlen(bytes.data(), Size - 1)}; }
+};
+
+/// How far a rank is with the calls of one communicator. The same group on its members: equal name
+/// and first_rank.
+struct GroupState {
+  FixedText<32> name;
+  std::int32_t first_rank = 0;  // of the job, the group's rank 0
+  std::int32_t size = 0;
+  std::int64_t issued = 0;  // calls, from 1
+  std::int64_t done = 0;    // all up to this one
+  // The oldest that is not done, where issued > done.
+  CommOp op = CommOp::all_gather;
+  std::int64_t bytes = 0;
+  double issued_s = 0;
+
+  bool is_waiting() const { return issued > done; }
+};
+
+/// Times are seconds since 1970, so that ranks can be compared.
+struct RankState {
+  std::uint32_t version = 0;  // odd while it is written
+  std::int32_t rank = -1;     // -1: nothing was ever written
+  std::int32_t pid = 0;
+  std::int32_t is_ending = 0;  // by itself: done, or with an error of its own
+  FixedText<64> host;
+  FixedText<80> place;   // "step 12, forward layers.3"
+  double entered_s = 0;  // when it came there
+  double last_s = 0;     // last sign of life
+  double alarm_s = 0;    // when its watchdog gave the alarm; 0: not yet
+  /// Filled in by who looks: a letter of /proc/PID/stat, 'X' where the process is gone, '?'.
+  char process = '?';
+  std::int32_t groups = 0;
+  std::array<GroupState, 8> group{};
+};
+
+}  // namespace koios

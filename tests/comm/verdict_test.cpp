@@ -1,0 +1,78 @@
+#include "comm/verdict.hpp"
+
+#include <gtest/gtest.h>
+
+#include <vector>
+
+namespace koios {
+namespace {
+
+constexpr double kNow = 1000;
+
+/// A rank of one group of all, that has issued and finished so many calls.
+RankState rank(int number, std::int64_t issued, std::int64_t done, const char* place) {
+  RankState state;
+  state.rank = number;
+  state.host = number < 2 ? "n1" : "n2";
+  state.place = place;
+  state.process = 'S';
+  state.entered_s = state.last_s = kNow - 10;
+  state.groups = 1;
+  state.group[0].name = "world";
+  state.group[0].size = 4;
+  state.group[0].issued = issued;
+  state.group[0].done = done;
+  state.group[0].bytes = 64;
+  state.group[0].issued_s = kNow - 9;
+  return state;
+}
+
+TEST(Verdict, names_the_rank_that_did_not_come) {
+  std::vector<RankState> states = {rank(0, 7, 6, "step 2, backward"), rank(1, 7, 6, "backward"),
+                                   rank(2, 6, 6, "waiting for data"), rank(3, 7, 6, "backward")};
+  EXPECT_EQ(verdict(states, 4, kNow),
+            "rank 2 on n2 never entered all_gather 7 of world, where ranks 0, 1, 3 wait (step 2, "
+            "backward); last sign of it 10.0 s ago: waiting for data");
+  states[2].process = 'D';
+  EXPECT_EQ(verdict(states, 4, kNow).find("rank 2 on n2 hangs inside of the system"), 0U);
+  states[2].process = 'X';
+  EXPECT_EQ(verdict(states, 4, kNow).find("rank 2 on n2 has died; it never entered"), 0U);
+}
+
+TEST(Verdict, follows_who_waits_for_whom) {
+  // Rank 3 waits for rank 2 in another group, and is itself waited for.
+  std::vector<RankState> states = {rank(0, 7, 6, "a"), rank(1, 7, 6, "a"), rank(2, 6, 6, "b"),
+                                   rank(3, 6, 6, "c")};
+  for (const int r : {2, 3}) {
+    RankState& state = states[static_cast<std::size_t>(r)];
+    state.groups = 2;
+    state.group[1] = state.group[0];
+    state.group[1].name = "pair";
+    state.group[1].first_rank = 2;
+  }
+  states[3].group[1].issued = 7;
+  EXPECT_EQ(verdict(states, 4, kNow).find("rank 2 on n2 never entered"), 0U);
+}
+
+TEST(Verdict, ranks_of_a_lost_node) {
+  const std::vector<RankState> states = {rank(0, 7, 6, "a"), rank(1, 7, 6, "a")};
+  EXPECT_EQ(verdict(states, 4, kNow),
+            "ranks 2, 3 give no sign: is their node lost, or cut off from the others?");
+  EXPECT_EQ(verdict(states, 2, kNow).find("all ranks have entered all_gather 7 of world"), 0U);
+}
+
+TEST(Verdict, without_a_call_the_one_that_is_elsewhere) {
+  std::vector<RankState> states = {rank(0, 6, 6, "saving"), rank(1, 6, 6, "saving"),
+                                   rank(2, 6, 6, "validation")};
+  EXPECT_EQ(verdict(states, 3, kNow),
+            "rank 2 on n2 is at: validation, for 10.0 s, while ranks 0, 1 are at: saving");
+  EXPECT_EQ(verdict({}, 3, kNow), "nothing is known of any rank");
+}
+
+TEST(Verdict, lists_of_ranks) {
+  EXPECT_EQ(describe_ranks({5, 0, 1, 2}), "0-2, 5");
+  EXPECT_EQ(describe_ranks({3, 4}), "3, 4");
+}
+
+}  // namespace
+}  // namespace koios
