@@ -229,7 +229,8 @@ std::string verdict(std::span<const RankState> states, int ranks, double now_s) 
   if (!missed.empty()) {
     const Missed& m = missed.front();
     return cat("all ranks have entered ", call_of(m.call), " (", m.waiting.front()->place.str(),
-               "), and it does not end: is a link between them broken?");
+               "), ", seconds(now_s - m.call.issued_s),
+               " ago: the machine is slow, or a link between them is broken");
   }
   return odd_one_out(states, now_s);
 }
