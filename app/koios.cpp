@@ -11,6 +11,7 @@
 #include "runtime/device.hpp"
 #include "runtime/file.hpp"
 #include "runtime/mpi_env.hpp"
+#include "runtime/mpi_leftovers.hpp"
 #include "runtime/signals.hpp"
 #include "train/deck_options.hpp"
 #include "train/run_training.hpp"
@@ -42,6 +43,7 @@ ExitCode answer(const CommandLine& line) {
 
 ExitCode train(const CommandLine& line, std::vector<std::string> command_line, PhaseClock& start,
                Signals& signals, const MpiEnv& mpi) {
+  if (mpi.local_rank() == 0) remove_mpi_leftovers(mpi.host());
   start.done("mpi");
   const std::optional<DeckSetup> deck = set_up_on_all_ranks(line, mpi);
   if (!deck) return ExitCode::bad_input;
