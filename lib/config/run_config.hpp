@@ -23,6 +23,7 @@ enum class LrScheduleType { linear, cosine, wsd };
 enum class DatasetKind { text, jsonl, alpaca, openwebtext, c4, tokens };
 enum class ParamPrecision { automatic, bfloat16, float32 };
 enum class ReducePrecision { float32, bfloat16 };
+enum class Fp8Recipe { none, tensorwise };
 enum class OnNonfinite { stop, skip };
 enum class IntervalType { steps, seconds };
 enum class ExportType { float32, float16, bfloat16 };
@@ -73,6 +74,11 @@ constexpr EnumTable<ParamPrecision, 3> names_of(ParamPrecision) {
 }
 constexpr EnumTable<ReducePrecision, 2> names_of(ReducePrecision) {
   return {{{ReducePrecision::float32, "float32"}, {ReducePrecision::bfloat16, "bfloat16"}}};
+}
+/// dynamic is torchtitan's word for tensorwise.
+constexpr EnumTable<Fp8Recipe, 3> names_of(Fp8Recipe) {
+  using enum Fp8Recipe;
+  return {{{none, ""}, {tensorwise, "tensorwise"}, {tensorwise, "dynamic"}}};
 }
 constexpr EnumTable<OnNonfinite, 2> names_of(OnNonfinite) {
   return {{{OnNonfinite::stop, "stop"}, {OnNonfinite::skip, "skip"}}};
@@ -173,7 +179,7 @@ struct TrainingConfig {
   int prefetch_blocks = 1;
   ParamPrecision mixed_precision_param = ParamPrecision::automatic;
   ReducePrecision mixed_precision_reduce = ReducePrecision::float32;
-  std::string fp8_linear;  // "" or "dynamic"
+  Fp8Recipe fp8_linear = Fp8Recipe::none;
   OnNonfinite on_nonfinite = OnNonfinite::stop;
 
   bool operator==(const TrainingConfig&) const = default;

@@ -191,10 +191,10 @@ void add_training(DeckSchema& schema, TrainingConfig& c, ParallelConfig& p, Data
   schema.add(s, "mixed_precision_reduce", &c.mixed_precision_reduce)
       .help("in which gradients are summed over ranks; bfloat16: half the traffic");
   schema.add(s, "fp8_linear", &c.fp8_linear)
-      .one_of({"", "dynamic"})
-      .works_now({""})
       .may_be_empty()
-      .help("8-bit matrix products; empty: none");
+      .help(
+          "matrix products of the blocks in FP8; tensorwise: one scale a tensor, found each time "
+          "(dynamic is the same); empty: none");
   schema.add(s, "on_nonfinite", &c.on_nonfinite)
       .help("what a loss or gradient that is not finite does: end the run, or skip the update");
 }

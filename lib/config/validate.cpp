@@ -64,6 +64,13 @@ void check_counts(Rules& rules, const RunConfig& c) {
                     " with ", tokens, " tokens at once are more than can be counted"));
 }
 
+void check_fp8(Rules& rules, const RunConfig& c) {
+  rules.require(c.training.fp8_linear == Fp8Recipe::none || !c.parallel.async_tp,
+                {"training/fp8_linear", "parallel/async_tp"},
+                cat("[training] fp8_linear = ", to_string(c.training.fp8_linear),
+                    " needs all rows before it can scale them: set [parallel] async_tp = false"));
+}
+
 void check_attention(Rules& rules, const RunConfig& c) {
   rules.require(!c.data.document_mask || c.model.attention != AttentionChoice::cudnn,
                 {"model/attention", "data/document_mask"},
@@ -201,6 +208,7 @@ std::vector<DeckError> check_rules(const ParsedDeck& parsed, int ranks) {
   check_model(rules, parsed.config.model);
   check_counts(rules, parsed.config);
   check_attention(rules, parsed.config);
+  check_fp8(rules, parsed.config);
   check_recomputation(rules, parsed.config);
   check_schedule(rules, parsed.config);
   check_validation(rules, parsed.config.validation);

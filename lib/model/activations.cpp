@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/integers.hpp"
+#include "kernels/fp8.hpp"
 #include "kernels/rmsnorm.hpp"
 
 namespace koios {
@@ -31,7 +32,8 @@ std::int64_t head_chunk(Backend backend, std::int64_t tokens) {
 
 template <class T>
 BlockSaved<T>::BlockSaved(Arena& arena, const ModelSpec& m, const LocalShape& local,
-                          Recompute level, const BlockSaved* shared)
+                          Recompute level, bool with_fp8, const BlockSaved* shared,
+                          const BlockSaved* before)
     : recompute(level) {
   using enum Recompute;
   const auto of = [shared](auto tensor) {
@@ -50,17 +52,35 @@ BlockSaved<T>::BlockSaved(Arena& arena, const ModelSpec& m, const LocalShape& lo
                                         auto... extents) {
     this->*tensor = keep_or_share<U, R>(arena, level, again, of(tensor), extents...);
   };
+  const auto take_input = [&](Ref<T, 2> BlockSaved::*tensor, auto... extents) {
+    if (!with_fp8) return take(op, tensor, extents...);
+    this->*tensor = before != nullptr ? before->*tensor : arena.take<T>(kScratch, extents...);
+  };
   x_SD = arena.take<T>(kActivations, local.rows, m.dim);
   take_rows(&BlockSaved::rows1);
-  take(op, &BlockSaved::normed1_SD, local.rows, m.dim);
+  take_input(&BlockSaved::normed1_SD, local.rows, m.dim);
   take_qkv(arena, local, shared);
   take(full, &BlockSaved::attention_NA, local.tokens, local.q_cols);
   take(full, &BlockSaved::lse_BHT, local.tokens * local.heads);
   take(op_half, &BlockSaved::mid_SD, local.rows, m.dim);
   take_rows(&BlockSaved::rows2);
-  take(op, &BlockSaved::normed2_SD, local.rows, m.dim);
+  take_input(&BlockSaved::normed2_SD, local.rows, m.dim);
   take_gate_up(arena, local, shared);
-  take(op, &BlockSaved::activated_NF, local.tokens, local.ffn);
+  take_input(&BlockSaved::activated_NF, local.tokens, local.ffn);
+  if (with_fp8) take_fp8(arena, m, local, shared);
+}
+
+template <class T>
+void BlockSaved<T>::take_fp8(Arena& arena, const ModelSpec& m, const LocalShape& local,
+                             const BlockSaved* shared) {
+  const std::int64_t inputs[kBlockLinears] = {m.dim, local.q_cols, m.dim, local.ffn};
+  for (int layer = 0; layer < kBlockLinears; ++layer) {
+    fp8.x_IN[layer] = keep_or_share<fp8_e4m3, 2>(
+        arena, recompute, Recompute::op, shared == nullptr ? nullptr : &shared->fp8.x_IN[layer],
+        inputs[layer], local.tokens);
+  }
+  fp8.amax = arena.take<float>(kActivations, 2 * kBlockLinears);
+  fp8.inverse = arena.take<float>(kActivations, 2 * kBlockLinears);
 }
 
 // With op_half k is computed again and q and v are kept, so k lies apart.
@@ -111,6 +131,21 @@ HeadSaved<T> take_head(Arena& arena, const ModelSpec& m, const LocalShape& local
   return head;
 }
 
+Fp8Scratch take_fp8_scratch(Arena& arena, const ModelSpec& m, const LocalShape& local) {
+  constexpr std::string_view kLabel = "8-bit operands";
+  const std::int64_t n = local.tokens;
+  const std::int64_t widest = std::max({m.dim, local.qkv_cols(), 2 * local.ffn});
+  const std::int64_t largest =
+      std::max({m.dim * local.qkv_cols(), m.dim * local.q_cols, m.dim * 2 * local.ffn});
+  Fp8Scratch scratch;
+  scratch.x = arena.take<fp8_e4m3>(kLabel, n * std::max({m.dim, local.q_cols, local.ffn}));
+  scratch.dy = arena.take<fp8_e5m2>(kLabel, n * widest);
+  scratch.dy_turned = arena.take<fp8_e5m2>(kLabel, n * widest);
+  scratch.w_turned = arena.take<fp8_e4m3>(kLabel, largest);
+  scratch.counts = arena.take<std::int64_t>(kLabel, kFp8Counts);
+  return scratch;
+}
+
 template <class T>
 void take_logits(Arena& arena, const StageShape& shape, const LocalShape& local,
                  StageScratch<T>& scratch) {
@@ -141,7 +176,13 @@ StageBuffers<T>::StageBuffers(Arena& arena, const StageShape& shape, const Shard
     saved.block.reserve(blocks.size());
     for (const int unit : blocks) {
       const Recompute level = shape.recompute.of_block(layout.unit(unit).layer);
-      saved.block.emplace_back(arena, m, local, level, shared);
+      const BlockSaved<T>* before = nullptr;
+      if (!saved.block.empty()) {
+        before = &saved.block.back();
+      } else if (&saved != &slot.front() && !slot.front().block.empty()) {
+        before = &slot.front().block.front();
+      }
+      saved.block.emplace_back(arena, m, local, level, shape.fp8, shared, before);
       if (level != Recompute::none) shared = &saved.block.back();
     }
     if (has_head) saved.head = take_head<T>(arena, m, local);
@@ -153,6 +194,7 @@ StageBuffers<T>::StageBuffers(Arena& arena, const StageShape& shape, const Shard
   scratch.d_qkv_NQ = arena.take<T>(kScratch, local.tokens, local.qkv_cols());
   scratch.d_activated_NF = arena.take<T>(kScratch, local.tokens, local.ffn);
   if (has_head) take_logits(arena, shape, local, scratch);
+  if (shape.fp8 && !blocks.empty()) scratch.fp8 = take_fp8_scratch(arena, m, local);
   const std::int64_t parts = has_weight(m.norm) ? norm_backward_partials(backend) : 0;
   scratch.norm_partial_PD = arena.take<float>(kScratch, parts, m.dim);
   scratch.rope_TE = arena.take<float>(kScratch, shape.micro_batch.seq_len, m.head_dim());

@@ -31,6 +31,14 @@ struct RowStatistics {
   Ref<float, 1> mean_S;
 };
 
+/// With FP8: the inputs of a block's linear layers as 8-bit values, turned for the weight
+/// gradients, and the scales of inputs and of outputs' gradients, by BlockLinear.
+struct Fp8Saved {
+  Ref<fp8_e4m3, 2> x_IN[kBlockLinears];
+  Ref<float, 1> amax;     // of the inputs, then of the gradients
+  Ref<float, 1> inverse;  // of the scales
+};
+
 template <class T>
 struct BlockSaved {
   Recompute recompute = Recompute::none;
@@ -47,10 +55,12 @@ struct BlockSaved {
   Ref<T, 2> gate_up_N2F;     // one product's output; with op_half gate lies apart from it
   Ref<T, 2> gate_NF, up_NF;  // columns of it
   Ref<T, 2> activated_NF;    // into w2
+  Fp8Saved fp8;              // then normed1, normed2 and activated last only until they are cast
 
-  /// shared: another block of the same level, for what is not kept; null for the first.
+  /// shared: another block of the same level, for what is not kept; null for the first. before: the
+  /// block before, with FP8, for what no block keeps.
   BlockSaved(Arena& arena, const ModelSpec& model, const LocalShape& local, Recompute recompute,
-             const BlockSaved* shared);
+             bool fp8, const BlockSaved* shared, const BlockSaved* before);
 
   /// Whether q|k|v, and gate|up, are one product each.
   bool is_stacked() const { return recompute != Recompute::op_half; }
@@ -58,6 +68,8 @@ struct BlockSaved {
  private:
   void take_qkv(Arena& arena, const LocalShape& local, const BlockSaved* shared);
   void take_gate_up(Arena& arena, const LocalShape& local, const BlockSaved* shared);
+  void take_fp8(Arena& arena, const ModelSpec& model, const LocalShape& local,
+                const BlockSaved* shared);
 };
 
 /// Gradients of a block's activations. backward_input reads out_SD and leaves x_SD, and with it all
@@ -88,6 +100,14 @@ struct StageSaved {
   Ref<T, 2> dx_SD;                   // backward: gradient of the residual stream
 };
 
+/// 8-bit operands of one linear layer at a time, as large as the largest.
+struct Fp8Scratch {
+  Ref<fp8_e4m3, 1> x;
+  Ref<fp8_e5m2, 1> dy, dy_turned;
+  Ref<fp8_e4m3, 1> w_turned;
+  Ref<std::int64_t, 1> counts;  // Fp8Count: since the start of the run
+};
+
 /// Free between two calls of the stage.
 template <class T>
 struct StageScratch {
@@ -103,6 +123,7 @@ struct StageScratch {
   Ref<float, 2> norm_partial_PD;
   Ref<float, 2> rope_TE;
   Ref<std::byte, 1> attention_workspace;
+  Fp8Scratch fp8;
 };
 
 /// What a stage is built from.
@@ -112,7 +133,8 @@ struct StageShape {
   MicroBatchShape micro_batch;
   RecomputePolicy recompute;
   MathOptions math;
-  int slots = 1;  // micro-batches in flight
+  int slots = 1;     // micro-batches in flight
+  bool fp8 = false;  // the blocks' linear layers in FP8
 
   LocalShape local() const { return {model, tensor, micro_batch}; }
 };

@@ -3,8 +3,10 @@
 #include <optional>
 
 #include "kernels/attention.hpp"
+#include "kernels/elementwise.hpp"
 #include "kernels/rope.hpp"
 #include "kernels/swiglu.hpp"
+#include "model/fp8_linear.hpp"
 #include "model/linear.hpp"
 #include "model/norm.hpp"
 #include "runtime/region.hpp"
@@ -32,20 +34,35 @@ void activate(StageContext<T>& c, BlockSaved<T>& v) {
 template <class T>
 void k_forward(StageContext<T>& c, BlockSaved<T>& v, Ref<const T, 2> normed1_ND,
                const UnitView<const T>& w) {
-  linear_forward<T>(c.math, c.stream, v.k_N, normed1_ND, w.matrix(kWk));
+  if (c.fp8) {
+    fp8_forward(c, v, kQkvLinear, v.k_N, w, kWk, kWk);
+  } else {
+    linear_forward<T>(c.math, c.stream, v.k_N, normed1_ND, w.matrix(kWk));
+  }
   turn(c, v.k_N);
 }
 
-/// Step 2.
+/// Step 2. again: in the backward pass.
 template <class T>
-void qkv_forward(StageContext<T>& c, BlockSaved<T>& v, const UnitView<const T>& w) {
+void qkv_forward(StageContext<T>& c, BlockSaved<T>& v, const UnitView<const T>& w,
+                 bool again = false) {
   const auto normed1_ND = c.tp.gather(v.normed1_SD);
+  if (c.fp8) fp8_input(c, v, kQkvLinear, normed1_ND.all(), again);
   if (v.is_stacked()) {
-    stacked_forward<T>(c.math, c.stream, v.qkv_NQ, normed1_ND, w.stacked(kWq, kWv));
+    if (c.fp8) {
+      fp8_forward(c, v, kQkvLinear, v.qkv_NQ, w, kWq, kWv);
+    } else {
+      stacked_forward<T>(c.math, c.stream, v.qkv_NQ, normed1_ND, w.stacked(kWq, kWv));
+    }
     turn(c, column_range(v.qkv_NQ, 0, c.local.q_cols + c.local.kv_cols));  // q|k
   } else {
-    linear_forward<T>(c.math, c.stream, v.q_NA, normed1_ND.all(), w.matrix(kWq));
-    linear_forward<T>(c.math, c.stream, v.v_N, normed1_ND.all(), w.matrix(kWv));
+    if (c.fp8) {
+      fp8_forward(c, v, kQkvLinear, v.q_NA, w, kWq, kWq);
+      fp8_forward(c, v, kQkvLinear, v.v_N, w, kWv, kWv);
+    } else {
+      linear_forward<T>(c.math, c.stream, v.q_NA, normed1_ND.all(), w.matrix(kWq));
+      linear_forward<T>(c.math, c.stream, v.v_N, normed1_ND.all(), w.matrix(kWv));
+    }
     turn(c, v.q_NA);
     k_forward(c, v, normed1_ND.all(), w);
   }
@@ -60,8 +77,14 @@ void attend(StageContext<T>& c, BlockSaved<T>& v) {
 
 /// Steps 4 and 8: a layer whose inputs the tensor-parallel ranks share; their outputs are summed.
 template <class T>
-void project(StageContext<T>& c, Ref<T, 2> delta_SD, Ref<const T, 2> x_NI, Ref<const T, 2> w_OI) {
-  linear_forward<T>(c.math, c.stream, c.tp.partial(delta_SD), x_NI, w_OI);
+void project(StageContext<T>& c, BlockSaved<T>& v, BlockLinear layer, Ref<T, 2> delta_SD,
+             Ref<const T, 2> x_NI, const UnitView<const T>& w, int parameter, bool again = false) {
+  if (c.fp8) {
+    fp8_input(c, v, layer, x_NI, again);
+    fp8_forward(c, v, layer, c.tp.partial(delta_SD).all(), w, parameter, parameter);
+  } else {
+    linear_forward<T>(c.math, c.stream, c.tp.partial(delta_SD), x_NI, w.matrix(parameter));
+  }
   c.tp.reduce_scatter(delta_SD);
 }
 
@@ -69,17 +92,25 @@ void project(StageContext<T>& c, Ref<T, 2> delta_SD, Ref<const T, 2> x_NI, Ref<c
 template <class T>
 void up_forward(StageContext<T>& c, BlockSaved<T>& v, Ref<const T, 2> normed2_ND,
                 const UnitView<const T>& w) {
+  if (c.fp8) return fp8_forward(c, v, kGateUpLinear, v.up_NF, w, kW3, kW3);
   linear_forward<T>(c.math, c.stream, v.up_NF, normed2_ND, w.matrix(kW3));
 }
 
 /// Step 6.
 template <class T>
-void gate_up_forward(StageContext<T>& c, BlockSaved<T>& v, const UnitView<const T>& w) {
+void gate_up_forward(StageContext<T>& c, BlockSaved<T>& v, const UnitView<const T>& w,
+                     bool again = false) {
   const auto normed2_ND = c.tp.gather(v.normed2_SD);
+  if (c.fp8) fp8_input(c, v, kGateUpLinear, normed2_ND.all(), again);
   if (v.is_stacked()) {
+    if (c.fp8) return fp8_forward(c, v, kGateUpLinear, v.gate_up_N2F, w, kW1, kW3);
     stacked_forward<T>(c.math, c.stream, v.gate_up_N2F, normed2_ND, w.stacked(kW1, kW3));
   } else {
-    linear_forward<T>(c.math, c.stream, v.gate_NF, normed2_ND.all(), w.matrix(kW1));
+    if (c.fp8) {
+      fp8_forward(c, v, kGateUpLinear, v.gate_NF, w, kW1, kW1);
+    } else {
+      linear_forward<T>(c.math, c.stream, v.gate_NF, normed2_ND.all(), w.matrix(kW1));
+    }
     up_forward(c, v, normed2_ND.all(), w);
   }
 }
@@ -89,6 +120,7 @@ void gate_up_forward(StageContext<T>& c, BlockSaved<T>& v, const UnitView<const 
 template <class T>
 void block_forward(StageContext<T>& c, BlockSaved<T>& v, Ref<const T, 2> previous_SD,
                    Ref<T, 2> delta_SD, const UnitView<const T>& w) {
+  if (c.fp8) fill(c.stream, v.fp8.amax, 0);
   // 1  x = previous + delta, normed1 = norm(x)
   if (previous_SD.data != nullptr) {
     add_norm_forward<T>(c, w.norm(kAttentionNorm), v.x_SD, v.normed1_SD, v.rows1, previous_SD,
@@ -101,7 +133,7 @@ void block_forward(StageContext<T>& c, BlockSaved<T>& v, Ref<const T, 2> previou
   // 3  attention = softmax(q k^T / sqrt(E)) v
   attend(c, v);
   // 4  delta = attention wo
-  project<T>(c, delta_SD, v.attention_NA, w.matrix(kWo));
+  project<T>(c, v, kOutLinear, delta_SD, v.attention_NA, w, kWo);
   // 5  mid = x + delta, normed2 = norm(mid)
   add_norm_forward<T>(c, w.norm(kFfnNorm), v.mid_SD, v.normed2_SD, v.rows2, v.x_SD, delta_SD);
   // 6  gate|up = normed2 w1|w3
@@ -109,48 +141,63 @@ void block_forward(StageContext<T>& c, BlockSaved<T>& v, Ref<const T, 2> previou
   // 7  activated = silu(gate) up
   activate(c, v);
   // 8  delta = activated w2
-  project<T>(c, delta_SD, v.activated_NF, w.matrix(kW2));
+  project<T>(c, v, kDownLinear, delta_SD, v.activated_NF, w, kW2);
 }
 
 template <class T>
 void block_recompute(StageContext<T>& c, BlockSaved<T>& v, Ref<T, 2> delta_SD,
                      const UnitView<const T>& w) {
   const Recompute level = v.recompute;
+  // With FP8 every input is cast again, from the amax that is known, and so gathered before.
   norm_forward<T>(c, w.norm(kAttentionNorm), v.normed1_SD, v.rows1, v.x_SD);
-  if (level == Recompute::op_half) k_forward(c, v, c.tp.gather(v.normed1_SD).all(), w);
   if (level == Recompute::full) {
-    qkv_forward(c, v, w);
+    qkv_forward(c, v, w, true);
     attend(c, v);
+  } else if (c.fp8 || level == Recompute::op_half) {
+    const Ref<const T, 2> normed1_ND = c.tp.gather(v.normed1_SD).all();
+    if (c.fp8) fp8_input(c, v, kQkvLinear, normed1_ND, true);
+    if (level == Recompute::op_half) k_forward(c, v, normed1_ND, w);
   }
   if (level == Recompute::op) {
+    if (c.fp8) fp8_input<T>(c, v, kOutLinear, v.attention_NA, true);
     norm_forward<T>(c, w.norm(kFfnNorm), v.normed2_SD, v.rows2, v.mid_SD);
   } else {
-    project<T>(c, delta_SD, v.attention_NA, w.matrix(kWo));
+    project<T>(c, v, kOutLinear, delta_SD, v.attention_NA, w, kWo, true);
     add_norm_forward<T>(c, w.norm(kFfnNorm), v.mid_SD, v.normed2_SD, v.rows2, v.x_SD, delta_SD);
   }
-  if (level == Recompute::op_half) up_forward(c, v, c.tp.gather(v.normed2_SD).all(), w);
-  if (level == Recompute::full) gate_up_forward(c, v, w);
+  if (level == Recompute::full) {
+    gate_up_forward(c, v, w, true);
+  } else if (c.fp8 || level == Recompute::op_half) {
+    const Ref<const T, 2> normed2_ND = c.tp.gather(v.normed2_SD).all();
+    if (c.fp8) fp8_input(c, v, kGateUpLinear, normed2_ND, true);
+    if (level == Recompute::op_half) up_forward(c, v, normed2_ND, w);
+  }
   activate(c, v);
+  if (c.fp8) fp8_input<T>(c, v, kDownLinear, v.activated_NF, true);
 }
 
 template <class T>
 void BlockWeightGradients<T>::w2(Ref<const T, 2> d_out_ND) const {
+  if (c_.fp8) return fp8_backward_weight(c_, v_, kDownLinear, g_, kW2, kW2, write_);
   linear_backward_weight<T>(c_.math, c_.stream, g_.matrix(kW2), d_out_ND, v_.activated_NF, write_);
 }
 
 template <class T>
 void BlockWeightGradients<T>::w1_w3(Ref<const T, 2> normed2_ND) const {
+  if (c_.fp8) return fp8_backward_weight(c_, v_, kGateUpLinear, g_, kW1, kW3, write_);
   stacked_backward_weight<T>(c_.math, c_.stream, g_.stacked(kW1, kW3), d_.gate_up_N2F, normed2_ND,
                              write_);
 }
 
 template <class T>
 void BlockWeightGradients<T>::wo(Ref<const T, 2> d_mid_ND) const {
+  if (c_.fp8) return fp8_backward_weight(c_, v_, kOutLinear, g_, kWo, kWo, write_);
   linear_backward_weight<T>(c_.math, c_.stream, g_.matrix(kWo), d_mid_ND, v_.attention_NA, write_);
 }
 
 template <class T>
 void BlockWeightGradients<T>::wq_wk_wv(Ref<const T, 2> normed1_ND) const {
+  if (c_.fp8) return fp8_backward_weight(c_, v_, kQkvLinear, g_, kWq, kWv, write_);
   stacked_backward_weight<T>(c_.math, c_.stream, g_.stacked(kWq, kWv), d_.qkv_NQ, normed1_ND,
                              write_);
 }
@@ -164,14 +211,22 @@ void block_backward_input(StageContext<T>& c, BlockSaved<T>& v, const BlockGradi
   const Ref<T, 2> d_activated_NF = c.scratch.d_activated_NF;
   const Ref<T, 2> d_attention_NA = c.scratch.d_attention_NA;
   const Ref<T, 2> d_normed_SD = c.scratch.d_normed_SD;
-  // Begun before the product that it travels beside.
+  // Begun before the product that it travels beside. In FP8 all rows of the inputs are kept.
   const auto gather_for_weights = [&](Ref<const T, 2> mine_SD) {
-    return weights != nullptr ? std::optional(c.tp.gather(mine_SD)) : std::nullopt;
+    return weights != nullptr && !c.fp8 ? std::optional(c.tp.gather(mine_SD)) : std::nullopt;
+  };
+  const auto all_of = [](const auto& gathered) {
+    return gathered ? gathered->all() : Ref<const T, 2>{};
   };
 
   // 8  out = mid + activated w2
   const auto d_out_ND = c.tp.gather(d.out_SD);
-  linear_backward_input<T>(c.math, s, d_activated_NF, d_out_ND, w.matrix(kW2));
+  if (c.fp8) {
+    fp8_gradient(c, v, kDownLinear, d_out_ND.all());
+    fp8_backward_input(c, v, kDownLinear, d_activated_NF, w, kW2, kW2);
+  } else {
+    linear_backward_input<T>(c.math, s, d_activated_NF, d_out_ND, w.matrix(kW2));
+  }
   if (weights != nullptr) weights->w2(d_out_ND.all());
   // 7  activated = silu(gate) up
   const std::int64_t ffn = c.local.ffn;
@@ -183,9 +238,14 @@ void block_backward_input(StageContext<T>& c, BlockSaved<T>& v, const BlockGradi
   }
   // 6  gate|up = normed2 w1|w3
   const auto normed2_ND = gather_for_weights(v.normed2_SD);
-  stacked_backward_input<T>(c.math, s, c.tp.partial(d_normed_SD), d.gate_up_N2F,
-                            w.stacked(kW1, kW3));
-  if (weights != nullptr) weights->w1_w3(normed2_ND->all());
+  if (c.fp8) {
+    fp8_gradient<T>(c, v, kGateUpLinear, d.gate_up_N2F);
+    fp8_backward_input(c, v, kGateUpLinear, c.tp.partial(d_normed_SD).all(), w, kW1, kW3);
+  } else {
+    stacked_backward_input<T>(c.math, s, c.tp.partial(d_normed_SD), d.gate_up_N2F,
+                              w.stacked(kW1, kW3));
+  }
+  if (weights != nullptr) weights->w1_w3(all_of(normed2_ND));
   c.tp.reduce_scatter(d_normed_SD);
   // 5  normed2 = norm(mid); mid goes to out as it is, too
   norm_backward<T>(c, w.norm(kFfnNorm), g.norm(kFfnNorm), d.mid_SD, d_normed_SD, d.out_SD, v.mid_SD,
@@ -193,7 +253,12 @@ void block_backward_input(StageContext<T>& c, BlockSaved<T>& v, const BlockGradi
 
   // 4  mid = x + attention wo
   const auto d_mid_ND = c.tp.gather(d.mid_SD);
-  linear_backward_input<T>(c.math, s, d_attention_NA, d_mid_ND, w.matrix(kWo));
+  if (c.fp8) {
+    fp8_gradient(c, v, kOutLinear, d_mid_ND.all());
+    fp8_backward_input(c, v, kOutLinear, d_attention_NA, w, kWo, kWo);
+  } else {
+    linear_backward_input<T>(c.math, s, d_attention_NA, d_mid_ND, w.matrix(kWo));
+  }
   if (weights != nullptr) weights->wo(d_mid_ND.all());
   // 3  attention = softmax(q k^T / sqrt(E)) v
   const std::int64_t q = c.local.q_cols;
@@ -213,8 +278,13 @@ void block_backward_input(StageContext<T>& c, BlockSaved<T>& v, const BlockGradi
     rope_backward<T>(s, d_columns(0, q + kv), c.scratch.rope_TE);
   }
   const auto normed1_ND = gather_for_weights(v.normed1_SD);
-  stacked_backward_input<T>(c.math, s, c.tp.partial(d_normed_SD), d.qkv_NQ, w.stacked(kWq, kWv));
-  if (weights != nullptr) weights->wq_wk_wv(normed1_ND->all());
+  if (c.fp8) {
+    fp8_gradient<T>(c, v, kQkvLinear, d.qkv_NQ);
+    fp8_backward_input(c, v, kQkvLinear, c.tp.partial(d_normed_SD).all(), w, kWq, kWv);
+  } else {
+    stacked_backward_input<T>(c.math, s, c.tp.partial(d_normed_SD), d.qkv_NQ, w.stacked(kWq, kWv));
+  }
+  if (weights != nullptr) weights->wq_wk_wv(all_of(normed1_ND));
   c.tp.reduce_scatter(d_normed_SD);
   // 1  normed1 = norm(x); x goes to mid as it is, too
   norm_backward<T>(c, w.norm(kAttentionNorm), g.norm(kAttentionNorm), d.x_SD, d_normed_SD, d.mid_SD,
@@ -224,6 +294,17 @@ void block_backward_input(StageContext<T>& c, BlockSaved<T>& v, const BlockGradi
 template <class T>
 void block_backward_weight(StageContext<T>& c, const BlockSaved<T>& v, const BlockGradients<T>& d,
                            const BlockWeightGradients<T>& weights) {
+  if (c.fp8) {  // the inputs are kept in 8 bits, gradients are cast again
+    fp8_gradient(c, v, kDownLinear, c.tp.gather(d.out_SD).all());
+    weights.w2({});
+    fp8_gradient<T>(c, v, kGateUpLinear, d.gate_up_N2F);
+    weights.w1_w3({});
+    fp8_gradient(c, v, kOutLinear, c.tp.gather(d.mid_SD).all());
+    weights.wo({});
+    fp8_gradient<T>(c, v, kQkvLinear, d.qkv_NQ);
+    weights.wq_wk_wv({});
+    return;
+  }
   weights.w2(c.tp.gather(d.out_SD).all());
   weights.w1_w3(c.tp.gather(v.normed2_SD).all());
   weights.wo(c.tp.gather(d.mid_SD).all());

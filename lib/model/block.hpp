@@ -22,6 +22,7 @@ struct StageContext {
   Stream& stream;
   StageScratch<T>& scratch;
   TensorParallel<T>& tp;
+  bool fp8 = false;                               // the linear layers
   Ref<const std::int32_t, 1> document_start_N{};  // of the batch at work, with the mask
 };
 

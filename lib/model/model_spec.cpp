@@ -16,12 +16,12 @@ InitialValue normal(double std, double cut = kNoCut) { return {0, std, cut}; }
 
 ParameterSpec matrix(std::string name, std::int64_t rows, std::int64_t cols, InitialValue initial) {
   const Split split = tensor_split(name);
-  return {std::move(name), rows, cols, false, initial, split};
+  return {std::move(name), rows, cols, false, initial, split, -1};
 }
 
 ParameterSpec norm_weight(std::string name, std::int64_t size) {
   const Split split = tensor_split(name);
-  return {std::move(name), size, 1, true, {1, 0, 0}, split};
+  return {std::move(name), size, 1, true, {1, 0, 0}, split, -1};
 }
 
 UnitSpec block_unit(const ModelSpec& m, std::int64_t layer) {
@@ -33,15 +33,19 @@ UnitSpec block_unit(const ModelSpec& m, std::int64_t layer) {
       m.depth_init ? static_cast<double>(layer + 1) : static_cast<double>(m.n_layers);
   const InitialValue inner = normal(kStd);
   const InitialValue outer = normal(kStd / std::sqrt(2 * depth));
-  UnitSpec unit{prefix.substr(0, prefix.size() - 1),
-                UnitRole::block,
-                {matrix(prefix + "attention.wq.weight", q_rows, m.dim, inner),
-                 matrix(prefix + "attention.wk.weight", kv_rows, m.dim, inner),
-                 matrix(prefix + "attention.wv.weight", kv_rows, m.dim, inner),
-                 matrix(prefix + "attention.wo.weight", m.dim, q_rows, outer),
-                 matrix(prefix + "feed_forward.w1.weight", m.ffn_dim, m.dim, inner),
-                 matrix(prefix + "feed_forward.w3.weight", m.ffn_dim, m.dim, outer),
-                 matrix(prefix + "feed_forward.w2.weight", m.dim, m.ffn_dim, outer)}};
+  UnitSpec unit{prefix.substr(0, prefix.size() - 1), UnitRole::block, {}};
+  const auto add = [&](BlockLinear layer, const std::string& name, std::int64_t rows,
+                       std::int64_t cols, const InitialValue& initial) {
+    unit.parameters.push_back(matrix(prefix + name, rows, cols, initial));
+    unit.parameters.back().scale_group = layer;
+  };
+  add(kQkvLinear, "attention.wq.weight", q_rows, m.dim, inner);
+  add(kQkvLinear, "attention.wk.weight", kv_rows, m.dim, inner);
+  add(kQkvLinear, "attention.wv.weight", kv_rows, m.dim, inner);
+  add(kOutLinear, "attention.wo.weight", m.dim, q_rows, outer);
+  add(kGateUpLinear, "feed_forward.w1.weight", m.ffn_dim, m.dim, inner);
+  add(kGateUpLinear, "feed_forward.w3.weight", m.ffn_dim, m.dim, outer);
+  add(kDownLinear, "feed_forward.w2.weight", m.dim, m.ffn_dim, outer);
   if (has_weight(m.norm)) {
     unit.parameters.push_back(norm_weight(prefix + "attention_norm.weight", m.dim));
     unit.parameters.push_back(norm_weight(prefix + "ffn_norm.weight", m.dim));

@@ -37,6 +37,9 @@ struct ModelSpec {
 /// Positions of a block's parameters in its unit. The order puts wq|wk|wv and w1|w3 side by side,
 /// and the norms, which np_layernorm has not, last.
 enum BlockParameter { kWq, kWk, kWv, kWo, kW1, kW3, kW2, kAttentionNorm, kFfnNorm };
+/// The linear layers of a block: parameters that are one product, and share a scale in FP8.
+enum BlockLinear { kQkvLinear, kOutLinear, kGateUpLinear, kDownLinear };
+inline constexpr int kBlockLinears = 4;
 /// Positions in the head's unit.
 enum HeadParameter { kOutput, kFinalNorm };
 

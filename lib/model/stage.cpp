@@ -21,8 +21,10 @@ Stage<T>::Stage(const StageShape& shape, const ShardLayout& layout, StageBuffers
       blocks_(layout.held(UnitRole::block)),
       batch_(buffers_.slot.size()),
       tp_(tensor, buffers_.tp, compute, exchange, exposed),
-      context_{shape_.model, local_, shape_.tensor, math, compute, buffers_.scratch, tp_} {
+      context_{shape_.model, local_,           shape_.tensor, math,
+               compute,      buffers_.scratch, tp_,           shape.fp8} {
   rope_table(compute, buffers_.scratch.rope_TE, shape_.model.rope_theta);
+  if (shape.fp8 && !blocks_.empty()) fill_zero(compute, any(buffers_.scratch.fp8.counts));
 }
 
 template <class T>

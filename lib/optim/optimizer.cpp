@@ -5,7 +5,8 @@
 namespace koios {
 
 void Optimizer::update(Stream& stream, std::int64_t t, double lr,
-                       Ref<const float, 1> gradient_shard, Ref<const float, 1> grad_scale) const {
+                       Ref<const float, 1> gradient_shard, Ref<const float, 1> grad_scale,
+                       const AmaxRanges& ranges) const {
   const auto steps = static_cast<double>(t);
   AdamStep step;
   step.lr = lr;
@@ -16,8 +17,13 @@ void Optimizer::update(Stream& stream, std::int64_t t, double lr,
   step.decoupled = config_.name == OptimizerName::adamw;
   step.bias_correction1 = 1 - std::pow(config_.beta1, steps);
   step.bias_correction2 = 1 - std::pow(config_.beta2, steps);
-  adam_update(stream, parameters_.master, parameters_.exp_avg, parameters_.exp_avg_sq,
-              gradient_shard, grad_scale, step);
+  const ParameterBuffers& p = parameters_;
+  if (ranges.amax.data == nullptr) {
+    adam_update(stream, p.master, p.exp_avg, p.exp_avg_sq, gradient_shard, grad_scale, step);
+  } else {
+    adam_update(stream, p.master, p.exp_avg, p.exp_avg_sq, gradient_shard, grad_scale, step,
+                ranges);
+  }
 }
 
 }  // namespace koios

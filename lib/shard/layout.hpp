@@ -38,6 +38,9 @@ struct ParameterSpec {
   bool is_vector = false;
   InitialValue initial;
   Split split = Split::none;
+  /// Parameters of a unit that share the scale of their 8-bit values, which are one product:
+  /// numbered from 0 in the order of the unit. -1: never 8-bit; these come last.
+  int scale_group = -1;
 
   std::int64_t size() const { return rows * cols; }
 };

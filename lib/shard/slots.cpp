@@ -28,11 +28,12 @@ std::vector<int> slots_of_units(const ShardLayout& layout, int block_buffers) {
 
 template <class T>
 UnitSlots<T>::UnitSlots(Arena& arena, std::string_view label, const ShardLayout& layout,
-                        int block_buffers)
+                        int block_buffers,
+                        const std::function<std::int64_t(const UnitLayout&)>& size_of_unit)
     : slot_of_unit(slots_of_units(layout, block_buffers)) {
   for (int unit = 0; unit < static_cast<int>(slot_of_unit.size()); ++unit) {
     if (!layout.unit(unit).is_held) continue;
-    const std::int64_t size = layout.unit(unit).full_size;
+    const std::int64_t size = size_of_unit(layout.unit(unit));
     if (slot(unit) == buffer.size()) buffer.push_back(arena.take<T>(label, size));
     // Padding rows are zeroed once and never written, so units of a buffer must agree on them.
     KOIOS_REQUIRE(of(unit).size() == size, "blocks of different shapes");

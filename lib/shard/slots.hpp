@@ -3,6 +3,7 @@
 // the block that computes. Embedding and head have one each.
 #pragma once
 
+#include <functional>
 #include <string_view>
 #include <vector>
 
@@ -21,7 +22,10 @@ struct UnitSlots {
   std::vector<int> slot_of_unit;
   std::vector<Ref<T, 1>> buffer;
 
-  UnitSlots(Arena& arena, std::string_view label, const ShardLayout& layout, int block_buffers);
+  /// size: elements that a unit needs.
+  UnitSlots(Arena& arena, std::string_view label, const ShardLayout& layout, int block_buffers,
+            const std::function<std::int64_t(const UnitLayout&)>& size = &UnitSlots::full_size);
+  static std::int64_t full_size(const UnitLayout& unit) { return unit.full_size; }
 
   std::size_t slot(int unit) const {
     return static_cast<std::size_t>(slot_of_unit[static_cast<std::size_t>(unit)]);

@@ -1,8 +1,10 @@
 // A unit's full parameters (or their full gradients) as matrices: what the model computes with.
 // Under tensor parallelism "full" is this rank's part of each, gathered from the data-parallel
-// ranks.
+// ranks. In FP8 a view has the matrices as 8-bit values, and vectors as ever.
 #pragma once
 
+#include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "core/ref.hpp"
@@ -20,15 +22,31 @@ struct StackedRows {
 template <class T>
 class UnitView {
  public:
-  UnitView(const UnitLayout& layout, T* full) : layout_(&layout), full_(full) {}
+  /// first: the place in the unit's full array that `full` points to.
+  UnitView(const UnitLayout& layout, T* full, std::int64_t first = 0)
+      : layout_(&layout), full_(full), first_(first) {}
+  /// With matrices in FP8: 8-bit parameters at narrow, the others at full, and the inverse scale of
+  /// each group.
+  UnitView(const UnitLayout& layout, T* full, std::int64_t first, const fp8_e4m3* narrow,
+           std::vector<Ref<const float, 1>> inverse_scales)
+      : layout_(&layout),
+        full_(full),
+        first_(first),
+        narrow_(narrow),
+        inverse_scales_(std::move(inverse_scales)) {}
+
+  UnitView<const fp8_e4m3> narrow() const { return {*layout_, narrow_}; }
+  Ref<const float, 1> inverse_scale(int group) const {
+    return inverse_scales_[static_cast<std::size_t>(group)];
+  }
 
   Ref<T, 2> matrix(int parameter) const {
     const ParameterLayout& p = at(parameter);
-    return make_ref(full_ + p.full_offset, p.rows, p.cols);
+    return make_ref(full_ + (p.full_offset - first_), p.rows, p.cols);
   }
   Ref<T, 1> vector(int parameter) const {
     const ParameterLayout& p = at(parameter);
-    return make_ref(full_ + p.full_offset, p.rows);
+    return make_ref(full_ + (p.full_offset - first_), p.rows);
   }
   /// The vector of a norm; empty where the unit ends before it (a norm without a weight).
   Ref<T, 1> norm(int parameter) const {
@@ -59,6 +77,9 @@ class UnitView {
 
   const UnitLayout* layout_;
   T* full_;
+  std::int64_t first_;
+  const fp8_e4m3* narrow_ = nullptr;
+  std::vector<Ref<const float, 1>> inverse_scales_;
 };
 
 }  // namespace koios

@@ -18,6 +18,7 @@
 #include "runtime/arena.hpp"
 #include "runtime/stream.hpp"
 #include "shard/exposed_wait.hpp"
+#include "shard/fp8_weights.hpp"
 #include "shard/layout.hpp"
 #include "shard/slots.hpp"
 #include "shard/unit_view.hpp"
@@ -29,26 +30,34 @@ struct GatherOptions {
   /// backward pass (ZeRO-3); false keeps every block gathered for the whole step (ZeRO-2).
   bool reshard_after_forward = true;
   int prefetch_blocks = 1;
+  /// The matrices of blocks as 8-bit values: shard/fp8_weights.hpp.
+  bool fp8 = false;
 };
 
 /// The gather buffers; absent where the masters serve.
 template <class T>
 struct GatherBuffers {
   std::optional<UnitSlots<T>> slots;
+  std::optional<WeightScaleBuffers> scales;  // with GatherOptions::fp8
 
   GatherBuffers(Arena& arena, const ShardLayout& layout, const GatherOptions& options);
 };
 
-/// Whether weights of this type must be made from the masters before they are used.
-bool must_gather(DType compute, const ShardLayout& layout);
+/// Whether weights must be made from the masters before they are used.
+bool must_gather(DType compute, const ShardLayout& layout, const GatherOptions& options);
+/// Payload bytes of one gather of a unit, padding rows included.
+std::int64_t gathered_bytes(const UnitLayout& unit, DType compute, const ShardLayout& layout,
+                            const GatherOptions& options);
 /// How many buffers the blocks share.
 int gather_block_buffers(const ShardLayout& layout, const GatherOptions& options);
 
 template <class T>
 class WeightGather {
  public:
+  /// scales: with matrices in FP8, else null.
   WeightGather(const ShardLayout& layout, GatherBuffers<T> buffers, Ref<const float, 1> masters,
-               Communicator& group, Stream& compute, Stream& gather, ExposedWait& exposed);
+               WeightScales* scales, Communicator& group, Stream& compute, Stream& gather,
+               ExposedWait& exposed);
 
   /// While it lives, the unit's weights stay where they are.
   class Lease {
@@ -81,11 +90,24 @@ class WeightGather {
     Event ready;
     Event released;
   };
+  /// What of a unit's buffer is 8-bit, in elements of its full array.
+  std::int64_t narrow_end(const UnitLayout& unit) const {
+    return scales_ != nullptr ? narrow_elements(unit) : 0;
+  }
+  /// Casts this rank's rows into their place, and says what is to be gathered.
+  AnyRef cast_mine(int unit, const ParameterLayout& p);
+  fp8_e4m3* narrow_part(int unit) const {
+    return reinterpret_cast<fp8_e4m3*>(buffers_.slots->of(unit).data);
+  }
+  T* wide_part(int unit) const {
+    return reinterpret_cast<T*>(narrow_part(unit) + narrow_end(layout_.unit(unit)));
+  }
   Slot& slot_of(int unit) { return slots_[buffers_.slots->slot(unit)]; }
 
   const ShardLayout& layout_;
   GatherBuffers<T> buffers_;
   Ref<const float, 1> masters_;
+  WeightScales* scales_;
   Communicator& group_;
   Stream& compute_;
   Stream& stream_;

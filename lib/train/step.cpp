@@ -30,7 +30,7 @@ TrainStep<T>::TrainStep(const RunConfig& config, const TrainingShape& shape,
       streams_(streams),
       upload_(memory.batch, shape.backend),
       exposed_(streams.compute),
-      weights_(layout, memory.gather, memory.parameters.master, mesh.shard_gather(),
+      weights_(layout, memory.gather, memory.parameters.master, make_scales(), mesh.shard_gather(),
                streams.compute, streams.gather, exposed_.gather),
       gradients_(layout, memory.gradients, shape.reduce, mesh.shard_reduce(), streams.compute,
                  streams.reduce, exposed_.reduce),
@@ -43,8 +43,16 @@ TrainStep<T>::TrainStep(const RunConfig& config, const TrainingShape& shape,
       max_norm_(static_cast<float>(config.training.max_norm)) {}
 
 template <class T>
+WeightScales* TrainStep<T>::make_scales() {
+  if (!memory_.gather.scales) return nullptr;
+  return &scales_.emplace(layout_, *memory_.gather.scales, memory_.parameters.master,
+                          mesh_.shard_reduce(), mesh_.tp(), streams_.compute);
+}
+
+template <class T>
 void TrainStep<T>::run(std::int64_t steps_done, const NextBatch& next_batch, StepResults& results) {
   exposed_.start_step();
+  find_scales();
   for (const Action& action : training_) perform(action, next_batch, steps_done);
   results.record(streams_.compute, memory_.loss_sum, memory_.norm.norm);
 }
@@ -52,10 +60,18 @@ void TrainStep<T>::run(std::int64_t steps_done, const NextBatch& next_batch, Ste
 template <class T>
 Ref<const float, 1> TrainStep<T>::loss_sum(const Batch& batch) {
   exposed_.start_step();  // otherwise its events would be more with every batch
+  find_scales();
   for (const Action& action : evaluation_)
     perform(
         action, [&] { return batch; }, 0);
   return memory_.loss_sum;
+}
+
+template <class T>
+void TrainStep<T>::find_scales() {
+  if (!scales_ || scales_->is_known()) return;
+  exposed_.reduce.run([&] { scales_->find(); });
+  weights_.invalidate();
 }
 
 template <class T>
@@ -128,8 +144,9 @@ void TrainStep<T>::update(std::int64_t steps_done) {
   const Region region(compute, "optimizer",
                       passes_over(gradients_.shard(), p.master, p.master, p.exp_avg, p.exp_avg,
                                   p.exp_avg_sq, p.exp_avg_sq));
-  optimizer_.update(compute, steps_done + 1, lr(steps_done), gradients_.shard(),
-                    memory_.norm.scale);
+  optimizer_.update(compute, steps_done + 1, lr(steps_done), gradients_.shard(), memory_.norm.scale,
+                    scales_ ? scales_->begin_update() : AmaxRanges{});
+  if (scales_) exposed_.reduce.run([&] { scales_->end_update(); });
   weights_.invalidate();
 }
 

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <vector>
 
 #include "comm/mesh.hpp"
@@ -65,6 +66,9 @@ class TrainStep {
   void forward(const Action& action);
   void backward(const Action& action);
   GradientOutput output(const Action& action);
+  WeightScales* make_scales();
+  /// Of masters that were made or loaded.
+  void find_scales();
   void update(std::int64_t steps_done);
   int slot(const Action& action) const { return action.micro_batch % slots_; }
 
@@ -78,6 +82,7 @@ class TrainStep {
   TrainingStreams& streams_;
   BatchUpload upload_;
   ExposedWaits exposed_;
+  std::optional<WeightScales> scales_;  // with matrices in FP8
   WeightGather<T> weights_;
   GradientReduce gradients_;
   Stage<T> stage_;

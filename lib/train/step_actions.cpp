@@ -6,7 +6,7 @@ namespace koios {
 namespace {
 
 std::vector<StageUnit> stage_units(const TrainingShape& shape, const ShardLayout& layout) {
-  const bool gathers = must_gather(shape.compute, layout);
+  const bool gathers = must_gather(shape.compute, layout, shape.gather);
   const std::vector<int> buffers =
       slots_of_units(layout, gather_block_buffers(layout, shape.gather));
   std::vector<StageUnit> units;

@@ -28,10 +28,12 @@ Exchanges exchanges_of(const Action& action, const TrainingShape& shape, const U
       return unit.role == UnitRole::head ? Exchanges{1, 1} : Exchanges{0, 1};
     case Action::Kind::backward:
       // The gradients into wo and w2, and the inputs of q|k|v and w1|w3 again, since only a rank's
-      // own rows are kept; out of q|k|v and w1|w3.
-      return is_block ? Exchanges{4, 2} : Exchanges{1, 0};
+      // own rows are kept (but all of the 8-bit ones); out of q|k|v and w1|w3.
+      if (is_block) return {shape.gather.fp8 ? 2 : 4, 2};
+      return {1, 0};
     case Action::Kind::recompute:  // into q|k|v and w1|w3 and out of wo
-      return shape.recompute.level >= Recompute::op_half ? Exchanges{2, 1} : Exchanges{};
+      if (shape.recompute.level >= Recompute::op_half) return {2, 1};
+      return {shape.gather.fp8 ? 2 : 0, 0};
     default:
       return {};
   }
@@ -85,16 +87,22 @@ TrafficPlan plan_traffic(const TrainingShape& shape) {
   for (const Action& action : actions) {
     if (action.kind != Action::Kind::gather && action.kind != Action::Kind::reduce) continue;
     const UnitLayout& unit = layout.unit(action.unit);
-    const std::int64_t sent = unit.gathered_elements(layout.ranks()) / ranks * (ranks - 1);
+    const auto sent = [&](std::int64_t bytes) { return bytes / ranks * (ranks - 1); };
     if (action.kind == Action::Kind::gather) {
-      plan.all_gather_bytes += sent * size_of(shape.compute);
+      plan.all_gather_bytes += sent(gathered_bytes(unit, shape.compute, layout, shape.gather));
     } else {
-      plan.reduce_scatter_bytes += sent * size_of(shape.reduce.dtype);
+      plan.reduce_scatter_bytes +=
+          sent(unit.gathered_elements(layout.ranks()) * size_of(shape.reduce.dtype));
     }
   }
   if (shape.tensor.ranks > 1) add_tensor_parallel(plan, shape, layout, actions);
   plan.all_reduce_bytes += all_reduce_sent(
       sizeof(float), shape.mesh.group_size({Axis::pp, Axis::dp_shard, Axis::cp, Axis::tp}));
+  if (shape.gather.fp8) {
+    const std::int64_t bytes = ScaleRanges(layout).count() * size_of(DType::float32);
+    plan.all_reduce_bytes +=
+        all_reduce_sent(bytes, ranks) + all_reduce_sent(bytes, shape.tensor.ranks);
+  }
   return plan;
 }
 

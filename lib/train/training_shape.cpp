@@ -66,6 +66,22 @@ void require_equal_vocabularies(std::int64_t vocab_size, std::int64_t tensor_ran
       ": what is beyond the tokenizer's is padding"));
 }
 
+/// cuBLASLt multiplies 8-bit matrices only of such sizes.
+void require_fp8_sizes(const LocalShape& local, std::int64_t dim) {
+  constexpr std::int64_t kUnit = 16;
+  const std::pair<const char*, std::int64_t> sizes[] = {
+      {"[model] dim", dim},
+      {"[model] dim / tensor_parallel_degree", local.q_cols},
+      {"dim / n_heads * n_kv_heads / tensor_parallel_degree", local.kv_cols},
+      {"ffn_dim / tensor_parallel_degree", local.ffn},
+      {"[training] batch_size * seq_len", local.tokens}};
+  for (const auto& [name, size] : sizes) {
+    if (size % kUnit == 0) continue;
+    throw UserError(cat("[training] fp8_linear: ", name, " = ", size, " is not a multiple of ",
+                        kUnit, ", which GPUs need to multiply 8-bit matrices"));
+  }
+}
+
 }  // namespace
 
 ShardTransport shard_transport(TransportChoice choice) {
@@ -103,13 +119,15 @@ TrainingShape training_shape(const RunConfig& config, const MeshShape& mesh, Bac
   shape.micro_batch = {config.training.batch_size, config.training.seq_len,
                        config.data.document_mask};
   shape.mesh = mesh;
-  shape.gather = {config.training.reshard_after_forward, config.training.prefetch_blocks};
+  const bool fp8 = config.training.fp8_linear != Fp8Recipe::none;
+  shape.gather = {config.training.reshard_after_forward, config.training.prefetch_blocks, fp8};
   const bool is_narrow = config.training.mixed_precision_reduce == ReducePrecision::bfloat16;
   shape.reduce = {.dtype = is_narrow ? DType::bfloat16 : DType::float32,
                   .every_micro_batch = config.training.reduce_every_micro_batch,
                   .micro_batches = narrow<int>(config.training.gradient_accumulation_steps),
                   .scratch_factor =
                       reduce_scratch_factor(backend, shard_transport(config.comm.shard_transport))};
+  if (fp8 && backend == Backend::cuda) require_fp8_sizes(shape.stage().local(), m.dim);
   shape.recompute = recompute_policy(config.activation_checkpoint);
   shape.math.attention = attention_kind(m.attention);
   shape.math.deterministic = config.job.deterministic;

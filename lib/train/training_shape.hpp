@@ -31,7 +31,8 @@ struct TrainingShape {
   /// The order in which micro-batches pass through a stage.
   std::vector<Pass> schedule() const { return one_after_another(reduce.micro_batches); }
   StageShape stage() const {
-    return {model, tensor, micro_batch, recompute, math, micro_batches_in_flight(schedule())};
+    return {model,     tensor, micro_batch, recompute, math, micro_batches_in_flight(schedule()),
+            gather.fp8};
   }
   /// Label tokens of one step, over all ranks.
   std::int64_t tokens_per_step() const {

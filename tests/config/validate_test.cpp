@@ -36,6 +36,13 @@ TEST(Rules, sizes_divide) {
       "more heads\n");
 }
 
+TEST(Rules, fp8_needs_all_rows) {
+  EXPECT_EQ(rules_of("[training]\nfp8_linear = dynamic\n"), "");
+  EXPECT_EQ(rules_of("[training]\nfp8_linear = dynamic\n[parallel]\nasync_tp = true\n"),
+            "error: x.ini:2: [training] fp8_linear = tensorwise needs all rows before it can scale "
+            "them: set [parallel] async_tp = false\n");
+}
+
 TEST(Rules, recomputation_by_blocks_recomputes_some) {
   const std::string four = "[model]\nn_layers = 4\n[activation_checkpoint]\n";
   EXPECT_EQ(rules_of(four + "selective_ac_option = 4\n"), "");

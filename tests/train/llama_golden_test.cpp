@@ -7,6 +7,11 @@
 // scalars, 8 times each tensor's own figure for gradients, 5e-4 of the distance for parameters. On
 // this model a rope theta of 9999 changes gradients by 1.9e-5, an epsilon of 1e-6 by 9e-5, a
 // missing weight decay parameters by 0.2: all beyond the bounds.
+//
+// In FP8 a last bit of float32 can decide to which side a value is rounded, a step of 6% of it. The
+// loss of the first step still agrees to 2e-7 between PyTorch's float32 and float64, its gradients
+// to 0.02 and later losses to 2e-3; without FP8 gradients differ by 0.2. Where ranks scale their
+// own share of a tensor, scales are others than the file's, and gradients differ as by FP8 itself.
 #include <gtest/gtest.h>
 #include <mpi.h>
 
@@ -52,7 +57,20 @@ struct Case {
   int tp = 1;
   bool loss_parallel = true;
   NormType norm = NormType::rmsnorm;
+  Fp8Recipe fp8 = Fp8Recipe::none;
 };
+
+/// How far from the file the results may be.
+struct Bounds {
+  double first_loss = 2e-6, loss = 2e-6, grad_norm = 2e-6;
+  double gradient = 0;  // 0: 8 times PyTorch's own float32
+  double parameter = 5e-4;
+};
+Bounds bounds_of(Fp8Recipe fp8, int ranks) {
+  if (fp8 == Fp8Recipe::none) return {};
+  if (ranks == 1) return {2e-6, 5e-3, 0.02, 0.06, 0.4};
+  return {5e-3, 1e-2, 0.1, 0.4, 0.6};
+}
 
 class LlamaGolden : public ::testing::TestWithParam<Case> {
  protected:
@@ -93,6 +111,7 @@ class LlamaGolden : public ::testing::TestWithParam<Case> {
     c.model.rope_theta = golden_.real("rope_theta");
     c.training.seq_len = seq_len_;
     c.training.batch_size = batch_ / (mesh_.dp() * GetParam().micro_batches);
+    c.training.fp8_linear = GetParam().fp8;
     c.parallel.enable_loss_parallel = GetParam().loss_parallel;
     c.training.gradient_accumulation_steps = GetParam().micro_batches;
     c.training.steps = golden_.integer("steps");
@@ -197,6 +216,7 @@ TEST_P(LlamaGolden, training_agrees_with_pytorch) {
 
   to_device(streams.compute, memory.parameters.master, master);
 
+  const Bounds bounds = bounds_of(GetParam().fp8, mpi.size());
   const std::int64_t share = run.training.batch_size * GetParam().micro_batches;
   StepResults results(backend, 1, share * seq_len_);
   const auto losses = golden_.reals("losses");
@@ -217,8 +237,9 @@ TEST_P(LlamaGolden, training_agrees_with_pytorch) {
     MPI_Allreduce(MPI_IN_PLACE, &loss, 1, MPI_DOUBLE, MPI_SUM, MPI_COMM_WORLD);
     loss /= mpi.size();
     const auto at = static_cast<std::size_t>(s);
-    EXPECT_NEAR(loss, losses[at], 2e-6 * losses[at]) << "step " << s;
-    EXPECT_NEAR(result.grad_norm, norms[at], 2e-6 * norms[at]) << "step " << s;
+    EXPECT_NEAR(loss, losses[at], (s == 0 ? bounds.first_loss : bounds.loss) * losses[at])
+        << "step " << s;
+    EXPECT_NEAR(result.grad_norm, norms[at], bounds.grad_norm * norms[at]) << "step " << s;
     EXPECT_DOUBLE_EQ(step.lr(s), rates[at]) << "step " << s;
     if (s > 0) continue;
     std::vector<float> gradients = to_host(streams.compute, memory.gradients.shard);
@@ -228,7 +249,9 @@ TEST_P(LlamaGolden, training_agrees_with_pytorch) {
                              mine.size(), [&](auto i) { return mine[i]; },
                              [&](auto i) { return golden[i]; }, [&](auto i) { return golden[i]; });
                          const double bound =
-                             8 * golden_.fp32_rel_diff("gradients_step1/" + p.spec.name);
+                             bounds.gradient > 0
+                                 ? bounds.gradient
+                                 : 8 * golden_.fp32_rel_diff("gradients_step1/" + p.spec.name);
                          EXPECT_LE(distance, bound) << p.spec.name;
                        });
   }
@@ -241,7 +264,7 @@ TEST_P(LlamaGolden, training_agrees_with_pytorch) {
                            mine.size(), [&](auto i) { return mine[i]; },
                            [&](auto i) { return golden[i]; },
                            [&](auto i) { return golden[i] - start[static_cast<std::size_t>(i)]; });
-                       EXPECT_LE(distance, 5e-4) << p.spec.name;
+                       EXPECT_LE(distance, bounds.parameter) << p.spec.name;
                      });
 
   // What was sent is what the plan says.
@@ -261,8 +284,9 @@ std::vector<Case> cases() {
   std::vector<Case> all;
   const auto add_all = [&](Backend backend, TransportChoice transport) {
     const auto add = [&](const std::string& file, int micro_batches, int tp = 1,
-                         bool loss_parallel = true, NormType norm = NormType::rmsnorm) {
-      all.push_back({backend, transport, file, micro_batches, tp, loss_parallel, norm});
+                         bool loss_parallel = true, NormType norm = NormType::rmsnorm,
+                         Fp8Recipe fp8 = Fp8Recipe::none) {
+      all.push_back({backend, transport, file, micro_batches, tp, loss_parallel, norm, fp8});
     };
     for (const int micro_batches : {1, 2, 3}) add("llama_tiny.h5", micro_batches);
     add("llama_tiny_84.h5", 1);
@@ -271,6 +295,9 @@ std::vector<Case> cases() {
     for (const int tp : {1, 2, 4}) add("llama_tiny_tp.h5", 1, tp);
     add("llama_tiny_tp.h5", 2, 2);
     add("llama_tiny_tp.h5", 1, 2, false);
+    for (const int tp : {1, 2}) {
+      add("llama_tiny_fp8.h5", 1, tp, true, NormType::rmsnorm, Fp8Recipe::tensorwise);
+    }
     for (const auto& [file, norm] :
          {std::pair("llama_tiny_layernorm.h5", NormType::layernorm),
           std::pair("llama_tiny_np_layernorm.h5", NormType::np_layernorm)}) {

@@ -1,0 +1,41 @@
+// The linear layers of a block in FP8 (training/fp8_linear), one scale for each tensor, found anew
+// each time: weights and inputs in e4m3, gradients in e5m2, sums in float32. ref: Micikevicius et
+// al. 2022; the recipe is torchao's "tensorwise", with one scale for the weights of one product.
+//
+//   input     x -> 8 bits, and its transpose in the same pass: that is kept for the weight gradient
+//   forward   y  = x w^T                          gradient   dy -> 8 bits, and its transpose
+//   backward  dx = dy w, for which w is turned    weights    dw = dy^T x
+//
+// All operands lie along the dimension that is summed over: GPUs multiply 8-bit matrices only so.
+#pragma once
+
+#include "model/block.hpp"
+
+namespace koios {
+
+/// Casts the layer's input. again: it was cast before, by block_forward, and is the same.
+template <class T>
+void fp8_input(StageContext<T>& c, BlockSaved<T>& v, BlockLinear layer, Ref<const T, 2> x_NI,
+               bool again = false);
+
+/// y_NO = x w^T for the layer's parameters first..last, x as fp8_input left it just now.
+template <class T>
+void fp8_forward(StageContext<T>& c, const BlockSaved<T>& v, BlockLinear layer, Ref<T, 2> y_NO,
+                 const UnitView<const T>& w, int first, int last);
+
+/// Casts the gradient of the layer's output.
+template <class T>
+void fp8_gradient(StageContext<T>& c, const BlockSaved<T>& v, BlockLinear layer,
+                  Ref<const T, 2> dy_NO);
+
+/// dx_NI = dy w for the layer's parameters first..last, dy as fp8_gradient left it just now.
+template <class T>
+void fp8_backward_input(StageContext<T>& c, const BlockSaved<T>& v, BlockLinear layer,
+                        Ref<T, 2> dx_NI, const UnitView<const T>& w, int first, int last);
+
+/// dw (=|+=) dy^T x.
+template <class T>
+void fp8_backward_weight(StageContext<T>& c, const BlockSaved<T>& v, BlockLinear layer,
+                         const UnitView<float>& g, int first, int last, Write write);
+
+}  // namespace koios
