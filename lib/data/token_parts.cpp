@@ -56,7 +56,7 @@ void flush(const FileDescriptor& file, const std::string& path) {
 
 /// Gives a file its name once it is on the disk.
 void put_in_place(const std::string& unfinished, const std::string& path) {
-  flush(open_file(unfinished, O_WRONLY), unfinished);
+  flush(files::reopen(unfinished, O_WRONLY), unfinished);
   if (std::rename(unfinished.c_str(), path.c_str()) != 0) fail(unfinished, "renaming");
   const fs::path folder = fs::absolute(path).parent_path();
   flush(open_file(folder.string(), O_RDONLY | O_DIRECTORY), folder.string());
@@ -76,9 +76,10 @@ std::optional<TokenPart> find_part(const std::string& path, std::uint64_t job) {
 TokenPartWriter::TokenPartWriter(std::string path, std::uint64_t job, std::uint32_t token_bytes)
     : path_(std::move(path)),
       unfinished_(path_ + ".unfinished"),
-      file_(unfinished_, std::ios::binary | std::ios::trunc),
       token_bytes_(token_bytes),
       part_{job, 0, 0} {
+  files::create(unfinished_);  // through no link
+  file_.open(unfinished_, std::ios::binary | std::ios::trunc);
   const PartHeader header;
   file_.write(reinterpret_cast<const char*>(&header), sizeof header);
   if (!file_) fail(unfinished_, "writing");
@@ -138,7 +139,7 @@ void TokenFileAssembly::create() const {
 void TokenFileAssembly::copy_part(std::size_t number) const {
   const TokenPart& part = parts_[number];
   const auto from = open_file(part_paths_[number], O_RDONLY);
-  const auto to = open_file(unfinished_, O_WRONLY);
+  const auto to = files::reopen(unfinished_, O_WRONLY);
   const std::int64_t token_bytes = part.tokens * header_.token_bytes;
   std::vector<std::byte> buffer;
   for (std::int64_t done = 0; done < token_bytes; done += std::ssize(buffer)) {
@@ -156,7 +157,7 @@ void TokenFileAssembly::copy_part(std::size_t number) const {
 }
 
 void TokenFileAssembly::write_checksums(std::int64_t worker, std::int64_t workers) const {
-  const auto file = open_file(unfinished_, O_RDWR);
+  const auto file = files::reopen(unfinished_, O_RDWR);
   const std::int64_t blocks = header_.checksums_at / kBlock - 1;
   const std::int64_t end = blocks * (worker + 1) / workers;
   std::vector<std::byte> bytes(static_cast<std::size_t>(kBlock));
@@ -170,7 +171,7 @@ void TokenFileAssembly::write_checksums(std::int64_t worker, std::int64_t worker
 }
 
 void TokenFileAssembly::finish() {
-  const auto file = open_file(unfinished_, O_RDWR);
+  const auto file = files::reopen(unfinished_, O_RDWR);
   std::vector<std::byte> sums(static_cast<std::size_t>(header_.file_bytes - header_.checksums_at));
   read_all(file, unfinished_, header_.checksums_at, sums);
   header_.contents_checksum = checksum(sums);

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <iomanip>
@@ -21,6 +20,7 @@
 #include "data/dataset_files.hpp"
 #include "data/same_data.hpp"
 #include "data/token_parts.hpp"
+#include "runtime/file.hpp"
 
 namespace koios {
 namespace {
@@ -110,8 +110,7 @@ void TokenizeJob::lock() {
   if (const auto parent = fs::path(lock_path_).parent_path(); !parent.empty()) {
     fs::create_directories(parent);
   }
-  lock_ = FileDescriptor(::open(lock_path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666));
-  if (!lock_) throw UserError(cat(lock_path_, ": cannot be opened: ", std::strerror(errno)));
+  lock_ = files::open_or_create(lock_path_);
   struct flock all {};
   all.l_type = F_WRLCK;
   const bool is_locked = ::fcntl(lock_.get(), F_SETLK, &all) == 0;  // not every file system can
@@ -136,11 +135,7 @@ std::string TokenizeJob::saved_plan() const {
 void TokenizeJob::save_plan() const {
   remove_parts();
   fs::create_directories(folder_);
-  const std::string unfinished = folder_ + "/plan.unfinished";
-  std::ofstream file(unfinished);
-  file << job_ << ' ' << units_.size() << "\n" << to_text(units_);
-  if (!file.flush()) throw UserError(cat(unfinished, ": cannot be written"));
-  fs::rename(unfinished, folder_ + "/plan");
+  files::replace(folder_ + "/plan", cat(job_, ' ', units_.size(), "\n", to_text(units_)));
 }
 
 /// Of an earlier run. A folder with anything else in it is not touched.
@@ -148,7 +143,7 @@ void TokenizeJob::remove_parts() const {
   if (!fs::exists(folder_)) return;
   const auto is_ours = [](const fs::path& file) {
     return file.filename() == "plan" || file.extension() == ".part" ||
-           file.extension() == ".unfinished";
+           file.extension() == ".unfinished" || file.filename() == "plan.partial";
   };
   if (!fs::is_directory(folder_) || !std::all_of(fs::directory_iterator(folder_), {}, is_ours)) {
     throw UserError(

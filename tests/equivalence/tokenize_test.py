@@ -206,6 +206,18 @@ class Tokenize(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertEqual(list(self.workplace.path.glob("a.tokens*")), [output])
 
+    def test_writes_through_no_link(self):
+        mine = self.workplace.path / "mine"
+        mine.write_text("precious")
+        for name in ("a.tokens.lock", "a.tokens.unfinished"):
+            link = self.workplace.path / name
+            link.symlink_to(mine)
+            _, done = self.tokenize(2, SOURCE / "build/assets/kjv.txt", "a.tokens")
+            self.assertEqual(done.returncode, 1, done.stderr)
+            self.assertRegex(done.stderr, f"error: .*{name} is a link to .*mine, and Koios writes")
+            self.assertEqual(mine.read_text(), "precious")
+            link.unlink()
+
     def test_nodes_whose_files_differ_make_no_file(self):
         book = (SOURCE / "build/assets/kjv.txt").read_bytes()
         for node, size in (("one", 9000), ("two", 9001)):
