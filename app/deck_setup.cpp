@@ -6,6 +6,7 @@
 #include "config/parallel_degrees.hpp"
 #include "config/validate.hpp"
 #include "core/log.hpp"
+#include "core/printable.hpp"
 #include "data/tokenizer.hpp"
 #include "metrics/terminal.hpp"
 #include "runtime/device.hpp"
@@ -57,10 +58,10 @@ ExitCode dry_run(const CommandLine& line) {
       line.gpu ? Backend::cuda : line.backend.value_or(planned_backend(config.job.backend));
   const TrainingShape shape =
       training_shape(config, mesh_shape(config, ranks), backend, vocab_size);
-  std::cout << deck->parsed.effective << "\n# mesh: " << shape.mesh.describe() << "\n# "
+  std::cout << printable(deck->parsed.effective) << "\n# mesh: " << shape.mesh.describe() << "\n# "
             << describe_model(config.model.flavor, shape.model) << "\n";
   for (const auto& text : describe_plan(shape, plan_memory(shape), plan_traffic(shape), {})) {
-    std::cout << "# " << text << "\n";
+    std::cout << "# " << printable(text) << "\n";
   }
   if (!line.gpu) return ExitCode::done;
 
@@ -76,7 +77,7 @@ ExitCode dry_run(const CommandLine& line) {
         .total_bytes;
   };
   const FitReport report = report_fit(*line.gpu, config, ranks, plan_with);
-  for (const std::string& text : report.lines) std::cout << "# " << text << "\n";
+  for (const std::string& text : report.lines) std::cout << "# " << printable(text) << "\n";
   return report.fits ? ExitCode::done : ExitCode::failure;
 }
 

@@ -34,6 +34,13 @@ class DryRun(unittest.TestCase):
         self.assertAlmostEqual(int(planned.replace(",", "")) / (6738415616 / 64 * 4), 1, delta=1e-4)
         self.assertRegex(done.stderr, r"warning: .*llama2_7b.ini:\d+: \[training\] dataset_path")
 
+    def test_the_name_of_a_deck_does_not_command_the_terminal(self):
+        deck = self.folder / "a\x1b]0;b.ini"
+        deck.write_text("[model]\nvocab_size = 1000\n")
+        printed = self.plan(deck).stdout
+        self.assertIn("a\\x1b]0;b.ini:2", printed)
+        self.assertNotIn("\x1b", printed)
+
     def test_what_it_prints_is_a_deck_of_the_same_plan(self):
         first = self.plan("model/vocab_size=1000", "model/n_layers=3", "job/backend=cuda",
                           "validation/dataset_path=later.txt").stdout
