@@ -82,13 +82,11 @@ TEST_F(MpiCommunicatorTest, nothing_is_written_before_the_stream_is_asked) {
   std::vector<float> mine(static_cast<std::size_t>(part), -1);
   group_.reduce_scatter(view(full), view(mine), ReduceOp::sum, stream_);
   EXPECT_EQ(mine[0], -1);
-  EXPECT_NE(recorder_.oldest_incomplete().find("reduce_scatter"), std::string::npos);
   Event done(Backend::host);
   done.record(stream_);
   Stream compute(Backend::host, "compute");
   compute.wait(done);
   EXPECT_EQ(mine[0], sum(group_.rank() * part));
-  EXPECT_EQ(recorder_.oldest_incomplete(), "");
   EXPECT_GT(group_.host_seconds(), 0.0);
 }
 
