@@ -60,7 +60,7 @@ ExitCode dry_run(const CommandLine& line) {
       training_shape(config, mesh_shape(config, ranks), backend, vocab_size);
   std::cout << printable(deck->parsed.effective) << "\n# mesh: " << shape.mesh.describe() << "\n# "
             << describe_model(config.model.flavor, shape.model) << "\n";
-  for (const auto& text : describe_plan(shape, plan_memory(shape), plan_traffic(shape), {})) {
+  for (const auto& text : describe_plan(shape, {})) {
     std::cout << "# " << printable(text) << "\n";
   }
   if (!line.gpu) return ExitCode::done;
@@ -72,9 +72,9 @@ ExitCode dry_run(const CommandLine& line) {
     const ParsedDeck other = parse_run_config(deck->text, "", overrides);
     const std::int64_t tp = other.config.parallel.tensor_parallel;
     if (!check_deck(other, other_ranks).empty() || vocab_size % tp != 0) return std::nullopt;
-    return plan_memory(training_shape(other.config, mesh_shape(other.config, other_ranks), backend,
-                                      vocab_size))
-        .total_bytes;
+    const TrainingShape other_shape =
+        training_shape(other.config, mesh_shape(other.config, other_ranks), backend, vocab_size);
+    return largest(plan_memory_of_stages(other_shape)).total_bytes;
   };
   const FitReport report = report_fit(*line.gpu, config, ranks, plan_with);
   for (const std::string& text : report.lines) std::cout << "# " << printable(text) << "\n";
@@ -98,8 +98,8 @@ Backend choose_backend(BackendChoice choice) {
   KOIOS_REQUIRE(false, "unknown backend");
 }
 
-bool use_color(ColorChoice choice) {
-  return choice == ColorChoice::on || (choice == ColorChoice::automatic && stdout_is_terminal());
+bool use_color(AutoSwitch choice) {
+  return choice == AutoSwitch::on || (choice == AutoSwitch::automatic && stdout_is_terminal());
 }
 
 }  // namespace koios

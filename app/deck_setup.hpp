@@ -30,6 +30,6 @@ ExitCode dry_run(const CommandLine& line);
 Backend choose_backend(BackendChoice choice);
 
 /// metrics/enable_color_printing = auto is a terminal.
-bool use_color(ColorChoice choice);
+bool use_color(AutoSwitch choice);
 
 }  // namespace koios

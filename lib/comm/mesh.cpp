@@ -15,6 +15,20 @@
 namespace koios {
 namespace {
 
+/// Two ranks of the world: the first becomes rank 0. Only they call it.
+MpiComm pair_of(int first, int second, int tag) {
+  MPI_Group world = MPI_GROUP_NULL;
+  MPI_Group pair = MPI_GROUP_NULL;
+  MPI_Comm comm = MPI_COMM_NULL;
+  const std::array<int, 2> ranks = {first, second};
+  check_mpi(MPI_Comm_group(MPI_COMM_WORLD, &world), "MPI_Comm_group");
+  check_mpi(MPI_Group_incl(world, 2, ranks.data(), &pair), "MPI_Group_incl");
+  check_mpi(MPI_Comm_create_group(MPI_COMM_WORLD, pair, tag, &comm), "MPI_Comm_create_group");
+  check_mpi(MPI_Group_free(&pair), "MPI_Group_free");
+  check_mpi(MPI_Group_free(&world), "MPI_Group_free");
+  return MpiComm(comm);
+}
+
 /// The group of `rank` along the given axes, ordered by rank.
 MpiComm split(const MeshShape& shape, int rank, std::initializer_list<Axis> along) {
   MPI_Comm comm = MPI_COMM_NULL;
@@ -37,6 +51,7 @@ struct Mesh::Groups {
   Communicator* shard_reduce = nullptr;
   Communicator* model = nullptr;
   Communicator* tp = nullptr;
+  std::array<Communicator*, 4> link = {};
 
   Groups(int rank, Backend chosen, const CommOptions& options, FlightRecorder* given)
       : own_recorder(given != nullptr
@@ -57,6 +72,25 @@ struct Mesh::Groups {
     check_mpi(MPI_Comm_size(comm.get(), &size), "MPI_Comm_size");
     if (backend == Backend::host || size == 1) return make_mpi(name, std::move(comm));
     return add(nccl::make_communicator(name, comm.get(), init_timeout_s, &recorder));
+  }
+
+  /// Boundary by boundary in the order of the stages, so that no rank waits in a circle.
+  void make_links(const MeshShape& shape, int rank) {
+    const int stage = shape.coordinate(rank, Axis::pp);
+    const int ranks_of_stage = shape.ranks() / shape.size(Axis::pp);  // pp is the slowest axis
+    const auto make_boundary = [&](int before, Link activations, Link gradients) {
+      const int first = rank + (before - stage) * ranks_of_stage;
+      for (const auto& [which, what] : {std::pair(activations, "activations of stage "),
+                                        std::pair(gradients, "gradients for stage ")}) {
+        const int tag = 2 * before + (which == gradients ? 1 : 0);
+        link[static_cast<std::size_t>(which)] =
+            make(cat(what, before).c_str(), pair_of(first, first + ranks_of_stage, tag));
+      }
+    };
+    if (stage > 0) make_boundary(stage - 1, Link::activations_in, Link::gradients_out);
+    if (stage + 1 < shape.size(Axis::pp)) {
+      make_boundary(stage, Link::activations_out, Link::gradients_in);
+    }
   }
 
  private:
@@ -83,6 +117,7 @@ Mesh::Mesh(const MpiEnv& mpi, MeshShape shape, Backend backend, const CommOption
   g.shard_gather = g.make("shard_gather", in_mesh({dp_shard, cp}));
   g.shard_reduce = g.make("shard_reduce", in_mesh({dp_shard, cp}));
   g.tp = g.make("tp", in_mesh({tp}));
+  g.make_links(shape, rank_);
   // A communicator of NCCL holds device memory and takes time to start: groups of the same ranks
   // share one. (All that `model` does comes after the reductions of the step.)
   const std::initializer_list<Axis> model = {pp, dp_shard, cp, tp};
@@ -98,6 +133,9 @@ Communicator& Mesh::shard_gather() const { return *groups_->shard_gather; }
 Communicator& Mesh::shard_reduce() const { return *groups_->shard_reduce; }
 Communicator& Mesh::model() const { return *groups_->model; }
 Communicator& Mesh::tp() const { return *groups_->tp; }
+Communicator* Mesh::link(Link which) const {
+  return groups_->link[static_cast<std::size_t>(which)];
+}
 Communicator& Mesh::host_world() const { return *groups_->host_world; }
 FlightRecorder& Mesh::recorder() const { return groups_->recorder; }
 

@@ -14,6 +14,10 @@
 
 namespace koios {
 
+/// What a stage of a pipeline exchanges with its neighbours: with the stage before it (receives
+/// activations, sends their gradients), and with the one after it.
+enum class Link { activations_in, activations_out, gradients_in, gradients_out };
+
 /// Timeouts and bookkeeping of every communicator (deck section [comm]). A timeout of 0 never ends.
 struct CommOptions {
   double init_timeout_s = 300;
@@ -43,6 +47,9 @@ class Mesh {
   /// All ranks that hold this replica of the model together, on the backend: gradient norm.
   Communicator& model() const;
   Communicator& tp() const;
+  /// Two ranks at a boundary between stages, for one direction: rank 0 of the pair belongs to the
+  /// earlier stage. Null where this rank's stage has no such neighbour.
+  Communicator* link(Link which) const;
   /// All ranks over MPI, host memory only: metrics, agreement on signals, barriers
   /// (comm/host_reduce.hpp).
   Communicator& host_world() const;

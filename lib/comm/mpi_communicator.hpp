@@ -37,6 +37,7 @@ class MpiCommunicator final : public Communicator {
   void broadcast(AnyRef inout, int root, Stream& stream) override;
   void send(AnyRef data, int to, Stream& stream) override;
   void recv(AnyRef data, int from, Stream& stream) override;
+  void connect(int /*peer*/, AnyRef /*scratch*/, Stream& /*stream*/) override {}
   void group_begin() override {}
   void group_end() override {}
   void set_reduce_scratch(AnyRef bytes) override;

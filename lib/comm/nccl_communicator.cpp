@@ -251,6 +251,16 @@ void NcclCommunicator::recv(AnyRef data, int from, Stream& stream) {
   });
 }
 
+void NcclCommunicator::connect(int peer, AnyRef scratch, Stream& stream) {
+  KOIOS_REQUIRE(scratch.count >= 2, name_, ": scratch of ", scratch.count);
+  auto* received = static_cast<std::byte*>(scratch.data) + size_of(scratch.dtype);
+  const ncclDataType_t type = nccl_type(scratch.dtype);
+  check(ncclGroupStart(), "ncclGroupStart");
+  check(ncclSend(scratch.data, 1, type, peer, comm_.get(), native(stream)), "ncclSend");
+  check(ncclRecv(received, 1, type, peer, comm_.get(), native(stream)), "ncclRecv");
+  check(ncclGroupEnd(), "ncclGroupEnd");
+}
+
 void NcclCommunicator::group_begin() {
   KOIOS_REQUIRE(!in_group_, name_, ": a group within a group");
   check(ncclGroupStart(), "ncclGroupStart");

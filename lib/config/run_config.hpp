@@ -15,7 +15,7 @@
 namespace koios {
 
 enum class BackendChoice { automatic, host, cuda };
-enum class ColorChoice { automatic, on, off };
+enum class AutoSwitch { automatic, on, off };
 enum class NormType { rmsnorm, fused_rmsnorm, layernorm, np_layernorm };
 enum class AttentionChoice { automatic, cudnn, fallback };
 enum class OptimizerName { adam, adamw };
@@ -31,14 +31,15 @@ enum class CheckpointIo { direct, parallel_hdf5 };
 enum class TransportChoice { automatic, copy_engine, nccl };
 enum class ResumeMode { automatic, required, none };
 enum class OnBadData { stop, skip };
+enum class PipelineSchedule { one_f_one_b, gpipe };
 enum class RecomputeMode { none, selective, full };
 
 constexpr EnumTable<BackendChoice, 3> names_of(BackendChoice) {
   using enum BackendChoice;
   return {{{automatic, "auto"}, {host, "host"}, {cuda, "cuda"}}};
 }
-constexpr EnumTable<ColorChoice, 3> names_of(ColorChoice) {
-  using enum ColorChoice;
+constexpr EnumTable<AutoSwitch, 3> names_of(AutoSwitch) {
+  using enum AutoSwitch;
   return {{{automatic, "auto"}, {on, "true"}, {off, "false"}}};
 }
 constexpr EnumTable<NormType, 4> names_of(NormType) {
@@ -104,6 +105,10 @@ constexpr EnumTable<ResumeMode, 3> names_of(ResumeMode) {
 }
 constexpr EnumTable<OnBadData, 2> names_of(OnBadData) {
   return {{{OnBadData::stop, "stop"}, {OnBadData::skip, "skip"}}};
+}
+constexpr EnumTable<PipelineSchedule, 2> names_of(PipelineSchedule) {
+  using enum PipelineSchedule;
+  return {{{one_f_one_b, "1f1b"}, {gpipe, "gpipe"}}};
 }
 constexpr EnumTable<RecomputeMode, 3> names_of(RecomputeMode) {
   using enum RecomputeMode;
@@ -174,8 +179,8 @@ struct TrainingConfig {
   std::int64_t warmup_steps = 200;
   double max_norm = 1.0;
   std::int64_t gradient_accumulation_steps = 1;
-  bool reduce_every_micro_batch = true;
-  bool reshard_after_forward = true;
+  AutoSwitch reduce_every_micro_batch = AutoSwitch::automatic;
+  AutoSwitch reshard_after_forward = AutoSwitch::automatic;
   int prefetch_blocks = 1;
   ParamPrecision mixed_precision_param = ParamPrecision::automatic;
   ReducePrecision mixed_precision_reduce = ReducePrecision::float32;
@@ -194,6 +199,8 @@ struct ParallelConfig {
   int context_parallel = 1;  // no key yet
   bool enable_loss_parallel = true;
   bool async_tp = false;
+  PipelineSchedule pipeline_schedule = PipelineSchedule::one_f_one_b;
+  std::vector<int> pipeline_layers;  // of each stage; empty: by cost
 
   bool operator==(const ParallelConfig&) const = default;
 };
@@ -238,7 +245,7 @@ struct ValidationConfig {
 /// [metrics]
 struct MetricsConfig {
   std::int64_t log_freq = 10;  // steps
-  ColorChoice enable_color_printing = ColorChoice::automatic;
+  AutoSwitch enable_color_printing = AutoSwitch::automatic;
   std::vector<int> log_ranks = {0};  // {-1}: all
 
   bool shows(int rank) const;

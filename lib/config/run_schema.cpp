@@ -159,7 +159,9 @@ void add_training(DeckSchema& schema, TrainingConfig& c, ParallelConfig& p, Data
       .range(1, 1 << 20)
       .help("per step");
   schema.add(s, "reduce_every_micro_batch", &c.reduce_every_micro_batch)
-      .help("keep gradients sharded while accumulating; false: less traffic, more memory");
+      .help(
+          "keep gradients sharded while accumulating; false: less traffic, more memory; auto: "
+          "true, but with stages false");
   schema.add(s, "data_parallel_degree", &p.data_parallel)
       .unit("ranks")
       .range(-1, 1 << 20)
@@ -176,12 +178,13 @@ void add_training(DeckSchema& schema, TrainingConfig& c, ParallelConfig& p, Data
   schema.add(s, "pipeline_parallel_degree", &p.pipeline_parallel)
       .unit("ranks")
       .range(1, 1 << 14)
-      .works_now({1})
-      .help("stages");
+      .help("stages: each rank has some of the blocks; docs/pipeline.md");
   schema.add(s, "enable_loss_parallel", &p.enable_loss_parallel)
       .help("tensor-parallel ranks exchange the loss's sums; false: they gather the logits");
   schema.add(s, "reshard_after_forward", &c.reshard_after_forward)
-      .help("free gathered weights after a block's forward; the last block always keeps them");
+      .help(
+          "free gathered weights after a block's forward, but the last block's; auto: true, but "
+          "with stages false");
   schema.add(s, "prefetch_blocks", &c.prefetch_blocks)
       .unit("blocks")
       .range(0, 64)
@@ -203,6 +206,14 @@ void add_parallel(DeckSchema& schema, ParallelConfig& c) {
   schema.add("parallel", "async_tp", &c.async_tp)
       .help(
           "tensor-parallel ranks exchange rows piece by piece, beside the products that use them");
+  schema.add("parallel", "pipeline_schedule", &c.pipeline_schedule)
+      .help(
+          "order in which a stage takes micro-batches, which are those of "
+          "gradient_accumulation_steps: 1f1b forward and backward by turns, gpipe all forward "
+          "first");
+  schema.add("parallel", "pipeline_layers", &c.pipeline_layers)
+      .may_be_empty()
+      .help("blocks of each stage, such as 7,9,9,7; empty: so that all stages cost the same");
 }
 
 void add_data(DeckSchema& schema, DataConfig& c) {

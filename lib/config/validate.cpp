@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <limits>
+#include <numeric>
 
 #include "config/parallel_degrees.hpp"
 #include "config/rules.hpp"
@@ -65,6 +66,10 @@ void check_counts(Rules& rules, const RunConfig& c) {
 }
 
 void check_fp8(Rules& rules, const RunConfig& c) {
+  rules.require(c.training.fp8_linear == Fp8Recipe::none || c.parallel.pipeline_parallel == 1,
+                {"training/fp8_linear", "training/pipeline_parallel_degree"},
+                cat("[training] fp8_linear = ", to_string(c.training.fp8_linear),
+                    ": with a pipeline it is not implemented yet"));
   rules.require(c.training.fp8_linear == Fp8Recipe::none || !c.parallel.async_tp,
                 {"training/fp8_linear", "parallel/async_tp"},
                 cat("[training] fp8_linear = ", to_string(c.training.fp8_linear),
@@ -171,6 +176,28 @@ void check_parallel(Rules& rules, const RunConfig& c, int ranks) {
                 cat("[training] ", problem));
 }
 
+void check_pipeline(Rules& rules, const RunConfig& c) {
+  const std::int64_t stages = c.parallel.pipeline_parallel;
+  const std::vector<int>& layers = c.parallel.pipeline_layers;
+  const char* degree = "training/pipeline_parallel_degree";
+  rules.require(stages <= c.model.n_layers, {degree, "model/n_layers", "model/flavor"},
+                cat("[training] pipeline_parallel_degree = ", stages, ": the model's ",
+                    c.model.n_layers, " blocks do not give every stage one"));
+  for (const char* key : {"parallel/pipeline_schedule", "parallel/pipeline_layers"}) {
+    rules.require(stages > 1 || !rules.is_changed(key), {key, degree},
+                  cat("[parallel] ", std::strchr(key, '/') + 1,
+                      " does nothing with [training] pipeline_parallel_degree = 1"));
+  }
+  if (layers.empty() || stages == 1) return;
+  const bool is_any_empty = std::count(layers.begin(), layers.end(), 0) > 0;
+  const std::int64_t sum = std::accumulate(layers.begin(), layers.end(), std::int64_t{0});
+  rules.require(std::ssize(layers) == stages && !is_any_empty && sum == c.model.n_layers,
+                {"parallel/pipeline_layers", degree, "model/n_layers", "model/flavor"},
+                cat("[parallel] pipeline_layers = ", show_value(layers), ": expected ", stages,
+                    " numbers above 0, one for each stage, that make ", c.model.n_layers,
+                    " together; these are ", layers.size(), " that make ", sum));
+}
+
 void check_checkpoint(Rules& rules, const CheckpointConfig& c) {
   const std::string folder = c.folder.lexically_normal().string();
   rules.require(c.folder.is_relative() && !folder.starts_with("..") && folder != ".",
@@ -214,6 +241,7 @@ std::vector<DeckError> check_rules(const ParsedDeck& parsed, int ranks) {
   check_validation(rules, parsed.config.validation);
   check_data(rules, parsed.config.data);
   check_parallel(rules, parsed.config, ranks);
+  check_pipeline(rules, parsed.config);
   check_checkpoint(rules, parsed.config.checkpoint);
   check_profiling(rules, parsed.config.profiling);
   check_log_ranks(rules, parsed.config.metrics, ranks);

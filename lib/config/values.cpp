@@ -77,6 +77,10 @@ Problem parse_value(std::string_view text, std::vector<int>& value) {
     return {};
   }
   std::vector<int> parsed;
+  if (text.empty()) {
+    value = parsed;
+    return {};
+  }
   while (true) {
     const auto comma = text.find(',');
     std::string_view item = text.substr(0, comma);

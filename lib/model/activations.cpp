@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/error.hpp"
 #include "core/integers.hpp"
 #include "kernels/fp8.hpp"
 #include "kernels/rmsnorm.hpp"
@@ -33,7 +34,7 @@ std::int64_t head_chunk(Backend backend, std::int64_t tokens) {
 template <class T>
 BlockSaved<T>::BlockSaved(Arena& arena, const ModelSpec& m, const LocalShape& local,
                           Recompute level, bool with_fp8, const BlockSaved* shared,
-                          const BlockSaved* before)
+                          const BlockSaved* before, const Ref<T, 2>* received)
     : recompute(level) {
   using enum Recompute;
   const auto of = [shared](auto tensor) {
@@ -56,7 +57,7 @@ BlockSaved<T>::BlockSaved(Arena& arena, const ModelSpec& m, const LocalShape& lo
     if (!with_fp8) return take(op, tensor, extents...);
     this->*tensor = before != nullptr ? before->*tensor : arena.take<T>(kScratch, extents...);
   };
-  x_SD = arena.take<T>(kActivations, local.rows, m.dim);
+  x_SD = received != nullptr ? *received : arena.take<T>(kActivations, local.rows, m.dim);
   take_rows(&BlockSaved::rows1);
   take_input(&BlockSaved::normed1_SD, local.rows, m.dim);
   take_qkv(arena, local, shared);
@@ -171,7 +172,17 @@ StageBuffers<T>::StageBuffers(Arena& arena, const StageShape& shape, const Shard
   const std::vector<int> blocks = layout.held(UnitRole::block);
   const bool has_head = !layout.held(UnitRole::head).empty();
   const BlockSaved<T>* shared = nullptr;
+  KOIOS_REQUIRE(shape.inputs == 0 || shape.inputs >= shape.slots, shape.inputs, " inputs for ",
+                shape.slots, " slots");
+  for (int i = 0; i < shape.inputs; ++i) {
+    const bool is_ahead = i >= shape.slots;
+    input.push_back(arena.take<T>(is_ahead ? kBetweenStages : kActivations, local.rows, m.dim));
+  }
+  for (int i = 0; i < shape.outputs; ++i) {
+    output.push_back(arena.take<T>(kBetweenStages, local.rows, m.dim));
+  }
   slot.resize(static_cast<std::size_t>(shape.slots));
+  std::size_t number = 0;
   for (StageSaved<T>& saved : slot) {
     saved.block.reserve(blocks.size());
     for (const int unit : blocks) {
@@ -182,11 +193,14 @@ StageBuffers<T>::StageBuffers(Arena& arena, const StageShape& shape, const Shard
       } else if (&saved != &slot.front() && !slot.front().block.empty()) {
         before = &slot.front().block.front();
       }
-      saved.block.emplace_back(arena, m, local, level, shape.fp8, shared, before);
+      const bool is_received = unit == blocks.front() && !input.empty();
+      saved.block.emplace_back(arena, m, local, level, shape.fp8, shared, before,
+                               is_received ? &input[number] : nullptr);
       if (level != Recompute::none) shared = &saved.block.back();
     }
     if (has_head) saved.head = take_head<T>(arena, m, local);
     saved.dx_SD = arena.take<T>(kScratch, local.rows, m.dim);
+    ++number;
   }
   scratch.delta_SD = arena.take<T>(kScratch, local.rows, m.dim);
   scratch.d_normed_SD = arena.take<T>(kScratch, local.rows, m.dim);

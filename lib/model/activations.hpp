@@ -24,6 +24,7 @@ namespace koios {
 /// Labels of the memory plan: what blocks keep, and what they share because they compute it again.
 inline constexpr std::string_view kActivations = "activations";
 inline constexpr std::string_view kRecomputed = "recomputed activations";
+inline constexpr std::string_view kBetweenStages = "activations between stages";
 
 /// Of each row of a norm's input, for the backward pass; mean_S only where has_mean(norm).
 struct RowStatistics {
@@ -58,9 +59,11 @@ struct BlockSaved {
   Fp8Saved fp8;              // then normed1, normed2 and activated last only until they are cast
 
   /// shared: another block of the same level, for what is not kept; null for the first. before: the
-  /// block before, with FP8, for what no block keeps.
+  /// block before, with FP8, for what no block keeps. received: where x comes from another stage;
+  /// null: it has a place of its own.
   BlockSaved(Arena& arena, const ModelSpec& model, const LocalShape& local, Recompute recompute,
-             bool fp8, const BlockSaved* shared, const BlockSaved* before);
+             bool fp8, const BlockSaved* shared, const BlockSaved* before,
+             const Ref<T, 2>* received);
 
   /// Whether q|k|v, and gate|up, are one product each.
   bool is_stacked() const { return recompute != Recompute::op_half; }
@@ -134,6 +137,8 @@ struct StageShape {
   RecomputePolicy recompute;
   MathOptions math;
   int slots = 1;     // micro-batches in flight
+  int inputs = 0;    // residual streams received, being received or in flight; 0: the first stage
+  int outputs = 0;   // residual streams on their way to the next stage; 0: the last stage
   bool fp8 = false;  // the blocks' linear layers in FP8
 
   LocalShape local() const { return {model, tensor, micro_batch}; }
@@ -141,6 +146,8 @@ struct StageShape {
 
 template <class T>
 struct StageBuffers {
+  std::vector<Ref<T, 2>> input;   // each the x_SD of a slot's first block while in flight
+  std::vector<Ref<T, 2>> output;  // what the next stage's input is to be
   std::vector<StageSaved<T>> slot;
   StageScratch<T> scratch;
   TensorParallelBuffers<T> tp;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/error.hpp"
+#include "kernels/elementwise.hpp"
 #include "kernels/rope.hpp"
 #include "model/head.hpp"
 #include "runtime/copy.hpp"
@@ -59,6 +60,13 @@ void Stage<T>::forward(int unit, int slot, const UnitView<const T>& weights) {
     block_forward<T>(context(slot), block(unit, slot), stream_before(unit, slot),
                      buffers_.scratch.delta_SD, weights);
   }
+}
+
+template <class T>
+Ref<const T, 2> Stage<T>::form_output(int slot, int number) {
+  const Ref<T, 2> out_SD = buffers_.output[static_cast<std::size_t>(number)];
+  add<T>(context_.stream, out_SD, saved(slot).block.back().mid_SD, buffers_.scratch.delta_SD);
+  return out_SD;
 }
 
 template <class T>

@@ -57,6 +57,16 @@ class Stage {
                 const GradientOutput& gradients);
   void backward_embedding(int slot, const GradientOutput& gradients);
 
+  // Between stages. A slot's first block takes the residual stream where it was received.
+
+  Ref<T, 2> input(int number) const { return buffers_.input[static_cast<std::size_t>(number)]; }
+  void set_input(int slot, int number) { saved(slot).block.front().x_SD = input(number); }
+  /// The residual stream out of the stage's last block, summed.
+  Ref<const T, 2> form_output(int slot, int number);
+  /// The gradient of the residual stream: into the last block before backward(), out of the first
+  /// one after it.
+  Ref<T, 2> gradient(int slot) const { return buffers_.slot[static_cast<std::size_t>(slot)].dx_SD; }
+
   Ref<const float, 1> losses() const { return buffers_.scratch.loss_N; }
 
  private:

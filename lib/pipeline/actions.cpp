@@ -30,6 +30,16 @@ class Expansion {
   Expansion(const std::vector<StageUnit>& units, const ActionOptions& options, int micro_batches)
       : units_(units), options_(options), micro_batches_(micro_batches) {}
 
+  void add(const std::vector<Pass>& schedule) {
+    receive(schedule.front());
+    for (std::size_t i = 0; i < schedule.size(); ++i) {
+      if (i + 1 < schedule.size()) receive(schedule[i + 1]);
+      add(schedule[i]);
+    }
+  }
+  std::vector<Action> take() { return std::move(actions_); }
+
+ private:
   void add(const Pass& pass) {
     switch (pass.kind) {
       case Pass::Kind::forward:
@@ -40,9 +50,24 @@ class Expansion {
         return evaluate(pass.micro_batch);
     }
   }
-  std::vector<Action> take() { return std::move(actions_); }
 
- private:
+  bool is_first() const { return options_.place.is_first(); }
+  bool is_last() const { return options_.place.is_last(); }
+
+  /// What the pass needs from other stages.
+  void receive(const Pass& pass) {
+    if (pass.kind == Pass::Kind::backward) {
+      if (!is_last()) {
+        actions_.push_back({Kind::receive_gradient, units_.back().unit, pass.micro_batch});
+      }
+    } else if (!is_first()) {
+      actions_.push_back({Kind::receive, units_.front().unit, pass.micro_batch});
+    }
+  }
+  void send(int micro) {
+    if (!is_last()) actions_.push_back({Kind::send, units_.back().unit, micro});
+  }
+
   void forward(int micro) {
     actions_.push_back({Kind::load, -1, micro});
     for (const StageUnit& u : units_) {
@@ -51,6 +76,7 @@ class Expansion {
       if (u.is_recomputed) in_scratch_ = {u.unit, micro};
       if (is_head) reduce(u.unit, micro);
     }
+    send(micro);
   }
 
   void evaluate(int micro) {
@@ -59,6 +85,7 @@ class Expansion {
       const Kind kind = u.role == UnitRole::head ? Kind::evaluate : Kind::forward;
       actions_.push_back({kind, u.unit, micro});
     }
+    send(micro);
   }
 
   void backward(int micro) {
@@ -71,6 +98,7 @@ class Expansion {
       actions_.push_back({Kind::backward, u->unit, micro, accumulates(micro)});
       reduce(u->unit, micro);
     }
+    if (!is_first()) actions_.push_back({Kind::send_gradient, units_.front().unit, micro});
   }
 
   /// Whether a unit's gradients add to those of earlier micro-batches where they are written.
@@ -160,7 +188,7 @@ std::vector<Action> make_actions(const std::vector<Pass>& schedule,
   int micro_batches = 0;
   for (const Pass& pass : schedule) micro_batches = std::max(micro_batches, pass.micro_batch + 1);
   Expansion expansion(units, options, micro_batches);
-  for (const Pass& pass : schedule) expansion.add(pass);
+  expansion.add(schedule);
   std::vector<Action> actions = Gathers(units, options.prefetch).insert(expansion.take());
   const bool is_training = schedule.front().kind != Pass::Kind::evaluate;
   if (is_training) actions.push_back({Kind::update});
@@ -168,8 +196,9 @@ std::vector<Action> make_actions(const std::vector<Pass>& schedule,
 }
 
 std::string describe(const Action& action, const ShardLayout& layout) {
-  static constexpr const char* kNames[] = {"load",      "gather",   "forward", "evaluate",
-                                           "recompute", "backward", "reduce",  "update"};
+  static constexpr const char* kNames[] = {
+      "load",    "gather",   "receive",   "send",     "receive gradient", "send gradient",
+      "forward", "evaluate", "recompute", "backward", "reduce",           "update"};
   const char* name = kNames[static_cast<int>(action.kind)];
   if (action.kind == Kind::update) return name;
   if (action.kind == Kind::load) return cat(name, " ", action.micro_batch);

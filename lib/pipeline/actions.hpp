@@ -14,14 +14,18 @@ namespace koios {
 
 struct Action {
   enum class Kind {
-    load,       // the micro-batch's tokens
-    gather,     // a unit's weights, into its buffer
-    forward,    // a unit; the head's leaves the losses and, with them, the gradient of its input
-    evaluate,   // the head, for the losses alone
-    recompute,  // what a block does not keep
-    backward,   // a unit
-    reduce,     // a unit's gradients over the ranks that share it
-    update      // all gradients are there: norm, clipping, optimizer
+    load,              // the micro-batch's tokens
+    gather,            // a unit's weights, into its buffer
+    receive,           // the residual stream into the stage's first unit, from the stage before
+    send,              // the residual stream out of the stage's last unit, to the next stage
+    receive_gradient,  // of what was sent
+    send_gradient,     // of what was received
+    forward,           // a unit; the head's leaves the losses and the gradient of its input
+    evaluate,          // the head, for the losses alone
+    recompute,         // what a block does not keep
+    backward,          // a unit
+    reduce,            // a unit's gradients over the ranks that share it
+    update             // all gradients are there: norm, clipping, optimizer
   };
   Kind kind = Kind::load;
   int unit = -1;
@@ -40,6 +44,7 @@ struct StageUnit {
 };
 
 struct ActionOptions {
+  StagePlace place;
   int prefetch = 1;               // units gathered ahead of the one being computed
   bool is_sharded = true;         // gradients are reduced over ranks
   bool every_micro_batch = true;  // after each micro-batch, else after the last one
@@ -47,7 +52,8 @@ struct ActionOptions {
 
 /// The actions of a schedule. A unit is gathered when the one `prefetch` computations before it
 /// begins, or as soon as its buffer's last user has run; never again while its buffer still holds
-/// it. A block's gradients leave when its backward pass has been enqueued.
+/// it. A block's gradients leave when its backward pass has been enqueued. What a pass receives is
+/// asked for when the pass before it begins, and travels beside it.
 std::vector<Action> make_actions(const std::vector<Pass>& schedule,
                                  const std::vector<StageUnit>& units, const ActionOptions& options);
 

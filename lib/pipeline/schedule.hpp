@@ -1,7 +1,9 @@
-// The order in which a stage takes micro-batches through its units: a pure function. What it means
-// for single units, their weights and gradients is expanded by pipeline/actions.hpp.
+// The order in which a stage takes micro-batches through its units: a pure function of the stage's
+// place. What it means for single units, their weights and gradients, and for what travels between
+// stages, is expanded by pipeline/actions.hpp.
 #pragma once
 
+#include <string>
 #include <vector>
 
 namespace koios {
@@ -19,13 +21,33 @@ struct Pass {
   bool operator==(const Pass&) const = default;
 };
 
-/// Each micro-batch forward, then backward: one at a time.
-std::vector<Pass> one_after_another(int micro_batches);
+enum class ScheduleKind {
+  one_f_one_b,  // Narayanan et al. 2019 (PipeDream-flush): forward and backward by turns
+  gpipe         // Huang et al. 2019: all forward, then all backward
+};
+
+const char* to_string(ScheduleKind kind);
+
+/// A stage of a pipeline, from 0; the micro-batches of a step pass through all of them.
+struct StagePlace {
+  int stages = 1;
+  int stage = 0;
+
+  bool is_first() const { return stage == 0; }
+  bool is_last() const { return stage + 1 == stages; }
+};
+
+/// The passes of one training step. With one stage: each micro-batch forward, then backward.
+std::vector<Pass> make_schedule(ScheduleKind kind, const StagePlace& place, int micro_batches);
 
 /// One micro-batch for its loss.
 std::vector<Pass> evaluation();
 
 /// The most micro-batches that wait for their backward pass at once.
 int micro_batches_in_flight(const std::vector<Pass>& schedule);
+
+/// The part of a step in which a stage waits for others, where all stages cost the same and nothing
+/// is spent on transport: docs/pipeline.md.
+double bubble(ScheduleKind kind, int stages, int micro_batches);
 
 }  // namespace koios

@@ -35,28 +35,35 @@ class ExposedWait {
 
 /// Seconds that a rank waited for communication, by what it waited for.
 struct WaitSeconds {
-  double gather = 0;  // parameters
-  double reduce = 0;  // gradients
-  double tensor = 0;  // tensor parallelism
+  double gather = 0;    // parameters
+  double reduce = 0;    // gradients
+  double tensor = 0;    // tensor parallelism
+  double pipeline = 0;  // of another stage
 
-  double total() const { return gather + reduce + tensor; }
+  double total() const { return gather + reduce + tensor + pipeline; }
   WaitSeconds& operator+=(const WaitSeconds& o) {
-    return *this = {gather + o.gather, reduce + o.reduce, tensor + o.tensor};
+    return *this = {gather + o.gather, reduce + o.reduce, tensor + o.tensor, pipeline + o.pipeline};
   }
   WaitSeconds operator-(const WaitSeconds& o) const {
-    return {gather - o.gather, reduce - o.reduce, tensor - o.tensor};
+    return {gather - o.gather, reduce - o.reduce, tensor - o.tensor, pipeline - o.pipeline};
+  }
+  WaitSeconds operator/(double n) const {
+    return {gather / n, reduce / n, tensor / n, pipeline / n};
   }
 };
 
 /// One for each kind of communication.
 struct ExposedWaits {
-  ExposedWait gather, reduce, tensor;
+  ExposedWait gather, reduce, tensor, pipeline;
 
-  explicit ExposedWaits(Stream& compute) : gather(compute), reduce(compute), tensor(compute) {}
+  explicit ExposedWaits(Stream& compute)
+      : gather(compute), reduce(compute), tensor(compute), pipeline(compute) {}
   void start_step() {
-    for (ExposedWait* wait : {&gather, &reduce, &tensor}) wait->start_step();
+    for (ExposedWait* wait : {&gather, &reduce, &tensor, &pipeline}) wait->start_step();
   }
-  WaitSeconds seconds() const { return {gather.seconds(), reduce.seconds(), tensor.seconds()}; }
+  WaitSeconds seconds() const {
+    return {gather.seconds(), reduce.seconds(), tensor.seconds(), pipeline.seconds()};
+  }
 };
 
 }  // namespace koios

@@ -15,7 +15,7 @@ std::int64_t UnitLayout::gathered_elements(int ranks) const {
 
 ShardLayout::ShardLayout(const std::vector<UnitSpec>& units, const ShardPlace& place)
     : place_(place) {
-  const auto& [ranks, rank, tensor, replica, held_units] = place_;
+  const auto& [ranks, rank, tensor, replica, stage, held_units] = place_;
   KOIOS_REQUIRE(ranks >= 1 && rank >= 0 && rank < ranks, "rank ", rank, " of ", ranks);
   std::int64_t layers = 0;
   for (const UnitSpec& unit_spec : units) {
@@ -55,6 +55,12 @@ std::vector<int> ShardLayout::held(UnitRole role) const {
     if (units_[i].is_held && units_[i].role == role) units.push_back(static_cast<int>(i));
   }
   return units;
+}
+
+int ShardLayout::last_held() const {
+  auto unit = static_cast<int>(units_.size()) - 1;
+  while (!this->unit(unit).is_held) --unit;
+  return unit;
 }
 
 bool ShardLayout::is_first_of_tensor_ranks(const ParameterLayout& parameter) const {

@@ -94,7 +94,8 @@ struct ShardPlace {
   int rank = 0;
   TensorPart tensor = {};
   int replica = 0;                   // of the copies of the model
-  std::vector<int> held_units = {};  // of this rank's stage, in order; empty: all
+  int stage = 0;                     // of the pipeline
+  std::vector<int> held_units = {};  // by this stage, in order; empty: all
 };
 
 /// Elements of the flat shard.
@@ -112,11 +113,13 @@ class ShardLayout {
 
   int ranks() const { return place_.ranks; }
   int rank() const { return place_.rank; }
+  int stage() const { return place_.stage; }
   /// Every unit of the model, whoever holds it: a unit's number is the same on all ranks.
   const std::vector<UnitLayout>& units() const { return units_; }
   const UnitLayout& unit(int index) const { return units_[static_cast<std::size_t>(index)]; }
   /// This stage's units of a role, in order.
   std::vector<int> held(UnitRole role) const;
+  int last_held() const;
   /// Elements of the flat shard.
   std::int64_t shard_size() const { return shard_size_; }
   /// Logical elements of all parameters.

@@ -17,7 +17,7 @@ struct Answer {
 
 Answer ask(const TrainingShape& shape) {
   try {
-    const LocalShape local = shape.stage().local();
+    const LocalShape local(shape.model, shape.tensor, shape.micro_batch);
     return {
         ask_attention_workspace_bytes(shape.math, local.attention, shape.compute, local.qkv_cols()),
         ""};

@@ -33,7 +33,8 @@ SentBytes& SentBytes::operator+=(const SentBytes& o) {
            tp_gathered + o.tp_gathered,
            tp_reduced + o.tp_reduced,
            tp_all_reduced + o.tp_all_reduced,
-           tp_exchanged + o.tp_exchanged};
+           tp_exchanged + o.tp_exchanged,
+           between_stages + o.between_stages};
   return *this;
 }
 
@@ -43,13 +44,18 @@ SentBytes SentBytes::operator-(const SentBytes& o) const {
           tp_gathered - o.tp_gathered,
           tp_reduced - o.tp_reduced,
           tp_all_reduced - o.tp_all_reduced,
-          tp_exchanged - o.tp_exchanged};
+          tp_exchanged - o.tp_exchanged,
+          between_stages - o.between_stages};
 }
 
 SentBytes sent_bytes(const Mesh& mesh) {
   SentBytes sent;
   sent.gathered = mesh.shard_gather().traffic().all_gather_bytes;
   sent.reduced = mesh.shard_reduce().traffic().reduce_scatter_bytes;
+  for (const Link out : {Link::activations_out, Link::gradients_out}) {
+    if (const Communicator* link = mesh.link(out))
+      sent.between_stages += link->traffic().send_bytes;
+  }
   if (mesh.tp().size() == 1) return sent;
   const Traffic& tensor = mesh.tp().traffic();
   sent.tp_gathered = tensor.all_gather_bytes;
@@ -63,6 +69,10 @@ SentBytes sent_bytes(const Mesh& mesh) {
 void print_traffic(const Mesh& mesh, const SentBytes& sent, std::int64_t steps) {
   log::info("traffic measured per rank and step: all-gather ", with_commas(sent.gathered / steps),
             " bytes, reduce-scatter ", with_commas(sent.reduced / steps), " bytes sent");
+  if (mesh.shape().size(Axis::pp) > 1) {
+    log::info("pipeline traffic measured per rank and step: ",
+              with_commas(sent.between_stages / steps), " bytes sent");
+  }
   if (mesh.tp().size() == 1) return;
   log::info("tensor-parallel traffic measured per rank and step: all-gather ",
             with_commas(sent.tp_gathered / steps), " bytes, reduce-scatter ",

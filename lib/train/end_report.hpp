@@ -16,6 +16,7 @@ struct SentBytes {
   std::int64_t gathered = 0, reduced = 0;  // shards
   // tensor parallelism
   std::int64_t tp_gathered = 0, tp_reduced = 0, tp_all_reduced = 0, tp_exchanged = 0;
+  std::int64_t between_stages = 0;
 
   SentBytes& operator+=(const SentBytes& other);
   SentBytes operator-(const SentBytes& other) const;

@@ -14,6 +14,15 @@ double flops_per_token(const ModelSpec& m, std::int64_t seq_len, AttentionCount 
                                             static_cast<double>(seq_len);
 }
 
+double head_flops_per_token(const ModelSpec& m) {
+  return 6.0 * static_cast<double>(m.vocab_size * m.dim + (has_weight(m.norm) ? m.dim : 0));
+}
+
+double block_flops_per_token(const ModelSpec& m, std::int64_t seq_len) {
+  const double all = flops_per_token(m, seq_len, AttentionCount::causal);
+  return (all - head_flops_per_token(m)) / static_cast<double>(m.n_layers);
+}
+
 std::optional<double> peak_flops(std::string_view device_name) {
   struct Entry {
     std::string_view part;

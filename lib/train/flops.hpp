@@ -19,6 +19,9 @@ enum class AttentionCount { full, causal };
 /// embedding out (a look-up does no products).
 double flops_per_token(const ModelSpec& model, std::int64_t seq_len,
                        AttentionCount count = AttentionCount::full);
+/// What computing does of it, causal: a block, and the head with the final norm.
+double block_flops_per_token(const ModelSpec& model, std::int64_t seq_len);
+double head_flops_per_token(const ModelSpec& model);
 
 /// Dense bf16 FLOP/s of a device by its name as the driver gives it; nothing for an unknown one.
 std::optional<double> peak_flops(std::string_view device_name);

@@ -26,14 +26,12 @@ std::int64_t vocabulary(const ModelConfig& model, const Tokenizer& tokenizer) {
                       model.tokenizer_path.string(), "); set it to 0 or to at least that"));
 }
 
-void print_plan(const RunConfig& config, const TrainingShape& shape, const MemoryPlan& plan,
-                const Launch& launch) {
+void print_plan(const RunConfig& config, const TrainingShape& shape, const Launch& launch) {
   log::info(config.job.description);
   log::info("mesh ", shape.mesh.describe(), " | ", DeviceEnv::host_threads(), " threads per rank");
   log::info(describe_model(config.model.flavor, shape.model));
   log::info(describe_flops(shape.model, shape.micro_batch.seq_len, launch.device.info().name));
-  for (const std::string& line :
-       describe_plan(shape, plan, plan_traffic(shape), launch.device.info().memory_bytes)) {
+  for (const std::string& line : describe_plan(shape, launch.device.info().memory_bytes)) {
     log::info(line);
   }
 }
@@ -62,9 +60,11 @@ TrainingOutcome run_training(const RunConfig& config, const MeshShape& mesh_shap
   const std::int64_t vocab_size = vocabulary(config.model, *tokenizer);
   TrainingShape shape = training_shape(config, mesh_shape, launch.device.backend(), vocab_size);
   choose_attention(shape, launch.mpi);
-  const MemoryPlan plan = plan_memory(shape);
-  print_plan(config, shape, plan, launch);
-  require_host_memory(shape, plan, launch.mpi);
+  print_plan(config, shape, launch);
+  const std::vector<MemoryPlan> plans = plan_memory_of_stages(shape);
+  const int stage = mesh_shape.coordinate(launch.mpi.rank(), Axis::pp);
+  const MemoryPlan& plan = plans[static_cast<std::size_t>(stage)];
+  require_host_memory(shape, largest(plans), launch.mpi);
   print_places(launch.mpi, launch.device);
   launch.start.done("tokenizer and plan");
 

@@ -2,8 +2,11 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <numeric>
+#include <utility>
 
 #include "core/error.hpp"
+#include "core/integers.hpp"
 #include "core/log.hpp"
 #include "runtime/numa.hpp"
 #include "train/save_staging.hpp"
@@ -49,18 +52,48 @@ std::string describe_recomputation(const TrainingShape& shape) {
     TrainingShape other = shape;
     other.recompute = choice;
     text += cat(text.empty() ? "" : ", ", choice.describe(), " ",
-                gib(activation_bytes(plan_memory(other))));
+                gib(activation_bytes(largest(plan_memory_of_stages(other)))));
   }
   return cat("activations by [activation_checkpoint]: ", text,
              "; now: ", shape.recompute.describe());
 }
 
-std::vector<std::string> describe_plan(const TrainingShape& shape, const MemoryPlan& memory,
-                                       const TrafficPlan& traffic,
-                                       std::optional<std::int64_t> device_bytes) {
+std::vector<std::string> describe_stages(const TrainingShape& shape,
+                                         const std::vector<MemoryPlan>& memory) {
+  const int stages = shape.mesh.size(Axis::pp);
   std::vector<std::string> lines;
+  if (stages == 1) return lines;
+  const int micro_batches = shape.reduce.micro_batches;
+  char text[128];
+  std::snprintf(text, sizeof text, "%d stages, %d micro-batches, bubble %.1f%%", stages,
+                micro_batches, 100 * bubble(shape.pipeline.schedule, stages, micro_batches));
+  lines.push_back(cat("pipeline ", to_string(shape.pipeline.schedule), ": ", text));
+  const std::vector<double> flops = shape.flops_of_stages();
+  const double all = std::accumulate(flops.begin(), flops.end(), 0.0);
+  std::int64_t first = 0;
+  for (int stage = 0; stage < stages; ++stage) {
+    const auto number = static_cast<std::size_t>(stage);
+    const std::int64_t end = first + shape.blocks_of_stages()[number];
+    std::snprintf(text, sizeof text, "%.1f%%", 100 * flops[number] / all);
+    lines.push_back(cat("  stage ", stage, ": layers ", std::exchange(first, end), " to ", end - 1,
+                        ", ", text, " of the operations, ", shape.stage(stage).slots,
+                        " micro-batches in flight, ", gib(memory[number].total_bytes), ", sends ",
+                        with_commas(plan_traffic(shape, stage).pipeline_bytes), " bytes a step"));
+  }
+  return lines;
+}
+
+std::vector<std::string> describe_plan(const TrainingShape& shape,
+                                       std::optional<std::int64_t> device_bytes) {
+  const std::vector<MemoryPlan> plans = plan_memory_of_stages(shape);
+  const MemoryPlan& memory = largest(plans);
+  const int stage = narrow<int>(&memory - plans.data());
+  const bool has_stages = plans.size() > 1;
+  const TrafficPlan traffic = plan_traffic(shape);
+  std::vector<std::string> lines = describe_stages(shape, plans);
   lines.push_back(cat("memory plan per rank (", to_string(shape.backend), ", ",
-                      to_string(shape.compute), " compute):"));
+                      to_string(shape.compute), " compute",
+                      has_stages ? cat("; stage ", stage) : "", "):"));
   std::size_t width = 5;
   for (const auto& line : memory.lines) width = std::max(width, line.label.size());
   const auto row = [&](const std::string& label, std::int64_t bytes) {
@@ -74,7 +107,7 @@ std::vector<std::string> describe_plan(const TrainingShape& shape, const MemoryP
   row("total", memory.total_bytes);
   if (device_bytes) lines.push_back(cat("  of ", gib(*device_bytes), " there"));
   if (shape.async_saves) {
-    row("host memory for saves", SaveStaging::bytes(shard_layout(shape, 0)));
+    row("host memory for saves", SaveStaging::bytes(shard_layout(shape, shape.first_rank(stage))));
   }
   lines.push_back(describe_recomputation(shape));
   lines.push_back(cat("traffic plan per rank and step: all-gather ",
@@ -86,6 +119,10 @@ std::vector<std::string> describe_plan(const TrainingShape& shape, const MemoryP
                         with_commas(traffic.tensor_reduce_scatter_bytes), " bytes, all-reduce ",
                         with_commas(traffic.all_reduce_bytes), " bytes, exchanges ",
                         with_commas(traffic.tensor_send_bytes), " bytes sent"));
+  }
+  if (has_stages) {
+    lines.push_back(cat("pipeline traffic plan per rank and step: ",
+                        with_commas(traffic.pipeline_bytes), " bytes sent"));
   }
   return lines;
 }

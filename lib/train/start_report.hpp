@@ -15,8 +15,7 @@
 namespace koios {
 
 /// Lines without newline. device_bytes: what the device has, where that is known.
-std::vector<std::string> describe_plan(const TrainingShape& shape, const MemoryPlan& memory,
-                                       const TrafficPlan& traffic,
+std::vector<std::string> describe_plan(const TrainingShape& shape,
                                        std::optional<std::int64_t> device_bytes);
 
 /// What each choice of recomputation would keep: the user's choice in figures.

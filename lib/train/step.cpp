@@ -1,5 +1,6 @@
 #include "train/step.hpp"
 
+#include "kernels/elementwise.hpp"
 #include "kernels/reduce.hpp"
 #include "runtime/region.hpp"
 #include "shard/tensor_copies.hpp"
@@ -25,7 +26,8 @@ TrainStep<T>::TrainStep(const RunConfig& config, const TrainingShape& shape,
       training_(training_actions(shape, layout)),
       evaluation_(evaluation_actions(shape, layout)),
       counted_(layout.counted()),
-      slots_(shape.stage().slots),
+      stage_shape_(shape.stage(layout.stage())),
+      last_unit_(layout.last_held()),
       mesh_(mesh),
       streams_(streams),
       upload_(memory.batch, shape.backend),
@@ -34,13 +36,17 @@ TrainStep<T>::TrainStep(const RunConfig& config, const TrainingShape& shape,
                streams.compute, streams.gather, exposed_.gather),
       gradients_(layout, memory.gradients, shape.reduce, mesh.shard_reduce(), streams.compute,
                  streams.reduce, exposed_.reduce),
-      stage_(shape.stage(), layout, memory.stage, math, mesh.tp(), streams.compute,
-             streams.exchange, exposed_.tensor),
+      stage_(stage_shape_, layout, memory.stage, math, mesh.tp(), streams.compute, streams.exchange,
+             exposed_.tensor),
+      links_(mesh, stage_shape_.inputs, stage_shape_.outputs, stage_shape_.slots,
+             any(stage_.gradient(0)), streams.compute, exposed_.pipeline),
       schedule_(config.lr_scheduler, config.optimizer.lr, config.training.steps,
                 config.training.warmup_steps),
       optimizer_(config.optimizer, memory.parameters),
       loss_scale_(1.0F / static_cast<float>(shape.tokens_per_step())),
-      max_norm_(static_cast<float>(config.training.max_norm)) {}
+      max_norm_(static_cast<float>(config.training.max_norm)) {
+  if (!shape.place(layout.stage()).is_last()) fill(streams.compute, memory_.loss_sum, 0);
+}
 
 template <class T>
 WeightScales* TrainStep<T>::make_scales() {
@@ -80,10 +86,14 @@ void TrainStep<T>::perform(const Action& action, const NextBatch& next_batch,
   mesh_.recorder().enter(describe(action, layout_));
   switch (action.kind) {
     case Kind::load:
-      stage_.set_batch(slot(action), upload_.upload(next_batch(), slot(action), streams_.compute));
-      return;
+      return load(action, next_batch);
     case Kind::gather:
       return weights_.gather(action.unit);
+    case Kind::receive:
+    case Kind::send:
+    case Kind::receive_gradient:
+    case Kind::send_gradient:
+      return exchange(action);
     case Kind::forward:
     case Kind::evaluate:
       return forward(action);
@@ -99,6 +109,37 @@ void TrainStep<T>::perform(const Action& action, const NextBatch& next_batch,
 }
 
 template <class T>
+void TrainStep<T>::load(const Action& action, const NextBatch& next_batch) {
+  stage_.set_batch(slot(action), upload_.upload(next_batch(), slot(action), streams_.compute));
+  if (!links_.activations_in) return;
+  stage_.set_input(slot(action), input(action));
+  links_.activations_in->wait(input(action));
+}
+
+template <class T>
+void TrainStep<T>::exchange(const Action& action) {
+  const int slot = this->slot(action);
+  switch (action.kind) {
+    case Kind::receive: {
+      const int place = input(action);
+      return links_.activations_in->receive(any(stage_.input(place)), place);
+    }
+    case Kind::send: {
+      const int place = action.micro_batch % stage_shape_.outputs;
+      links_.activations_out->wait(place);
+      return links_.activations_out->send(any(stage_.form_output(slot, place)), place);
+    }
+    case Kind::receive_gradient: {
+      const bool was_sent = links_.gradients_out.has_value();
+      const Event* sent = was_sent ? &links_.gradients_out->done(slot) : nullptr;
+      return links_.gradients_in->receive(any(stage_.gradient(slot)), slot, sent);
+    }
+    default:
+      return links_.gradients_out->send(any(stage_.gradient(slot)), slot);
+  }
+}
+
+template <class T>
 void TrainStep<T>::forward(const Action& action) {
   const Region region(streams_.compute, "forward");
   const auto lease = weights_.acquire(action.unit);
@@ -108,6 +149,7 @@ void TrainStep<T>::forward(const Action& action) {
   if (action.kind == Kind::evaluate) {
     stage_.evaluate_head(action.unit, slot(action), lease.view());
   } else {
+    if (links_.gradients_out) links_.gradients_out->wait(slot(action));  // it is written anew
     stage_.forward_backward_head(action.unit, slot(action), loss_scale_, lease.view(),
                                  output(action));
   }
@@ -122,6 +164,7 @@ void TrainStep<T>::backward(const Action& action) {
     return stage_.backward_embedding(slot(action), output(action));
   }
   const auto lease = weights_.acquire(action.unit);
+  if (links_.gradients_in && action.unit == last_unit_) links_.gradients_in->wait(slot(action));
   stage_.backward(action.unit, slot(action), lease.view(), output(action));
 }
 

@@ -13,6 +13,7 @@
 #include "optim/lr_schedule.hpp"
 #include "optim/optimizer.hpp"
 #include "pipeline/actions.hpp"
+#include "pipeline/stage_links.hpp"
 #include "train/batch_upload.hpp"
 #include "train/step_results.hpp"
 #include "train/training_memory.hpp"
@@ -52,9 +53,9 @@ class TrainStep {
 
   /// The parameters change only after this point of another stream; it outlives the step.
   void update_after(const Event* event) { update_after_ = event; }
-  /// The sum of the losses of this rank's batch under the present weights; nothing of the training
-  /// changes, but exposed_wait() is lost. The sum is there until the next call of this or
-  /// of run(). comm: gathers. The host does not wait.
+  /// The sum of the losses of this rank's batch under the present weights, 0 where another stage
+  /// has the head; nothing of the training changes, but exposed_wait() is lost. The sum is there
+  /// until the next call of this or of run(). comm: gathers. The host does not wait.
   Ref<const float, 1> loss_sum(const Batch& batch);
 
   /// Device seconds that the last step's computation waited for communication; 0 on the host.
@@ -63,21 +64,26 @@ class TrainStep {
 
  private:
   void perform(const Action& action, const NextBatch& next_batch, std::int64_t steps_done);
+  void load(const Action& action, const NextBatch& next_batch);
   void forward(const Action& action);
   void backward(const Action& action);
+  /// To and from the neighbouring stages.
+  void exchange(const Action& action);
   GradientOutput output(const Action& action);
   WeightScales* make_scales();
   /// Of masters that were made or loaded.
   void find_scales();
   void update(std::int64_t steps_done);
-  int slot(const Action& action) const { return action.micro_batch % slots_; }
+  int slot(const Action& action) const { return action.micro_batch % stage_shape_.slots; }
+  int input(const Action& action) const { return action.micro_batch % stage_shape_.inputs; }
 
   TrainingMemory<T> memory_;
   const ShardLayout& layout_;
   std::vector<Action> training_;
   std::vector<Action> evaluation_;
   std::vector<ShardRange> counted_;
-  int slots_;
+  StageShape stage_shape_;
+  int last_unit_;  // of the stage
   const Mesh& mesh_;
   TrainingStreams& streams_;
   BatchUpload upload_;
@@ -86,6 +92,7 @@ class TrainStep {
   WeightGather<T> weights_;
   GradientReduce gradients_;
   Stage<T> stage_;
+  StageLinks links_;
   LrSchedule schedule_;
   Optimizer optimizer_;
   /// Gradients are sums over all ranks and micro-batches of each token's gradient times this.

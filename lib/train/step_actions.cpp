@@ -25,7 +25,8 @@ std::vector<StageUnit> stage_units(const TrainingShape& shape, const ShardLayout
 std::vector<Action> actions_of(const std::vector<Pass>& schedule, const TrainingShape& shape,
                                const ShardLayout& layout) {
   return make_actions(schedule, stage_units(shape, layout),
-                      {.prefetch = shape.gather.prefetch_blocks,
+                      {.place = shape.place(layout.stage()),
+                       .prefetch = shape.gather.prefetch_blocks,
                        .is_sharded = layout.ranks() > 1,
                        .every_micro_batch = shape.reduce.every_micro_batch});
 }
@@ -33,7 +34,7 @@ std::vector<Action> actions_of(const std::vector<Pass>& schedule, const Training
 }  // namespace
 
 std::vector<Action> training_actions(const TrainingShape& shape, const ShardLayout& layout) {
-  return actions_of(shape.schedule(), shape, layout);
+  return actions_of(shape.schedule(layout.stage()), shape, layout);
 }
 
 std::vector<Action> evaluation_actions(const TrainingShape& shape, const ShardLayout& layout) {

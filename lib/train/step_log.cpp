@@ -30,10 +30,11 @@ double lap_of(const Timers::Totals& laps, std::string_view name) {
   return at == laps.end() ? 0 : at->second;
 }
 
-/// The norm is the same on every rank; a loss is each rank's own.
-void report_nonfinite(const StepResult& result, std::int64_t step, OnNonfinite policy, int rank) {
-  const std::string what = cat("step ", step, ": loss ", result.loss, ", gradient norm ",
-                               result.grad_norm, "; its update was skipped");
+/// The norm is the same on every rank; a loss is each rank's own, where its stage is the last.
+void report_nonfinite(const StepResult& result, std::int64_t step, OnNonfinite policy, int rank,
+                      bool has_loss) {
+  const std::string what = cat("step ", step, ": ", has_loss ? cat("loss ", result.loss, ", ") : "",
+                               "gradient norm ", result.grad_norm, "; its update was skipped");
   if (policy == OnNonfinite::stop) {
     throw UserError(cat(what,
                         ". Lower [optimizer] lr or [training] max_norm, or set [training] "
@@ -45,9 +46,14 @@ void report_nonfinite(const StepResult& result, std::int64_t step, OnNonfinite p
 }  // namespace
 
 WaitSeconds host_waits(const Mesh& mesh) {
-  return {.gather = mesh.shard_gather().host_seconds(),
-          .reduce = mesh.shard_reduce().host_seconds(),
-          .tensor = mesh.tp().host_seconds()};
+  WaitSeconds waits = {.gather = mesh.shard_gather().host_seconds(),
+                       .reduce = mesh.shard_reduce().host_seconds(),
+                       .tensor = mesh.tp().host_seconds()};
+  using enum Link;
+  for (const Link which : {activations_in, activations_out, gradients_in, gradients_out}) {
+    if (const Communicator* link = mesh.link(which)) waits.pipeline += link->host_seconds();
+  }
+  return waits;
 }
 
 StepLog::StepLog(const TrainingShape& shape, const Mesh& mesh, const Facts& facts,
@@ -65,7 +71,9 @@ StepLog::StepLog(const TrainingShape& shape, const Mesh& mesh, const Facts& fact
 
 void StepLog::add_samples(const Batch& batch) {
   // Ranks that share their samples count them once.
-  if (shape_.mesh.coordinate(mesh_.rank(), Axis::tp) != 0) return;
+  const MeshShape& mesh = shape_.mesh;
+  if (mesh.coordinate(mesh_.rank(), Axis::tp) != 0) return;
+  if (mesh.coordinate(mesh_.rank(), Axis::pp) != 0) return;
   samples_hash_ += checksum(batch.tokens.data(), size_of(DType::int32),
                             batch.first_sample * batch.seq_len, std::ssize(batch.tokens));
 }
@@ -80,7 +88,8 @@ void StepLog::add(const std::vector<StepResult>& results, std::int64_t last_step
   for (const StepResult& r : results) {
     ++step;
     if (!std::isfinite(r.loss) || !std::isfinite(r.grad_norm)) {
-      report_nonfinite(r, step, policy, mesh_.rank());
+      const int stage = shape_.mesh.coordinate(mesh_.rank(), Axis::pp);
+      report_nonfinite(r, step, policy, mesh_.rank(), shape_.place(stage).is_last());
       ++skipped_steps_;
     }
     loss_sum_ += r.loss;
@@ -99,9 +108,7 @@ StepLog::Interval StepLog::bring_together(std::int64_t reserved_bytes, const Wai
   const bool on_host = shape_.backend == Backend::host;
   const double comm_s = on_host ? lap_of(laps, "communication") / steps : exposed.total();
   const WaitSeconds host = std::exchange(waits_, {});
-  const WaitSeconds parts =
-      on_host ? WaitSeconds{host.gather / steps, host.reduce / steps, host.tensor / steps}
-              : exposed;
+  const WaitSeconds parts = on_host ? host / steps : exposed;
   const GpuReading gpu = sensors_.read();
   const std::optional<double> energy_j = difference(gpu.energy_j, energy_j_);
   energy_j_ = gpu.energy_j;
@@ -113,7 +120,8 @@ StepLog::Interval StepLog::bring_together(std::int64_t reserved_bytes, const Wai
                               static_cast<double>(static_cast<std::uint32_t>(samples_hash_)),
                               parts.gather,
                               parts.reduce,
-                              parts.tensor};
+                              parts.tensor,
+                              parts.pipeline};
   const std::size_t sensors_at = sums.size();
   const std::optional<double> power_w =
       energy_j && elapsed_s > 0 ? *energy_j / elapsed_s : gpu.power_w;
@@ -137,7 +145,8 @@ StepLog::Interval StepLog::bring_together(std::int64_t reserved_bytes, const Wai
   all_reduce_sum(mesh_.host_world(), sums);
   all_reduce_max(mesh_.host_world(), maxima);
 
-  const double loss = sums[0] / ranks;
+  // Ranks of the last stage alone have one.
+  const double loss = sums[0] / ranks * shape_.mesh.size(Axis::pp);
   const auto mean_sensor = [&](std::size_t i) -> std::optional<double> {
     const double count = sums[sensors_at + 2 * i + 1];
     if (count == 0) return std::nullopt;
@@ -150,7 +159,7 @@ StepLog::Interval StepLog::bring_together(std::int64_t reserved_bytes, const Wai
                   .step_s = maxima[1] / steps,
                   .data_s = sums[1] / ranks,
                   .comm_s = sums[2] / ranks,
-                  .parts_s = {sums[4] / ranks, sums[5] / ranks, sums[6] / ranks},
+                  .parts_s = {sums[4] / ranks, sums[5] / ranks, sums[6] / ranks, sums[7] / ranks},
                   .checkpoint_s = maxima[6],
                   .samples_hash = std::fmod(sums[3], 0x1p32),
                   .reserved_bytes = maxima[2],
@@ -231,6 +240,7 @@ void StepLog::write_row(std::int64_t step, double lr, const Interval& all,
                              {metric::kCommGather, all.parts_s.gather},
                              {metric::kCommReduce, all.parts_s.reduce},
                              {metric::kCommTensor, all.parts_s.tensor},
+                             {metric::kCommPipeline, all.parts_s.pipeline},
                              {metric::kCheckpointStall, all.checkpoint_s},
                              {metric::kMemoryActive, to_gib(active)},
                              {metric::kMemoryActivePct, share(active)},

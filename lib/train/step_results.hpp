@@ -10,7 +10,7 @@
 namespace koios {
 
 struct StepResult {
-  double loss = 0;       // mean over this rank's label tokens
+  double loss = 0;       // mean over this rank's label tokens; 0 where another stage has it
   double grad_norm = 0;  // global, before clipping
 };
 

@@ -79,12 +79,16 @@ void add_tensor_parallel(TrafficPlan& plan, const TrainingShape& shape, const Sh
 
 }  // namespace
 
-TrafficPlan plan_traffic(const TrainingShape& shape) {
-  const ShardLayout layout = shard_layout(shape, 0);
+TrafficPlan plan_traffic(const TrainingShape& shape, int stage) {
+  const ShardLayout layout = shard_layout(shape, shape.first_rank(stage));
   const std::vector<Action> actions = training_actions(shape, layout);
   const std::int64_t ranks = layout.ranks();
   TrafficPlan plan;
   for (const Action& action : actions) {
+    if (action.kind == Action::Kind::send || action.kind == Action::Kind::send_gradient) {
+      plan.pipeline_bytes +=
+          shape.stage(stage).local().rows * shape.model.dim * size_of(shape.compute);
+    }
     if (action.kind != Action::Kind::gather && action.kind != Action::Kind::reduce) continue;
     const UnitLayout& unit = layout.unit(action.unit);
     const auto sent = [&](std::int64_t bytes) { return bytes / ranks * (ranks - 1); };

@@ -19,8 +19,11 @@ struct TrafficPlan {
   /// Statistics of the loss and gradients of replicated parameters, between tensor-parallel ranks,
   /// and the gradient norm, between all.
   std::int64_t all_reduce_bytes = 0;
+  // Activations and their gradients, to the neighbouring stages.
+  std::int64_t pipeline_bytes = 0;
 };
 
-TrafficPlan plan_traffic(const TrainingShape& shape);
+/// Of a rank of the stage.
+TrafficPlan plan_traffic(const TrainingShape& shape, int stage = 0);
 
 }  // namespace koios

@@ -47,7 +47,7 @@ TrainingLoop<T>::TrainingLoop(const RunConfig& config, const TrainingShape& shap
                shape.micro_batch.tokens() * shape.reduce.micro_batches),
       step_log_(shape, mesh,
                 {.steps = config.training.steps,
-                 .arena_bytes = plan.total_bytes,
+                 .arena_bytes = largest(plan_memory_of_stages(shape)).total_bytes,
                  .device_bytes = launch.device.info().memory_bytes,
                  .peak_flops = peak_flops(launch.device.info().name),
                  .pci_bus = launch.device.info().pci_bus},

@@ -8,9 +8,9 @@ namespace {
 
 constexpr std::string_view kBatch = "batch";
 
-std::vector<BatchBuffers> take_batches(Arena& arena, const TrainingShape& shape) {
+std::vector<BatchBuffers> take_batches(Arena& arena, const TrainingShape& shape, int slots) {
   std::vector<BatchBuffers> batches;
-  for (int slot = 0; slot < shape.stage().slots; ++slot) batches.emplace_back(arena, shape);
+  for (int slot = 0; slot < slots; ++slot) batches.emplace_back(arena, shape);
   return batches;
 }
 
@@ -33,9 +33,9 @@ TrainingMemory<T>::TrainingMemory(Arena& arena, const TrainingShape& shape,
     : parameters(arena, layout),
       gradients(arena, layout, shape.reduce),
       gather(arena, layout, shape.gather),
-      stage(arena, shape.stage(), layout),
+      stage(arena, shape.stage(layout.stage()), layout),
       norm(arena),
-      batch(take_batches(arena, shape)),
+      batch(take_batches(arena, shape, shape.stage(layout.stage()).slots)),
       loss_sum(arena.take<float>(kBatch, 1)),
       library_workspace(arena.take<std::byte>("library workspace",
                                               MathHandles::gemm_workspace_bytes(shape.backend))) {}
@@ -43,15 +43,29 @@ TrainingMemory<T>::TrainingMemory(Arena& arena, const TrainingShape& shape,
 template struct TrainingMemory<float>;
 template struct TrainingMemory<bf16>;
 
-MemoryPlan plan_memory(const TrainingShape& shape) {
+MemoryPlan plan_memory(const TrainingShape& shape, int stage) {
   Arena planner = Arena::planner(shape.backend);
-  const ShardLayout layout = shard_layout(shape, 0);
+  const ShardLayout layout = shard_layout(shape, shape.first_rank(stage));
   if (shape.compute == DType::bfloat16) {
     TrainingMemory<bf16>(planner, shape, layout);
   } else {
     TrainingMemory<float>(planner, shape, layout);
   }
   return planner.taken();
+}
+
+std::vector<MemoryPlan> plan_memory_of_stages(const TrainingShape& shape) {
+  std::vector<MemoryPlan> plans;
+  for (int stage = 0; stage < shape.mesh.size(Axis::pp); ++stage) {
+    plans.push_back(plan_memory(shape, stage));
+  }
+  return plans;
+}
+
+const MemoryPlan& largest(const std::vector<MemoryPlan>& plans) {
+  return *std::max_element(plans.begin(), plans.end(), [](const auto& a, const auto& b) {
+    return a.total_bytes < b.total_bytes;
+  });
 }
 
 std::int64_t activation_bytes(const MemoryPlan& plan) {

@@ -38,8 +38,12 @@ struct TrainingMemory {
   TrainingMemory(Arena& arena, const TrainingShape& shape, const ShardLayout& layout);
 };
 
-/// Bytes of every part for one rank; all ranks have the same plan.
-MemoryPlan plan_memory(const TrainingShape& shape);
+/// Bytes of every part for one rank; all ranks of a stage have the same plan.
+MemoryPlan plan_memory(const TrainingShape& shape, int stage = 0);
+/// Of each stage.
+std::vector<MemoryPlan> plan_memory_of_stages(const TrainingShape& shape);
+/// The one that takes most.
+const MemoryPlan& largest(const std::vector<MemoryPlan>& plans);
 
 /// What the blocks' activations take in a plan: those kept, and what blocks share to compute the
 /// others again.

@@ -1,6 +1,11 @@
 #include "train/training_shape.hpp"
 
+#include <algorithm>
+#include <numeric>
+
 #include "core/integers.hpp"
+#include "pipeline/partition.hpp"
+#include "train/flops.hpp"
 
 namespace koios {
 namespace {
@@ -55,6 +60,20 @@ RecomputePolicy recompute_policy(const ActivationCheckpointConfig& config) {
       return {Recompute::op_half, 1};
   }
   KOIOS_REQUIRE(false, "unknown option");
+}
+
+ScheduleKind schedule_kind(PipelineSchedule schedule) {
+  switch (schedule) {
+    case PipelineSchedule::one_f_one_b:
+      return ScheduleKind::one_f_one_b;
+    case PipelineSchedule::gpipe:
+      return ScheduleKind::gpipe;
+  }
+  KOIOS_REQUIRE(false, "unknown schedule");
+}
+
+bool is_on(AutoSwitch value, bool automatic) {
+  return value == AutoSwitch::automatic ? automatic : value == AutoSwitch::on;
 }
 
 /// The deck's rules know the vocabulary only where the deck gives it.
@@ -120,15 +139,22 @@ TrainingShape training_shape(const RunConfig& config, const MeshShape& mesh, Bac
                        config.data.document_mask};
   shape.mesh = mesh;
   const bool fp8 = config.training.fp8_linear != Fp8Recipe::none;
-  shape.gather = {config.training.reshard_after_forward, config.training.prefetch_blocks, fp8};
+  const bool has_stages = mesh.size(Axis::pp) > 1;
+  // Between the stages' passes weights would be gathered, and gradients reduced, micro-batch by
+  // micro-batch: with stages they stay where they are for a whole step.
+  shape.gather = {is_on(config.training.reshard_after_forward, !has_stages),
+                  config.training.prefetch_blocks, fp8};
   const bool is_narrow = config.training.mixed_precision_reduce == ReducePrecision::bfloat16;
   shape.reduce = {.dtype = is_narrow ? DType::bfloat16 : DType::float32,
-                  .every_micro_batch = config.training.reduce_every_micro_batch,
+                  .every_micro_batch = is_on(config.training.reduce_every_micro_batch, !has_stages),
                   .micro_batches = narrow<int>(config.training.gradient_accumulation_steps),
                   .scratch_factor =
                       reduce_scratch_factor(backend, shard_transport(config.comm.shard_transport))};
-  if (fp8 && backend == Backend::cuda) require_fp8_sizes(shape.stage().local(), m.dim);
+  if (fp8 && backend == Backend::cuda)
+    require_fp8_sizes({shape.model, shape.tensor, shape.micro_batch}, m.dim);
   shape.recompute = recompute_policy(config.activation_checkpoint);
+  shape.pipeline.schedule = schedule_kind(config.parallel.pipeline_schedule);
+  for (const int n : config.parallel.pipeline_layers) shape.pipeline.blocks.push_back(n);
   shape.math.attention = attention_kind(m.attention);
   shape.math.deterministic = config.job.deterministic;
   // Timed choices differ from start to start; a deterministic run takes the heuristic's first.
@@ -139,14 +165,62 @@ TrainingShape training_shape(const RunConfig& config, const MeshShape& mesh, Bac
   return shape;
 }
 
+namespace {
+
+UnitCosts unit_costs(const TrainingShape& shape) {
+  return {.block = block_flops_per_token(shape.model, shape.micro_batch.seq_len),
+          .head = head_flops_per_token(shape.model)};
+}
+
+}  // namespace
+
+StageShape TrainingShape::stage(int stage) const {
+  const int slots = micro_batches_in_flight(schedule(stage));
+  StageShape s{model, tensor, micro_batch, recompute, math, slots};
+  // One more than are in flight, so that the next can travel beside a pass.
+  if (!place(stage).is_first()) s.inputs = std::min(slots + 1, reduce.micro_batches);
+  if (!place(stage).is_last()) s.outputs = std::min(2, reduce.micro_batches);
+  s.fp8 = gather.fp8;
+  return s;
+}
+
+std::vector<std::int64_t> TrainingShape::blocks_of_stages() const {
+  if (!pipeline.blocks.empty()) return pipeline.blocks;
+  return divide_blocks(model.n_layers, mesh.size(Axis::pp), unit_costs(*this));
+}
+
+std::vector<double> TrainingShape::flops_of_stages() const {
+  return stage_costs(blocks_of_stages(), unit_costs(*this));
+}
+
+namespace {
+
+/// Numbers of the units of a stage: the embedding is 0, the blocks follow, the head is last.
+std::vector<int> units_of_stage(const TrainingShape& shape, int stage) {
+  const std::vector<std::int64_t> blocks = shape.blocks_of_stages();
+  const auto before = std::accumulate(blocks.begin(), blocks.begin() + stage, std::int64_t{0});
+  const StagePlace place = shape.place(stage);
+  const std::int64_t first = place.is_first() ? 0 : before + 1;
+  const std::int64_t end =
+      before + 1 + blocks[static_cast<std::size_t>(stage)] + (place.is_last() ? 1 : 0);
+  std::vector<int> units(static_cast<std::size_t>(end - first));
+  std::iota(units.begin(), units.end(), narrow<int>(first));
+  return units;
+}
+
+}  // namespace
+
 ShardLayout shard_layout(const TrainingShape& shape, int rank) {
   const int place = shape.mesh.coordinate(rank, Axis::dp_shard) * shape.mesh.size(Axis::cp) +
                     shape.mesh.coordinate(rank, Axis::cp);
+  const int stage = shape.mesh.coordinate(rank, Axis::pp);
   return {model_units(shape.model),
           {.ranks = shape.shard_ranks(),
            .rank = place,
            .tensor = {shape.mesh.size(Axis::tp), shape.mesh.coordinate(rank, Axis::tp)},
-           .replica = shape.mesh.coordinate(rank, Axis::dp_replicate)}};
+           .replica = shape.mesh.coordinate(rank, Axis::dp_replicate),
+           .stage = stage,
+           .held_units = units_of_stage(shape, stage)}};
 }
 
 }  // namespace koios

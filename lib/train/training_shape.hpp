@@ -13,6 +13,12 @@
 
 namespace koios {
 
+/// How stages take the micro-batches of a step, and what of the model each has.
+struct PipelineOptions {
+  ScheduleKind schedule = ScheduleKind::one_f_one_b;
+  std::vector<std::int64_t> blocks;  // of each stage; empty: so that all cost the same
+};
+
 struct TrainingShape {
   Backend backend = Backend::host;
   DType compute = DType::float32;  // of weights and activations
@@ -24,16 +30,22 @@ struct TrainingShape {
   ReduceOptions reduce;
   MathOptions math;
   RecomputePolicy recompute;
+  PipelineOptions pipeline;
   bool async_saves = false;
 
   /// Ranks that share each parameter.
   int shard_ranks() const { return mesh.size(Axis::dp_shard) * mesh.size(Axis::cp); }
+  StagePlace place(int stage) const { return {mesh.size(Axis::pp), stage}; }
+  /// The first of the ranks that make up a stage.
+  int first_rank(int stage) const { return stage * (mesh.ranks() / mesh.size(Axis::pp)); }
   /// The order in which micro-batches pass through a stage.
-  std::vector<Pass> schedule() const { return one_after_another(reduce.micro_batches); }
-  StageShape stage() const {
-    return {model,     tensor, micro_batch, recompute, math, micro_batches_in_flight(schedule()),
-            gather.fp8};
+  std::vector<Pass> schedule(int stage) const {
+    return make_schedule(pipeline.schedule, place(stage), reduce.micro_batches);
   }
+  StageShape stage(int stage) const;
+  /// Blocks of each stage, and the operations of a token on it.
+  std::vector<std::int64_t> blocks_of_stages() const;
+  std::vector<double> flops_of_stages() const;
   /// Label tokens of one step, over all ranks.
   std::int64_t tokens_per_step() const {
     return micro_batch.tokens() * reduce.micro_batches * mesh.dp();
@@ -46,7 +58,7 @@ ShardTransport shard_transport(TransportChoice choice);
 TrainingShape training_shape(const RunConfig& config, const MeshShape& mesh, Backend backend,
                              std::int64_t vocab_size);
 
-/// This rank's place among the ranks that share each parameter.
+/// What this rank has of the model: its stage, and its part of the stage's parameters.
 ShardLayout shard_layout(const TrainingShape& shape, int rank);
 
 }  // namespace koios

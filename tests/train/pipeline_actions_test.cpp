@@ -1,0 +1,171 @@
+// Schedules, the actions made of them, and the division of the model: pure functions.
+#include <gtest/gtest.h>
+
+#include "pipeline/partition.hpp"
+#include "pipeline_simulator.hpp"
+#include "train/traffic_plan.hpp"
+#include "train/training_memory.hpp"
+
+namespace koios::testing {
+namespace {
+
+TrainingShape staged(int stages, int micro_batches,
+                     ScheduleKind schedule = ScheduleKind::one_f_one_b) {
+  TrainingShape shape;
+  shape.model = {.dim = 64,
+                 .n_layers = 2 * stages,
+                 .n_heads = 4,
+                 .n_kv_heads = 4,
+                 .ffn_dim = 96,
+                 .vocab_size = 128};
+  shape.micro_batch = {2, 16};
+  shape.mesh.extent = {stages, 1, 1, 1, 1};
+  shape.reduce.micro_batches = micro_batches;
+  shape.reduce.every_micro_batch = false;
+  shape.gather.reshard_after_forward = false;
+  shape.pipeline.schedule = schedule;
+  return shape;
+}
+
+std::string in_words(const std::vector<Pass>& schedule) {
+  std::string text;
+  for (const Pass& pass : schedule) {
+    text += cat(text.empty() ? "" : " ", pass.kind == Pass::Kind::forward ? "F" : "B",
+                pass.micro_batch);
+  }
+  return text;
+}
+
+TEST(Schedule, one_stage_takes_one_micro_batch_after_the_other) {
+  for (const ScheduleKind kind : {ScheduleKind::one_f_one_b, ScheduleKind::gpipe}) {
+    EXPECT_EQ(in_words(make_schedule(kind, {}, 3)), "F0 B0 F1 B1 F2 B2");
+  }
+}
+
+TEST(Schedule, stages_of_1f1b_go_ahead_by_their_distance_from_the_last) {
+  const auto words = [](int stage, int micro_batches) {
+    return in_words(make_schedule(ScheduleKind::one_f_one_b, {3, stage}, micro_batches));
+  };
+  EXPECT_EQ(words(0, 4), "F0 F1 F2 B0 F3 B1 B2 B3");
+  EXPECT_EQ(words(1, 4), "F0 F1 B0 F2 B1 F3 B2 B3");
+  EXPECT_EQ(words(2, 4), "F0 B0 F1 B1 F2 B2 F3 B3");
+  EXPECT_EQ(words(0, 1), "F0 B0");  // fewer micro-batches than stages
+  EXPECT_EQ(in_words(make_schedule(ScheduleKind::gpipe, {3, 1}, 3)), "F0 F1 F2 B0 B1 B2");
+}
+
+TEST(Pipeline, a_stage_receives_and_sends_around_its_passes) {
+  const TrainingShape shape = staged(2, 2);
+  std::string text;
+  const ShardLayout layout = shard_layout(shape, 0);
+  for (const Action& action : training_actions(shape, layout)) {
+    text += describe(action, layout) + "\n";
+  }
+  EXPECT_EQ(text,
+            "load 0\n"
+            "forward embedding 0\n"
+            "forward layers.0 0\n"
+            "forward layers.1 0\n"
+            "send layers.1 0\n"
+            "receive gradient layers.1 0\n"  // travels beside the next pass
+            "load 1\n"
+            "forward embedding 1\n"
+            "forward layers.0 1\n"
+            "forward layers.1 1\n"
+            "send layers.1 1\n"
+            "receive gradient layers.1 1\n"
+            "backward layers.1 0\n"
+            "backward layers.0 0\n"
+            "backward embedding 0\n"
+            "backward layers.1 1 +\n"
+            "backward layers.0 1 +\n"
+            "backward embedding 1 +\n"
+            "update\n");
+}
+
+TEST(Pipeline, no_stage_waits_for_ever_and_the_bubble_is_the_formulas) {
+  for (const ScheduleKind kind : {ScheduleKind::one_f_one_b, ScheduleKind::gpipe}) {
+    for (const int stages : {2, 3, 4, 8}) {
+      for (const int micro_batches : {1, 2, 3, 4, 7, 8, 16, 32}) {
+        SCOPED_TRACE(cat(to_string(kind), ", ", stages, " stages, ", micro_batches));
+        const TrainingShape shape = staged(stages, micro_batches, kind);
+        const Simulated run = Simulator(shape).run();
+        EXPECT_EQ(run.problem, "");
+        EXPECT_NEAR(run.bubble(), bubble(kind, stages, micro_batches), 1e-12);
+        for (int stage = 0; stage < stages; ++stage) {
+          const bool is_1f1b = kind == ScheduleKind::one_f_one_b;
+          EXPECT_EQ(run.most_in_flight[static_cast<std::size_t>(stage)],
+                    is_1f1b ? std::min(stages - stage, micro_batches) : micro_batches);
+        }
+        EXPECT_EQ(Simulator(shape, Waiting::for_partners).run().problem, "");
+      }
+    }
+  }
+}
+
+TEST(Pipeline, the_simulator_sees_what_is_wrong) {
+  const TrainingShape shape = staged(2, 4);
+  const auto send = [](const Action& action) { return action.kind == Action::Kind::send; };
+  Simulator forgets(shape);
+  std::erase_if(forgets.actions(0), send);
+  EXPECT_NE(forgets.run().problem.find("stage 1 stands at 'load 0'"), std::string::npos);
+
+  Simulator confuses(shape);
+  std::vector<Action>& actions = confuses.actions(0);
+  const auto first = std::find_if(actions.begin(), actions.end(), send);
+  std::iter_swap(first, std::find_if(first + 1, actions.end(), send));
+  EXPECT_NE(confuses.run().problem.find("sent before it is computed"), std::string::npos);
+
+  Simulator hurries(shape);
+  const auto load = std::find(hurries.actions(1).begin(), hurries.actions(1).end(),
+                              Action{Action::Kind::load, -1, 1});
+  std::rotate(hurries.actions(1).begin() + 1, load, load + 1);
+  EXPECT_NE(hurries.run().problem, "");
+}
+
+TEST(Pipeline, every_parameter_belongs_to_one_stage) {
+  const TrainingShape shape = staged(4, 4);
+  const std::size_t units = shard_layout(shape, 0).units().size();
+  for (std::size_t unit = 0; unit < units; ++unit) {
+    int holders = 0;
+    for (int rank = 0; rank < 4; ++rank) {
+      holders += shard_layout(shape, rank).units()[unit].is_held ? 1 : 0;
+    }
+    EXPECT_EQ(holders, 1) << unit;
+  }
+  TrainingShape uneven = shape;
+  uneven.pipeline.blocks = {1, 4, 1, 2};
+  EXPECT_EQ(shard_layout(uneven, 1).held(UnitRole::block), (std::vector<int>{2, 3, 4, 5}));
+}
+
+TEST(Pipeline, blocks_are_divided_so_that_stages_cost_the_same) {
+  using Blocks = std::vector<std::int64_t>;
+  EXPECT_EQ(divide_blocks(8, 4, {.block = 1}), (Blocks{2, 2, 2, 2}));
+  EXPECT_EQ(divide_blocks(9, 4, {.block = 1}), (Blocks{2, 2, 2, 3}));
+  EXPECT_EQ(divide_blocks(32, 4, {.block = 1, .head = 2}), (Blocks{8, 8, 9, 7}));
+  EXPECT_EQ(divide_blocks(8, 2, {.block = 1, .head = 100}), (Blocks{7, 1}));
+  EXPECT_EQ(divide_blocks(4, 4, {.block = 1, .head = 3}), (Blocks{1, 1, 1, 1}));
+}
+
+TEST(Pipeline, stages_send_a_residual_stream_a_micro_batch_each_way) {
+  const TrainingShape shape = staged(3, 5);
+  const std::int64_t one = shape.micro_batch.tokens() * shape.model.dim * 4;
+  EXPECT_EQ(plan_traffic(shape, 0).pipeline_bytes, 5 * one);
+  EXPECT_EQ(plan_traffic(shape, 1).pipeline_bytes, 2 * 5 * one);
+  EXPECT_EQ(plan_traffic(shape, 2).pipeline_bytes, 5 * one);
+}
+
+TEST(Pipeline, memory_of_a_stage_is_its_own) {
+  const TrainingShape shape = staged(4, 8);
+  std::int64_t masters = 0;
+  for (int stage = 0; stage < 4; ++stage) {
+    masters += shard_layout(shape, stage).shard_size();
+    EXPECT_EQ(shape.stage(stage).slots, 4 - stage);
+  }
+  TrainingShape whole = shape;
+  whole.mesh.extent = {1, 1, 1, 1, 1};
+  EXPECT_EQ(masters, shard_layout(whole, 0).shard_size());
+  EXPECT_GT(plan_memory(shape, 0).total_bytes, plan_memory(shape, 2).total_bytes);
+}
+
+}  // namespace
+}  // namespace koios::testing

@@ -1,0 +1,212 @@
+// Training through stages, on the meshes that this number of ranks makes: losses, gradient norms
+// and parameters of several steps, and on every rank what is sent and what memory is taken against
+// the plan. (That one rank without stages gives the same is tests/equivalence/pipeline_test.py.)
+#include <gtest/gtest.h>
+#include <mpi.h>
+
+#include <cmath>
+
+#include "core/random.hpp"
+#include "data/embedding_index.hpp"
+#include "environment.hpp"
+#include "runtime/copy.hpp"
+#include "train/step.hpp"
+#include "train/traffic_plan.hpp"
+
+namespace koios::testing {
+namespace {
+
+constexpr std::int64_t kVocab = 96, kSequences = 8, kSteps = 4, kSeqLen = 12;
+constexpr std::int64_t kUnseen = 1000;  // samples that no step takes
+
+RunConfig tiny() {
+  RunConfig c;
+  c.job.deterministic = true;
+  c.model.dim = 48;
+  c.model.n_layers = 6;
+  c.model.n_heads = 4;
+  c.model.n_kv_heads = 4;
+  c.model.ffn_dim = 72;
+  c.training.seq_len = kSeqLen;
+  c.training.steps = kSteps;
+  c.training.warmup_steps = 1;
+  c.activation_checkpoint.mode = RecomputeMode::none;
+  return c;
+}
+
+/// Sequences [first, first + count) of one logical sequence of random tokens.
+Batch batch(std::int64_t first, std::int64_t count) {
+  Batch b;
+  b.sequences = count;
+  b.seq_len = kSeqLen;
+  const auto token = [](std::int64_t sample, std::int64_t t) {
+    const auto word = philox(7, static_cast<std::uint64_t>(sample), static_cast<std::uint64_t>(t));
+    return static_cast<std::int32_t>(word.word[0] % kVocab);
+  };
+  for (std::int64_t sample = first; sample < first + count; ++sample) {
+    for (std::int64_t t = 0; t < kSeqLen; ++t) {
+      b.tokens.push_back(token(sample, t));
+      b.labels.push_back(token(sample, t + 1));
+      b.document_start.push_back(0);
+    }
+  }
+  b.index = make_embedding_index(b.tokens);
+  return b;
+}
+
+struct Trained {
+  std::vector<double> losses;     // of each step, over all ranks
+  std::vector<double> norms;      // of each step
+  double validation = 0;          // loss after the last one
+  std::vector<float> parameters;  // this rank's
+};
+
+double sum_over_ranks(double mine) {
+  MPI_Allreduce(MPI_IN_PLACE, &mine, 1, MPI_DOUBLE, MPI_SUM, MPI_COMM_WORLD);
+  return mine;
+}
+
+Trained train(Backend backend, RunConfig run, const MeshShape& mesh_shape, int micro_batches) {
+  const MpiEnv& mpi = mpi_env();
+  run.training.mixed_precision_param = ParamPrecision::float32;
+  run.training.gradient_accumulation_steps = micro_batches;
+  run.training.batch_size = kSequences / (mesh_shape.dp() * micro_batches);
+  const Mesh mesh(mpi, mesh_shape, backend, {});
+  const TrainingShape shape = training_shape(run, mesh_shape, backend, kVocab);
+  const ShardLayout layout = shard_layout(shape, mpi.rank());
+  const MemoryPlan memory_plan = plan_memory(shape, layout.stage());
+  Arena arena(backend, memory_plan);
+  const TrainingMemory<float> memory(arena, shape, layout);
+  EXPECT_EQ(arena.taken().total_bytes, memory_plan.total_bytes);
+  TrainingStreams streams(backend);
+  MathHandles math(backend, shape.math, memory.library_workspace);
+  initialize_parameters(streams.compute, layout, memory.parameters.master, 1);
+  TrainStep<float> step(run, shape, layout, memory, math, mesh, streams);
+
+  const std::int64_t each = run.training.batch_size;
+  const double last_stage_ranks = mpi.size() / mesh_shape.size(Axis::pp);
+  std::int64_t first = mesh_shape.dp_coordinate(mpi.rank()) * each * micro_batches;
+  StepResults results(backend, 1, each * micro_batches * kSeqLen);
+  Trained trained;
+  for (std::int64_t s = 0; s < kSteps; ++s) {
+    std::int64_t at = first;
+    step.run(
+        s,
+        [&] {
+          at += each;
+          return batch(at - each, each);
+        },
+        results);
+    first += kSequences;
+    const StepResult result = results.read().at(0);
+    trained.losses.push_back(sum_over_ranks(result.loss) / last_stage_ranks);
+    trained.norms.push_back(result.grad_norm);
+  }
+
+  const TrafficPlan plan = plan_traffic(shape, layout.stage());
+  std::int64_t sent = 0;
+  for (const Link out : {Link::activations_out, Link::gradients_out}) {
+    if (const Communicator* link = mesh.link(out)) sent += link->traffic().send_bytes;
+  }
+  EXPECT_EQ(sent, plan.pipeline_bytes * kSteps);
+  EXPECT_EQ(mesh.shard_gather().traffic().all_gather_bytes, plan.all_gather_bytes * kSteps);
+  EXPECT_EQ(mesh.shard_reduce().traffic().reduce_scatter_bytes, plan.reduce_scatter_bytes * kSteps);
+  EXPECT_EQ(mesh.tp().traffic().all_gather_bytes, plan.tensor_all_gather_bytes * kSteps);
+  EXPECT_EQ(mesh.tp().traffic().reduce_scatter_bytes, plan.tensor_reduce_scatter_bytes * kSteps);
+
+  for (const std::int64_t sample : {kUnseen, kUnseen + kSequences, kUnseen}) {
+    const auto sum = step.loss_sum(batch(sample, each));
+    float value = 0;
+    copy(streams.compute, any(make_ref(&value, 1)), any(sum));
+    streams.compute.synchronize();
+    trained.validation += static_cast<double>(value);
+  }
+  trained.validation = sum_over_ranks(trained.validation) / last_stage_ranks;
+  const Ref<float, 1> master = memory.parameters.master;
+  trained.parameters.resize(static_cast<std::size_t>(master.size()));
+  copy(streams.compute, any(make_ref(trained.parameters.data(), master.size())), any(master));
+  streams.compute.synchronize();
+  return trained;
+}
+
+void expect_same_bits(const Trained& a, const Trained& b) {
+  EXPECT_EQ(a.losses, b.losses);
+  EXPECT_EQ(a.norms, b.norms);
+  EXPECT_EQ(a.parameters, b.parameters);
+  EXPECT_EQ(a.validation, b.validation);
+}
+
+void expect_close(const Trained& a, const Trained& b) {
+  constexpr double kBound = 2e-5;  // float32, sums in another order
+  for (std::size_t s = 0; s < a.losses.size(); ++s) {
+    EXPECT_NEAR(a.losses[s], b.losses[s], kBound) << "step " << s;
+    EXPECT_NEAR(a.norms[s], b.norms[s], 1e-4 * b.norms[s]) << "step " << s;
+  }
+}
+
+class Stages : public ::testing::TestWithParam<Backend> {
+ protected:
+  void SetUp() override {
+    device_env();
+    const bool is_cuda = GetParam() == Backend::cuda;
+    if (is_cuda &&
+        (device_env().backend() != Backend::cuda || count_gpus() < mpi_env().local_size())) {
+      GTEST_SKIP() << "fewer GPUs than ranks";
+    }
+  }
+  Trained train_on(const RunConfig& run, const MeshShape& mesh, int micro_batches) {
+    return train(GetParam(), run, mesh, micro_batches);
+  }
+  int ranks() const { return mpi_env().size(); }
+  MeshShape only_stages() const { return {{ranks(), 1, 1, 1, 1}}; }
+  MeshShape no_stages() const { return {{1, 1, ranks(), 1, 1}}; }
+};
+
+TEST_P(Stages, the_order_of_passes_changes_no_bit) {
+  for (const int micro_batches : {1, 2, 4, 8}) {
+    SCOPED_TRACE(micro_batches);
+    RunConfig run = tiny();
+    const Trained turns = train_on(run, only_stages(), micro_batches);
+    EXPECT_LT(turns.losses.back(), turns.losses.front());
+    run.parallel.pipeline_schedule = PipelineSchedule::gpipe;
+    expect_same_bits(turns, train_on(run, only_stages(), micro_batches));
+  }
+}
+
+TEST_P(Stages, agree_with_data_parallel_ranks) {
+  const Trained data = train_on(tiny(), no_stages(), 1);
+  for (const int micro_batches : {1, 4}) {
+    SCOPED_TRACE(micro_batches);
+    expect_close(train_on(tiny(), only_stages(), micro_batches), data);
+  }
+  RunConfig uneven = tiny();
+  uneven.parallel.pipeline_layers = ranks() == 2 ? std::vector<int>{5, 1} : std::vector{1, 3, 1, 1};
+  expect_close(train_on(uneven, only_stages(), 4), data);
+  if (ranks() != 4) return;
+  RunConfig run = tiny();
+  expect_close(train_on(run, {{2, 1, 2, 1, 1}}, 4), data);
+  run.training.reduce_every_micro_batch = AutoSwitch::on;
+  run.training.reshard_after_forward = AutoSwitch::on;
+  expect_close(train_on(run, {{2, 1, 2, 1, 1}}, 4), data);
+  run.parallel.tensor_parallel = 2;
+  expect_close(train_on(run, {{2, 1, 1, 1, 2}}, 4), data);
+}
+
+TEST_P(Stages, recomputation_changes_no_bit) {
+  RunConfig run = tiny();
+  const Trained none = train_on(run, only_stages(), 4);
+  run.activation_checkpoint.mode = RecomputeMode::full;
+  expect_same_bits(none, train_on(run, only_stages(), 4));
+}
+
+std::vector<Backend> backends() {
+  std::vector<Backend> all = {Backend::host};
+  if (is_built_in(Backend::cuda)) all.push_back(Backend::cuda);
+  return all;
+}
+
+INSTANTIATE_TEST_SUITE_P(Backends, Stages, ::testing::ValuesIn(backends()),
+                         [](const auto& info) { return std::string(to_string(info.param)); });
+
+}  // namespace
+}  // namespace koios::testing
