@@ -71,9 +71,9 @@ class Communicator {
   virtual void send(AnyRef data, int to, Stream& stream) = 0;
   virtual void recv(AnyRef data, int from, Stream& stream) = 0;
 
-  /// Makes the connection that sends and receives between this rank and `peer` want, which otherwise
-  /// the first of them makes, and then that call waits for the other rank's. Both ranks call it.
-  /// scratch: two elements or more, overwritten.
+  /// Makes the connection that sends and receives between this rank and `peer` want, which
+  /// otherwise the first of them makes, and then that call waits for the other rank's. Both ranks
+  /// call it. scratch: two elements or more, overwritten.
   virtual void connect(int peer, AnyRef scratch, Stream& stream) = 0;
 
   /// Calls between the two are started together, as one operation where the library can.
