@@ -1,0 +1,94 @@
+"""The same training through stages: losses and parameters against 1 rank's, traffic, validation, and
+checkpoints that change the mesh both ways.
+
+With a bound that no norm reaches, stages change no bit but the printed norm's.
+"""
+
+import unittest
+
+from koios_run import Workplace, digest
+
+GLOBAL_BATCH = 8
+STEPS = 20
+LOSS_BOUND = 2e-4
+SAVED = "checkpoints/step_00000020.h5"
+
+
+def settings(pp, dp=1, micro_batches=4, **more):
+    out = {"model/n_layers": 4, "activation_checkpoint/mode": "none", "optimizer/lr": 2e-3,
+           "training/steps": STEPS, "training/max_norm": 1e6,
+           "training/batch_size": GLOBAL_BATCH // (dp * micro_batches),
+           "training/gradient_accumulation_steps": micro_batches,
+           "training/pipeline_parallel_degree": pp, "checkpoint/folder": "checkpoints",
+           "checkpoint/interval": 10, "checkpoint/save_first_step": "false"}
+    out.update({key.replace("__", "/"): value for key, value in more.items()})
+    return out
+
+
+class Pipeline(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.workplace = Workplace().__enter__()
+        cls.one = cls.run_of(1, "one", settings(1, **cls.held_out()))
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.workplace.__exit__()
+
+    @classmethod
+    def held_out(cls):
+        return {"validation__dataset_path": cls.workplace.path / "held_out.txt",
+                "validation__interval": 10, "validation__steps": 2}
+
+    @classmethod
+    def run_of(cls, ranks, folder, options):
+        text = cls.workplace.path / "held_out.txt"
+        text.write_text("\n\n".join(f"{i} and {i + 1} are numbers." for i in range(2000)))
+        run = cls.workplace.run(ranks, options, folder=folder)
+        if run.returncode != 0:
+            raise AssertionError(f"{folder}: exit {run.returncode}\n{run.output}")
+        return run
+
+    def test_stages_change_no_bit(self):
+        for name, pp, more in (("pp2", 2, {}), ("pp4", 4, {}),
+                               ("gpipe", 2, {"parallel__pipeline_schedule": "gpipe"}),
+                               ("uneven", 2, {"parallel__pipeline_layers": "1,3"})):
+            run = self.run_of(pp, name, settings(pp, **more, **self.held_out()))
+            self.assertEqual(self.one.losses(), run.losses(), name)
+            self.assertEqual(digest(self.one.folder / SAVED), digest(run.folder / SAVED), name)
+            validation = [row.get("validation_metrics/loss") for row in run.rows()]
+            expected = [row.get("validation_metrics/loss") for row in self.one.rows()]
+            self.assertGreater(sum(loss is not None for loss in expected), 0)
+            self.assertEqual(expected, validation, name)
+            planned, measured = (
+                line.split(": ")[1] for line in run.stdout.splitlines()
+                if "pipeline traffic" in line)
+            self.assertEqual(planned, measured, name)
+
+    def test_checkpoints_change_the_mesh(self):
+        # 10 steps on stages, 10 on data-parallel ranks, 10 on stages again.
+        folder = "changes"
+        self.run_of(2, folder, settings(2, training__steps=30, training__warmup_steps=2))
+        reference = self.workplace.run(1, settings(1, training__steps=30), folder="reference")
+        checkpoints = self.workplace.path / folder / "checkpoints"
+        for step in (20, 30):
+            (checkpoints / f"step_000000{step}.h5").unlink()
+        changed = self.run_of(2, folder, settings(1, dp=2, micro_batches=2, training__steps=30))
+        self.assertIn("step 10, written on 2 ranks = pp 2 x dp 1", changed.stdout)
+        (checkpoints / "step_00000030.h5").unlink()
+        again = self.run_of(2, folder, settings(2, training__steps=30))
+        self.assertIn("step 20, written on 2 ranks = pp 1 x dp 2", again.stdout)
+        rows = {row["step"]: row["loss_metrics/global_avg_loss"] for row in again.rows()}
+        worst = max(abs(rows[step + 1] - loss) for step, loss in enumerate(reference.losses()))
+        print(f"pp 2, dp 2, pp 2: largest loss difference {worst:.2e}")
+        self.assertLessEqual(worst, LOSS_BOUND)
+
+    def test_what_does_not_fit_is_said(self):
+        run = self.workplace.run(2, settings(2, parallel__pipeline_layers="3,3"), folder="odd")
+        self.assertEqual(run.returncode, 2, run.output)
+        self.assertIn("pipeline_layers = 3,3: expected 2 numbers above 0, one for each stage, that "
+                      "make 4 together", run.output)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
