@@ -10,18 +10,28 @@ namespace koios {
 namespace {
 
 template <class T>
-void require_tensor(Ref<T, 2> m, const AttentionShape& shape, std::int64_t heads,
-                    const char* name) {
-  KOIOS_REQUIRE(m.extent[0] == shape.batch * shape.seq_len &&
-                    m.extent[1] == heads * shape.head_dim && m.pitch >= m.extent[1],
+void require_tensor(Ref<T, 2> m, const AttentionShape& shape, std::int64_t tokens,
+                    std::int64_t heads, const char* name) {
+  KOIOS_REQUIRE(m.extent[0] == shape.batch * tokens && m.extent[1] == heads * shape.head_dim &&
+                    m.pitch >= m.extent[1],
                 name, " is ", m.extent[0], "x", m.extent[1], " with a pitch of ", m.pitch, "; ",
-                shape.batch, " sequences of ", shape.seq_len, " tokens with ", heads,
-                " heads of size ", shape.head_dim, " are expected");
+                shape.batch, " sequences of ", tokens, " tokens with ", heads, " heads of size ",
+                shape.head_dim, " are expected");
+}
+
+template <class T>
+void require_queries(Ref<T, 2> m, const AttentionShape& shape, const char* name) {
+  require_tensor(m, shape, shape.seq_len, shape.heads, name);
+}
+
+template <class T>
+void require_keys(Ref<T, 2> m, const AttentionShape& shape, const char* name) {
+  require_tensor(m, shape, shape.kv_len(), shape.kv_heads, name);
 }
 
 void require_shape(const AttentionShape& shape) {
   KOIOS_REQUIRE(shape.batch > 0 && shape.seq_len > 0 && shape.kv_heads > 0 && shape.heads > 0 &&
-                    shape.head_dim > 0,
+                    shape.head_dim > 0 && shape.earlier_keys >= 0,
                 "empty attention");
   KOIOS_REQUIRE(shape.heads % shape.kv_heads == 0, shape.heads, " heads share ", shape.kv_heads);
   KOIOS_REQUIRE(shape.head_dim % 2 == 0 && shape.head_dim <= 256, "head size ", shape.head_dim);
@@ -45,7 +55,8 @@ void require_workspace(Backend backend, const MathHandles& math, const Attention
 
 /// Products over the causal half, `count` of them for each query head.
 Work causal_products(const AttentionShape& shape, double count) {
-  const auto pairs = static_cast<double>(shape.batch * shape.seq_len * (shape.seq_len + 1));
+  const auto pairs = static_cast<double>(shape.batch * shape.seq_len *
+                                         (2 * shape.earlier_keys + shape.seq_len + 1));
   return {.flops = count * pairs * static_cast<double>(shape.heads * shape.head_dim)};
 }
 
@@ -63,16 +74,15 @@ std::int64_t attention_workspace_bytes(Backend backend, const MathOptions& optio
 }
 
 std::int64_t ask_attention_workspace_bytes(const MathOptions& options, const AttentionShape& shape,
-                                           DType dtype, std::int64_t qkv_pitch) {
+                                           DType dtype, const AttentionPitches& pitches) {
   require_shape(shape);
   if (!detail::uses_cudnn(options, shape, size_of(dtype))) return 0;
-  const std::int64_t rows = shape.batch * shape.seq_len;
-  const auto matrix = [&](std::int64_t heads, std::int64_t pitch) {
-    return detail::Matrix{nullptr, rows, heads * shape.head_dim, pitch, dtype};
+  const auto matrix = [&](std::int64_t tokens, std::int64_t heads, std::int64_t pitch) {
+    return detail::Matrix{nullptr, shape.batch * tokens, heads * shape.head_dim, pitch, dtype};
   };
-  const detail::Matrix q = matrix(shape.heads, qkv_pitch);
-  const detail::Matrix k = matrix(shape.kv_heads, qkv_pitch);
-  const detail::Matrix o = matrix(shape.heads, shape.heads * shape.head_dim);
+  const detail::Matrix q = matrix(shape.seq_len, shape.heads, pitches.q);
+  const detail::Matrix k = matrix(shape.kv_len(), shape.kv_heads, pitches.kv);
+  const detail::Matrix o = matrix(shape.seq_len, shape.heads, pitches.o);
   return detail::AttentionCudnn::plans_bytes(options, {.shape = shape,
                                                        .dtype = dtype,
                                                        .q = q,
@@ -91,10 +101,10 @@ void attention_forward(MathHandles& math, Stream& s, const AttentionShape& shape
                        Ref<const T, 2> v, Ref<std::byte, 1> workspace,
                        Ref<const std::int32_t, 1> document_start_BT) {
   require_shape(shape);
-  require_tensor(o, shape, shape.heads, "o");
-  require_tensor(q, shape, shape.heads, "q");
-  require_tensor(k, shape, shape.kv_heads, "k");
-  require_tensor(v, shape, shape.kv_heads, "v");
+  require_queries(o, shape, "o");
+  require_queries(q, shape, "q");
+  require_keys(k, shape, "k");
+  require_keys(v, shape, "v");
   KOIOS_REQUIRE(lse_BHT.size() == shape.batch * shape.heads * shape.seq_len, "lse of ",
                 lse_BHT.size());
   require_document_start(document_start_BT, shape);
@@ -120,11 +130,11 @@ void attention_backward(MathHandles& math, Stream& s, const AttentionShape& shap
   require_shape(shape);
   for (const auto& [tensor, name] :
        {std::pair{Ref<const T, 2>(dq), "dq"}, {d_o, "d_o"}, {o, "o"}, {q, "q"}}) {
-    require_tensor(tensor, shape, shape.heads, name);
+    require_queries(tensor, shape, name);
   }
   for (const auto& [tensor, name] :
        {std::pair{Ref<const T, 2>(dk), "dk"}, {Ref<const T, 2>(dv), "dv"}, {k, "k"}, {v, "v"}}) {
-    require_tensor(tensor, shape, shape.kv_heads, name);
+    require_keys(tensor, shape, name);
   }
   KOIOS_REQUIRE(lse_BHT.size() == shape.batch * shape.heads * shape.seq_len, "lse of ",
                 lse_BHT.size());

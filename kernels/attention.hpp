@@ -4,7 +4,8 @@
 //             where cuDNN is missing
 // ref: Dao 2023, FlashAttention-2, algorithms 1 and 2.
 // Legend: B sequences, T tokens of a sequence, H query heads, K key/value heads, E head size;
-// q, k, v, o are [B*T, heads*E] with a row pitch (slices of one GEMM's output).
+// q, k, v, o are [B*T, heads*E] with a row pitch (slices of one GEMM's output). Where queries are
+// the last part of a longer sequence, k and v have rows for all of it.
 #pragma once
 
 #include <cstdint>
@@ -23,6 +24,12 @@ struct AttentionShape {
   std::int64_t kv_heads = 0;   // K, divides H
   std::int64_t head_dim = 0;   // E, even, at most 256
   bool document_mask = false;  // a query sees the keys of its own document only
+  /// Keys before the first query's own, in each sequence: query i sees the keys up to
+  /// earlier_keys + i (a causal mask aligned at the bottom right).
+  std::int64_t earlier_keys = 0;
+
+  /// Keys of a sequence.
+  std::int64_t kv_len() const { return earlier_keys + seq_len; }
 };
 
 /// Bytes of scratch that forward and backward may use, for the memory plan. Known without a GPU, as
@@ -33,15 +40,18 @@ std::int64_t attention_workspace_bytes(Backend backend, const MathOptions& optio
 /// Builds cuDNN's plans for both passes on this rank's GPU, in some tenths of a second, and returns
 /// what they want: for MathOptions::attention_workspace_bytes, the largest of all ranks'. 0 where
 /// another attention than cuDNN's runs. UserError where cuDNN refuses the shape.
-/// qkv_pitch: of the rows in which q, k and v lie side by side; those of o are dense.
+/// Pitches: of the rows in which these lie, and their gradients.
+struct AttentionPitches {
+  std::int64_t q = 0, kv = 0, o = 0;
+};
 std::int64_t ask_attention_workspace_bytes(const MathOptions& options, const AttentionShape& shape,
-                                           DType dtype, std::int64_t qkv_pitch);
+                                           DType dtype, const AttentionPitches& pitches);
 
 /// o = softmax(q k^T / sqrt(E), causal) v; lse_BHT (flattened) = log of each softmax's denominator
 /// including its maximum, saved for the backward pass.
 /// document_start_BT (flattened; with shape.document_mask, else empty): where in its sequence each
-/// token's document begins. Query i sees the keys document_start[i] to i. It does not decrease
-/// within a sequence and is at most the token's own position.
+/// query's document begins. Query i sees the keys document_start[i] to earlier_keys + i. It does
+/// not decrease within a sequence and is at most the query's own position.
 template <class T>
 void attention_forward(MathHandles& math, Stream& s, const AttentionShape& shape, Ref<T, 2> o,
                        Ref<float, 1> lse_BHT, Ref<const T, 2> q, Ref<const T, 2> k,

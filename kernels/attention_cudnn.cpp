@@ -9,6 +9,7 @@
 #include <source_location>
 #include <unordered_map>
 #include <utility>
+#include <vector>
 
 #include "core/unwinding.hpp"
 #include "kernels/detail/attention_plan.hpp"
@@ -37,7 +38,7 @@ void check(cudnnStatus_t status, const char* call,
 enum Uid : std::int64_t { kQ = 1, kK, kV, kO, kStats, kDo, kDq, kDk, kDv };
 
 struct GraphKey {
-  std::int64_t batch, seq_len, heads, kv_heads, head_dim;
+  std::int64_t batch, seq_len, kv_len, heads, kv_heads, head_dim;
   std::int64_t q_pitch, k_pitch, v_pitch, o_pitch;
   std::int64_t do_pitch, dq_pitch, dk_pitch, dv_pitch;  // 0 forward
 
@@ -46,6 +47,7 @@ struct GraphKey {
   explicit GraphKey(const AttentionCall& c)
       : batch(c.shape.batch),
         seq_len(c.shape.seq_len),
+        kv_len(c.shape.kv_len()),
         heads(c.shape.heads),
         kv_heads(c.shape.kv_heads),
         head_dim(c.shape.head_dim),
@@ -59,12 +61,14 @@ struct GraphKey {
         dv_pitch(c.dv.pitch) {}
 
   bool is_backward() const { return dq_pitch != 0; }
+  bool has_earlier_keys() const { return kv_len > seq_len; }
 };
 
 std::string describe(const GraphKey& key) {
   return cat(key.is_backward() ? "backward" : "forward", " attention of ", key.batch,
-             " sequences of ", key.seq_len, " tokens, ", key.heads, " heads on ", key.kv_heads,
-             ", head size ", key.head_dim);
+             " sequences of ", key.seq_len, " tokens",
+             key.has_earlier_keys() ? cat(" on ", key.kv_len, " keys") : "", ", ", key.heads,
+             " heads on ", key.kv_heads, ", head size ", key.head_dim);
 }
 
 /// cuDNN may refuse what its documentation allows, by version and GPU: the user has a way out.
@@ -79,22 +83,42 @@ struct Plan {
   std::int64_t workspace_bytes = 0;
 };
 
-/// [B, heads, T, E] as it lies in rows of `pitch` elements.
-Tensor make_tensor(fe::graph::Graph& graph, const GraphKey& key, const char* name, Uid uid,
-                   std::int64_t heads, std::int64_t pitch) {
-  return graph.tensor(fe::graph::Tensor_attributes()
-                          .set_name(name)
-                          .set_uid(uid)
-                          .set_dim({key.batch, heads, key.seq_len, key.head_dim})
-                          .set_stride({key.seq_len * pitch, key.head_dim, pitch, 1}));
+/// [B, heads, tokens, E] as it lies in rows of `pitch` elements.
+struct Rows {
+  std::vector<std::int64_t> dim, stride;
+
+  Rows(const GraphKey& key, std::int64_t tokens, std::int64_t heads, std::int64_t pitch)
+      : dim({key.batch, heads, tokens, key.head_dim}),
+        stride({tokens * pitch, key.head_dim, pitch, 1}) {}
+};
+
+Rows query_rows(const GraphKey& key, std::int64_t pitch) {
+  return {key, key.seq_len, key.heads, pitch};
 }
 
-void set_output(const GraphKey& key, const Tensor& tensor, Uid uid, std::int64_t heads,
-                std::int64_t pitch) {
-  tensor->set_output(true)
-      .set_uid(uid)
-      .set_dim({key.batch, heads, key.seq_len, key.head_dim})
-      .set_stride({key.seq_len * pitch, key.head_dim, pitch, 1});
+Rows key_rows(const GraphKey& key, std::int64_t pitch) {
+  return {key, key.kv_len, key.kv_heads, pitch};
+}
+
+Tensor make_tensor(fe::graph::Graph& graph, const char* name, Uid uid, const Rows& rows) {
+  return graph.tensor(
+      fe::graph::Tensor_attributes().set_name(name).set_uid(uid).set_dim(rows.dim).set_stride(
+          rows.stride));
+}
+
+void set_output(const Tensor& tensor, Uid uid, const Rows& rows) {
+  tensor->set_output(true).set_uid(uid).set_dim(rows.dim).set_stride(rows.stride);
+}
+
+/// Of a square, the diagonal begins at the top left all the same.
+template <class Attributes>
+void set_mask(Attributes& attributes, const GraphKey& key) {
+  if (key.has_earlier_keys()) {
+    attributes.set_diagonal_alignment(fe::DiagonalAlignment_t::BOTTOM_RIGHT)
+        .set_diagonal_band_right_bound(0);
+  } else {
+    attributes.set_causal_mask(true);
+  }
 }
 
 void describe_stats(const GraphKey& key, fe::graph::Tensor_attributes& stats) {
@@ -105,40 +129,40 @@ void describe_stats(const GraphKey& key, fe::graph::Tensor_attributes& stats) {
 }
 
 void describe_forward(fe::graph::Graph& graph, const GraphKey& key, float scale) {
-  const auto q = make_tensor(graph, key, "q", kQ, key.heads, key.q_pitch);
-  const auto k = make_tensor(graph, key, "k", kK, key.kv_heads, key.k_pitch);
-  const auto v = make_tensor(graph, key, "v", kV, key.kv_heads, key.v_pitch);
-  auto [o, stats] = graph.sdpa(q, k, v,
-                               fe::graph::SDPA_attributes()
-                                   .set_name("attention_forward")
-                                   .set_generate_stats(true)
-                                   .set_causal_mask(true)
-                                   .set_attn_scale(scale));
-  set_output(key, o, kO, key.heads, key.o_pitch);
+  const auto q = make_tensor(graph, "q", kQ, query_rows(key, key.q_pitch));
+  const auto k = make_tensor(graph, "k", kK, key_rows(key, key.k_pitch));
+  const auto v = make_tensor(graph, "v", kV, key_rows(key, key.v_pitch));
+  auto attributes = fe::graph::SDPA_attributes()
+                        .set_name("attention_forward")
+                        .set_generate_stats(true)
+                        .set_attn_scale(scale);
+  set_mask(attributes, key);
+  auto [o, stats] = graph.sdpa(q, k, v, attributes);
+  set_output(o, kO, query_rows(key, key.o_pitch));
   stats->set_output(true);
   describe_stats(key, *stats);
 }
 
 void describe_backward(fe::graph::Graph& graph, const GraphKey& key, float scale,
                        bool deterministic) {
-  const auto q = make_tensor(graph, key, "q", kQ, key.heads, key.q_pitch);
-  const auto k = make_tensor(graph, key, "k", kK, key.kv_heads, key.k_pitch);
-  const auto v = make_tensor(graph, key, "v", kV, key.kv_heads, key.v_pitch);
-  const auto o = make_tensor(graph, key, "o", kO, key.heads, key.o_pitch);
-  const auto d_o = make_tensor(graph, key, "do", kDo, key.heads, key.do_pitch);
+  const auto q = make_tensor(graph, "q", kQ, query_rows(key, key.q_pitch));
+  const auto k = make_tensor(graph, "k", kK, key_rows(key, key.k_pitch));
+  const auto v = make_tensor(graph, "v", kV, key_rows(key, key.v_pitch));
+  const auto o = make_tensor(graph, "o", kO, query_rows(key, key.o_pitch));
+  const auto d_o = make_tensor(graph, "do", kDo, query_rows(key, key.do_pitch));
   fe::graph::Tensor_attributes stats_attributes;
   stats_attributes.set_name("stats");
   describe_stats(key, stats_attributes);
   const auto stats = graph.tensor(stats_attributes);
-  auto [dq, dk, dv] = graph.sdpa_backward(q, k, v, o, d_o, stats,
-                                          fe::graph::SDPA_backward_attributes()
-                                              .set_name("attention_backward")
-                                              .set_causal_mask(true)
-                                              .set_attn_scale(scale)
-                                              .set_deterministic_algorithm(deterministic));
-  set_output(key, dq, kDq, key.heads, key.dq_pitch);
-  set_output(key, dk, kDk, key.kv_heads, key.dk_pitch);
-  set_output(key, dv, kDv, key.kv_heads, key.dv_pitch);
+  auto attributes = fe::graph::SDPA_backward_attributes()
+                        .set_name("attention_backward")
+                        .set_attn_scale(scale)
+                        .set_deterministic_algorithm(deterministic);
+  set_mask(attributes, key);
+  auto [dq, dk, dv] = graph.sdpa_backward(q, k, v, o, d_o, stats, attributes);
+  set_output(dq, kDq, query_rows(key, key.dq_pitch));
+  set_output(dk, kDk, key_rows(key, key.dk_pitch));
+  set_output(dv, kDv, key_rows(key, key.dv_pitch));
 }
 
 Plan make_plan(cudnnHandle_t handle, const GraphKey& key, bool deterministic) {

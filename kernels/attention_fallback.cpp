@@ -89,14 +89,14 @@ class Fallback {
   Gemm::Operand query_rows(const Matrix& m, const HeadRange& range, std::int64_t member,
                            std::int64_t first, std::int64_t rows) const {
     const std::int64_t head = range.first_kv * group_ + member;
-    return rows_of(m, range.b, head, group_, first, rows);
+    return rows_of(m, range.b * shape_.seq_len + first, rows, head, group_);
   }
   Gemm::Operand kv_rows(const Matrix& m, const HeadRange& range, std::int64_t rows) const {
-    return rows_of(m, range.b, range.first_kv, 1, 0, rows);
+    return rows_of(m, range.b * shape_.kv_len(), rows, range.first_kv, 1);
   }
-  Gemm::Operand rows_of(const Matrix& m, std::int64_t b, std::int64_t head, std::int64_t head_step,
-                        std::int64_t first, std::int64_t rows) const {
-    const std::int64_t offset = (b * shape_.seq_len + first) * m.pitch + head * shape_.head_dim;
+  Gemm::Operand rows_of(const Matrix& m, std::int64_t first, std::int64_t rows, std::int64_t head,
+                        std::int64_t head_step) const {
+    const std::int64_t offset = first * m.pitch + head * shape_.head_dim;
     const auto* data = static_cast<const std::byte*>(m.data) + offset * size_of(m.dtype);
     return {.matrix = {data, rows, shape_.head_dim, m.pitch, m.dtype},
             .stride = head_step * shape_.head_dim};
@@ -112,7 +112,7 @@ class Fallback {
                               std::int64_t rows) const {
     if (call_.dtype == DType::float32) return kv_rows(output, range, rows);
     return {.matrix = {at(sums), rows, shape_.head_dim, shape_.head_dim, DType::float32},
-            .stride = shape_.seq_len * shape_.head_dim};
+            .stride = shape_.kv_len() * shape_.head_dim};
   }
 
   static Gemm::Operand transposed(Gemm::Operand operand) {
@@ -131,13 +131,18 @@ class Fallback {
                          .tune = false});
   }
 
+  /// Of the chunk of queries: the last of them sees this many.
+  std::int64_t visible_keys(std::int64_t first, std::int64_t queries) const {
+    return shape_.earlier_keys + first + queries;
+  }
+
   ScoreBlock block(const HeadRange& range, std::int64_t first, std::int64_t queries) const {
     return {range.count,
             queries,
-            first + queries,
+            visible_keys(first, queries),
             tiling_.pitch,
             first,
-            shape_.seq_len,
+            shape_.earlier_keys,
             shape_.document_mask ? call_.document_start_BT + range.b * shape_.seq_len : nullptr};
   }
   LseRows lse(const HeadRange& range, std::int64_t member) const {
@@ -148,7 +153,7 @@ class Fallback {
   /// scores = q k^T / sqrt(E)
   void compute_scores(const HeadRange& range, std::int64_t member, std::int64_t first,
                       std::int64_t queries) {
-    const std::int64_t keys = first + queries;
+    const std::int64_t keys = visible_keys(first, queries);
     multiply(range, score_matrix(scores(), DType::float32, queries, keys),
              query_rows(call_.q, range, member, first, queries),
              transposed(kv_rows(call_.k, range, keys)), scale_);
@@ -156,7 +161,7 @@ class Fallback {
 
   void forward_chunk(const HeadRange& range, std::int64_t member, std::int64_t first,
                      std::int64_t queries) {
-    const std::int64_t keys = first + queries;
+    const std::int64_t keys = visible_keys(first, queries);
     compute_scores(range, member, first, queries);
     with_type([&]<class T>(T*) {
       softmax_scores(stream_, block(range, first, queries), static_cast<T*>(probabilities()),
@@ -169,7 +174,7 @@ class Fallback {
 
   void backward_chunk(const HeadRange& range, std::int64_t member, std::int64_t first,
                       std::int64_t queries, bool add) {
-    const std::int64_t keys = first + queries;
+    const std::int64_t keys = visible_keys(first, queries);
     const auto q = query_rows(call_.q, range, member, first, queries);
     const auto d_o = query_rows(call_.d_o, range, member, first, queries);
     compute_scores(range, member, first, queries);
@@ -190,9 +195,9 @@ class Fallback {
   }
 
   void store_gradient(const Matrix& output, std::int64_t sums, const HeadRange& range) {
-    const auto rows = kv_rows(output, range, shape_.seq_len);
+    const auto rows = kv_rows(output, range, shape_.kv_len());
     store_heads(stream_, static_cast<bf16*>(const_cast<void*>(rows.matrix.data)), output.pitch,
-                reinterpret_cast<const float*>(at(sums)), range.count, shape_.seq_len,
+                reinterpret_cast<const float*>(at(sums)), range.count, shape_.kv_len(),
                 shape_.head_dim);
   }
 

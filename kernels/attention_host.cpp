@@ -33,13 +33,13 @@ struct Tiling {
   std::int64_t head_dim;         // E
   std::int64_t padded_head_dim;  // to whole vectors
   std::int64_t keys;             // of a key block
-  std::int64_t padded_tokens;    // T to whole key blocks
+  std::int64_t padded_tokens;    // of the keys, to whole blocks
 
   explicit Tiling(const AttentionShape& shape)
       : head_dim(shape.head_dim),
         padded_head_dim(round_up(shape.head_dim, kLanes)),
         keys(shape.head_dim <= 32 ? kMaxKeys : kMaxKeys / 2),
-        padded_tokens(round_up(shape.seq_len, keys)) {
+        padded_tokens(round_up(shape.kv_len(), keys)) {
     KOIOS_REQUIRE(shape.head_dim <= kMaxHeadDim, "head size ", shape.head_dim);
   }
 
@@ -66,11 +66,24 @@ struct HeadRows {
   T* row(std::int64_t t) const { return data + t * pitch; }
 };
 
+/// tokens: rows of each sequence.
 template <class T>
-HeadRows<T> head_rows(const Matrix& m, const AttentionShape& shape, std::int64_t b,
-                      std::int64_t head) {
+HeadRows<T> head_rows(const Matrix& m, const AttentionShape& shape, std::int64_t tokens,
+                      std::int64_t b, std::int64_t head) {
   auto* data = static_cast<T*>(const_cast<void*>(m.data));
-  return {data + b * shape.seq_len * m.pitch + head * shape.head_dim, m.pitch};
+  return {data + b * tokens * m.pitch + head * shape.head_dim, m.pitch};
+}
+
+template <class T>
+HeadRows<T> query_rows(const Matrix& m, const AttentionShape& shape, std::int64_t b,
+                       std::int64_t head) {
+  return head_rows<T>(m, shape, shape.seq_len, b, head);
+}
+
+template <class T>
+HeadRows<T> key_rows(const Matrix& m, const AttentionShape& shape, std::int64_t b,
+                     std::int64_t head) {
+  return head_rows<T>(m, shape, shape.kv_len(), b, head);
 }
 
 /// dst (blocks of E x block_size) = scale * the rows transposed; rows past `rows` are zero.
@@ -110,11 +123,12 @@ void unpack_row(T* dst, const float* src, const Tiling& tiling, float scale) {
   }
 }
 
-/// In a block of the score matrix that the diagonal crosses: those of later keys vanish.
-void mask_later_keys(float* scores, std::int64_t first_query, std::int64_t first_key,
+/// In a block of the score matrix that the diagonal crosses: those of later keys vanish. own_key:
+/// the first query's.
+void mask_later_keys(float* scores, std::int64_t own_key, std::int64_t first_key,
                      std::int64_t keys) {
   for (std::int64_t i = 0; i < kQueries; ++i) {
-    const auto last_key = static_cast<std::int32_t>(first_query + i - first_key);
+    const auto last_key = static_cast<std::int32_t>(own_key + i - first_key);
     for (std::int64_t j = 0; j < keys; j += kLanes) {
       float* at = scores + i * kMaxKeys + j;
       const IntVec key = lane_indices() + static_cast<std::int32_t>(j);
@@ -160,9 +174,10 @@ void mask_earlier_documents(float* scores, const FirstKeys& first, std::int64_t 
   }
 }
 
-/// Keys of the block from first_key on that the query block sees, in whole vectors.
-std::int64_t visible_keys(const Tiling& tiling, std::int64_t first_key, std::int64_t end_query) {
-  return round_up(std::min(tiling.keys, end_query - first_key), kLanes);
+/// Keys of the block from first_key on that the query block sees, in whole vectors. end_key: after
+/// the last query's own.
+std::int64_t visible_keys(const Tiling& tiling, std::int64_t first_key, std::int64_t end_key) {
+  return round_up(std::min(tiling.keys, end_key - first_key), kLanes);
 }
 
 /// Left operands: a query block packed transposed; probabilities, or their gradients, as they are
@@ -230,18 +245,19 @@ void forward_block(HeadRows<T> o, float* lse, HeadRows<const T> q, PackedHead pa
   alignas(64) float scores[kQueries * kMaxKeys];
   OutputBlock out(tiling);
   const std::int64_t queries = std::min(kQueries, shape.seq_len - first_query);
-  const std::int64_t end_query = first_query + queries;
+  const std::int64_t own_key = shape.earlier_keys + first_query;
+  const std::int64_t end_key = own_key + queries;
   const float scale = kLog2E / std::sqrt(static_cast<float>(shape.head_dim));
   pack_transposed(q_transposed, HeadRows<const T>{q.row(first_query), q.pitch}, tiling, kQueries,
                   queries, kQueries, scale);
 
   const FirstKeys first_keys(document_start, first_query, queries);
-  for (std::int64_t key = first_keys.block(tiling); key < end_query; key += tiling.keys) {
-    const std::int64_t keys = visible_keys(tiling, key, end_query);
+  for (std::int64_t key = first_keys.block(tiling); key < end_key; key += tiling.keys) {
+    const std::int64_t keys = visible_keys(tiling, key, end_key);
     tile_product<false>(scores, kMaxKeys, TransposedQueries{q_transposed},
                         packed.k_transposed + key * tiling.head_dim, tiling.keys, kQueries, keys,
                         tiling.head_dim);
-    if (key + keys > first_query + 1) mask_later_keys(scores, first_query, key, keys);
+    if (key + keys > own_key + 1) mask_later_keys(scores, own_key, key, keys);
     if (key < first_keys.highest) mask_earlier_documents(scores, first_keys, key, keys);
     softmax_block(out, scores, keys, tiling);
     tile_product<true>(out.o, tiling.padded_head_dim, Scores{scores},
@@ -269,10 +285,10 @@ void forward(const AttentionCall& call) {
     const std::int64_t b = i / shape.kv_heads;
     const std::int64_t head = i % shape.kv_heads;
     pack_transposed(k_transposed + i * tiling.transposed_size(),
-                    head_rows<const T>(call.k, shape, b, head), tiling, tiling.keys, shape.seq_len,
+                    key_rows<const T>(call.k, shape, b, head), tiling, tiling.keys, shape.kv_len(),
                     tiling.padded_tokens);
-    pack_rows(v + i * tiling.row_size(), head_rows<const T>(call.v, shape, b, head), tiling,
-              shape.seq_len, tiling.padded_tokens);
+    pack_rows(v + i * tiling.row_size(), key_rows<const T>(call.v, shape, b, head), tiling,
+              shape.kv_len(), tiling.padded_tokens);
   });
 
   const std::int64_t blocks = ceil_div(shape.seq_len, kQueries);
@@ -282,9 +298,9 @@ void forward(const AttentionCall& call) {
     const std::int64_t head = i / blocks % shape.heads;
     const std::int64_t block = i % blocks;
     const std::int64_t kv = b * shape.kv_heads + head / group;
-    forward_block(head_rows<T>(call.o, shape, b, head),
+    forward_block(query_rows<T>(call.o, shape, b, head),
                   call.lse_BHT + (b * shape.heads + head) * shape.seq_len,
-                  head_rows<const T>(call.q, shape, b, head),
+                  query_rows<const T>(call.q, shape, b, head),
                   {k_transposed + kv * tiling.transposed_size(), v + kv * tiling.row_size()},
                   tiling, shape, block * kQueries, document_starts(call, b));
   });
@@ -328,16 +344,17 @@ void load_statistics(GradientBlock& block, const float* lse, HeadRows<const T> o
   }
 }
 
-/// Adds what one query block and one key block give each other to dq, dk and dv.
+/// Adds what one query block and one key block give each other to dq, dk and dv. own_key: the first
+/// query's.
 void backward_tile(GradientBlock& block, const BackwardHead& head, const Tiling& tiling,
-                   std::int64_t first_query, std::int64_t key, std::int64_t keys) {
+                   std::int64_t own_key, std::int64_t key, std::int64_t keys) {
   alignas(64) float p[kQueries * kMaxKeys];
   alignas(64) float ds[kQueries * kMaxKeys];
   const std::int64_t width = tiling.padded_head_dim;
   tile_product<false>(p, kMaxKeys, TransposedQueries{block.q_transposed},
                       head.k_transposed + key * tiling.head_dim, tiling.keys, kQueries, keys,
                       tiling.head_dim);
-  if (key + keys > first_query + 1) mask_later_keys(p, first_query, key, keys);
+  if (key + keys > own_key + 1) mask_later_keys(p, own_key, key, keys);
   if (key < block.first_keys.highest) mask_earlier_documents(p, block.first_keys, key, keys);
   tile_product<false>(ds, kMaxKeys, TransposedQueries{block.d_o_transposed},
                       head.v_transposed + key * tiling.head_dim, tiling.keys, kQueries, keys,
@@ -363,10 +380,10 @@ void backward_query_head(const AttentionCall& call, const BackwardHead& kv, cons
                          std::int64_t b, std::int64_t head) {
   const AttentionShape& shape = call.shape;
   const float root = std::sqrt(static_cast<float>(shape.head_dim));
-  const auto q = head_rows<const T>(call.q, shape, b, head);
-  const auto o = head_rows<const T>(call.o, shape, b, head);
-  const auto d_o = head_rows<const T>(call.d_o, shape, b, head);
-  const auto dq = head_rows<T>(call.dq, shape, b, head);
+  const auto q = query_rows<const T>(call.q, shape, b, head);
+  const auto o = query_rows<const T>(call.o, shape, b, head);
+  const auto d_o = query_rows<const T>(call.d_o, shape, b, head);
+  const auto dq = query_rows<T>(call.dq, shape, b, head);
   const float* lse = call.lse_BHT + (b * shape.heads + head) * shape.seq_len;
 
   for (std::int64_t first = 0; first < shape.seq_len; first += kQueries) {
@@ -381,9 +398,10 @@ void backward_query_head(const AttentionCall& call, const BackwardHead& kv, cons
     pack_transposed(block.d_o_transposed, d_o_rows, tiling, kQueries, queries, kQueries);
     std::fill_n(block.dq, kQueries * tiling.padded_head_dim, 0.0F);
     load_statistics(block, lse, o, tiling, first, queries);
-    for (std::int64_t key = block.first_keys.block(tiling); key < first + queries;
-         key += tiling.keys) {
-      backward_tile(block, kv, tiling, first, key, visible_keys(tiling, key, first + queries));
+    const std::int64_t own_key = shape.earlier_keys + first;
+    const std::int64_t end_key = own_key + queries;
+    for (std::int64_t key = block.first_keys.block(tiling); key < end_key; key += tiling.keys) {
+      backward_tile(block, kv, tiling, own_key, key, visible_keys(tiling, key, end_key));
     }
     for (std::int64_t i = 0; i < queries; ++i) {
       unpack_row(dq.row(first + i), block.dq + i * tiling.padded_head_dim, tiling, 1 / root);
@@ -411,19 +429,20 @@ void backward(const AttentionCall& call) {
                           first.v_transposed + i * tiling.transposed_size(),
                           first.k + i * tiling.row_size(), first.dk + i * tiling.row_size(),
                           first.dv + i * tiling.row_size()};
-    const auto k = head_rows<const T>(call.k, shape, b, head);
-    const auto v = head_rows<const T>(call.v, shape, b, head);
-    pack_transposed(kv.k_transposed, k, tiling, tiling.keys, shape.seq_len, tiling.padded_tokens);
-    pack_transposed(kv.v_transposed, v, tiling, tiling.keys, shape.seq_len, tiling.padded_tokens);
-    pack_rows(kv.k, k, tiling, shape.seq_len, tiling.padded_tokens);
+    const auto k = key_rows<const T>(call.k, shape, b, head);
+    const auto v = key_rows<const T>(call.v, shape, b, head);
+    const std::int64_t keys = shape.kv_len();
+    pack_transposed(kv.k_transposed, k, tiling, tiling.keys, keys, tiling.padded_tokens);
+    pack_transposed(kv.v_transposed, v, tiling, tiling.keys, keys, tiling.padded_tokens);
+    pack_rows(kv.k, k, tiling, keys, tiling.padded_tokens);
     std::fill_n(kv.dk, tiling.row_size(), 0.0F);
     std::fill_n(kv.dv, tiling.row_size(), 0.0F);
     for (std::int64_t h = head * group; h < (head + 1) * group; ++h) {
       backward_query_head<T>(call, kv, tiling, b, h);
     }
-    const auto dk = head_rows<T>(call.dk, shape, b, head);
-    const auto dv = head_rows<T>(call.dv, shape, b, head);
-    for (std::int64_t t = 0; t < shape.seq_len; ++t) {
+    const auto dk = key_rows<T>(call.dk, shape, b, head);
+    const auto dv = key_rows<T>(call.dv, shape, b, head);
+    for (std::int64_t t = 0; t < keys; ++t) {
       unpack_row(dk.row(t), kv.dk + t * tiling.padded_head_dim, tiling, kLn2);
       unpack_row(dv.row(t), kv.dv + t * tiling.padded_head_dim, tiling, 1.0F);
     }

@@ -36,16 +36,18 @@ bool uses_cudnn(const MathOptions& options, const AttentionShape& shape,
 
 std::int64_t attention_cudnn_workspace_bytes(const AttentionShape& shape, bool deterministic) {
   constexpr std::int64_t kTile = 128;  // cuDNN pads sequences to at most this
-  const std::int64_t tokens = round_up(shape.seq_len, kTile);
-  const std::int64_t rows = shape.batch * shape.heads * tokens;
+  const std::int64_t keys = round_up(shape.kv_len(), kTile);
+  const std::int64_t rows = shape.batch * shape.heads * round_up(shape.seq_len, kTile);
   const auto float_bytes = std::int64_t{sizeof(float)};
   // dq in float32, the row sums of do * o (twice: cuDNN and its frontend), and with grouped
   // queries dk and dv of every query head before they are added up.
   std::int64_t bytes = rows * shape.head_dim * float_bytes + 2 * rows * float_bytes;
-  if (shape.heads != shape.kv_heads) bytes += 2 * rows * shape.head_dim * float_bytes;
+  if (shape.heads != shape.kv_heads) {
+    bytes += 2 * shape.batch * shape.heads * keys * shape.head_dim * float_bytes;
+  }
   // The deterministic pass keeps the gradients of all scores in bf16 instead of adding to dq in
   // whatever order blocks come.
-  if (deterministic) bytes += rows * tokens * 2;
+  if (deterministic) bytes += rows * keys * 2;
   return bytes + 2 * kMiB;
 }
 
@@ -55,7 +57,7 @@ FallbackTiling::FallbackTiling(const AttentionShape& shape, std::int64_t element
   constexpr std::int64_t kLeastQueries = 16;
   constexpr std::int64_t kAlignment = 256;
   const bool narrow_type = element_bytes == 2;
-  pitch = round_up(shape.seq_len, 64);
+  pitch = round_up(shape.kv_len(), 64);
   // Two float32 matrices, overwritten in place by float probabilities and score gradients; in bf16
   // those two lie beside them.
   const std::int64_t row_bytes = pitch * 2 * (4 + (narrow_type ? element_bytes : 0));
@@ -66,7 +68,7 @@ FallbackTiling::FallbackTiling(const AttentionShape& shape, std::int64_t element
   const std::int64_t matrix = kv_heads * queries * pitch;
   // bf16 gradients of keys and values are added up in float32 over chunks and heads.
   const std::int64_t gradient =
-      narrow_type ? kv_heads * shape.seq_len * shape.head_dim * std::int64_t{4} : 0;
+      narrow_type ? kv_heads * shape.kv_len() * shape.head_dim * std::int64_t{4} : 0;
   const auto after = [](std::int64_t offset, std::int64_t bytes) {
     return offset + round_up(bytes, kAlignment);
   };

@@ -27,7 +27,7 @@ struct Row {
       : head(rank / block.queries),
         query(block.first_query + rank % block.queries),
         first(block.document_start == nullptr ? 0 : block.document_start[query]),
-        end(query + 1),
+        end(block.earlier_keys + query + 1),
         offset((head * block.queries + rank % block.queries) * block.pitch) {}
 };
 

@@ -14,7 +14,7 @@ struct ScoreBlock {
   std::int64_t keys;
   std::int64_t pitch;
   std::int64_t first_query;
-  std::int64_t seq_len;
+  std::int64_t earlier_keys;           // query i sees the keys up to earlier_keys + i
   const std::int32_t* document_start;  // the first key of each query of the sequence; null: 0
 };
 

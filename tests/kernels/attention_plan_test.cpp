@@ -60,9 +60,10 @@ TEST(AttentionPlan, WhatCudnnWasAskedCountsForCudnnAlone) {
 
 TEST(AttentionPlan, NobodyIsAskedWhereTheFallbackRuns) {
   EXPECT_EQ(ask_attention_workspace_bytes({.attention = AttentionKind::fallback}, kSevenB,
-                                          DType::bfloat16, 3 * 4096),
+                                          DType::bfloat16, {3 * 4096, 3 * 4096, 4096}),
             0);
-  EXPECT_EQ(ask_attention_workspace_bytes({}, kSevenB, DType::float32, 3 * 4096), 0);
+  EXPECT_EQ(ask_attention_workspace_bytes({}, kSevenB, DType::float32, {3 * 4096, 3 * 4096, 4096}),
+            0);
 }
 
 }  // namespace

@@ -12,23 +12,24 @@
 
 namespace koios::reference {
 
-/// Contiguous [B*T, heads*E] arrays.
+/// Contiguous [B*T, heads*E] arrays; k and v have rows for the earlier keys too.
 struct AttentionInput {
   AttentionShape shape;
   std::vector<double> q, k, v;
   std::vector<double> document_start_BT{};  // with shape.document_mask
 
-  /// The first key that a query sees; the last is itself.
+  /// The keys that a query sees: from its document's first, or the sequence's, to its own.
   std::int64_t first_key(std::int64_t b, std::int64_t t) const {
     if (!shape.document_mask) return 0;
     return static_cast<std::int64_t>(document_start_BT[b * shape.seq_len + t]);
   }
+  std::int64_t own_key(std::int64_t t) const { return shape.earlier_keys + t; }
   std::int64_t q_at(std::int64_t b, std::int64_t t, std::int64_t head) const {
     return ((b * shape.seq_len + t) * shape.heads + head) * shape.head_dim;
   }
   std::int64_t kv_at(std::int64_t b, std::int64_t t, std::int64_t head) const {
     const std::int64_t kv_head = head / (shape.heads / shape.kv_heads);
-    return ((b * shape.seq_len + t) * shape.kv_heads + kv_head) * shape.head_dim;
+    return ((b * shape.kv_len() + t) * shape.kv_heads + kv_head) * shape.head_dim;
   }
 };
 
@@ -53,21 +54,22 @@ inline void add_scaled(std::vector<double>& y, std::int64_t j, double factor,
   for (std::int64_t e = 0; e < count; ++e) y[j + e] += factor * x[i + e];
 }
 
-/// Row t of the probability matrix, entries first_key ... t; returns log of the softmax's
+/// Row t of the probability matrix, entries first_key ... own_key; returns log of the softmax's
 /// denominator.
 inline double probabilities(std::vector<double>& p, const AttentionInput& in, std::int64_t b,
                             std::int64_t t, std::int64_t head) {
   const std::int64_t head_dim = in.shape.head_dim;
   const double scale = 1 / std::sqrt(static_cast<double>(head_dim));
   double largest = -INFINITY;
-  for (std::int64_t u = in.first_key(b, t); u <= t; ++u) {
+  for (std::int64_t u = in.first_key(b, t); u <= in.own_key(t); ++u) {
     p[u] = scale * dot(in.q, in.q_at(b, t, head), in.k, in.kv_at(b, u, head), head_dim);
     largest = std::max(largest, p[u]);
   }
   double sum = 0;
-  for (std::int64_t u = in.first_key(b, t); u <= t; ++u) sum += std::exp(p[u] - largest);
+  for (std::int64_t u = in.first_key(b, t); u <= in.own_key(t); ++u)
+    sum += std::exp(p[u] - largest);
   const double lse = largest + std::log(sum);
-  for (std::int64_t u = in.first_key(b, t); u <= t; ++u) p[u] = std::exp(p[u] - lse);
+  for (std::int64_t u = in.first_key(b, t); u <= in.own_key(t); ++u) p[u] = std::exp(p[u] - lse);
   return lse;
 }
 
@@ -86,10 +88,10 @@ inline AttentionOutput attention(const AttentionInput& in) {
   AttentionOutput out;
   out.o.assign(in.q.size(), 0.0);
   out.lse_BHT.assign(s.batch * s.heads * s.seq_len, 0.0);
-  std::vector<double> p(s.seq_len);
+  std::vector<double> p(s.kv_len());
   for_each_query(s, [&](std::int64_t b, std::int64_t t, std::int64_t head) {
     out.lse_BHT[(b * s.heads + head) * s.seq_len + t] = probabilities(p, in, b, t, head);
-    for (std::int64_t u = in.first_key(b, t); u <= t; ++u) {
+    for (std::int64_t u = in.first_key(b, t); u <= in.own_key(t); ++u) {
       add_scaled(out.o, in.q_at(b, t, head), p[u], in.v, in.kv_at(b, u, head), s.head_dim);
     }
   });
@@ -105,18 +107,18 @@ inline AttentionGradients attention_backward(const AttentionInput& in,
   g.dk.assign(in.k.size(), 0.0);
   g.dv.assign(in.v.size(), 0.0);
   const double scale = 1 / std::sqrt(static_cast<double>(s.head_dim));
-  std::vector<double> p(s.seq_len), dp(s.seq_len);
+  std::vector<double> p(s.kv_len()), dp(s.kv_len());
   for_each_query(s, [&](std::int64_t b, std::int64_t t, std::int64_t head) {
     probabilities(p, in, b, t, head);
     const std::int64_t query = in.q_at(b, t, head);
     double delta = 0;
-    for (std::int64_t u = in.first_key(b, t); u <= t; ++u) {
+    for (std::int64_t u = in.first_key(b, t); u <= in.own_key(t); ++u) {
       const std::int64_t key = in.kv_at(b, u, head);
       dp[u] = dot(d_o, query, in.v, key, s.head_dim);
       delta += p[u] * dp[u];
       add_scaled(g.dv, key, p[u], d_o, query, s.head_dim);
     }
-    for (std::int64_t u = in.first_key(b, t); u <= t; ++u) {
+    for (std::int64_t u = in.first_key(b, t); u <= in.own_key(t); ++u) {
       const std::int64_t key = in.kv_at(b, u, head);
       const double ds = scale * p[u] * (dp[u] - delta);
       add_scaled(g.dq, query, ds, in.k, key, s.head_dim);

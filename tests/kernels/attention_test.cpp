@@ -6,6 +6,7 @@
 #include <cmath>
 #include <random>
 #include <utility>
+#include <vector>
 
 #include "tests/kernels/attention_reference.hpp"
 #include "tests/kernels/backends.hpp"
@@ -22,30 +23,38 @@ using test::DeviceMatrix;
 constexpr AttentionShape kShapes[] = {{2, 1, 2, 1, 6},    {1, 7, 4, 2, 16},   {2, 65, 2, 2, 16},
                                       {1, 130, 4, 1, 16}, {1, 65, 2, 1, 6},   {1, 130, 2, 2, 64},
                                       {1, 65, 3, 3, 96},  {2, 33, 4, 2, 128}, {1, 260, 1, 1, 128}};
+// Queries at the end of longer sequences: as many, fewer and more than there are earlier keys, one
+// alone, and whole blocks of both.
+constexpr AttentionShape kEnds[] = {{1, 33, 2, 2, 16, false, 33},   {2, 65, 4, 2, 16, false, 7},
+                                    {1, 7, 2, 1, 6, false, 130},    {1, 1, 2, 2, 64, false, 200},
+                                    {1, 128, 4, 1, 16, false, 128}, {2, 64, 2, 1, 128, false, 192},
+                                    {1, 50, 3, 3, 96, false, 150}};
 constexpr std::int64_t kGap = 8;  // elements between the rows
 
 /// Rounded to T, as the kernels see it.
 template <class T>
 reference::AttentionInput random_input(const AttentionShape& s) {
   const std::int64_t rows = s.batch * s.seq_len * s.head_dim;
+  const std::int64_t kv_rows = s.batch * s.kv_len() * s.head_dim;
   return {s, test::random_values<T>(rows * s.heads, 1),
-          test::random_values<T>(rows * s.kv_heads, 2),
-          test::random_values<T>(rows * s.kv_heads, 3)};
+          test::random_values<T>(kv_rows * s.kv_heads, 2),
+          test::random_values<T>(kv_rows * s.kv_heads, 3)};
 }
 
-/// Sequences of documents, of which most are short and some longer than a block of keys.
+/// Sequences of documents, of which most are short and some longer than a block of keys: where each
+/// query's begins.
 std::vector<double> random_documents(const AttentionShape& s, std::uint32_t seed) {
   std::mt19937 random(seed);
   std::vector<double> start;
   for (std::int64_t b = 0; b < s.batch; ++b) {
     std::int64_t begin = 0;
     std::int64_t end = 0;
-    for (std::int64_t t = 0; t < s.seq_len; ++t) {
+    for (std::int64_t t = 0; t < s.kv_len(); ++t) {
       if (t == end) {
         begin = t;
         end = t + 1 + static_cast<std::int64_t>(random() % (1U << random() % 8));
       }
-      start.push_back(static_cast<double>(begin));
+      if (t >= s.earlier_keys) start.push_back(static_cast<double>(begin));
     }
   }
   return start;
@@ -67,7 +76,8 @@ void expect_near(const char* what, const AttentionShape& s, const std::vector<do
   }
   EXPECT_LE(worst, bound * scale) << what << ": error / scale = " << worst / scale << " for B "
                                   << s.batch << " T " << s.seq_len << " H " << s.heads << " K "
-                                  << s.kv_heads << " E " << s.head_dim;
+                                  << s.kv_heads << " E " << s.head_dim << " earlier keys "
+                                  << s.earlier_keys;
 }
 
 /// Score gradients are differences of numbers as large as those that make up dv, and vanish with
@@ -85,17 +95,18 @@ template <class T>
 struct Tensors {
   Tensors(Stream& s, const AttentionShape& shape)
       : q(s, rows(shape), shape.heads * shape.head_dim, kGap),
-        k(s, rows(shape), shape.kv_heads * shape.head_dim, kGap),
-        v(s, rows(shape), shape.kv_heads * shape.head_dim, kGap),
+        k(s, kv_rows(shape), shape.kv_heads * shape.head_dim, kGap),
+        v(s, kv_rows(shape), shape.kv_heads * shape.head_dim, kGap),
         o(s, rows(shape), shape.heads * shape.head_dim, 0),
         d_o(s, rows(shape), shape.heads * shape.head_dim, 0),
         dq(s, rows(shape), shape.heads * shape.head_dim, kGap),
-        dk(s, rows(shape), shape.kv_heads * shape.head_dim, kGap),
-        dv(s, rows(shape), shape.kv_heads * shape.head_dim, kGap),
+        dk(s, kv_rows(shape), shape.kv_heads * shape.head_dim, kGap),
+        dv(s, kv_rows(shape), shape.kv_heads * shape.head_dim, kGap),
         lse(s, 1, rows(shape) * shape.heads, 0),
         document_start(s, 1, shape.document_mask ? rows(shape) : 0, 0) {}
 
   static std::int64_t rows(const AttentionShape& s) { return s.batch * s.seq_len; }
+  static std::int64_t kv_rows(const AttentionShape& s) { return s.batch * s.kv_len(); }
   Ref<float, 1> lse_BHT() const { return make_ref(lse.ref().data, lse.ref().extent[1]); }
 
   DeviceMatrix<T> q, k, v, o, d_o, dq, dk, dv;
@@ -147,6 +158,7 @@ class Attention : public test::KernelTest<Case> {
 
   void compare(const MathOptions& options) {
     for (const auto& shape : kShapes) compare(random_input<T>(shape), options);
+    for (const auto& shape : kEnds) compare(random_input<T>(shape), options);
   }
 
   // float: scores of size up to 5 with errors of a few u make probabilities wrong by 16 u or so,
@@ -183,7 +195,9 @@ TYPED_TEST(Attention, FallbackMatchesReference) {
 
 TYPED_TEST(Attention, MaskOfDocumentsMatchesReference) {
   using T = typename TypeParam::T;
-  for (AttentionShape shape : kShapes) {
+  std::vector<AttentionShape> shapes(std::begin(kShapes), std::end(kShapes));
+  shapes.insert(shapes.end(), std::begin(kEnds), std::end(kEnds));
+  for (AttentionShape shape : shapes) {
     shape.document_mask = true;
     auto in = random_input<T>(shape);
     for (const std::uint32_t seed : {1U, 2U, 3U}) {
@@ -266,9 +280,10 @@ TYPED_TEST(Attention, LargeScoresStayFinite) {
   for (const double x : t.dq.read()) ASSERT_TRUE(std::isfinite(x));
 }
 
-void expect_finite_differences(bool masked) {
+void expect_finite_differences(bool masked, std::int64_t earlier_keys = 0) {
   AttentionShape shape{1, 5, 4, 2, 6};
   shape.document_mask = masked;
+  shape.earlier_keys = earlier_keys;
   auto in = random_input<float>(shape);
   if (masked) in.document_start_BT = {0, 0, 2, 2, 2};
   const auto d_o = test::random_values<float>(std::ssize(in.q), 4);
@@ -290,6 +305,9 @@ void expect_finite_differences(bool masked) {
 TEST(AttentionReference, BackwardMatchesFiniteDifferences) { expect_finite_differences(false); }
 TEST(AttentionReference, MaskedBackwardMatchesFiniteDifferences) {
   expect_finite_differences(true);
+}
+TEST(AttentionReference, BackwardWithEarlierKeysMatchesFiniteDifferences) {
+  expect_finite_differences(false, 3);
 }
 
 }  // namespace
