@@ -29,10 +29,14 @@ MpiComm pair_of(int first, int second, int tag) {
   return MpiComm(comm);
 }
 
-/// The group of `rank` along the given axes, ordered by rank.
-MpiComm split(const MeshShape& shape, int rank, std::initializer_list<Axis> along) {
+enum class Order { by_rank, reversed };
+
+/// The group of `rank` along the given axes.
+MpiComm split(const MeshShape& shape, int rank, std::initializer_list<Axis> along,
+              Order order = Order::by_rank) {
   MPI_Comm comm = MPI_COMM_NULL;
-  check_mpi(MPI_Comm_split(MPI_COMM_WORLD, shape.group_of(rank, along), rank, &comm),
+  const int key = order == Order::by_rank ? rank : shape.ranks() - rank;
+  check_mpi(MPI_Comm_split(MPI_COMM_WORLD, shape.group_of(rank, along), key, &comm),
             "MPI_Comm_split");
   return MpiComm(comm);
 }
@@ -51,6 +55,8 @@ struct Mesh::Groups {
   Communicator* shard_reduce = nullptr;
   Communicator* model = nullptr;
   Communicator* tp = nullptr;
+  Communicator* context = nullptr;
+  Communicator* context_reversed = nullptr;
   std::array<Communicator*, 4> link = {};
 
   Groups(int rank, Backend chosen, const CommOptions& options, FlightRecorder* given)
@@ -117,6 +123,8 @@ Mesh::Mesh(const MpiEnv& mpi, MeshShape shape, Backend backend, const CommOption
   g.shard_gather = g.make("shard_gather", in_mesh({dp_shard, cp}));
   g.shard_reduce = g.make("shard_reduce", in_mesh({dp_shard, cp}));
   g.tp = g.make("tp", in_mesh({tp}));
+  g.context = g.make("context", in_mesh({cp}));
+  g.context_reversed = g.make("context_reversed", split(shape, rank_, {cp}, Order::reversed));
   g.make_links(shape, rank_);
   // A communicator of NCCL holds device memory and takes time to start: groups of the same ranks
   // share one. (All that `model` does comes after the reductions of the step.)
@@ -133,6 +141,8 @@ Communicator& Mesh::shard_gather() const { return *groups_->shard_gather; }
 Communicator& Mesh::shard_reduce() const { return *groups_->shard_reduce; }
 Communicator& Mesh::model() const { return *groups_->model; }
 Communicator& Mesh::tp() const { return *groups_->tp; }
+Communicator& Mesh::context() const { return *groups_->context; }
+Communicator& Mesh::context_reversed() const { return *groups_->context_reversed; }
 Communicator* Mesh::link(Link which) const {
   return groups_->link[static_cast<std::size_t>(which)];
 }
@@ -143,8 +153,13 @@ std::string Mesh::share_memory(std::span<std::byte> memory) const {
   const Groups& g = *groups_;
   if (g.backend == Backend::host || g.shard_gather->size() == 1) return "";
   if (g.shard_transport == ShardTransport::nccl) return "shards travel by NCCL";
-  const std::string why_not =
-      nccl::share_memory(std::array{g.shard_gather, g.shard_reduce}, memory);
+  std::string why_not = nccl::share_memory(std::array{g.shard_gather, g.shard_reduce}, memory);
+  // Whoever shares a sequence shares parameters; ranks of another order are another group.
+  for (Communicator* group : {g.context, g.context_reversed}) {
+    if (group->size() == 1) continue;
+    const std::string no = nccl::share_memory(std::array{group}, memory);
+    if (why_not.empty()) why_not = no;
+  }
   if (memory.empty()) return "";
   if (why_not.empty()) return "shards travel by copy engines";
   if (g.shard_transport == ShardTransport::copy_engine) {

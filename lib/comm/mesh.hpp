@@ -47,6 +47,10 @@ class Mesh {
   /// All ranks that hold this replica of the model together, on the backend: gradient norm.
   Communicator& model() const;
   Communicator& tp() const;
+  /// The ranks that share each sequence, and the same in the reverse order: in one order their
+  /// first chunks follow one another in the sequence, in the other their second ones.
+  Communicator& context() const;
+  Communicator& context_reversed() const;
   /// Two ranks at a boundary between stages, for one direction: rank 0 of the pair belongs to the
   /// earlier stage. Null where this rank's stage has no such neighbour.
   Communicator* link(Link which) const;
@@ -54,11 +58,11 @@ class Mesh {
   /// (comm/host_reduce.hpp).
   Communicator& host_world() const;
 
-  /// Collective: the memory of the arena in which everything lies that shard_gather and
-  /// shard_reduce are given, of the same plan on every rank. Lets GPUs copy from each other's where
-  /// CommOptions say so, and says for the log how shards travel: "" where none do between GPUs.
-  /// UserError where copy engines are demanded and cannot. An empty one ends that, with all
-  /// streams through; only then may the memory be freed.
+  /// Collective: the memory of the arena in which everything lies that shard_gather, shard_reduce
+  /// and the context groups are given, of the same plan on every rank. Lets GPUs copy from each
+  /// other's where CommOptions say so, and says for the log how shards and keys travel: "" where
+  /// none do between GPUs. UserError where copy engines are demanded and cannot. An empty one ends
+  /// that, with all streams through; only then may the memory be freed.
   std::string share_memory(std::span<std::byte> memory) const;
 
   /// Communicator::host_seconds of all but host_world. (On CUDA model may be the same communicator

@@ -34,7 +34,7 @@ TEST_F(MeshTest, one_rank_is_alone_in_every_group) {
   if (mpi_.size() != 1) GTEST_SKIP() << "for 1 rank";
   const Mesh mesh(mpi_, {}, Backend::host, {});
   for (Communicator* group : {&mesh.shard_gather(), &mesh.shard_reduce(), &mesh.model(), &mesh.tp(),
-                              &mesh.host_world()}) {
+                              &mesh.context(), &mesh.context_reversed(), &mesh.host_world()}) {
     EXPECT_EQ(members(*group), Ranks{0});
   }
 }
@@ -66,6 +66,13 @@ TEST_F(MeshTest, stages_replicas_and_context) {
   {
     const Mesh mesh(mpi_, {{1, 1, 2, 2, 1}}, Backend::host, {});
     EXPECT_EQ(members(mesh.shard_reduce()), (Ranks{0, 1, 2, 3}));
+    EXPECT_EQ(members(mesh.context()), (r < 2 ? Ranks{0, 1} : Ranks{2, 3}));
+    EXPECT_EQ(members(mesh.context_reversed()), (r < 2 ? Ranks{1, 0} : Ranks{3, 2}));
+  }
+  {
+    const Mesh mesh(mpi_, {{1, 1, 1, 2, 2}}, Backend::host, {});
+    EXPECT_EQ(members(mesh.context()), (r % 2 == 0 ? Ranks{0, 2} : Ranks{1, 3}));
+    EXPECT_EQ(members(mesh.context_reversed()), (r % 2 == 0 ? Ranks{2, 0} : Ranks{3, 1}));
   }
 }
 
