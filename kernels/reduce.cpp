@@ -81,6 +81,7 @@ struct ClipScale {
   Ref<float, 1> norm, scale;
   Ref<const float, 1> norm_squared;
   float max_norm;
+  bool skips;
 
   template <class Lanes>
   KOKKOS_FUNCTION void operator()(const Lanes& lanes, std::int64_t) const {
@@ -88,7 +89,8 @@ struct ClipScale {
     const float value = Kokkos::sqrt(norm_squared[0]);
     norm[0] = value;
     if (!Kokkos::isfinite(value)) {
-      scale[0] = 0;
+      const bool is_infinite = Kokkos::isinf(value);
+      scale[0] = skips ? 0 : is_infinite ? std::numeric_limits<float>::min() : value;
     } else {
       scale[0] = max_norm > 0 ? Kokkos::min(1.0F, max_norm / (value + 1e-6F)) : 1.0F;
     }
@@ -108,9 +110,10 @@ void sum_of_squares(Stream& s, Ref<float, 1> out, Ref<const float, 1> x, Ref<flo
 }
 
 void clip_scale(Stream& s, Ref<float, 1> norm, Ref<float, 1> scale,
-                Ref<const float, 1> norm_squared, float max_norm) {
-  detail::for_each_row<float>(s, "clip_scale", 1, 1, false,
-                              ClipScale{norm, scale, norm_squared, max_norm});
+                Ref<const float, 1> norm_squared, float max_norm, Nonfinite nonfinite) {
+  detail::for_each_row<float>(
+      s, "clip_scale", 1, 1, false,
+      ClipScale{norm, scale, norm_squared, max_norm, nonfinite == Nonfinite::skip});
 }
 
 }  // namespace koios

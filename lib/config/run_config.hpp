@@ -24,7 +24,7 @@ enum class DatasetKind { text, jsonl, alpaca, openwebtext, c4, tokens };
 enum class ParamPrecision { automatic, bfloat16, float32 };
 enum class ReducePrecision { float32, bfloat16 };
 enum class Fp8Recipe { none, tensorwise };
-enum class OnNonfinite { stop, skip };
+enum class OnNonfinite { stop, skip, go_on };
 enum class IntervalType { steps, seconds };
 enum class ExportType { float32, float16, bfloat16 };
 enum class CheckpointIo { direct, parallel_hdf5 };
@@ -81,8 +81,9 @@ constexpr EnumTable<Fp8Recipe, 3> names_of(Fp8Recipe) {
   using enum Fp8Recipe;
   return {{{none, ""}, {tensorwise, "tensorwise"}, {tensorwise, "dynamic"}}};
 }
-constexpr EnumTable<OnNonfinite, 2> names_of(OnNonfinite) {
-  return {{{OnNonfinite::stop, "stop"}, {OnNonfinite::skip, "skip"}}};
+constexpr EnumTable<OnNonfinite, 3> names_of(OnNonfinite) {
+  using enum OnNonfinite;
+  return {{{stop, "stop"}, {skip, "skip"}, {go_on, "continue"}}};
 }
 constexpr EnumTable<IntervalType, 2> names_of(IntervalType) {
   return {{{IntervalType::steps, "steps"}, {IntervalType::seconds, "seconds"}}};
@@ -186,6 +187,7 @@ struct TrainingConfig {
   ReducePrecision mixed_precision_reduce = ReducePrecision::float32;
   Fp8Recipe fp8_linear = Fp8Recipe::none;
   OnNonfinite on_nonfinite = OnNonfinite::stop;
+  std::int64_t nonfinite_budget = 100;  // steps in a row
 
   bool operator==(const TrainingConfig&) const = default;
 };

@@ -199,7 +199,13 @@ void add_training(DeckSchema& schema, TrainingConfig& c, ParallelConfig& p, Data
           "matrix products of the blocks in FP8; tensorwise: one scale a tensor, found each time "
           "(dynamic is the same); empty: none");
   schema.add(s, "on_nonfinite", &c.on_nonfinite)
-      .help("what a loss or gradient that is not finite does: end the run, or skip the update");
+      .help(
+          "what a loss or gradient that is not finite does: end the run, skip the update, or "
+          "nothing (continue), whatever becomes of the parameters");
+  schema.add(s, "nonfinite_budget", &c.nonfinite_budget)
+      .unit("steps")
+      .range(0, kMillion)
+      .help("with on_nonfinite = skip: that many in a row may be skipped, then the run ends");
 }
 
 void add_parallel(DeckSchema& schema, ParallelConfig& c) {

@@ -2,7 +2,7 @@
 
 #include <utility>
 
-#include "kernels/reduce.hpp"
+#include "kernels/nonfinite.hpp"
 
 namespace koios {
 
@@ -13,14 +13,16 @@ GradNormBuffers::GradNormBuffers(Arena& arena)
       scale(arena.take<float>("optimizer scratch", 1)) {}
 
 void gradient_norm(Stream& stream, const GradNormBuffers& out, Ref<const float, 1> gradient_shard,
-                   const std::vector<ShardRange>& counted, Communicator& stage, float max_norm) {
+                   const std::vector<ShardRange>& counted, Communicator& stage, float max_norm,
+                   Ref<const float, 1> loss_sum, Nonfinite nonfinite) {
   bool accumulate = false;
   for (const ShardRange& range : counted) {
     sum_of_squares(stream, out.norm_squared, slice(gradient_shard, range.first, range.size),
                    out.partials, std::exchange(accumulate, true));
   }
+  spoil(stream, out.norm_squared, loss_sum);
   stage.all_reduce(any(out.norm_squared), ReduceOp::sum, stream);
-  clip_scale(stream, out.norm, out.scale, out.norm_squared, max_norm);
+  clip_scale(stream, out.norm, out.scale, out.norm_squared, max_norm, nonfinite);
 }
 
 }  // namespace koios

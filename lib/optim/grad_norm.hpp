@@ -7,6 +7,7 @@
 
 #include "comm/communicator.hpp"
 #include "core/ref.hpp"
+#include "kernels/reduce.hpp"
 #include "runtime/arena.hpp"
 #include "shard/layout.hpp"
 
@@ -22,8 +23,9 @@ struct GradNormBuffers {
 };
 
 /// counted: ShardLayout::counted(). comm: one all-reduce of a float over `stage`. max_norm <= 0: no
-/// clipping.
+/// clipping. Where this rank's loss_sum is not finite the norm is NaN, on all ranks.
 void gradient_norm(Stream& stream, const GradNormBuffers& out, Ref<const float, 1> gradient_shard,
-                   const std::vector<ShardRange>& counted, Communicator& stage, float max_norm);
+                   const std::vector<ShardRange>& counted, Communicator& stage, float max_norm,
+                   Ref<const float, 1> loss_sum, Nonfinite nonfinite);
 
 }  // namespace koios

@@ -61,6 +61,8 @@ class GradientReduce {
   void finish();
 
   Ref<float, 1> shard() const { return buffers_.shard; }
+  /// Where full gradients lie; null: they are the shard.
+  const UnitSlots<float>* full() const { return buffers_.slots ? &*buffers_.slots : nullptr; }
 
  private:
   template <class T>

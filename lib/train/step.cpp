@@ -15,6 +15,14 @@ Write write_of(const Action& action) {
   return action.accumulate ? Write::accumulate : Write::overwrite;
 }
 
+std::vector<int> reduced_units(const std::vector<Action>& actions) {
+  std::vector<int> units;
+  for (const Action& action : actions) {
+    if (action.kind == Kind::reduce) units.push_back(action.unit);
+  }
+  return units;
+}
+
 }  // namespace
 
 template <class T>
@@ -36,6 +44,8 @@ TrainStep<T>::TrainStep(const RunConfig& config, const TrainingShape& shape,
                streams.compute, streams.gather, exposed_.gather),
       gradients_(layout, memory.gradients, shape.reduce, mesh.shard_reduce(), streams.compute,
                  streams.reduce, exposed_.reduce),
+      nonfinite_(layout, memory.nonfinite, memory.parameters.master, gradients_.shard(),
+                 gradients_.full(), reduced_units(training_), streams.compute),
       stage_(stage_shape_, layout, memory.stage, math, mesh.tp(), streams.compute, streams.exchange,
              exposed_.tensor),
       links_(mesh, stage_shape_.inputs, stage_shape_.outputs, stage_shape_.slots,
@@ -44,7 +54,9 @@ TrainStep<T>::TrainStep(const RunConfig& config, const TrainingShape& shape,
                 config.training.warmup_steps),
       optimizer_(config.optimizer, memory.parameters),
       loss_scale_(1.0F / static_cast<float>(shape.tokens_per_step())),
-      max_norm_(static_cast<float>(config.training.max_norm)) {
+      max_norm_(static_cast<float>(config.training.max_norm)),
+      on_nonfinite_(config.training.on_nonfinite == OnNonfinite::go_on ? Nonfinite::apply
+                                                                       : Nonfinite::skip) {
   if (!shape.place(layout.stage()).is_last()) fill(streams.compute, memory_.loss_sum, 0);
 }
 
@@ -180,7 +192,9 @@ void TrainStep<T>::update(std::int64_t steps_done) {
   exposed_.tensor.run([&] { sum_tensor_copies(compute, layout_, gradients_.shard(), mesh_.tp()); });
   {
     const Region region(compute, "gradient norm", passes_over(gradients_.shard()));
-    gradient_norm(compute, memory_.norm, gradients_.shard(), counted_, mesh_.model(), max_norm_);
+    gradient_norm(compute, memory_.norm, gradients_.shard(), counted_, mesh_.model(), max_norm_,
+                  memory_.loss_sum, on_nonfinite_);
+    nonfinite_.look(compute, memory_.norm.norm);
   }
   if (update_after_ != nullptr) compute.wait(*update_after_);
   const ParameterBuffers& p = memory_.parameters;

@@ -15,6 +15,7 @@
 #include "pipeline/actions.hpp"
 #include "pipeline/stage_links.hpp"
 #include "train/batch_upload.hpp"
+#include "train/nonfinite.hpp"
 #include "train/step_results.hpp"
 #include "train/training_memory.hpp"
 
@@ -60,6 +61,8 @@ class TrainStep {
 
   /// Device seconds that the last step's computation waited for communication; 0 on the host.
   WaitSeconds exposed_wait() const { return exposed_.seconds(); }
+  /// NonfiniteSearch::take.
+  NonfiniteFindings take_nonfinite() { return nonfinite_.take(streams_.compute); }
   double lr(std::int64_t steps_done) const { return schedule_.lr(steps_done); }
 
  private:
@@ -91,6 +94,7 @@ class TrainStep {
   std::optional<WeightScales> scales_;  // with matrices in FP8
   WeightGather<T> weights_;
   GradientReduce gradients_;
+  NonfiniteSearch nonfinite_;
   Stage<T> stage_;
   StageLinks links_;
   LrSchedule schedule_;
@@ -98,6 +102,7 @@ class TrainStep {
   /// Gradients are sums over all ranks and micro-batches of each token's gradient times this.
   float loss_scale_;
   float max_norm_;
+  Nonfinite on_nonfinite_;
   const Event* update_after_ = nullptr;
 };
 

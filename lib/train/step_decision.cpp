@@ -47,6 +47,7 @@ StepDecision decide(const RunConfig& config, std::int64_t step, const StepReques
   const bool is_stop = !is_end && requests.stop != StopReason::none;
   StepDecision d;
   d.last = is_end || is_stop;
+  d.explain = requests.explain;
   d.save = checkpoint.is_on() &&
            (d.last || (step == 1 && checkpoint.save_first_step) || is_multiple || requests.save);
   // Somebody who wants the end does not wait for it.
@@ -62,11 +63,13 @@ StepDecision decide(const RunConfig& config, std::int64_t step, const StepReques
   return d;
 }
 
-StepDecision StepDecider::after(std::int64_t step, double save_s) {
+StepDecision StepDecider::after(std::int64_t step, double save_s, bool saw_nonfinite) {
   turn_.done(step);
-  std::array<double, 2> asked = {wants_save() ? 1.0 : 0.0, static_cast<double>(wants_stop(save_s))};
+  std::array<double, 3> asked = {wants_save() ? 1.0 : 0.0, static_cast<double>(wants_stop(save_s)),
+                                 saw_nonfinite ? 1.0 : 0.0};
   all_reduce_max(mesh_.host_world(), asked);
   agreed_.save = agreed_.save || asked[0] > 0;
+  agreed_.explain = asked[2] > 0;
   agreed_.stop = std::max(agreed_.stop, static_cast<StopReason>(asked[1]));
   return decide(config_, step, agreed_);
 }

@@ -19,6 +19,7 @@ enum class StopReason { none, walltime, stop_file, sigint, sigusr2, sigterm };
 
 struct StepDecision {
   bool log = false;
+  bool explain = false;  // a step was not finite
   bool validate = false;
   bool save = false;
   bool last = false;  // of this start of the run
@@ -32,6 +33,7 @@ struct StepDecision {
 /// What a step count cannot tell.
 struct StepRequests {
   bool save = false;
+  bool explain = false;
   StopReason stop = StopReason::none;
 };
 
@@ -44,8 +46,9 @@ class StepDecider {
       : config_(config), mesh_(mesh), signals_(signals), time_(time) {}
 
   /// The same on every rank; asked again after the same step, it adds what was requested meanwhile.
-  /// save_s: how long a save would take now. comm: one small all-reduce.
-  StepDecision after(std::int64_t step, double save_s);
+  /// save_s: how long a save would take now. saw_nonfinite: StepResults::has_nonfinite. comm: one
+  /// small all-reduce.
+  StepDecision after(std::int64_t step, double save_s, bool saw_nonfinite);
   /// Whether the end was asked for, as the last after() found.
   bool is_stop_agreed() const { return agreed_.stop != StopReason::none; }
   /// A save is done: those asked for so far are, and the time until the next begins.

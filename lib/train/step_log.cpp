@@ -30,19 +30,6 @@ double lap_of(const Timers::Totals& laps, std::string_view name) {
   return at == laps.end() ? 0 : at->second;
 }
 
-/// The norm is the same on every rank; a loss is each rank's own, where its stage is the last.
-void report_nonfinite(const StepResult& result, std::int64_t step, OnNonfinite policy, int rank,
-                      bool has_loss) {
-  const std::string what = cat("step ", step, ": ", has_loss ? cat("loss ", result.loss, ", ") : "",
-                               "gradient norm ", result.grad_norm, "; its update was skipped");
-  if (policy == OnNonfinite::stop) {
-    throw UserError(cat(what,
-                        ". Lower [optimizer] lr or [training] max_norm, or set [training] "
-                        "on_nonfinite = skip to go on"));
-  }
-  if (rank == 0 || std::isfinite(result.grad_norm)) log::warning(what);
-}
-
 }  // namespace
 
 WaitSeconds host_waits(const Mesh& mesh) {
@@ -82,21 +69,12 @@ std::int64_t StepLog::tokens_seen(std::int64_t step) const {
   return tokens_before_ + (step - first_step_) * shape_.tokens_per_step();
 }
 
-void StepLog::add(const std::vector<StepResult>& results, std::int64_t last_step,
-                  OnNonfinite policy) {
-  std::int64_t step = last_step - static_cast<std::int64_t>(results.size());
-  for (const StepResult& r : results) {
-    ++step;
-    if (!std::isfinite(r.loss) || !std::isfinite(r.grad_norm)) {
-      const int stage = shape_.mesh.coordinate(mesh_.rank(), Axis::pp);
-      report_nonfinite(r, step, policy, mesh_.rank(), shape_.place(stage).is_last());
-      ++skipped_steps_;
-    }
-    loss_sum_ += r.loss;
-    loss_max_ = steps_ == 0 ? r.loss : std::max(loss_max_, r.loss);
-    grad_norm_ = r.grad_norm;
-    ++steps_;
-  }
+void StepLog::add(const StepResult& result, bool is_skipped) {
+  skipped_steps_ += is_skipped ? 1 : 0;
+  loss_sum_ += result.loss;
+  loss_max_ = steps_ == 0 ? result.loss : std::max(loss_max_, result.loss);
+  grad_norm_ = result.grad_norm;
+  ++steps_;
 }
 
 StepLog::Interval StepLog::bring_together(std::int64_t reserved_bytes, const WaitSeconds& exposed,

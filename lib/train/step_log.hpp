@@ -42,10 +42,8 @@ class StepLog {
   /// Counts a micro-batch of this rank in the hash of the samples that the next line will say.
   void add_samples(const Batch& batch);
 
-  /// Adds the results of the steps up to `last_step` to what the next line will say. A loss or norm
-  /// that is not finite is warned about (skip) or thrown as UserError (stop); the update of such a
-  /// step was not made.
-  void add(const std::vector<StepResult>& results, std::int64_t last_step, OnNonfinite policy);
+  /// Adds a step to what the next line will say. is_skipped: its update was not made.
+  void add(const StepResult& result, bool is_skipped);
   /// Adds what a step's communication took on the host.
   void add_waits(const WaitSeconds& seconds) { waits_ += seconds; }
   /// Takes time out of what the next line will say of speed.

@@ -1,8 +1,16 @@
 #include "train/step_results.hpp"
 
+#include <atomic>
+#include <cmath>
+
 #include "core/error.hpp"
 
 namespace koios {
+namespace {
+
+constexpr float kNotYet = -1;  // no norm
+
+}  // namespace
 
 StepResults::StepResults(Backend backend, std::int64_t capacity, std::int64_t tokens)
     : capacity_(capacity),
@@ -14,9 +22,21 @@ void StepResults::record(Stream& compute, Ref<const float, 1> loss_sum,
                          Ref<const float, 1> grad_norm) {
   KOIOS_REQUIRE(!full(), "results of ", capacity_, " steps are waiting");
   float* slot = static_cast<float*>(values_.data()) + 2 * count_++;
+  slot[1] = kNotYet;
   copy(compute, any(make_ref(slot, 1)), any(loss_sum));
   copy(compute, any(make_ref(slot + 1, 1)), any(grad_norm));
   last_.record(compute);
+}
+
+bool StepResults::has_nonfinite() const {
+  auto* value = static_cast<float*>(values_.data());
+  for (std::int64_t i = 0; i < count_; ++i) {
+    // The device writes it, the norm behind the loss.
+    const float norm = std::atomic_ref<float>(value[2 * i + 1]).load();
+    if (norm == kNotYet) return false;
+    if (!std::isfinite(norm)) return true;
+  }
+  return false;
 }
 
 std::vector<StepResult> StepResults::read() {

@@ -22,6 +22,8 @@ class StepResults {
   /// Enqueues the copy of one step's values.
   void record(Stream& compute, Ref<const float, 1> loss_sum, Ref<const float, 1> grad_norm);
   bool full() const { return count_ == capacity_; }
+  /// Whether a step that has come to its end had a norm that is not finite; waits for none.
+  bool has_nonfinite() const;
   /// Waits for what was recorded, hands it out in order, and starts anew.
   std::vector<StepResult> read();
 

@@ -1,6 +1,7 @@
 #include "train/training_loop.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <string>
 #include <utility>
@@ -45,6 +46,7 @@ TrainingLoop<T>::TrainingLoop(const RunConfig& config, const TrainingShape& shap
                 .steps = config.training.steps}),
       results_(shape.backend, std::min<std::int64_t>(config.metrics.log_freq, 1024),
                shape.micro_batch.tokens() * shape.reduce.micro_batches),
+      nonfinite_(config.training, launch.mpi, layout_),
       step_log_(shape, mesh,
                 {.steps = config.training.steps,
                  .arena_bytes = largest(plan_memory_of_stages(shape)).total_bytes,
@@ -114,7 +116,7 @@ TrainingOutcome TrainingLoop<T>::run() {
 
 template <class T>
 StepDecision TrainingLoop<T>::decide(std::int64_t step) {
-  return decider_.after(step, checkpoints_.expected_save_s());
+  return decider_.after(step, checkpoints_.expected_save_s(), results_.has_nonfinite());
 }
 
 template <class T>
@@ -164,10 +166,19 @@ void TrainingLoop<T>::take_step(std::int64_t steps_done, Watchdog& watchdog) {
 
 template <class T>
 void TrainingLoop<T>::read_results(std::int64_t step, const StepDecision& decision) {
-  if (!decision.log && !results_.full()) return;
+  if (!decision.log && !decision.explain && !results_.full()) return;
   const auto timer = timers_.scope("log");
   console_.clear_progress();  // warnings come, too
-  step_log_.add(results_.read(), step, config_.training.on_nonfinite);
+  const std::vector<StepResult> results = results_.read();
+  std::int64_t at = step - std::ssize(results);
+  std::optional<NonfiniteFindings> found;
+  for (const StepResult& result : results) {
+    const bool is_finite = std::isfinite(result.grad_norm);
+    const bool is_first = !is_finite && !found;  // what was looked at
+    if (is_first) found = step_.take_nonfinite();
+    nonfinite_.judge(++at, result, is_first ? found : std::nullopt);
+    step_log_.add(result, !is_finite && config_.training.on_nonfinite != OnNonfinite::go_on);
+  }
   exposed_ = step_.exposed_wait();
 }
 

@@ -69,6 +69,7 @@ class TrainingLoop {
   StepDecider decider_;
   Console console_;
   StepResults results_;
+  NonfinitePolicy nonfinite_;
   StepLog step_log_;
   Profiler profiler_;
   Timers timers_{"data", "communication", "step", "log", "validation", "checkpoint"};

@@ -8,6 +8,7 @@
 #include "shard/gradient_reduce.hpp"
 #include "shard/parameters.hpp"
 #include "shard/weight_gather.hpp"
+#include "train/nonfinite.hpp"
 #include "train/training_shape.hpp"
 
 namespace koios {
@@ -31,6 +32,7 @@ struct TrainingMemory {
   GatherBuffers<T> gather;
   StageBuffers<T> stage;
   GradNormBuffers norm;
+  NonfiniteBuffers nonfinite;
   std::vector<BatchBuffers> batch;  // by slot of the stage
   Ref<float, 1> loss_sum;           // over this rank's tokens of the step
   Ref<std::byte, 1> library_workspace;

@@ -99,20 +99,37 @@ class Failures(unittest.TestCase):
             self.refuses(rf"error: .*run/{name} is a folder", ranks=1)
             (self.workplace.path / "run" / name).rmdir()
 
-    def test_a_loss_that_is_not_finite_stops_the_run_or_is_skipped(self):
-        # Such a decay multiplies the weights by -99 a step, until float32 does not hold them.
-        wild = {"training/steps": 40, "optimizer/lr": 10, "optimizer/weight_decay": 10,
-                "metrics/log_freq": 3}
-        self.refuses(r"error: step \d+: loss \S+, gradient norm \S*nan; its update was skipped",
-                     wild)
+    def test_a_step_that_is_not_finite(self):
+        # Such a decay multiplies the weights by -99 a step, until a step has NaN.
+        wild = {"training/steps": 20, "optimizer/lr": 10, "optimizer/weight_decay": 10,
+                "metrics/log_freq": 20}
+        nan = r"gradient norm nan; of the gradients the first in the backward pass is that of " \
+              r"layers\.1\.\S+ \(unit layers\.1\), \d+ values on ranks 0, 1, out of the part of " \
+              r"ranks 0, 1; its update was skipped"
+        run = self.refuses(rf"error: step 3: {nan}\. Lower \[optimizer\] lr ", wild)
+        self.assertEqual(run.column("step"), [1])  # at once, long before the next line is due
+        self.refuses(rf"error: step 6: {nan}, as were the 3 before: more than \[training\] "
+                     r"nonfinite_budget = 3 in a row",
+                     {**wild, "training/on_nonfinite": "skip", "training/nonfinite_budget": 3})
+
         run = self.workplace.run(2, {**wild, "training/on_nonfinite": "skip"}, folder="skip")
         self.assertEqual(run.returncode, 0, run.stderr)
-        warned = re.findall(r"warning: step (\d+): loss", run.stderr)
-        self.assertEqual(warned, [str(step) for step in range(int(warned[0]), 41)])  # each once
+        warned = re.findall(rf"warning: step (\d+): {nan}\n", run.stderr)
+        self.assertEqual(warned, [str(step) for step in range(3, 21)])  # each once
         last = run.rows()[-1]
-        self.assertEqual(last["step"], 40)
+        self.assertEqual(last["step"], 20)
+        self.assertEqual(last["skipped_steps"], 18)
         self.assertIsNone(last["grad_norm"])
         self.assertEqual(last["nonfinite"]["grad_norm"], "nan")
+
+        run = self.workplace.run(2, {**wild, "training/on_nonfinite": "continue"}, folder="on")
+        self.assertEqual(run.returncode, 0, run.stderr)
+        self.assertRegex(run.stderr, r"warning: step 3: gradient norm nan; .*; its update was made "
+                                     r"all the same\n")
+        self.assertRegex(run.stderr, r"warning: step 4: loss nan on ranks 0, 1, gradient norm nan; the "
+                                     r"parameter output.weight \(unit head\) itself has \d+ values "
+                                     r"not finite, on ranks 0, 1; ")
+        self.assertEqual(run.rows()[-1]["skipped_steps"], 0)
 
     def test_a_step_may_take_longer_than_a_collective(self):
         run = self.workplace.run(2, {

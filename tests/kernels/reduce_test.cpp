@@ -63,17 +63,23 @@ TYPED_TEST(Reduce, clip_scale_matches_its_definition) {
     DeviceVector<float> squared(this->stream, {c.norm_squared}), norm(this->stream, 1);
     DeviceVector<float> scale(this->stream, 1);
     clip_scale(this->stream, norm.ref(), scale.ref(), squared.cref(),
-               static_cast<float>(c.max_norm));
+               static_cast<float>(c.max_norm), Nonfinite::skip);
     EXPECT_FLOAT_EQ(norm.read()[0], c.norm);
     EXPECT_FLOAT_EQ(scale.read()[0], c.scale);
   }
   DeviceVector<float> squared(this->stream, {std::nan("")}), norm(this->stream, 1);
   DeviceVector<float> scale(this->stream, 1);
   for (const float max_norm : {1.0F, 0.0F}) {
-    clip_scale(this->stream, norm.ref(), scale.ref(), squared.cref(), max_norm);
+    clip_scale(this->stream, norm.ref(), scale.ref(), squared.cref(), max_norm, Nonfinite::skip);
     EXPECT_TRUE(std::isnan(norm.read()[0]));
     EXPECT_EQ(scale.read()[0], 0);
+    clip_scale(this->stream, norm.ref(), scale.ref(), squared.cref(), max_norm, Nonfinite::apply);
+    EXPECT_TRUE(std::isnan(scale.read()[0]));
   }
+  DeviceVector<float> infinite(this->stream, {inf});
+  clip_scale(this->stream, norm.ref(), scale.ref(), infinite.cref(), 1, Nonfinite::apply);
+  EXPECT_GT(scale.read()[0], 0);  // 0 would skip the step
+  EXPECT_LT(scale.read()[0], 1e-37);
 }
 
 }  // namespace
