@@ -6,6 +6,7 @@
 #include <exception>
 #include <iomanip>
 #include <iostream>
+#include <memory>
 #include <thread>
 
 #include "core/explain.hpp"
@@ -48,8 +49,16 @@ ExitCode tell_exception() {
   return ExitCode::failure;
 }
 
+/// Given back before a message is made: the memory may have been taken to the last byte.
+std::unique_ptr<char[]>& spare_memory() {
+  constexpr std::size_t kBytes = 64 * 1024;  // of the heap, where pieces of any size come from it
+  static auto memory = std::make_unique<char[]>(kBytes);
+  return memory;
+}
+
 /// std::terminate calls it where the exception was thrown, with the stack as it was.
 [[noreturn]] void end_job() {
+  spare_memory().reset();
   MpiEnv::end_soon(ExitCode::failure);
   MpiEnv::abort(tell_exception());
 }
@@ -57,6 +66,7 @@ ExitCode tell_exception() {
 }  // namespace
 
 int guard(const std::function<ExitCode()>& program) {
+  spare_memory();
   std::set_terminate(&end_job);
   return to_int(program());
 }

@@ -8,6 +8,7 @@
 #include "comm/watchdog.hpp"
 #include "core/integers.hpp"
 #include "core/log.hpp"
+#include "kernels/blas_start.hpp"
 #include "runtime/device.hpp"
 #include "runtime/file.hpp"
 #include "runtime/mpi_env.hpp"
@@ -73,6 +74,7 @@ ExitCode train(const CommandLine& line, std::vector<std::string> command_line, P
 }  // namespace
 
 int main(int argc, char** argv) {
+  koios::keep_blas_threads_from_starting(argv);
   koios::files::report_too_large_files();
   return koios::guard([&] {
     const CommandLine line = parse_command_line({argv + 1, argv + argc});

@@ -1,11 +1,15 @@
 #include "kernels/detail/gemm_cblas.hpp"
 
 #include <cblas.h>
+#include <sys/mman.h>
 
 #include <algorithm>
 #include <cstdlib>
 #include <string_view>
+#include <vector>
 
+#include "core/error.hpp"
+#include "core/free_memory.hpp"
 #include "core/integers.hpp"
 #include "kernels/detail/host_parallel.hpp"
 #include "kernels/fp8.hpp"
@@ -16,6 +20,8 @@ __attribute__((weak)) void openblas_set_num_threads(int);
 __attribute__((weak)) char* openblas_get_corename();
 __attribute__((weak)) void gotoblas_dynamic_init();
 __attribute__((weak)) void gotoblas_dynamic_quit();
+__attribute__((weak)) void* blas_memory_alloc(int);
+__attribute__((weak)) void blas_memory_free(void*);
 }
 
 namespace koios::detail {
@@ -253,10 +259,33 @@ void wake_openblas() {
 #endif
 }
 
+/// OpenBLAS takes a buffer for each thread that calls it, at the first product, and where it gets
+/// none it asks again without end. So they are taken now, after asking whether they fit.
+void take_openblas_buffers() {
+  constexpr std::size_t kBufferBytes = 128 << 20;  // of address space
+  if (blas_memory_alloc == nullptr || blas_memory_free == nullptr) return;
+  const int threads = host_concurrency();
+  const std::size_t bytes = static_cast<std::size_t>(threads) * kBufferBytes;
+  void* const room = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
+                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (room == MAP_FAILED) {
+    const FreeMemory free = free_process_memory();
+    throw UserError(cat("OpenBLAS needs ", kBufferBytes >> 20, " MiB for each of ", threads,
+                        threads == 1 ? " thread" : " threads", ", and only ", free.bytes >> 20,
+                        " MiB of ", free.of, " are left: raise the limit, or set OMP_NUM_THREADS ",
+                        "lower"));
+  }
+  ::munmap(room, bytes);
+  std::vector<void*> buffers(static_cast<std::size_t>(threads));
+  for (void*& buffer : buffers) buffer = blas_memory_alloc(0);
+  for (void* buffer : buffers) blas_memory_free(buffer);
+}
+
 }  // namespace
 
 void prepare_blas() {
   wake_openblas();
+  take_openblas_buffers();
   if (openblas_set_num_threads != nullptr) openblas_set_num_threads(1);
 }
 

@@ -10,6 +10,7 @@
 #include <typeinfo>
 
 #include "core/error.hpp"
+#include "core/free_memory.hpp"
 
 namespace koios {
 namespace {
@@ -22,6 +23,12 @@ std::string type_of(const std::exception& error) {
   return name ? name.get() : mangled;
 }
 
+/// Some of it may have come free since the system refused.
+std::string what_is_left() {
+  const FreeMemory free = free_process_memory();
+  return cat(free.bytes >> 20, " MiB of ", free.of, " are left");
+}
+
 }  // namespace
 
 std::string explain(const std::exception& error) {
@@ -30,13 +37,18 @@ std::string explain(const std::exception& error) {
                        dynamic_cast<const InvariantError*>(&error) != nullptr;
   if (is_ours) return error.what();
   if (dynamic_cast<const std::bad_alloc*>(&error) != nullptr) {
-    return "out of memory: the system gave this process no more of the host's memory (is there a "
-           "limit, as of ulimit -v or of the job?)";
+    return cat("out of memory: the system gave this process no more; ", what_is_left());
   }
   if (const auto* file = dynamic_cast<const std::filesystem::filesystem_error*>(&error)) {
     return cat(file->path1().string(), file->path1().empty() ? "" : ": ", file->code().message());
   }
   if (const auto* system = dynamic_cast<const std::system_error*>(&error)) {
+    if (system->code() == std::errc::resource_unavailable_try_again) {
+      return cat(
+          "the system starts no more threads for this process (is there a limit, as of "
+          "ulimit -u or of the job?); ",
+          what_is_left());
+    }
     return cat("the operating system refused what was asked: ", system->code().message());
   }
   return cat("internal error: nobody took an exception of type ", type_of(error),

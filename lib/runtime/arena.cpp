@@ -10,10 +10,10 @@
 #include <utility>
 
 #include "core/error.hpp"
+#include "core/free_memory.hpp"
 #include "core/integers.hpp"
 #include "core/unwinding.hpp"
 #include "runtime/detail/cuda.hpp"
-#include "runtime/free_memory.hpp"
 
 namespace koios {
 namespace {
@@ -22,14 +22,14 @@ constexpr std::int64_t kHugePage = std::int64_t{2} << 20;
 
 std::string gib(std::int64_t bytes) {
   std::ostringstream out;
-  out << std::fixed << std::setprecision(2) << static_cast<double>(bytes) / (1 << 30) << " GiB";
+  out << std::fixed << std::setprecision(3) << static_cast<double>(bytes) / (1 << 30) << " GiB";
   return out.str();
 }
 
-[[noreturn]] void throw_too_large(Backend backend, std::int64_t needed, std::int64_t free) {
+[[noreturn]] void throw_too_large(std::int64_t needed, const FreeMemory& free) {
   throw UserError(
-      cat("the memory plan needs ", gib(needed), " per rank, but only ", gib(free),
-          backend == Backend::cuda ? " of the GPU" : " of host memory",
+      cat("the memory plan needs ", gib(needed), " per rank, but only ", gib(free.bytes), " of ",
+          free.of,
           " is free. Use more ranks, fewer sequences per rank (training/batch_size), a "
           "shorter training/seq_len, or more recomputation (--dry-run prints the plan)"));
 }
@@ -39,7 +39,7 @@ std::byte* allocate_host(std::int64_t bytes) {
   const std::int64_t whole = round_up(bytes, kHugePage);
   auto* base = static_cast<std::byte*>(
       std::aligned_alloc(static_cast<std::size_t>(kHugePage), static_cast<std::size_t>(whole)));
-  if (base == nullptr) throw_too_large(Backend::host, bytes, free_host_bytes());
+  if (base == nullptr) throw_too_large(bytes, free_process_memory());
   madvise(base, static_cast<std::size_t>(whole), MADV_HUGEPAGE);  // a hint: failure is harmless
 #pragma omp parallel for schedule(static)
   for (std::int64_t at = 0; at < whole; at += kHugePage) {
@@ -64,9 +64,10 @@ Arena Arena::planner(Backend backend) { return Arena(backend); }
 
 Arena::Arena(Backend backend, const MemoryPlan& plan)
     : backend_(backend), capacity_(std::max(plan.total_bytes, kAlignment)) {
-  const std::int64_t free =
-      backend == Backend::cuda ? cuda::memory_info().free_bytes : free_host_bytes();
-  if (capacity_ > free) throw_too_large(backend, capacity_, free);
+  const FreeMemory free = backend == Backend::cuda
+                              ? FreeMemory{cuda::memory_info().free_bytes, "the GPU"}
+                              : free_host_memory();
+  if (capacity_ > free.bytes) throw_too_large(capacity_, free);
   base_ = backend == Backend::cuda ? static_cast<std::byte*>(cuda::allocate_zeroed(capacity_))
                                    : allocate_host(capacity_);
 }

@@ -7,12 +7,16 @@
 
 #include <Kokkos_Core.hpp>
 #include <fstream>
+#include <latch>
+#include <thread>
+#include <vector>
 
 #include "core/error.hpp"
+#include "core/explain.hpp"
+#include "core/free_memory.hpp"
 #include "core/log.hpp"
 #include "core/unwinding.hpp"
 #include "runtime/detail/cuda.hpp"
-#include "runtime/free_memory.hpp"
 
 namespace koios {
 namespace {
@@ -29,7 +33,7 @@ DeviceInfo host_info() {
     break;
   }
   info.memory_bytes = std::int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGESIZE);
-  info.free_bytes = free_host_bytes();
+  info.free_bytes = free_host_memory().bytes;
   return info;
 }
 
@@ -54,6 +58,23 @@ void limit_host_threads() {
   omp_set_num_threads(kMost);
 }
 
+/// OpenMP ends the process where its threads cannot be started, so others are started first.
+void require_host_threads() {
+  const int wanted = omp_get_max_threads();
+  std::latch all_there(1);
+  std::vector<std::jthread> threads;
+  std::string problem;
+  try {
+    while (std::ssize(threads) + 1 < wanted) threads.emplace_back([&] { all_there.wait(); });
+  } catch (const std::exception& error) {
+    problem = explain(error);
+  }
+  all_there.count_down();
+  if (problem.empty()) return;
+  throw UserError(cat("of the ", wanted, " threads of a rank (OMP_NUM_THREADS) only ",
+                      std::ssize(threads) + 1, " can be started: ", problem));
+}
+
 }  // namespace
 
 DeviceEnv::DeviceEnv(Backend backend, int local_rank) : backend_(backend) {
@@ -70,6 +91,7 @@ DeviceEnv::DeviceEnv(Backend backend, int local_rank) : backend_(backend) {
     }
   }
   limit_host_threads();
+  require_host_threads();
   Kokkos::InitializationSettings settings;
   settings.set_num_threads(host_threads());
   settings.set_disable_warnings(true);

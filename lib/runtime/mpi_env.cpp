@@ -12,6 +12,7 @@
 #include <numeric>
 
 #include "core/error.hpp"
+#include "core/free_memory.hpp"
 #include "core/integers.hpp"
 #include "core/log.hpp"
 #include "core/unwinding.hpp"
@@ -37,6 +38,15 @@ bool is_mpi_running() {
   MPI_Initialized(&initialized);
   MPI_Finalized(&finalized);
   return initialized != 0 && finalized == 0;
+}
+
+/// Where memory is short, MPI ends the process with words that do not say so.
+void warn_of_little_memory() {
+  constexpr std::int64_t kUsual = std::int64_t{256} << 20;  // of address space, at the start
+  const FreeMemory free = free_process_memory();
+  if (free.bytes >= kUsual || launched_rank(getenv_or_null) != 0) return;
+  log::warning("only ", free.bytes >> 20, " MiB of ", free.of, " are left, and MPI's start takes ",
+               "about ", kUsual >> 20, ": if it fails, this is why");
 }
 
 /// An MPI_User_function over records of 64-bit integers.
@@ -74,6 +84,7 @@ MpiEnv::MpiEnv(int& argc, char**& argv) {
       throw UserError(problem);
     }
 #endif
+    warn_of_little_memory();
     check_mpi(MPI_Init_thread(&argc, &argv, MPI_THREAD_MULTIPLE, &provided), "MPI_Init_thread");
     finalize_ = true;
   }

@@ -1,14 +1,13 @@
 #include "train/host_memory.hpp"
 
 #include "core/error.hpp"
-#include "runtime/free_memory.hpp"
 #include "train/save_staging.hpp"
 #include "train/start_report.hpp"
 
 namespace koios {
 
-std::string host_memory_problem(const HostMemory& each, int ranks, std::int64_t free_bytes) {
-  if (ranks * (each.plan + each.staging) <= free_bytes) return "";
+std::string host_memory_problem(const HostMemory& each, int ranks, const FreeMemory& free) {
+  if (ranks * (each.plan + each.staging) <= free.bytes) return "";
   std::string what;
   std::string remedy = "take more nodes";
   if (each.plan > 0) {
@@ -22,14 +21,14 @@ std::string host_memory_problem(const HostMemory& each, int ranks, std::int64_t 
     remedy += ", or set async = false";
   }
   return cat(ranks, ranks == 1 ? " rank needs " : " ranks need ", what, ranks == 1 ? "" : " each",
-             " of host memory, and only ", gib(free_bytes), " are free: ", remedy);
+             ", and only ", gib(free.bytes), " of ", free.of, " are free: ", remedy);
 }
 
 void require_host_memory(const TrainingShape& shape, const MemoryPlan& plan, const MpiEnv& mpi) {
   HostMemory each;
   if (shape.backend == Backend::host) each.plan = plan.total_bytes;
   if (shape.async_saves) each.staging = SaveStaging::bytes(shard_layout(shape, mpi.rank()));
-  const std::string problem = host_memory_problem(each, mpi.local_size(), free_host_bytes());
+  const std::string problem = host_memory_problem(each, mpi.local_size(), free_host_memory());
   if (!problem.empty()) throw UserError(cat("on ", mpi.host(), ": ", problem));
 }
 

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <string>
 
+#include "core/free_memory.hpp"
 #include "runtime/arena.hpp"
 #include "runtime/mpi_env.hpp"
 #include "train/training_shape.hpp"
@@ -18,7 +19,7 @@ struct HostMemory {
 };
 
 /// Why `ranks` of these do not fit, and what to do; empty where they do.
-std::string host_memory_problem(const HostMemory& each, int ranks, std::int64_t free_bytes);
+std::string host_memory_problem(const HostMemory& each, int ranks, const FreeMemory& free);
 
 /// UserError where this node has not enough for its ranks.
 void require_host_memory(const TrainingShape& shape, const MemoryPlan& plan, const MpiEnv& mpi);

@@ -8,9 +8,9 @@
 
 #include "checkpoint/checksum.hpp"
 #include "comm/host_reduce.hpp"
+#include "core/free_memory.hpp"
 #include "core/log.hpp"
 #include "metrics/metric_keys.hpp"
-#include "runtime/free_memory.hpp"
 
 namespace koios {
 namespace {
@@ -116,7 +116,7 @@ StepLog::Interval StepLog::bring_together(std::int64_t reserved_bytes, const Wai
                                   elapsed_s,
                                   static_cast<double>(reserved_bytes),
                                   static_cast<double>(resident_host_bytes()),
-                                  -static_cast<double>(free_host_bytes()),
+                                  -static_cast<double>(free_host_memory().bytes),
                                   static_cast<double>(skipped_steps_),
                                   lap_of(laps, "checkpoint"),
                                   gpu.temperature_c.value_or(kNoTemperature)};

@@ -93,6 +93,25 @@ class Failures(unittest.TestCase):
         # Root may write into read-only folders, but nobody into /proc.
         self.refuses(r"error: .*/proc/koios", {"job/dump_folder": "/proc/koios"})
 
+    def test_the_limit_that_is_short_is_named(self):
+        # In one the plan does not fit, in others a thread, BLAS, the tokenizer's tables, or MPI.
+        tried = [("as", "ulimit -v", mib, threads) for threads in (1, 2)
+                 for mib in (150, 200, 290, 340, 400, 480)] + [("data", "ulimit -d", 100, 2)]
+        for limit, option, mib, threads in tried:
+            with self.subTest(limit=limit, mib=mib, threads=threads):
+                run = self.workplace.run(
+                    1, {"training/steps": 3, "training/batch_size": 2}, timeout=60,
+                    below=["prlimit", f"--{limit}={mib << 20}", "env",
+                           "-u", "OPENBLAS_NUM_THREADS", f"OMP_NUM_THREADS={threads}"])
+                self.assertNotEqual(run.returncode, 0, run.output)
+                errors = [line for line in run.stderr.splitlines() if "error: " in line]
+                self.assertLessEqual(len(errors), 1, run.stderr)
+                reasons = errors or re.findall("warning: only .*: if it fails, .*", run.stderr)
+                self.assertRegex(reasons[0], rf"[MG]iB of the \S+( space)? that {option} allows")
+        run = self.workplace.run(1, {"training/steps": 3, "training/batch_size": 2},
+                                 below=["prlimit", f"--as={2 << 30}", "env", "OMP_NUM_THREADS=2"])
+        self.assertEqual(run.returncode, 0, run.output)
+
     def test_a_folder_in_the_place_of_a_file(self):
         for name in ("metrics.jsonl", "effective.ini", "provenance.json", "data_files.txt"):
             (self.workplace.path / "run" / name).mkdir(parents=True)

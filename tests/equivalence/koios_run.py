@@ -90,7 +90,8 @@ class Workplace:
     def __exit__(self, *_):
         shutil.rmtree(self.path, ignore_errors=True)
 
-    def command(self, ranks, overrides=None, deck=None, folder="run"):
+    def command(self, ranks, overrides=None, deck=None, folder="run", below=()):
+        """below: what each rank is started by, as a command that ends in another."""
         settings = {
             "job/dump_folder": self.path / folder,
             "model/tokenizer_path": SOURCE / "build/assets/tokenizer.model",
@@ -99,13 +100,13 @@ class Workplace:
         settings.update(TINY)
         settings.update(overrides or {})
         return (
-            [MPIEXEC, "--oversubscribe", "--bind-to", "none", "-np", str(ranks), BINARY]
+            [MPIEXEC, "--oversubscribe", "--bind-to", "none", "-np", str(ranks), *below, BINARY]
             + ([str(deck)] if deck else [])
             + [f"{key}={value}" for key, value in settings.items() if value is not None])
 
-    def run(self, ranks, overrides=None, deck=None, folder="run", timeout=100):
+    def run(self, ranks, overrides=None, deck=None, folder="run", timeout=100, below=()):
         completed = subprocess.run(
-            self.command(ranks, overrides, deck, folder),
+            self.command(ranks, overrides, deck, folder, below),
             capture_output=True, text=True, timeout=timeout, cwd=self.path, check=False)
         return Run(completed, self.path / folder)
 

@@ -270,15 +270,15 @@ TEST(Flops, an_unknown_device_has_no_peak) {
 
 TEST(HostMemory, is_for_all_ranks_of_a_node) {
   constexpr std::int64_t kGiB = std::int64_t{1} << 30;
-  EXPECT_EQ(host_memory_problem({.plan = 12 * kGiB}, 1, 21 * kGiB), "");
-  EXPECT_EQ(host_memory_problem({}, 8, 0), "");
-  EXPECT_EQ(host_memory_problem({.plan = 12 * kGiB}, 2, 21 * kGiB),
-            "2 ranks need the memory plan's 12.000 GiB each of host memory, and only 21.000 GiB "
+  EXPECT_EQ(host_memory_problem({.plan = 12 * kGiB}, 1, {21 * kGiB, "host memory"}), "");
+  EXPECT_EQ(host_memory_problem({}, 8, {}), "");
+  EXPECT_EQ(host_memory_problem({.plan = 12 * kGiB}, 2, {21 * kGiB, "host memory"}),
+            "2 ranks need the memory plan's 12.000 GiB each, and only 21.000 GiB of host memory "
             "are free: take more nodes, fewer sequences per rank (training/batch_size), a shorter "
             "training/seq_len or more recomputation (--dry-run prints the plan)");
-  EXPECT_EQ(host_memory_problem({.staging = 3 * kGiB}, 1, 2 * kGiB),
-            "1 rank needs 3.000 GiB for [checkpoint] async = true of host memory, and only 2.000 "
-            "GiB are free: take more nodes, or set async = false");
+  EXPECT_EQ(host_memory_problem({.staging = 3 * kGiB}, 1, {2 * kGiB, "what is allowed"}),
+            "1 rank needs 3.000 GiB for [checkpoint] async = true, and only 2.000 GiB of what is "
+            "allowed are free: take more nodes, or set async = false");
 }
 
 TEST(PlanReport, thousands_are_separated) {

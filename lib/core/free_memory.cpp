@@ -1,4 +1,4 @@
-#include "runtime/free_memory.hpp"
+#include "core/free_memory.hpp"
 
 #include <algorithm>
 #include <fstream>
@@ -38,6 +38,8 @@ constexpr GroupFiles kVersion1 = {"sys/fs/cgroup/memory", "memory.limit_in_bytes
                                   "memory.usage_in_bytes", "total_"};
 constexpr GroupFiles kVersion2 = {"sys/fs/cgroup", "memory.max", "memory.current", ""};
 
+FreeMemory smaller(const FreeMemory& a, const FreeMemory& b) { return b.bytes < a.bytes ? b : a; }
+
 std::int64_t left_in_group(const std::filesystem::path& group, const GroupFiles& files) {
   std::int64_t limit = 0;
   std::int64_t used = 0;
@@ -52,8 +54,8 @@ std::int64_t left_in_group(const std::filesystem::path& group, const GroupFiles&
 }
 
 /// The least that is left in the groups of this process, each of which lies in the one above.
-std::int64_t left_in_groups(const std::filesystem::path& root) {
-  std::int64_t least = kUnlimited;
+FreeMemory left_in_groups(const std::filesystem::path& root) {
+  FreeMemory least{kUnlimited, ""};
   std::ifstream groups(root / "proc/self/cgroup");
   for (std::string line; std::getline(groups, line);) {  // number:controllers:path
     const auto first = line.find(':');
@@ -63,21 +65,57 @@ std::int64_t left_in_groups(const std::filesystem::path& root) {
     const bool is_version1 = cat(',', controllers, ',').find(",memory,") != line.npos;
     if (!controllers.empty() && !is_version1) continue;
     const GroupFiles& files = is_version1 ? kVersion1 : kVersion2;
+    const auto count = [&](const std::filesystem::path& group) {
+      least = smaller(least,
+                      {left_in_group(root / group, files),
+                       cat("the control group's memory (/", (group / files.limit).string(), ")")});
+    };
     auto group = std::filesystem::path(line.substr(second + 1)).relative_path();
-    for (; !group.empty(); group = group.parent_path()) {
-      least = std::min(least, left_in_group(root / files.mount / group, files));
-    }
-    least = std::min(least, left_in_group(root / files.mount, files));
+    for (; !group.empty(); group = group.parent_path()) count(files.mount / group);
+    count(files.mount);
   }
   return least;
 }
 
+/// Where the kernel promises no more memory than it has (vm.overcommit_memory = 2).
+FreeMemory left_to_promise(const std::filesystem::path& root) {
+  int policy = 0;
+  std::ifstream(root / "proc/sys/vm/overcommit_memory") >> policy;
+  const std::filesystem::path memory = root / "proc/meminfo";
+  const std::int64_t limit_kib = number_of(memory, "CommitLimit:", 0);
+  if (policy != 2 || limit_kib == 0) return {kUnlimited, ""};
+  return {std::max<std::int64_t>(0, limit_kib - number_of(memory, "Committed_AS:", 0)) * 1024,
+          "what the kernel promises (vm.overcommit_memory = 2)"};
+}
+
+/// What one of the limits of this process leaves, of which it has `used`.
+FreeMemory left_of_limit(const std::filesystem::path& root, std::string_view line_begin,
+                         std::string_view used, const char* what, const char* option) {
+  std::ifstream limits(root / "proc/self/limits");
+  for (std::string line; std::getline(limits, line);) {
+    std::int64_t limit = 0;  // or the word "unlimited"
+    if (!line.starts_with(line_begin)) continue;
+    if (!(std::istringstream(line.substr(line_begin.size())) >> limit)) break;
+    const std::int64_t kib = number_of(root / "proc/self/status", used, 0);
+    return {std::max<std::int64_t>(0, limit - kib * 1024),
+            cat("the ", what, " that ", option, " allows (", limit >> 20, " MiB)")};
+  }
+  return {kUnlimited, ""};
+}
+
 }  // namespace
 
-std::int64_t free_host_bytes(const std::filesystem::path& root) {
+FreeMemory free_host_memory(const std::filesystem::path& root) {
   constexpr std::int64_t kNoWord = kUnlimited / 1024;
   const std::int64_t kib = number_of(root / "proc/meminfo", "MemAvailable:", kNoWord);
-  return std::min(kib * 1024, left_in_groups(root));
+  return smaller(smaller({kib * 1024, "host memory"}, left_in_groups(root)), left_to_promise(root));
+}
+
+FreeMemory free_process_memory(const std::filesystem::path& root) {
+  const FreeMemory own =
+      smaller(left_of_limit(root, "Max address space", "VmSize:", "address space", "ulimit -v"),
+              left_of_limit(root, "Max data size", "VmData:", "data", "ulimit -d"));
+  return smaller(free_host_memory(root), own);
 }
 
 std::int64_t resident_host_bytes(const std::filesystem::path& root) {
