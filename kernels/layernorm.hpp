@@ -23,7 +23,7 @@ void add_layernorm_forward(Stream& s, Ref<T, 2> sum_ND, Ref<T, 2> y_ND, Ref<floa
                            Ref<const T, 1> w_D, float eps);
 
 /// dx = dresidual + d layernorm / dx (dy); dw (=|+=) the weight's gradient, summed over N in a
-/// fixed order through partial_PD of norm_backward_partials(). dx may alias dresidual or dy; an
+/// fixed order through partial_PD of norm_backward_partials(). dx may alias dresidual, dy or x; an
 /// empty dresidual (null) counts as 0.
 template <class T>
 void layernorm_backward(Stream& s, Ref<T, 2> dx_ND, Ref<float, 1> dw_D, Ref<float, 2> partial_PD,

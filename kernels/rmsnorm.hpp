@@ -29,7 +29,8 @@ void add_rmsnorm_forward(Stream& s, Ref<T, 2> sum_ND, Ref<T, 2> y_ND, Ref<float,
 std::int64_t norm_backward_partials(Backend backend);
 
 /// dx = dresidual + d rmsnorm / dx (dy); dw (=|+=) the weight's gradient, summed over N in a fixed
-/// order through partial_PD. dx may alias dresidual or dy; an empty dresidual (null) counts as 0.
+/// order through partial_PD. dx may alias dresidual, dy or x; an empty dresidual (null) counts as
+/// 0.
 template <class T>
 void rmsnorm_backward(Stream& s, Ref<T, 2> dx_ND, Ref<float, 1> dw_D, Ref<float, 2> partial_PD,
                       Ref<const T, 2> dy_ND, Ref<const T, 2> dresidual_ND, Ref<const T, 2> x_ND,

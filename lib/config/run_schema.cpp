@@ -215,8 +215,8 @@ void add_parallel(DeckSchema& schema, ParallelConfig& c) {
   schema.add("parallel", "pipeline_schedule", &c.pipeline_schedule)
       .help(
           "order in which a stage takes micro-batches, which are those of "
-          "gradient_accumulation_steps: 1f1b forward and backward by turns, gpipe all forward "
-          "first");
+          "gradient_accumulation_steps: 1f1b forward and backward by turns, zero_bubble weight "
+          "gradients later, where a stage would wait, gpipe all forward first");
   schema.add("parallel", "pipeline_layers", &c.pipeline_layers)
       .may_be_empty()
       .help("blocks of each stage, such as 7,9,9,7; empty: so that all stages cost the same");

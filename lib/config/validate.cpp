@@ -188,6 +188,16 @@ void check_pipeline(Rules& rules, const RunConfig& c) {
                   cat("[parallel] ", std::strchr(key, '/') + 1,
                       " does nothing with [training] pipeline_parallel_degree = 1"));
   }
+  const bool splits_backward = c.parallel.pipeline_schedule == PipelineSchedule::zero_bubble;
+  rules.require(!splits_backward || c.activation_checkpoint.mode == RecomputeMode::none,
+                {"parallel/pipeline_schedule", "activation_checkpoint/mode"},
+                cat("[parallel] pipeline_schedule = zero_bubble keeps activations for the weights' "
+                    "gradients, which come later: set [activation_checkpoint] mode = none, not ",
+                    to_string(c.activation_checkpoint.mode)));
+  rules.require(!splits_backward || c.training.reduce_every_micro_batch != AutoSwitch::on,
+                {"parallel/pipeline_schedule", "training/reduce_every_micro_batch"},
+                "[parallel] pipeline_schedule = zero_bubble sums gradients over the micro-batches "
+                "of a step: set [training] reduce_every_micro_batch = auto");
   if (layers.empty() || stages == 1) return;
   const bool is_any_empty = std::count(layers.begin(), layers.end(), 0) > 0;
   const std::int64_t sum = std::accumulate(layers.begin(), layers.end(), std::int64_t{0});

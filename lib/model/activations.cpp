@@ -92,11 +92,9 @@ void BlockSaved<T>::take_qkv(Arena& arena, const LocalShape& local, const BlockS
   const std::int64_t q = local.q_cols;
   const std::int64_t kv = local.kv_cols;
   if (is_stacked()) {
-    qkv_NQ = keep_or_share<T, 2>(arena, recompute, full,
-                                 shared == nullptr ? nullptr : &shared->qkv_NQ, n, q + 2 * kv);
-    q_NA = column_range(qkv_NQ, 0, q);
-    k_N = column_range(qkv_NQ, q, kv);
-    v_N = column_range(qkv_NQ, q + kv, kv);
+    move_qkv(keep_or_share<T, 2>(arena, recompute, full,
+                                 shared == nullptr ? nullptr : &shared->qkv_NQ, n, q + 2 * kv),
+             local);
   } else {
     const Ref<T, 2> qv_NQ = arena.take<T>(kActivations, n, q + kv);
     q_NA = column_range(qv_NQ, 0, q);
@@ -104,6 +102,14 @@ void BlockSaved<T>::take_qkv(Arena& arena, const LocalShape& local, const BlockS
     k_N = keep_or_share<T, 2>(arena, recompute, op_half, shared == nullptr ? nullptr : &shared->k_N,
                               n, kv);
   }
+}
+
+template <class T>
+void BlockSaved<T>::move_qkv(Ref<T, 2> place_NQ, const LocalShape& local) {
+  qkv_NQ = place_NQ;
+  q_NA = column_range(qkv_NQ, 0, local.q_cols);
+  k_N = column_range(qkv_NQ, local.q_cols, local.kv_cols);
+  v_N = column_range(qkv_NQ, local.q_cols + local.kv_cols, local.kv_cols);
 }
 
 // With op_half up is computed again and gate is kept; the gradients of both, one matrix, take the
@@ -172,6 +178,8 @@ StageBuffers<T>::StageBuffers(Arena& arena, const StageShape& shape, const Shard
   const std::vector<int> blocks = layout.held(UnitRole::block);
   const bool has_head = !layout.held(UnitRole::head).empty();
   const BlockSaved<T>* shared = nullptr;
+  KOIOS_REQUIRE(!shape.splits_backward || shape.recompute.level == Recompute::none,
+                "backward_weight wants what is recomputed");
   KOIOS_REQUIRE(shape.inputs == 0 || shape.inputs >= shape.slots, shape.inputs, " inputs for ",
                 shape.slots, " slots");
   for (int i = 0; i < shape.inputs; ++i) {
@@ -200,6 +208,8 @@ StageBuffers<T>::StageBuffers(Arena& arena, const StageShape& shape, const Shard
     }
     if (has_head) saved.head = take_head<T>(arena, m, local);
     saved.dx_SD = arena.take<T>(kScratch, local.rows, m.dim);
+    saved.d_in_SD =
+        shape.splits_backward ? arena.take<T>(kScratch, local.rows, m.dim) : saved.dx_SD;
     ++number;
   }
   scratch.delta_SD = arena.take<T>(kScratch, local.rows, m.dim);

@@ -67,6 +67,8 @@ struct BlockSaved {
 
   /// Whether q|k|v, and gate|up, are one product each.
   bool is_stacked() const { return recompute != Recompute::op_half; }
+  /// q|k|v of one product lie there from now on.
+  void move_qkv(Ref<T, 2> place_NQ, const LocalShape& local);
 
  private:
   void take_qkv(Arena& arena, const LocalShape& local, const BlockSaved* shared);
@@ -76,9 +78,11 @@ struct BlockSaved {
 };
 
 /// Gradients of a block's activations. backward_input reads out_SD and leaves x_SD, and with it all
-/// that backward_weight needs: out_SD, gate_up_N2F, mid_SD and qkv_NQ. Where the two are one pass,
-/// out, mid and x are one buffer, changed in place, and gate_up lies over what it is the gradient
-/// of.
+/// that backward_weight needs: out_SD, gate_up_N2F, mid_SD and qkv_NQ. gate_up lies over what it is
+/// the gradient of. Where the two are one pass, out, mid and x are one buffer, changed in place.
+/// Where they are apart, all take the place of activations that backward_weight does not read, and
+/// so no memory of their own: mid and x of their own block's, out of the next block's x (there it
+/// is the gradient of x), and qkv changes places with the scratch it was written to.
 template <class T>
 struct BlockGradients {
   Ref<T, 2> out_SD;
@@ -101,6 +105,7 @@ struct StageSaved {
   std::vector<BlockSaved<T>> block;  // in the order of the stage's blocks
   HeadSaved<T> head;                 // empty where the stage has no head
   Ref<T, 2> dx_SD;                   // backward: gradient of the residual stream
+  Ref<T, 2> d_in_SD;                 // out of the first block; dx_SD unless splits_backward
 };
 
 /// 8-bit operands of one linear layer at a time, as large as the largest.
@@ -140,6 +145,8 @@ struct StageShape {
   int inputs = 0;    // residual streams received, being received or in flight; 0: the first stage
   int outputs = 0;   // residual streams on their way to the next stage; 0: the last stage
   bool fp8 = false;  // the blocks' linear layers in FP8
+  /// backward_weight comes later than backward_input: wants Recompute::none.
+  bool splits_backward = false;
 
   LocalShape local() const { return {model, tensor, micro_batch}; }
 };

@@ -91,28 +91,54 @@ void Stage<T>::recompute(int unit, int slot, const UnitView<const T>& weights) {
 }
 
 template <class T>
-BlockGradients<T> Stage<T>::gradients_of(BlockSaved<T>& block, int slot) {
-  const Ref<T, 2> dx_SD = saved(slot).dx_SD;
-  return {dx_SD, block.gate_up_N2F, dx_SD, buffers_.scratch.d_qkv_NQ, dx_SD};  // in place
+BlockGradients<T> Stage<T>::gradients_of(int unit, int slot) {
+  StageSaved<T>& s = saved(slot);
+  const std::size_t at = position(unit);
+  BlockSaved<T>& v = s.block[at];
+  const Ref<T, 2> d_qkv_NQ = buffers_.scratch.d_qkv_NQ;
+  if (!shape_.splits_backward) return {s.dx_SD, v.gate_up_N2F, s.dx_SD, d_qkv_NQ, s.dx_SD};
+  const bool is_last = at + 1 == s.block.size();
+  return {is_last ? s.dx_SD : s.block[at + 1].x_SD, v.gate_up_N2F, v.mid_SD, d_qkv_NQ,
+          at == 0 ? s.d_in_SD : v.x_SD};
 }
 
 template <class T>
 void Stage<T>::backward(int unit, int slot, const UnitView<const T>& weights,
                         const GradientOutput& gradients) {
   BlockSaved<T>& v = block(unit, slot);
-  const BlockGradients<T> d = gradients_of(v, slot);
+  const BlockGradients<T> d = gradients_of(unit, slot);
   StageContext<T>& c = context(slot);
   const BlockWeightGradients<T> weight_gradients(c, v, d, gradients.view, gradients.write);
   block_backward_input<T>(c, v, d, weights, gradients.view, gradients.write, &weight_gradients);
 }
 
 template <class T>
+void Stage<T>::backward_input(int unit, int slot, const UnitView<const T>& weights,
+                              const GradientOutput& gradients) {
+  BlockSaved<T>& v = block(unit, slot);
+  block_backward_input<T>(context(slot), v, gradients_of(unit, slot), weights, gradients.view,
+                          gradients.write, nullptr);
+  const Ref<T, 2> free_NQ = v.qkv_NQ;
+  v.move_qkv(buffers_.scratch.d_qkv_NQ, local_);
+  buffers_.scratch.d_qkv_NQ = free_NQ;
+}
+
+template <class T>
+void Stage<T>::backward_weight(int unit, int slot, const GradientOutput& gradients) {
+  const BlockSaved<T>& v = block(unit, slot);
+  BlockGradients<T> d = gradients_of(unit, slot);
+  d.qkv_NQ = v.qkv_NQ;
+  StageContext<T>& c = context(slot);
+  block_backward_weight<T>(c, v, d, {c, v, d, gradients.view, gradients.write});
+}
+
+template <class T>
 void Stage<T>::backward_embedding(int slot, const GradientOutput& gradients) {
   const Ref<float, 2> d_table = gradients.view.matrix(0);
   const Region region(context_.stream, "embedding backward",
-                      passes_over(d_table, saved(slot).dx_SD));
+                      passes_over(d_table, saved(slot).d_in_SD));
   if (gradients.write == Write::overwrite) fill_zero(context_.stream, any(d_table));
-  embedding_backward<T>(context_.stream, d_table, tp_.gather(saved(slot).dx_SD).all(),
+  embedding_backward<T>(context_.stream, d_table, tp_.gather(saved(slot).d_in_SD).all(),
                         batch(slot).sort, first_token());
 }
 

@@ -55,6 +55,11 @@ class Stage {
   /// The gradients of a block's parameters and of its input.
   void backward(int unit, int slot, const UnitView<const T>& weights,
                 const GradientOutput& gradients);
+  /// With StageShape::splits_backward: all but the gradients of its matrices; and these, for whole
+  /// micro-batches at a time, while the slot is still this one's.
+  void backward_input(int unit, int slot, const UnitView<const T>& weights,
+                      const GradientOutput& gradients);
+  void backward_weight(int unit, int slot, const GradientOutput& gradients);
   void backward_embedding(int slot, const GradientOutput& gradients);
 
   // Between stages. A slot's first block takes the residual stream where it was received.
@@ -63,15 +68,17 @@ class Stage {
   void set_input(int slot, int number) { saved(slot).block.front().x_SD = input(number); }
   /// The residual stream out of the stage's last block, summed.
   Ref<const T, 2> form_output(int slot, int number);
-  /// The gradient of the residual stream: into the last block before backward(), out of the first
-  /// one after it.
-  Ref<T, 2> gradient(int slot) const { return buffers_.slot[static_cast<std::size_t>(slot)].dx_SD; }
+  /// The gradient of the residual stream: into the last block before its backward pass, and out of
+  /// the first one after it.
+  Ref<T, 2> output_gradient(int slot) const { return buffers_.slot[index(slot)].dx_SD; }
+  Ref<T, 2> input_gradient(int slot) const { return buffers_.slot[index(slot)].d_in_SD; }
 
   Ref<const float, 1> losses() const { return buffers_.scratch.loss_N; }
 
  private:
-  StageSaved<T>& saved(int slot) { return buffers_.slot[static_cast<std::size_t>(slot)]; }
-  DeviceBatch& batch(int slot) { return batch_[static_cast<std::size_t>(slot)]; }
+  static std::size_t index(int slot) { return static_cast<std::size_t>(slot); }
+  StageSaved<T>& saved(int slot) { return buffers_.slot[index(slot)]; }
+  DeviceBatch& batch(int slot) { return batch_[index(slot)]; }
   /// For calls that work on this slot.
   StageContext<T>& context(int slot);
   /// The stage's k-th block is at position k.
@@ -81,7 +88,7 @@ class Stage {
   Ref<const T, 2> stream_before(int unit, int slot);
   /// Of the embedding table's rows on this rank.
   std::int64_t first_token() const { return context_.tp.rank() * local_.vocab; }
-  BlockGradients<T> gradients_of(BlockSaved<T>& block, int slot);
+  BlockGradients<T> gradients_of(int unit, int slot);
 
   StageShape shape_;
   LocalShape local_;

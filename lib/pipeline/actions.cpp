@@ -16,6 +16,7 @@ bool needs_weights(const Action& action, const StageUnit& unit) {
     case Kind::forward:
     case Kind::evaluate:
     case Kind::recompute:
+    case Kind::backward_input:
       return true;
     case Kind::backward:
       return unit.role != UnitRole::embedding;
@@ -45,7 +46,11 @@ class Expansion {
       case Pass::Kind::forward:
         return forward(pass.micro_batch);
       case Pass::Kind::backward:
-        return backward(pass.micro_batch);
+        return backward(pass.micro_batch, false);
+      case Pass::Kind::backward_input:
+        return backward(pass.micro_batch, true);
+      case Pass::Kind::backward_weight:
+        return backward_weight(pass.micro_batch);
       case Pass::Kind::evaluate:
         return evaluate(pass.micro_batch);
     }
@@ -56,7 +61,8 @@ class Expansion {
 
   /// What the pass needs from other stages.
   void receive(const Pass& pass) {
-    if (pass.kind == Pass::Kind::backward) {
+    if (pass.kind == Pass::Kind::backward_weight) return;
+    if (pass.kind == Pass::Kind::backward || pass.kind == Pass::Kind::backward_input) {
       if (!is_last()) {
         actions_.push_back({Kind::receive_gradient, units_.back().unit, pass.micro_batch});
       }
@@ -88,17 +94,29 @@ class Expansion {
     send(micro);
   }
 
-  void backward(int micro) {
+  /// only_input: what backward_weight does not do.
+  void backward(int micro, bool only_input) {
     for (auto u = units_.rbegin(); u != units_.rend(); ++u) {
       if (u->role == UnitRole::head) continue;  // done with its forward pass
       if (u->is_recomputed && in_scratch_ != std::pair(u->unit, micro)) {
         actions_.push_back({Kind::recompute, u->unit, micro});
         in_scratch_ = {u->unit, micro};
       }
-      actions_.push_back({Kind::backward, u->unit, micro, accumulates(micro)});
-      reduce(u->unit, micro);
+      const bool is_split = only_input && u->role == UnitRole::block;
+      KOIOS_REQUIRE(!is_split || !u->is_recomputed, "backward_weight wants what is recomputed");
+      const Kind kind = is_split ? Kind::backward_input : Kind::backward;
+      actions_.push_back({kind, u->unit, micro, accumulates(micro)});
+      if (!is_split) reduce(u->unit, micro);
     }
     if (!is_first()) actions_.push_back({Kind::send_gradient, units_.front().unit, micro});
+  }
+
+  void backward_weight(int micro) {
+    for (auto u = units_.rbegin(); u != units_.rend(); ++u) {
+      if (u->role != UnitRole::block) continue;
+      actions_.push_back({Kind::backward_weight, u->unit, micro, accumulates(micro)});
+      reduce(u->unit, micro);
+    }
   }
 
   /// Whether a unit's gradients add to those of earlier micro-batches where they are written.
@@ -197,8 +215,9 @@ std::vector<Action> make_actions(const std::vector<Pass>& schedule,
 
 std::string describe(const Action& action, const ShardLayout& layout) {
   static constexpr const char* kNames[] = {
-      "load",    "gather",   "receive",   "send",     "receive gradient", "send gradient",
-      "forward", "evaluate", "recompute", "backward", "reduce",           "update"};
+      "load",           "gather",          "receive",  "send",      "receive gradient",
+      "send gradient",  "forward",         "evaluate", "recompute", "backward",
+      "backward input", "backward weight", "reduce",   "update"};
   const char* name = kNames[static_cast<int>(action.kind)];
   if (action.kind == Kind::update) return name;
   if (action.kind == Kind::load) return cat(name, " ", action.micro_batch);

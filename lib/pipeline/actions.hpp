@@ -24,6 +24,8 @@ struct Action {
     evaluate,          // the head, for the losses alone
     recompute,         // what a block does not keep
     backward,          // a unit
+    backward_input,    // a block, but for the gradients of its matrices
+    backward_weight,   // these
     reduce,            // a unit's gradients over the ranks that share it
     update             // all gradients are there: norm, clipping, optimizer
   };

@@ -24,22 +24,45 @@ std::vector<Pass> by_turns(int ahead, int micro_batches) {
   return schedule;
 }
 
+/// 1F1B with the weights' gradients late by as many micro-batches as stages come before this one,
+/// so that every stage has as many in flight as 1F1B's first has.
+std::vector<Pass> zero_bubble(const StagePlace& place, int micro_batches) {
+  std::vector<Pass> schedule;
+  for (Pass pass : by_turns(place.stages - 1 - place.stage, micro_batches)) {
+    const bool is_backward = pass.kind == Kind::backward;
+    if (is_backward) pass.kind = Kind::backward_input;
+    schedule.push_back(pass);
+    const int late = pass.micro_batch - place.stage;
+    if (is_backward && late >= 0) schedule.push_back({Kind::backward_weight, late});
+  }
+  for (int micro = std::max(0, micro_batches - place.stage); micro < micro_batches; ++micro) {
+    schedule.push_back({Kind::backward_weight, micro});
+  }
+  return schedule;
+}
+
 }  // namespace
 
 const char* to_string(ScheduleKind kind) {
   switch (kind) {
     case ScheduleKind::one_f_one_b:
       return "1f1b";
+    case ScheduleKind::zero_bubble:
+      return "zero_bubble";
     case ScheduleKind::gpipe:
       return "gpipe";
   }
   KOIOS_REQUIRE(false, "unknown schedule");
 }
 
+bool splits_backward(ScheduleKind kind) { return kind == ScheduleKind::zero_bubble; }
+
 std::vector<Pass> make_schedule(ScheduleKind kind, const StagePlace& place, int micro_batches) {
   switch (kind) {
     case ScheduleKind::one_f_one_b:
       return by_turns(place.stages - 1 - place.stage, micro_batches);
+    case ScheduleKind::zero_bubble:
+      return zero_bubble(place, micro_batches);
     case ScheduleKind::gpipe:
       return by_turns(place.stages == 1 ? 0 : micro_batches, micro_batches);
   }
@@ -53,15 +76,17 @@ int micro_batches_in_flight(const std::vector<Pass>& schedule) {
   int most = 1;
   for (const Pass& pass : schedule) {
     if (pass.kind == Kind::forward) most = std::max(most, ++now);
-    if (pass.kind == Kind::backward) --now;
+    if (pass.kind == Kind::backward || pass.kind == Kind::backward_weight) --now;
   }
   return most;
 }
 
 // A stage is at work for micro_batches passes each way; the first reaches the last stage, and its
-// gradient the first stage, after stages - 1 more of each.
-double bubble(ScheduleKind /*kind*/, int stages, int micro_batches) {
-  const double fill = stages - 1;
+// gradient the first stage, after stages - 1 more of each. Of these 3 (stages - 1) thirds of a
+// micro-batch, zero_bubble has work for 2 (stages - 1) where there are enough micro-batches.
+double bubble(ScheduleKind kind, int stages, int micro_batches) {
+  double fill = stages - 1;
+  if (kind == ScheduleKind::zero_bubble) fill = (fill + std::max(0, stages - micro_batches)) / 3;
   return fill / (micro_batches + fill);
 }
 

@@ -13,7 +13,9 @@ struct Pass {
   enum class Kind {
     forward,
     backward,
-    evaluate  // forward for the loss alone: nothing comes back
+    backward_input,   // the part of it that the stage before waits for
+    backward_weight,  // the rest: gradients of the blocks' matrices
+    evaluate          // forward for the loss alone: nothing comes back
   };
   Kind kind = Kind::forward;
   int micro_batch = 0;
@@ -23,10 +25,13 @@ struct Pass {
 
 enum class ScheduleKind {
   one_f_one_b,  // Narayanan et al. 2019 (PipeDream-flush): forward and backward by turns
+  zero_bubble,  // Qi et al. 2023 (ZB-H1): backward_weight fills what 1F1B waits
   gpipe         // Huang et al. 2019: all forward, then all backward
 };
 
 const char* to_string(ScheduleKind kind);
+/// Whether backward_input and backward_weight are passes of their own.
+bool splits_backward(ScheduleKind kind);
 
 /// A stage of a pipeline, from 0; the micro-batches of a step pass through all of them.
 struct StagePlace {
@@ -43,11 +48,11 @@ std::vector<Pass> make_schedule(ScheduleKind kind, const StagePlace& place, int 
 /// One micro-batch for its loss.
 std::vector<Pass> evaluation();
 
-/// The most micro-batches that wait for their backward pass at once.
+/// The most micro-batches that wait for some of their backward pass at once.
 int micro_batches_in_flight(const std::vector<Pass>& schedule);
 
-/// The part of a step in which a stage waits for others, where all stages cost the same and nothing
-/// is spent on transport: docs/pipeline.md.
+/// The part of a step in which a stage waits for others, where all stages cost the same, forward,
+/// backward_input and backward_weight, too, and nothing is spent on transport: docs/pipeline.md.
 double bubble(ScheduleKind kind, int stages, int micro_batches);
 
 }  // namespace koios

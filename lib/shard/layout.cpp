@@ -57,6 +57,12 @@ std::vector<int> ShardLayout::held(UnitRole role) const {
   return units;
 }
 
+int ShardLayout::first_held() const {
+  int unit = 0;
+  while (!this->unit(unit).is_held) ++unit;
+  return unit;
+}
+
 int ShardLayout::last_held() const {
   auto unit = static_cast<int>(units_.size()) - 1;
   while (!this->unit(unit).is_held) --unit;

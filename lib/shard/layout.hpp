@@ -119,6 +119,7 @@ class ShardLayout {
   const UnitLayout& unit(int index) const { return units_[static_cast<std::size_t>(index)]; }
   /// This stage's units of a role, in order.
   std::vector<int> held(UnitRole role) const;
+  int first_held() const;
   int last_held() const;
   /// Elements of the flat shard.
   std::int64_t shard_size() const { return shard_size_; }

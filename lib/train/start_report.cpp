@@ -47,6 +47,7 @@ std::string describe_recomputation(const TrainingShape& shape) {
   if (std::find(choices.begin(), choices.end(), shape.recompute) == choices.end()) {
     choices.insert(choices.end() - 1, shape.recompute);
   }
+  if (splits_backward(shape.pipeline.schedule)) choices = {shape.recompute};  // it wants all kept
   std::string text;
   for (const RecomputePolicy& choice : choices) {
     TrainingShape other = shape;

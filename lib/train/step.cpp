@@ -35,6 +35,7 @@ TrainStep<T>::TrainStep(const RunConfig& config, const TrainingShape& shape,
       evaluation_(evaluation_actions(shape, layout)),
       counted_(layout.counted()),
       stage_shape_(shape.stage(layout.stage())),
+      first_unit_(layout.first_held()),
       last_unit_(layout.last_held()),
       mesh_(mesh),
       streams_(streams),
@@ -49,7 +50,7 @@ TrainStep<T>::TrainStep(const RunConfig& config, const TrainingShape& shape,
       stage_(stage_shape_, layout, memory.stage, math, mesh.tp(), streams.compute, streams.exchange,
              exposed_.tensor),
       links_(mesh, stage_shape_.inputs, stage_shape_.outputs, stage_shape_.slots,
-             any(stage_.gradient(0)), streams.compute, exposed_.pipeline),
+             any(stage_.output_gradient(0)), streams.compute, exposed_.pipeline),
       schedule_(config.lr_scheduler, config.optimizer.lr, config.training.steps,
                 config.training.warmup_steps),
       optimizer_(config.optimizer, memory.parameters),
@@ -112,7 +113,10 @@ void TrainStep<T>::perform(const Action& action, const NextBatch& next_batch,
     case Kind::recompute:
       return stage_.recompute(action.unit, slot(action), weights_.acquire(action.unit).view());
     case Kind::backward:
+    case Kind::backward_input:
       return backward(action);
+    case Kind::backward_weight:
+      return backward_weight(action);
     case Kind::reduce:
       return gradients_.reduce(action.unit, write_of(action));
     case Kind::update:
@@ -144,10 +148,10 @@ void TrainStep<T>::exchange(const Action& action) {
     case Kind::receive_gradient: {
       const bool was_sent = links_.gradients_out.has_value();
       const Event* sent = was_sent ? &links_.gradients_out->done(slot) : nullptr;
-      return links_.gradients_in->receive(any(stage_.gradient(slot)), slot, sent);
+      return links_.gradients_in->receive(any(stage_.output_gradient(slot)), slot, sent);
     }
     default:
-      return links_.gradients_out->send(any(stage_.gradient(slot)), slot);
+      return links_.gradients_out->send(any(stage_.input_gradient(slot)), slot);
   }
 }
 
@@ -177,7 +181,18 @@ void TrainStep<T>::backward(const Action& action) {
   }
   const auto lease = weights_.acquire(action.unit);
   if (links_.gradients_in && action.unit == last_unit_) links_.gradients_in->wait(slot(action));
-  stage_.backward(action.unit, slot(action), lease.view(), output(action));
+  if (action.kind == Kind::backward) {
+    return stage_.backward(action.unit, slot(action), lease.view(), output(action));
+  }
+  // Its gradient goes where that of another micro-batch may still be on its way from.
+  if (links_.gradients_out && action.unit == first_unit_) links_.gradients_out->wait(slot(action));
+  stage_.backward_input(action.unit, slot(action), lease.view(), output(action));
+}
+
+template <class T>
+void TrainStep<T>::backward_weight(const Action& action) {
+  const Region region(streams_.compute, "backward weight");
+  stage_.backward_weight(action.unit, slot(action), output(action));
 }
 
 template <class T>

@@ -70,6 +70,7 @@ class TrainStep {
   void load(const Action& action, const NextBatch& next_batch);
   void forward(const Action& action);
   void backward(const Action& action);
+  void backward_weight(const Action& action);
   /// To and from the neighbouring stages.
   void exchange(const Action& action);
   GradientOutput output(const Action& action);
@@ -86,7 +87,8 @@ class TrainStep {
   std::vector<Action> evaluation_;
   std::vector<ShardRange> counted_;
   StageShape stage_shape_;
-  int last_unit_;  // of the stage
+  int first_unit_;  // of the stage
+  int last_unit_;
   const Mesh& mesh_;
   TrainingStreams& streams_;
   BatchUpload upload_;

@@ -31,6 +31,10 @@ Exchanges exchanges_of(const Action& action, const TrainingShape& shape, const U
       // own rows are kept (but all of the 8-bit ones); out of q|k|v and w1|w3.
       if (is_block) return {shape.gather.fp8 ? 2 : 4, 2};
       return {1, 0};
+    case Action::Kind::backward_input:
+      return {2, 2};
+    case Action::Kind::backward_weight:  // the gradients into wo and w2 once more
+      return {4, 0};
     case Action::Kind::recompute:  // into q|k|v and w1|w3 and out of wo
       if (shape.recompute.level >= Recompute::op_half) return {2, 1};
       return {shape.gather.fp8 ? 2 : 0, 0};

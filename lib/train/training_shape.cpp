@@ -66,6 +66,8 @@ ScheduleKind schedule_kind(PipelineSchedule schedule) {
   switch (schedule) {
     case PipelineSchedule::one_f_one_b:
       return ScheduleKind::one_f_one_b;
+    case PipelineSchedule::zero_bubble:
+      return ScheduleKind::zero_bubble;
     case PipelineSchedule::gpipe:
       return ScheduleKind::gpipe;
   }
@@ -172,6 +174,7 @@ StageShape TrainingShape::stage(int stage) const {
   if (!place(stage).is_first()) s.inputs = std::min(slots + 1, reduce.micro_batches);
   if (!place(stage).is_last()) s.outputs = std::min(2, reduce.micro_batches);
   s.fp8 = gather.fp8;
+  s.splits_backward = splits_backward(pipeline.schedule);
   return s;
 }
 

@@ -132,6 +132,20 @@ TEST(Rules, degrees_make_up_the_ranks) {
       << both;
 }
 
+TEST(Rules, zero_bubble_keeps_activations_and_gradients) {
+  const std::string staged = "[training]\npipeline_parallel_degree = 2\n";
+  const std::string schedule = "[parallel]\npipeline_schedule = zero_bubble\n";
+  const std::string all_kept = "[activation_checkpoint]\nmode = none\n";
+  EXPECT_EQ(rules_of(staged + schedule + all_kept, 2), "");
+  EXPECT_EQ(rules_of(staged + schedule, 2),
+            "error: x.ini:4: [parallel] pipeline_schedule = zero_bubble keeps activations for the "
+            "weights' gradients, which come later: set [activation_checkpoint] mode = none, not "
+            "selective\n");
+  EXPECT_EQ(rules_of(staged + "reduce_every_micro_batch = true\n" + schedule + all_kept, 2),
+            "error: x.ini:5: [parallel] pipeline_schedule = zero_bubble sums gradients over the "
+            "micro-batches of a step: set [training] reduce_every_micro_batch = auto\n");
+}
+
 TEST(Rules, an_effective_deck_keeps_them) {
   for (const std::vector<std::string>& overrides :
        {std::vector<std::string>{},

@@ -4,6 +4,7 @@ checkpoints that change the mesh both ways.
 With a bound that no norm reaches, stages change no bit but the printed norm's.
 """
 
+import re
 import unittest
 
 from koios_run import Workplace, digest
@@ -52,6 +53,8 @@ class Pipeline(unittest.TestCase):
     def test_stages_change_no_bit(self):
         for name, pp, more in (("pp2", 2, {}), ("pp4", 4, {}),
                                ("gpipe", 2, {"parallel__pipeline_schedule": "gpipe"}),
+                               ("zero2", 2, {"parallel__pipeline_schedule": "zero_bubble"}),
+                               ("zero4", 4, {"parallel__pipeline_schedule": "zero_bubble"}),
                                ("uneven", 2, {"parallel__pipeline_layers": "1,3"})):
             run = self.run_of(pp, name, settings(pp, **more, **self.held_out()))
             self.assertEqual(self.one.losses(), run.losses(), name)
@@ -83,11 +86,31 @@ class Pipeline(unittest.TestCase):
         print(f"pp 2, dp 2, pp 2: largest loss difference {worst:.2e}")
         self.assertLessEqual(worst, LOSS_BOUND)
 
+    def test_all_stages_agree_that_a_gradient_is_not_finite(self):
+        # Such a decay multiplies the weights by -99 a step, until a step has NaN.
+        wild = settings(2, training__steps=20, optimizer__lr=10, optimizer__weight_decay=10,
+                        checkpoint__folder="")
+        run = self.workplace.run(2, wild, folder="stops")
+        self.assertNotEqual(run.returncode, 0, run.output)
+        self.assertRegex(run.output, r"error: step 3: gradient norm nan; .*; its update was skipped\. ")
+        skips = {**wild, "training/on_nonfinite": "skip",
+                 "parallel/pipeline_schedule": "zero_bubble"}
+        run = self.workplace.run(2, skips, folder="skips")
+        self.assertEqual(run.returncode, 0, run.output)
+        warned = re.findall(r"warning: step (\d+): ", run.stderr)
+        self.assertEqual(warned, [str(step) for step in range(3, 21)])  # each once
+        self.assertEqual(sum(run.column("skipped_steps")), 18)
+        self.assertEqual(run.rows()[-1]["nonfinite"]["grad_norm"], "nan")
+
     def test_what_does_not_fit_is_said(self):
         run = self.workplace.run(2, settings(2, parallel__pipeline_layers="3,3"), folder="odd")
         self.assertEqual(run.returncode, 2, run.output)
         self.assertIn("pipeline_layers = 3,3: expected 2 numbers above 0, one for each stage, that "
                       "make 4 together", run.output)
+        run = self.workplace.run(2, settings(2, parallel__pipeline_schedule="zero_bubble",
+                                             activation_checkpoint__mode="full"), folder="odd")
+        self.assertEqual(run.returncode, 2, run.output)
+        self.assertIn("set [activation_checkpoint] mode = none, not full", run.output)
 
 
 if __name__ == "__main__":

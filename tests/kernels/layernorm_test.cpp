@@ -132,6 +132,10 @@ TYPED_TEST(LayerNorm, backward_matches_reference) {
 
       backward(dy_ND.ref(), {}, Write::overwrite);
       expect_close<T>(dy_ND.read(), exact.dx, steps(D));
+
+      dy_ND.write(dy);
+      backward(x_ND.ref(), {}, Write::overwrite);
+      expect_close<T>(x_ND.read(), exact.dx, steps(D));
     };
     with_and_without_weight<T>(this->stream, D, check);
   }

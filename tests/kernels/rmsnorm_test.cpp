@@ -147,6 +147,11 @@ TYPED_TEST(RmsNorm, backward_matches_reference) {
     backward(dy_ND.ref(), {}, Write::overwrite);
     expect_close<T>(dy_ND.read(), exact.dx, steps(D));
     expect_close<float>(dw_D.read(), exact.dw, dw_steps);
+
+    dy_ND.write(dy);
+    backward(x_ND.ref(), {}, Write::overwrite);
+    expect_close<T>(x_ND.read(), exact.dx, steps(D));
+    expect_close<float>(dw_D.read(), exact.dw, dw_steps);
   }
 }
 

@@ -30,8 +30,10 @@ TrainingShape staged(int stages, int micro_batches,
 std::string in_words(const std::vector<Pass>& schedule) {
   std::string text;
   for (const Pass& pass : schedule) {
-    text += cat(text.empty() ? "" : " ", pass.kind == Pass::Kind::forward ? "F" : "B",
-                pass.micro_batch);
+    const char* kind = pass.kind == Pass::Kind::forward           ? "F"
+                       : pass.kind == Pass::Kind::backward_weight ? "W"
+                                                                  : "B";
+    text += cat(text.empty() ? "" : " ", kind, pass.micro_batch);
   }
   return text;
 }
@@ -51,6 +53,48 @@ TEST(Schedule, stages_of_1f1b_go_ahead_by_their_distance_from_the_last) {
   EXPECT_EQ(words(2, 4), "F0 B0 F1 B1 F2 B2 F3 B3");
   EXPECT_EQ(words(0, 1), "F0 B0");  // fewer micro-batches than stages
   EXPECT_EQ(in_words(make_schedule(ScheduleKind::gpipe, {3, 1}, 3)), "F0 F1 F2 B0 B1 B2");
+}
+
+// Qi et al. 2023, figure 2 (ZB-H1).
+TEST(Schedule, weight_gradients_of_zero_bubble_are_later_the_later_the_stage) {
+  const auto words = [](int stage, int micro_batches) {
+    return in_words(make_schedule(ScheduleKind::zero_bubble, {3, stage}, micro_batches));
+  };
+  EXPECT_EQ(words(0, 4), "F0 F1 F2 B0 W0 F3 B1 W1 B2 W2 B3 W3");
+  EXPECT_EQ(words(1, 4), "F0 F1 B0 F2 B1 W0 F3 B2 W1 B3 W2 W3");
+  EXPECT_EQ(words(2, 4), "F0 B0 F1 B1 F2 B2 W0 F3 B3 W1 W2 W3");
+  EXPECT_EQ(words(2, 1), "F0 B0 W0");
+}
+
+TEST(Pipeline, zero_bubble_sends_before_it_forms_the_weights_gradients) {
+  const TrainingShape shape = staged(2, 2, ScheduleKind::zero_bubble);
+  std::string text;
+  const ShardLayout layout = shard_layout(shape, 1);
+  for (const Action& action : training_actions(shape, layout)) {
+    text += describe(action, layout) + "\n";
+  }
+  EXPECT_EQ(text,
+            "receive layers.2 0\n"
+            "load 0\n"
+            "forward layers.2 0\n"
+            "forward layers.3 0\n"
+            "forward head 0\n"
+            "receive layers.2 1\n"
+            "backward input layers.3 0\n"
+            "backward input layers.2 0\n"
+            "send gradient layers.2 0\n"
+            "load 1\n"
+            "forward layers.2 1\n"
+            "forward layers.3 1\n"
+            "forward head 1 +\n"
+            "backward input layers.3 1 +\n"
+            "backward input layers.2 1 +\n"
+            "send gradient layers.2 1\n"
+            "backward weight layers.3 0\n"
+            "backward weight layers.2 0\n"
+            "backward weight layers.3 1 +\n"
+            "backward weight layers.2 1 +\n"
+            "update\n");
 }
 
 TEST(Pipeline, a_stage_receives_and_sends_around_its_passes) {
@@ -83,7 +127,8 @@ TEST(Pipeline, a_stage_receives_and_sends_around_its_passes) {
 }
 
 TEST(Pipeline, no_stage_waits_for_ever_and_the_bubble_is_the_formulas) {
-  for (const ScheduleKind kind : {ScheduleKind::one_f_one_b, ScheduleKind::gpipe}) {
+  for (const ScheduleKind kind :
+       {ScheduleKind::one_f_one_b, ScheduleKind::zero_bubble, ScheduleKind::gpipe}) {
     for (const int stages : {2, 3, 4, 8}) {
       for (const int micro_batches : {1, 2, 3, 4, 7, 8, 16, 32}) {
         SCOPED_TRACE(cat(to_string(kind), ", ", stages, " stages, ", micro_batches));
@@ -92,14 +137,23 @@ TEST(Pipeline, no_stage_waits_for_ever_and_the_bubble_is_the_formulas) {
         EXPECT_EQ(run.problem, "");
         EXPECT_NEAR(run.bubble(), bubble(kind, stages, micro_batches), 1e-12);
         for (int stage = 0; stage < stages; ++stage) {
-          const bool is_1f1b = kind == ScheduleKind::one_f_one_b;
-          EXPECT_EQ(run.most_in_flight[static_cast<std::size_t>(stage)],
-                    is_1f1b ? std::min(stages - stage, micro_batches) : micro_batches);
+          int most = micro_batches;
+          if (kind == ScheduleKind::one_f_one_b) most = std::min(most, stages - stage);
+          if (kind == ScheduleKind::zero_bubble) most = std::min(most, stages);
+          EXPECT_EQ(run.most_in_flight[static_cast<std::size_t>(stage)], most);
         }
         EXPECT_EQ(Simulator(shape, Waiting::for_partners).run().problem, "");
       }
     }
   }
+}
+
+// Where the input's part of the backward pass takes longer, the stages wait for that.
+TEST(Pipeline, zero_bubble_waits_for_the_gradients_of_inputs_only) {
+  const TrainingShape shape = staged(4, 8, ScheduleKind::zero_bubble);
+  const PassTimes times{.forward = 1, .backward_input = 1.3, .backward_weight = 1};
+  const Simulated run = Simulator(shape, Waiting::for_buffers, times).run();
+  EXPECT_NEAR(run.time, run.work + 3 * 1.3, 1e-12);
 }
 
 TEST(Pipeline, the_simulator_sees_what_is_wrong) {
@@ -120,6 +174,15 @@ TEST(Pipeline, the_simulator_sees_what_is_wrong) {
                               Action{Action::Kind::load, -1, 1});
   std::rotate(hurries.actions(1).begin() + 1, load, load + 1);
   EXPECT_NE(hurries.run().problem, "");
+
+  const TrainingShape split = staged(2, 4, ScheduleKind::zero_bubble);
+  Simulator forestalls(split);
+  std::vector<Action>& second = forestalls.actions(1);
+  const auto weight = std::find_if(second.begin(), second.end(), [](const Action& action) {
+    return action.kind == Action::Kind::backward_weight;
+  });
+  std::rotate(second.begin() + 3, weight, weight + 1);
+  EXPECT_NE(forestalls.run().problem.find("its gradients are not there"), std::string::npos);
 }
 
 TEST(Pipeline, every_parameter_belongs_to_one_stage) {
@@ -165,6 +228,16 @@ TEST(Pipeline, memory_of_a_stage_is_its_own) {
   whole.mesh.extent = {1, 1, 1, 1, 1};
   EXPECT_EQ(masters, shard_layout(whole, 0).shard_size());
   EXPECT_GT(plan_memory(shape, 0).total_bytes, plan_memory(shape, 2).total_bytes);
+}
+
+// The gradients that wait for backward_weight lie where activations were: of its own a micro-batch
+// in flight has the gradient of what came in.
+TEST(Pipeline, zero_bubble_takes_the_memory_of_1f1b_of_the_first_stage) {
+  const TrainingShape turns = staged(4, 8);
+  const TrainingShape split = staged(4, 8, ScheduleKind::zero_bubble);
+  const std::int64_t stream = turns.micro_batch.tokens() * turns.model.dim * 4;
+  EXPECT_EQ(plan_memory(split, 0).total_bytes, plan_memory(turns, 0).total_bytes + 4 * stream);
+  for (int stage = 0; stage < 4; ++stage) EXPECT_EQ(split.stage(stage).slots, 4);
 }
 
 }  // namespace

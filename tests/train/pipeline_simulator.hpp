@@ -14,7 +14,8 @@ namespace koios::testing {
 
 struct PassTimes {
   double forward = 1;
-  double backward = 2;
+  double backward_input = 1;
+  double backward_weight = 1;
 };
 
 /// How far a call that exchanges something with another stage holds up its caller.
@@ -85,10 +86,10 @@ class Simulator {
     double now = 0;
     double work = 0;
     int most_in_flight = 0;
-    std::set<int> in_flight = {};     // micro-batches between forward and backward
+    std::set<int> in_flight = {};     // micro-batches between forward and all of backward
     std::map<int, int> input = {};    // place -> micro-batch asked for or there
     std::set<int> has_gradient = {};  // micro-batches whose backward pass has begun
-    std::map<int, int> forwards = {}, backwards = {};  // micro-batch -> units done
+    std::map<int, int> forwards = {}, backwards = {}, weights = {};  // micro-batch -> units done
   };
   /// One direction of one boundary.
   struct Wire {
@@ -164,7 +165,7 @@ class Simulator {
       }
       case Kind::send_gradient: {
         Wire& wire = gradients(stage - 1);
-        require(s.backwards[micro] > 0, s, "sent before it is computed");
+        require(s.backwards[micro] == held(s) - heads(s), s, "sent before it is computed");
         if (!call(wire, wire.sent, wire.asked, micro, true, s.now)) return false;
         break;
       }
@@ -193,7 +194,9 @@ class Simulator {
         }
         ++s.forwards[micro];
         break;
-      case Kind::backward: {
+      case Kind::backward:
+      case Kind::backward_input: {
+        const bool is_split = action.kind == Kind::backward_input;
         if (!s.has_gradient.contains(micro)) {
           if (!s.place.is_last()) {
             const Wire& wire = gradients(stage);
@@ -204,16 +207,30 @@ class Simulator {
           }
           require(s.forwards[micro] == held(s), s, "its forward pass is not done");
           s.has_gradient.insert(micro);
-          spend(s, times_.backward);
+          spend(s, times_.backward_input + (is_split ? 0 : times_.backward_weight));
+        }
+        if (is_split && action.unit == s.layout.first_held() && !s.place.is_first()) {
+          const int reused = micro - s.shape.slots;
+          if (reused >= 0 && index_of(gradients(stage - 1).asked, reused) < 0) return false;
         }
         ++s.backwards[micro];
-        const bool has_head = s.place.is_last();
-        if (s.backwards[micro] == held(s) - (has_head ? 1 : 0)) s.in_flight.erase(micro);
+        if (!s.shape.splits_backward && s.backwards[micro] == held(s) - heads(s)) {
+          s.in_flight.erase(micro);
+        }
         break;
       }
+      case Kind::backward_weight:
+        require(s.in_flight.contains(micro), s, "its micro-batch is not there");
+        require(s.backwards[micro] == held(s) - heads(s), s, "its gradients are not there");
+        if (s.weights[micro]++ == 0) spend(s, times_.backward_weight);
+        if (s.weights[micro] == std::ssize(s.layout.held(UnitRole::block))) {
+          s.in_flight.erase(micro);
+        }
+        break;
       case Kind::update:
-        require(static_cast<int>(s.has_gradient.size()) == shape_.reduce.micro_batches, s,
-                "not every micro-batch has been through");
+        require(static_cast<int>(s.has_gradient.size()) == shape_.reduce.micro_batches &&
+                    s.in_flight.empty(),
+                s, "not every micro-batch has been through");
         break;
       default:
         break;
@@ -227,6 +244,7 @@ class Simulator {
     for (const UnitLayout& unit : s.layout.units()) units += unit.is_held ? 1 : 0;
     return units;
   }
+  static int heads(const Stage& s) { return s.place.is_last() ? 1 : 0; }
   static void spend(Stage& s, double time) {
     s.now += time;
     s.work += time;

@@ -66,9 +66,11 @@ double sum_over_ranks(double mine) {
   return mine;
 }
 
+template <class T>
 Trained train(Backend backend, RunConfig run, const MeshShape& mesh_shape, int micro_batches) {
   const MpiEnv& mpi = mpi_env();
-  run.training.mixed_precision_param = ParamPrecision::float32;
+  run.training.mixed_precision_param =
+      dtype_of<T> == DType::bfloat16 ? ParamPrecision::bfloat16 : ParamPrecision::float32;
   run.training.gradient_accumulation_steps = micro_batches;
   run.training.batch_size = kSequences / (mesh_shape.dp() * micro_batches);
   const Mesh mesh(mpi, mesh_shape, backend, {});
@@ -76,12 +78,12 @@ Trained train(Backend backend, RunConfig run, const MeshShape& mesh_shape, int m
   const ShardLayout layout = shard_layout(shape, mpi.rank());
   const MemoryPlan memory_plan = plan_memory(shape, layout.stage());
   Arena arena(backend, memory_plan);
-  const TrainingMemory<float> memory(arena, shape, layout);
+  const TrainingMemory<T> memory(arena, shape, layout);
   EXPECT_EQ(arena.taken().total_bytes, memory_plan.total_bytes);
   TrainingStreams streams(backend);
   MathHandles math(backend, shape.math, memory.library_workspace);
   initialize_parameters(streams.compute, layout, memory.parameters.master, 1);
-  TrainStep<float> step(run, shape, layout, memory, math, mesh, streams);
+  TrainStep<T> step(run, shape, layout, memory, math, mesh, streams);
 
   const std::int64_t each = run.training.batch_size;
   const double last_stage_ranks = mpi.size() / mesh_shape.size(Axis::pp);
@@ -136,11 +138,12 @@ void expect_same_bits(const Trained& a, const Trained& b) {
   EXPECT_EQ(a.validation, b.validation);
 }
 
-void expect_close(const Trained& a, const Trained& b) {
-  constexpr double kBound = 2e-5;  // float32, sums in another order
+constexpr double kOtherOrder = 2e-5;  // of sums in float32
+
+void expect_close(const Trained& a, const Trained& b, double bound = kOtherOrder) {
   for (std::size_t s = 0; s < a.losses.size(); ++s) {
-    EXPECT_NEAR(a.losses[s], b.losses[s], kBound) << "step " << s;
-    EXPECT_NEAR(a.norms[s], b.norms[s], 1e-4 * b.norms[s]) << "step " << s;
+    EXPECT_NEAR(a.losses[s], b.losses[s], bound) << "step " << s;
+    EXPECT_NEAR(a.norms[s], b.norms[s], 5 * bound * b.norms[s]) << "step " << s;
   }
 }
 
@@ -154,8 +157,21 @@ class Stages : public ::testing::TestWithParam<Backend> {
       GTEST_SKIP() << "fewer GPUs than ranks";
     }
   }
+  template <class T = float>
   Trained train_on(const RunConfig& run, const MeshShape& mesh, int micro_batches) {
-    return train(GetParam(), run, mesh, micro_batches);
+    return train<T>(GetParam(), run, mesh, micro_batches);
+  }
+  /// Every order of passes gives the bits of 1F1B's.
+  template <class T = float>
+  Trained train_in_all_orders(RunConfig run, const MeshShape& mesh, int micro_batches) {
+    const Trained turns = train_on<T>(run, mesh, micro_batches);
+    for (const PipelineSchedule schedule :
+         {PipelineSchedule::zero_bubble, PipelineSchedule::gpipe}) {
+      SCOPED_TRACE(to_string(schedule));
+      run.parallel.pipeline_schedule = schedule;
+      expect_same_bits(turns, train_on<T>(run, mesh, micro_batches));
+    }
+    return turns;
   }
   int ranks() const { return mpi_env().size(); }
   MeshShape only_stages() const { return {{ranks(), 1, 1, 1, 1}}; }
@@ -163,17 +179,34 @@ class Stages : public ::testing::TestWithParam<Backend> {
 };
 
 TEST_P(Stages, the_order_of_passes_changes_no_bit) {
+  if (ranks() == 8) GTEST_SKIP() << "more ranks than blocks";
   for (const int micro_batches : {1, 2, 4, 8}) {
     SCOPED_TRACE(micro_batches);
-    RunConfig run = tiny();
-    const Trained turns = train_on(run, only_stages(), micro_batches);
+    const Trained turns = train_in_all_orders(tiny(), only_stages(), micro_batches);
     EXPECT_LT(turns.losses.back(), turns.losses.front());
-    run.parallel.pipeline_schedule = PipelineSchedule::gpipe;
-    expect_same_bits(turns, train_on(run, only_stages(), micro_batches));
   }
 }
 
+TEST_P(Stages, the_order_of_passes_changes_no_bit_in_bfloat16) {
+  if (ranks() == 8) GTEST_SKIP() << "more ranks than blocks";
+  const Trained narrow = train_in_all_orders<bf16>(tiny(), only_stages(), 4);
+  expect_close(narrow, train_on(tiny(), only_stages(), 4), 2e-2);
+}
+
+TEST_P(Stages, data_and_tensor_parallel_ranks_within) {
+  if (ranks() < 4) GTEST_SKIP() << "too few ranks";
+  const Trained data = train_on(tiny(), no_stages(), 1);
+  const MeshShape with_data{{2, 1, ranks() == 8 ? 2 : 1, 1, 2}};
+  expect_close(train_in_all_orders(tiny(), with_data, 2), data);
+  RunConfig run = tiny();
+  run.parallel.async_tp = true;
+  run.training.reshard_after_forward = AutoSwitch::on;
+  expect_close(train_in_all_orders(run, with_data, 4), data);
+  expect_close(train_in_all_orders<bf16>(tiny(), with_data, 4), data, 2e-2);
+}
+
 TEST_P(Stages, agree_with_data_parallel_ranks) {
+  if (ranks() == 8) GTEST_SKIP() << "more ranks than blocks";
   const Trained data = train_on(tiny(), no_stages(), 1);
   for (const int micro_batches : {1, 4}) {
     SCOPED_TRACE(micro_batches);
@@ -188,11 +221,10 @@ TEST_P(Stages, agree_with_data_parallel_ranks) {
   run.training.reduce_every_micro_batch = AutoSwitch::on;
   run.training.reshard_after_forward = AutoSwitch::on;
   expect_close(train_on(run, {{2, 1, 2, 1, 1}}, 4), data);
-  run.parallel.tensor_parallel = 2;
-  expect_close(train_on(run, {{2, 1, 1, 1, 2}}, 4), data);
 }
 
 TEST_P(Stages, recomputation_changes_no_bit) {
+  if (ranks() == 8) GTEST_SKIP() << "more ranks than blocks";
   RunConfig run = tiny();
   const Trained none = train_on(run, only_stages(), 4);
   run.activation_checkpoint.mode = RecomputeMode::full;
