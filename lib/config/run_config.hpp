@@ -122,6 +122,7 @@ struct JobConfig {
   std::string description = "default job";
   BackendChoice backend = BackendChoice::automatic;
   bool deterministic = false;
+  bool check_numerics = false;
   std::int64_t seed = 0;
   WallTime walltime;
 

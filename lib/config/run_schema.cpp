@@ -20,6 +20,8 @@ void add_job(DeckSchema& schema, JobConfig& c) {
       .help("auto takes the GPU where the build and the node have one");
   schema.add(s, "deterministic", &c.deterministic)
       .help("equal runs agree bit for bit on CUDA too, at some cost (on the CPU they always do)");
+  schema.add(s, "check_numerics", &c.check_numerics)
+      .help("end the run at the first operation that makes NaN or infinity, and name it; slow");
   schema.add(s, "seed", &c.seed)
       .range(0, std::numeric_limits<std::int64_t>::max())
       .help("of initial weights and of the order of data");

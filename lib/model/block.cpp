@@ -25,6 +25,7 @@ template <class T>
 void activate(StageContext<T>& c, BlockSaved<T>& v) {
   const Region region(c.stream, "swiglu", passes_over(v.gate_NF, v.up_NF, v.activated_NF));
   swiglu_forward<T>(c.stream, v.activated_NF, v.gate_NF, v.up_NF);
+  c.made("silu(gate) up", "activated", v.activated_NF);
 }
 
 // The steps of the forward pass, numbered as in block_forward. A product that op_half computes
@@ -40,6 +41,7 @@ void k_forward(StageContext<T>& c, BlockSaved<T>& v, Ref<const T, 2> normed1_ND,
     linear_forward<T>(c.math, c.stream, v.k_N, normed1_ND, w.matrix(kWk));
   }
   turn(c, v.k_N);
+  c.made("product with wk and rope", "k", v.k_N);
 }
 
 /// Step 2. again: in the backward pass.
@@ -66,6 +68,9 @@ void qkv_forward(StageContext<T>& c, BlockSaved<T>& v, const UnitView<const T>& 
     turn(c, v.q_NA);
     k_forward(c, v, normed1_ND.all(), w);
   }
+  c.made("product with wq and rope", "q", v.q_NA);
+  c.made("product with wk and rope", "k", v.k_N);
+  c.made("product with wv", "v", v.v_N);
 }
 
 /// Step 3.
@@ -73,6 +78,7 @@ template <class T>
 void attend(StageContext<T>& c, BlockSaved<T>& v) {
   attention_forward<T>(c.math, c.stream, c.local.attention, v.attention_NA, v.lse_BHT, v.q_NA,
                        v.k_N, v.v_N, c.scratch.attention_workspace, c.document_start_N);
+  c.made("attention", "its result", v.attention_NA);
 }
 
 /// Steps 4 and 8: a layer whose inputs the tensor-parallel ranks share; their outputs are summed.
@@ -85,7 +91,10 @@ void project(StageContext<T>& c, BlockSaved<T>& v, BlockLinear layer, Ref<T, 2> 
   } else {
     linear_forward<T>(c.math, c.stream, c.tp.partial(delta_SD), x_NI, w.matrix(parameter));
   }
+  const char* product = parameter == kWo ? "product with wo" : "product with w2";
+  c.made(product, "this rank's part of delta", c.tp.partial(delta_SD).summands());
   c.tp.reduce_scatter(delta_SD);
+  c.made("sum over tensor-parallel ranks", "delta", delta_SD);
 }
 
 /// up of step 6.
@@ -103,8 +112,11 @@ void gate_up_forward(StageContext<T>& c, BlockSaved<T>& v, const UnitView<const 
   const auto normed2_ND = c.tp.gather(v.normed2_SD);
   if (c.fp8) fp8_input(c, v, kGateUpLinear, normed2_ND.all(), again);
   if (v.is_stacked()) {
-    if (c.fp8) return fp8_forward(c, v, kGateUpLinear, v.gate_up_N2F, w, kW1, kW3);
-    stacked_forward<T>(c.math, c.stream, v.gate_up_N2F, normed2_ND, w.stacked(kW1, kW3));
+    if (c.fp8) {
+      fp8_forward(c, v, kGateUpLinear, v.gate_up_N2F, w, kW1, kW3);
+    } else {
+      stacked_forward<T>(c.math, c.stream, v.gate_up_N2F, normed2_ND, w.stacked(kW1, kW3));
+    }
   } else {
     if (c.fp8) {
       fp8_forward(c, v, kGateUpLinear, v.gate_NF, w, kW1, kW1);
@@ -113,6 +125,8 @@ void gate_up_forward(StageContext<T>& c, BlockSaved<T>& v, const UnitView<const 
     }
     up_forward(c, v, normed2_ND.all(), w);
   }
+  c.made("product with w1", "gate", v.gate_NF);
+  c.made("product with w3", "up", v.up_NF);
 }
 
 }  // namespace
@@ -228,6 +242,7 @@ void block_backward_input(StageContext<T>& c, BlockSaved<T>& v, const BlockGradi
     linear_backward_input<T>(c.math, s, d_activated_NF, d_out_ND, w.matrix(kW2));
   }
   if (weights != nullptr) weights->w2(d_out_ND.all());
+  c.made("product with w2, backward", "d_activated", d_activated_NF);
   // 7  activated = silu(gate) up
   const std::int64_t ffn = c.local.ffn;
   {
@@ -236,6 +251,7 @@ void block_backward_input(StageContext<T>& c, BlockSaved<T>& v, const BlockGradi
     swiglu_backward<T>(s, column_range(d.gate_up_N2F, 0, ffn),
                        column_range(d.gate_up_N2F, ffn, ffn), d_activated_NF, v.gate_NF, v.up_NF);
   }
+  c.made("silu(gate) up, backward", "d_gate|d_up", d.gate_up_N2F);
   // 6  gate|up = normed2 w1|w3
   const auto normed2_ND = gather_for_weights(v.normed2_SD);
   if (c.fp8) {
@@ -246,10 +262,14 @@ void block_backward_input(StageContext<T>& c, BlockSaved<T>& v, const BlockGradi
                               w.stacked(kW1, kW3));
   }
   if (weights != nullptr) weights->w1_w3(all_of(normed2_ND));
+  c.made("product with w1|w3, backward", "this rank's part of d_normed2",
+         c.tp.partial(d_normed_SD).summands());
   c.tp.reduce_scatter(d_normed_SD);
+  c.made("sum over tensor-parallel ranks, backward", "d_normed2", d_normed_SD);
   // 5  normed2 = norm(mid); mid goes to out as it is, too
   norm_backward<T>(c, w.norm(kFfnNorm), g.norm(kFfnNorm), d.mid_SD, d_normed_SD, d.out_SD, v.mid_SD,
                    v.rows2, write);
+  c.made("ffn_norm, backward", "d_mid", d.mid_SD);
 
   // 4  mid = x + attention wo
   const auto d_mid_ND = c.tp.gather(d.mid_SD);
@@ -260,6 +280,7 @@ void block_backward_input(StageContext<T>& c, BlockSaved<T>& v, const BlockGradi
     linear_backward_input<T>(c.math, s, d_attention_NA, d_mid_ND, w.matrix(kWo));
   }
   if (weights != nullptr) weights->wo(d_mid_ND.all());
+  c.made("product with wo, backward", "d_attention", d_attention_NA);
   // 3  attention = softmax(q k^T / sqrt(E)) v
   const std::int64_t q = c.local.q_cols;
   const std::int64_t kv = c.local.kv_cols;
@@ -271,6 +292,7 @@ void block_backward_input(StageContext<T>& c, BlockSaved<T>& v, const BlockGradi
                           d_columns(q + kv, kv), d_attention_NA, v.attention_NA, v.lse_BHT, v.q_NA,
                           v.k_N, v.v_N, c.scratch.attention_workspace, c.document_start_N);
   }
+  c.made("attention, backward", "d_q|d_k|d_v", d.qkv_NQ);
   // 2  q|k|v = normed1 wq|wk|wv, q and k turned
   {
     const Region region(s, "rope backward",
@@ -285,10 +307,14 @@ void block_backward_input(StageContext<T>& c, BlockSaved<T>& v, const BlockGradi
     stacked_backward_input<T>(c.math, s, c.tp.partial(d_normed_SD), d.qkv_NQ, w.stacked(kWq, kWv));
   }
   if (weights != nullptr) weights->wq_wk_wv(all_of(normed1_ND));
+  c.made("product with wq|wk|wv, backward", "this rank's part of d_normed1",
+         c.tp.partial(d_normed_SD).summands());
   c.tp.reduce_scatter(d_normed_SD);
+  c.made("sum over tensor-parallel ranks, backward", "d_normed1", d_normed_SD);
   // 1  normed1 = norm(x); x goes to mid as it is, too
   norm_backward<T>(c, w.norm(kAttentionNorm), g.norm(kAttentionNorm), d.x_SD, d_normed_SD, d.mid_SD,
                    v.x_SD, v.rows1, write);
+  c.made("attention_norm, backward", "dx", d.x_SD);
 }
 
 template <class T>

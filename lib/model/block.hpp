@@ -8,6 +8,7 @@
 
 #include "kernels/gemm.hpp"
 #include "model/activations.hpp"
+#include "model/numerics_check.hpp"
 #include "shard/unit_view.hpp"
 
 namespace koios {
@@ -24,6 +25,13 @@ struct StageContext {
   TensorParallel<T>& tp;
   bool fp8 = false;                               // the linear layers
   Ref<const std::int32_t, 1> document_start_N{};  // of the batch at work, with the mask
+  NumericsCheck* numerics = nullptr;              // with job/check_numerics
+
+  /// What an operation has made; by the names in the messages.
+  template <class U, int R>
+  void made(const char* operation, const char* tensor, Ref<U, R> x) const {
+    if (numerics != nullptr) numerics->result(stream, operation, tensor, Ref<const U, R>(x));
+  }
 };
 
 /// In: the residual stream as previous_SD + delta_SD (previous null: v.x_SD already holds it).

@@ -25,16 +25,21 @@ void head_forward_backward(StageContext<T>& c, const HeadSaved<T>& v, Ref<T, 2> 
     const Ref<T, 2> logits = chunk_logits(c, count);
     const Ref<const T, 2> normed = row_range(normed_ND, first, count);
     linear_forward<T>(c.math, s, logits, normed, w.matrix(kOutput));
+    c.made("product with output", "logits", logits);
     vocabulary_loss<T>(c, slice(c.scratch.loss_N, first, count), slice(label_N, first, count),
                        loss_scale);
+    c.made("cross entropy", "the losses", slice(c.scratch.loss_N, first, count));
+    c.made("cross entropy", "d_logits", logits);
     linear_backward_input<T>(c.math, s, row_range(d_normed_ND, first, count), logits,
                              w.matrix(kOutput));
     linear_backward_weight<T>(c.math, s, g.matrix(kOutput), logits, normed,
                               first == 0 ? write : Write::accumulate);
   }
+  c.made("product with output, backward", "this rank's part of d_normed", d_normed_ND);
   c.tp.reduce_scatter(d_normed_SD);
   norm_backward<T>(c, w.norm(kFinalNorm), g.norm(kFinalNorm), dx_SD, d_normed_SD, {}, v.x_SD,
                    v.rows, write);
+  c.made("final norm, backward", "dx", dx_SD);
 }
 
 template <class T>

@@ -23,6 +23,7 @@ void norm_forward(StageContext<T>& c, Ref<const T, 1> w_D, Ref<T, 2> y_SD,
   } else {
     rmsnorm_forward<T>(c.stream, y_SD, rows.rstd_S, x_SD, w_D, m.norm_eps, rounding(m.norm));
   }
+  c.made("norm", "its result", y_SD);
 }
 
 template <class T>
@@ -37,6 +38,8 @@ void add_norm_forward(StageContext<T>& c, Ref<const T, 1> w_D, Ref<T, 2> sum_SD,
     add_rmsnorm_forward<T>(c.stream, sum_SD, y_SD, rows.rstd_S, x_SD, delta_SD, w_D, m.norm_eps,
                            rounding(m.norm));
   }
+  c.made("residual addition", "the residual stream", sum_SD);
+  c.made("norm", "its result", y_SD);
 }
 
 template <class T>

@@ -55,6 +55,7 @@ void Stage<T>::forward(int unit, int slot, const UnitView<const T>& weights) {
     const Region region(context_.stream, "embedding", passes_over(x_SD, x_SD));
     embedding_forward<T>(context_.stream, tp_.partial(x_SD).all(), batch(slot).token_N,
                          weights.matrix(0), first_token());
+    context_.made("look-up", "this rank's part of x", tp_.partial(x_SD).summands());
     tp_.reduce_scatter(x_SD);
   } else {
     block_forward<T>(context(slot), block(unit, slot), stream_before(unit, slot),

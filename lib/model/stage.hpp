@@ -36,6 +36,9 @@ class Stage {
   Stage(const Stage&) = delete;  // its units' context refers to members
   Stage& operator=(const Stage&) = delete;
 
+  /// Looks at every result from now on; null: at none.
+  void check_with(NumericsCheck* check) { context_.numerics = check; }
+
   /// What the calls for this slot work on until the next one.
   void set_batch(int slot, const DeviceBatch& batch) { this->batch(slot) = batch; }
 

@@ -65,6 +65,10 @@ class TensorParallel {
     void each(const Compute& compute) const;
     /// All rows, which reduce_scatter sends together.
     Ref<T, 2> all() const;
+    /// What was written, to be looked at.
+    Ref<const T, 2> summands() const {
+      return owner_.size() == 1 ? mine_SD_ : owner_.buffers_.partial_ND;
+    }
 
    private:
     friend class TensorParallel;

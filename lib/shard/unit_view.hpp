@@ -35,6 +35,8 @@ class UnitView {
         narrow_(narrow),
         inverse_scales_(std::move(inverse_scales)) {}
 
+  /// Whether the parameter is to be had by narrow() alone.
+  bool is_narrow(int parameter) const { return at(parameter).full_offset < first_; }
   UnitView<const fp8_e4m3> narrow() const { return {*layout_, narrow_}; }
   Ref<const float, 1> inverse_scale(int group) const {
     return inverse_scales_[static_cast<std::size_t>(group)];

@@ -49,7 +49,8 @@ bool comes_before(const NonfiniteParameter& a, const NonfiniteParameter& b,
 NonfiniteBuffers::NonfiniteBuffers(Arena& arena, const ShardLayout& layout)
     : gate(arena.take<std::int32_t>(kLabel, 1)),
       count(arena.take<std::int32_t>(kLabel, 3 * held_parameters(layout))),
-      stretches(arena.take<std::int64_t>(kLabel, 3 * held_parameters(layout), 2)) {}
+      stretches(arena.take<std::int64_t>(kLabel, 3 * held_parameters(layout), 2)),
+      count_of_result(arena.take<std::int32_t>(kLabel, 1)) {}
 
 NonfiniteSearch::NonfiniteSearch(const ShardLayout& layout, const NonfiniteBuffers& buffers,
                                  Ref<const float, 1> masters, Ref<const float, 1> gradient_shard,

@@ -29,6 +29,7 @@ struct NonfiniteBuffers {
   Ref<std::int32_t, 1> gate;
   Ref<std::int32_t, 1> count;
   Ref<std::int64_t, 2> stretches;
+  Ref<std::int32_t, 1> count_of_result;  // NumericsCheck's
 
   NonfiniteBuffers(Arena& arena, const ShardLayout& layout);
 };

@@ -59,6 +59,10 @@ TrainStep<T>::TrainStep(const RunConfig& config, const TrainingShape& shape,
       on_nonfinite_(config.training.on_nonfinite == OnNonfinite::go_on ? Nonfinite::apply
                                                                        : Nonfinite::skip) {
   if (!shape.place(layout.stage()).is_last()) fill(streams.compute, memory_.loss_sum, 0);
+  if (config.job.check_numerics) {
+    numerics_.emplace(memory.nonfinite.count_of_result, cat("rank ", mesh.rank()));
+    stage_.check_with(&*numerics_);
+  }
 }
 
 template <class T>
@@ -71,6 +75,11 @@ WeightScales* TrainStep<T>::make_scales() {
 template <class T>
 void TrainStep<T>::run(std::int64_t steps_done, const NextBatch& next_batch, StepResults& results) {
   exposed_.start_step();
+  if (numerics_) {
+    numerics_->at_step(cat("step ", steps_done + 1));
+    numerics_->enter("its start");
+    check_shard("initial values or the update before", "", memory_.parameters.master);
+  }
   find_scales();
   for (const Action& action : training_) perform(action, next_batch, steps_done);
   results.record(streams_.compute, memory_.loss_sum, memory_.norm.norm);
@@ -96,7 +105,9 @@ void TrainStep<T>::find_scales() {
 template <class T>
 void TrainStep<T>::perform(const Action& action, const NextBatch& next_batch,
                            std::int64_t steps_done) {
-  mesh_.recorder().enter(describe(action, layout_));
+  const std::string part = describe(action, layout_);
+  mesh_.recorder().enter(part);
+  if (numerics_) numerics_->enter(part);
   switch (action.kind) {
     case Kind::load:
       return load(action, next_batch);
@@ -159,6 +170,7 @@ template <class T>
 void TrainStep<T>::forward(const Action& action) {
   const Region region(streams_.compute, "forward");
   const auto lease = weights_.acquire(action.unit);
+  check_unit("cast and gather", "", action.unit, lease.view());
   if (layout_.unit(action.unit).role != UnitRole::head) {
     return stage_.forward(action.unit, slot(action), lease.view());
   }
@@ -166,8 +178,9 @@ void TrainStep<T>::forward(const Action& action) {
     stage_.evaluate_head(action.unit, slot(action), lease.view());
   } else {
     if (links_.gradients_out) links_.gradients_out->wait(slot(action));  // it is written anew
-    stage_.forward_backward_head(action.unit, slot(action), loss_scale_, lease.view(),
-                                 output(action));
+    const GradientOutput gradients = output(action);
+    stage_.forward_backward_head(action.unit, slot(action), loss_scale_, lease.view(), gradients);
+    check_gradients(action.unit, gradients);
   }
   sum(streams_.compute, memory_.loss_sum, stage_.losses(), memory_.norm.partials,
       action.micro_batch > 0);
@@ -177,22 +190,54 @@ template <class T>
 void TrainStep<T>::backward(const Action& action) {
   const Region region(streams_.compute, "backward");
   if (layout_.unit(action.unit).role == UnitRole::embedding) {
-    return stage_.backward_embedding(slot(action), output(action));
+    const GradientOutput gradients = output(action);
+    stage_.backward_embedding(slot(action), gradients);
+    return check_gradients(action.unit, gradients);
   }
   const auto lease = weights_.acquire(action.unit);
   if (links_.gradients_in && action.unit == last_unit_) links_.gradients_in->wait(slot(action));
+  const GradientOutput gradients = output(action);
   if (action.kind == Kind::backward) {
-    return stage_.backward(action.unit, slot(action), lease.view(), output(action));
+    stage_.backward(action.unit, slot(action), lease.view(), gradients);
+    return check_gradients(action.unit, gradients);
   }
   // Its gradient goes where that of another micro-batch may still be on its way from.
   if (links_.gradients_out && action.unit == first_unit_) links_.gradients_out->wait(slot(action));
-  stage_.backward_input(action.unit, slot(action), lease.view(), output(action));
+  stage_.backward_input(action.unit, slot(action), lease.view(), gradients);
 }
 
 template <class T>
 void TrainStep<T>::backward_weight(const Action& action) {
   const Region region(streams_.compute, "backward weight");
-  stage_.backward_weight(action.unit, slot(action), output(action));
+  const GradientOutput gradients = output(action);
+  stage_.backward_weight(action.unit, slot(action), gradients);
+  check_gradients(action.unit, gradients);
+}
+
+template <class T>
+void TrainStep<T>::check_shard(const char* operation, const char* of, Ref<const float, 1> shard) {
+  if (!numerics_) return;
+  for (const UnitLayout& unit : layout_.units()) {
+    if (!unit.is_held) continue;
+    for (const ParameterLayout& p : unit.parameters) {
+      numerics_->result(streams_.compute, operation, of + p.spec.name,
+                        slice(shard, p.shard_offset, p.rows_here * p.cols));
+    }
+  }
+}
+
+template <class T>
+template <class U>
+void TrainStep<T>::check_unit(const char* operation, const char* of, int unit,
+                              const UnitView<U>& view) {
+  if (!numerics_) return;
+  const std::vector<ParameterLayout>& parameters = layout_.unit(unit).parameters;
+  for (std::size_t i = 0; i < parameters.size(); ++i) {
+    if (view.is_narrow(static_cast<int>(i))) continue;  // 8 bits hold no infinity
+    const auto matrix = view.matrix(static_cast<int>(i));
+    numerics_->result(streams_.compute, operation, of + parameters[i].spec.name,
+                      Ref<const std::remove_const_t<U>, 2>(matrix));
+  }
 }
 
 template <class T>
@@ -205,6 +250,7 @@ void TrainStep<T>::update(std::int64_t steps_done) {
   Stream& compute = streams_.compute;
   gradients_.finish();
   exposed_.tensor.run([&] { sum_tensor_copies(compute, layout_, gradients_.shard(), mesh_.tp()); });
+  check_shard("sum over ranks", "the gradient of ", gradients_.shard());
   {
     const Region region(compute, "gradient norm", passes_over(gradients_.shard()));
     gradient_norm(compute, memory_.norm, gradients_.shard(), counted_, mesh_.model(), max_norm_,

@@ -77,6 +77,14 @@ class TrainStep {
   WeightScales* make_scales();
   /// Of masters that were made or loaded.
   void find_scales();
+  /// With job/check_numerics, throws where a parameter or a gradient is not finite: those of this
+  /// rank's shard, or a unit's whole ones.
+  void check_shard(const char* operation, const char* of, Ref<const float, 1> shard);
+  void check_gradients(int unit, const GradientOutput& gradients) {
+    check_unit("gradients of parameters", "the gradient of ", unit, gradients.view);
+  }
+  template <class U>
+  void check_unit(const char* operation, const char* of, int unit, const UnitView<U>& view);
   void update(std::int64_t steps_done);
   int slot(const Action& action) const { return action.micro_batch % stage_shape_.slots; }
   int input(const Action& action) const { return action.micro_batch % stage_shape_.inputs; }
@@ -97,6 +105,7 @@ class TrainStep {
   WeightGather<T> weights_;
   GradientReduce gradients_;
   NonfiniteSearch nonfinite_;
+  std::optional<NumericsCheck> numerics_;  // job/check_numerics
   Stage<T> stage_;
   StageLinks links_;
   LrSchedule schedule_;

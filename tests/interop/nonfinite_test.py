@@ -1,0 +1,116 @@
+#!/usr/bin/env python3
+"""NaN and infinity in the real program. Weights are made so that one parameter on one rank, or the
+data of one rank alone, brings them: what koios says must name both."""
+
+import json
+import os
+import pathlib
+import re
+import sys
+import unittest
+
+from tool_run import ToolTest, use_python_with
+
+use_python_with("h5py, numpy", "requirements-checkpoint.txt")
+
+import numpy as np  # noqa: E402
+
+import koios_file  # noqa: E402
+
+ROOT = pathlib.Path(os.environ["KOIOS_SOURCE_DIR"])
+sys.path.insert(0, str(ROOT / "tests/equivalence"))
+from koios_run import Workplace  # noqa: E402
+
+VOCAB = 32000
+GOD = 2499  # the token (tests/data/tokenizer_golden.jsonl)
+HOST = re.escape(os.uname().nodename)
+
+
+class Nonfinite(ToolTest):
+    def setUp(self):
+        super().setUp()
+        self.place = Workplace().__enter__()
+        self.addCleanup(self.place.__exit__)
+        self.values = koios_file.parameters(vocab=VOCAB)
+        # One document, of which "God" is in the second sample of the first step: rank 1's.
+        self.data = self.folder / "data.jsonl"
+        self.data.write_text(json.dumps({"text": " ".join(["the"] * 40 + ["God"] + ["the"] * 400)}))
+
+    def koios(self, code=1, **more):
+        weights = self.folder / "weights.h5"
+        with np.errstate(over="ignore"):  # in moments that nobody reads
+            koios_file.write_checkpoint(weights, self.values, vocab=VOCAB)
+        run = self.place.run(2, {
+            "training/dataset": "jsonl", "training/dataset_path": self.data,
+            "data/shuffle": "false", "training/steps": 2, "training/warmup_steps": 0,
+            "training/batch_size": 1, "checkpoint/initial_load_path": weights,
+            **{key.replace("__", "/"): value for key, value in more.items()}})
+        self.assertEqual(run.returncode, code, run.output)
+        return run
+
+    def make_god_spoil_the_gradient(self):
+        """The loss stays as it is. Gate 0 of block 0 is exactly 0 and so is what comes of it, for
+        this token only by a difference of two equal numbers; behind it the gradient of its input is
+        2^150 times as large as others, which is infinite."""
+        embedding = self.values["tok_embeddings.weight"]
+        embedding[:, :2] = 0
+        embedding[GOD, :2] = 1
+        self.values["layers.0.attention.wo.weight"][:] = 0
+        self.values["layers.0.ffn_norm.weight"][:] = 1
+        gate, up = (self.values[f"layers.0.feed_forward.{name}.weight"] for name in ("w1", "w3"))
+        gate[0], up[0] = 0, 0
+        gate[0, :2] = 2.0 ** 50, -2.0 ** 50
+        up[0, 0] = 2.0 ** 100
+
+    def test_a_parameter_that_one_rank_holds(self):
+        self.values["layers.1.feed_forward.w1.weight"][-1, 5] = np.nan
+        for policy in ("stop", "skip"):
+            run = self.koios(training__on_nonfinite=policy)
+            self.assertRegex(run.stderr, (
+                r"error: step 1: loss nan on ranks 0, 1, gradient norm nan; the parameter "
+                r"layers\.1\.feed_forward\.w1\.weight \(unit layers\.1\) itself has 1 value not finite, "
+                rf"on rank 1 on {HOST}; its update was skipped. No later step can be better: "))
+
+    def test_the_loss_of_one_rank(self):
+        self.values["tok_embeddings.weight"][GOD] = np.inf
+        self.assertRegex(self.koios().stderr, (
+            rf"error: step 1: loss nan on rank 1 on {HOST}, gradient norm nan; the parameter "
+            r"tok_embeddings\.weight \(unit \S+\) itself has 48 values not finite, on rank 0 on "
+            rf"{HOST}; "))
+
+    def test_the_gradient_of_one_rank(self):
+        self.make_god_spoil_the_gradient()
+        told = (r"step 1: gradient norm nan; of the gradients the first in the backward pass is that "
+                r"of layers\.0\.attention\.wo\.weight \(unit layers\.0\), 2304 values on ranks 0, 1, out "
+                rf"of the part of rank 1 on {HOST}; its update was skipped")
+        self.assertRegex(self.koios().stderr, rf"error: {told}\. Lower ")
+        run = self.koios(0, training__on_nonfinite="skip")
+        self.assertRegex(run.stderr, rf"warning: {told}\n")
+        self.assertNotIn("step 2:", run.stderr)
+        self.assertEqual([row["skipped_steps"] for row in run.rows()[-2:]], [1, 0])
+
+    def test_the_first_operation(self):
+        plain = self.koios(0)
+        checked = self.koios(0, job__check_numerics="true")
+        self.assertEqual(checked.losses()[-2:], plain.losses()[-2:])
+
+        self.make_god_spoil_the_gradient()
+        for recompute in ("none", "full"):
+            run = self.koios(job__check_numerics="true", activation_checkpoint__mode=recompute)
+            self.assertRegex(run.stderr, (
+                r"\[koios rank 1\] error: \[job\] check_numerics: step 1, backward layers\.0 0, "
+                r"product with w1\|w3, backward on rank 1: 2 of the 1536 values of this rank's part "
+                r"of d_normed2 are not finite; all results before were\n"))
+        self.values["output.weight"][:] = 3e38
+        self.assertRegex(self.koios(job__check_numerics="true").stderr, (
+            r"error: \[job\] check_numerics: step 1, forward head 0, product with output on rank \d: "
+            r"\d+ of the \d+ values of logits are not finite; "))
+        self.values["layers.1.feed_forward.w1.weight"][-1, 5] = np.nan
+        self.assertRegex(self.koios(job__check_numerics="true").stderr, (
+            r"\[koios rank 1\] error: \[job\] check_numerics: step 1, its start, initial values or the "
+            r"update before on rank 1: 1 of the 1728 values of layers\.1\.feed_forward\.w1\.weight are "
+            r"not finite; "))
+
+
+if __name__ == "__main__":
+    unittest.main()
