@@ -17,7 +17,7 @@ from pathlib import Path
 from koios_tool import ToolError, read_file, run, say
 
 COMPUTE = "compute"
-COMMUNICATION = ("gather", "reduce", "exchange")
+COMMUNICATION = ("gather", "reduce", "replicate", "exchange")
 LANES = (COMPUTE, *COMMUNICATION, "copy", "data", "checkpoint")
 MAX_TRACE_BYTES = 1 << 30
 

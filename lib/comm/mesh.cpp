@@ -53,7 +53,8 @@ struct Mesh::Groups {
   Communicator* host_world = nullptr;
   Communicator* shard_gather = nullptr;
   Communicator* shard_reduce = nullptr;
-  Communicator* model = nullptr;
+  Communicator* replicate = nullptr;
+  Communicator* world = nullptr;
   Communicator* tp = nullptr;
   Communicator* context = nullptr;
   Communicator* context_reversed = nullptr;
@@ -119,27 +120,29 @@ Mesh::Mesh(const MpiEnv& mpi, MeshShape shape, Backend backend, const CommOption
   const auto in_mesh = [&](std::initializer_list<Axis> along) {
     return split(shape, rank_, along);
   };
-  g.host_world = g.make_mpi("host_world", in_mesh({pp, dp_replicate, dp_shard, cp, tp}));
+  const std::initializer_list<Axis> all = {pp, dp_replicate, dp_shard, cp, tp};
+  g.host_world = g.make_mpi("host_world", in_mesh(all));
   g.shard_gather = g.make("shard_gather", in_mesh({dp_shard, cp}));
   g.shard_reduce = g.make("shard_reduce", in_mesh({dp_shard, cp}));
+  g.replicate = g.make("replicate", in_mesh({dp_replicate}));
   g.tp = g.make("tp", in_mesh({tp}));
   g.context = g.make("context", in_mesh({cp}));
   g.context_reversed = g.make("context_reversed", split(shape, rank_, {cp}, Order::reversed));
   g.make_links(shape, rank_);
   // A communicator of NCCL holds device memory and takes time to start: groups of the same ranks
-  // share one. (All that `model` does comes after the reductions of the step.)
-  const std::initializer_list<Axis> model = {pp, dp_shard, cp, tp};
+  // share one. (All that `world` does comes after the reductions of the step.)
   for (Communicator* part : {g.tp, g.shard_reduce}) {
-    if (backend == Backend::cuda && shape.group_size(model) == part->size()) g.model = part;
+    if (backend == Backend::cuda && shape.ranks() == part->size()) g.world = part;
   }
-  if (g.model == nullptr) g.model = g.make("model", in_mesh(model));
+  if (g.world == nullptr) g.world = g.make("world", in_mesh(all));
 }
 
 Mesh::~Mesh() = default;
 
 Communicator& Mesh::shard_gather() const { return *groups_->shard_gather; }
 Communicator& Mesh::shard_reduce() const { return *groups_->shard_reduce; }
-Communicator& Mesh::model() const { return *groups_->model; }
+Communicator& Mesh::replicate() const { return *groups_->replicate; }
+Communicator& Mesh::world() const { return *groups_->world; }
 Communicator& Mesh::tp() const { return *groups_->tp; }
 Communicator& Mesh::context() const { return *groups_->context; }
 Communicator& Mesh::context_reversed() const { return *groups_->context_reversed; }

@@ -44,8 +44,11 @@ class Mesh {
   Communicator& shard_gather() const;
   /// The same group: gradient reductions.
   Communicator& shard_reduce() const;
-  /// All ranks that hold this replica of the model together, on the backend: gradient norm.
-  Communicator& model() const;
+  /// Of each copy of the model the rank that holds the same part of the parameters: sums of
+  /// gradient shards.
+  Communicator& replicate() const;
+  /// All ranks, on the backend: gradient norm.
+  Communicator& world() const;
   Communicator& tp() const;
   /// The ranks that share each sequence, and the same in the reverse order: in one order their
   /// first chunks follow one another in the sequence, in the other their second ones.
@@ -65,7 +68,7 @@ class Mesh {
   /// that, with all streams through; only then may the memory be freed.
   std::string share_memory(std::span<std::byte> memory) const;
 
-  /// Communicator::host_seconds of all but host_world. (On CUDA model may be the same communicator
+  /// Communicator::host_seconds of all but host_world. (On CUDA world may be the same communicator
   /// as shard_reduce or tp: adding up by hand would count it twice.)
   double host_seconds() const;
 

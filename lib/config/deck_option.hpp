@@ -54,8 +54,6 @@ class TypedOption final : public DeckOption {
   /// Least and greatest value, both allowed.
   TypedOption& range(T low, T high) { return set(range_, std::pair(low, high)); }
   TypedOption& one_of(std::vector<T> values) { return set(one_of_, std::move(values)); }
-  /// The other values are understood but refused as "not implemented yet".
-  TypedOption& works_now(std::vector<T> values) { return set(works_now_, std::move(values)); }
   TypedOption& may_be_empty() { return set(may_be_empty_, true); }
 
   Problem assign(std::string_view text, const Environment& environment) override {
@@ -68,9 +66,6 @@ class TypedOption final : public DeckOption {
     if (problem.empty() && !one_of_.empty() && !contains(one_of_, value)) {
       problem = cat("not one of ", join_names(shown(one_of_)));
     }
-    if (problem.empty() && !works_now_.empty() && !contains(works_now_, value)) {
-      problem = cat("not implemented yet; now: ", join_names(shown(works_now_)));
-    }
     if (problem.empty()) problem = expand_value(value, environment);
     if (problem.empty()) problem = value_problem(show_value(value));
     if (problem.empty()) *target_ = value;
@@ -81,14 +76,6 @@ class TypedOption final : public DeckOption {
 
   std::string allowed() const override {
     const auto values = one_of_.empty() ? all_values<T>() : shown(one_of_);
-    if (!works_now_.empty()) {
-      const auto now = shown(works_now_);
-      std::vector<std::string> later;
-      for (const std::string& value : values) {
-        if (!contains(now, value)) later.push_back(value);
-      }
-      return cat(join_names(now), " (not yet: ", later.empty() ? "others" : join_names(later), ")");
-    }
     if (!values.empty()) return join_names(values);
     return range_ ? cat(type_name<T>(), ", ", show_range()) : type_name<T>();
   }
@@ -116,7 +103,6 @@ class TypedOption final : public DeckOption {
   T* target_;
   std::optional<std::pair<T, T>> range_;
   std::vector<T> one_of_;
-  std::vector<T> works_now_;
   bool may_be_empty_ = false;
 };
 

@@ -171,8 +171,7 @@ void add_training(DeckSchema& schema, TrainingConfig& c, ParallelConfig& p, Data
   schema.add(s, "data_parallel_replicate_degree", &p.data_parallel_replicate)
       .unit("ranks")
       .range(1, 1 << 20)
-      .works_now({1})
-      .help("of these, groups that each hold the whole model");
+      .help("of these, copies of the model, each sharded over its own ranks; docs/sharding.md");
   schema.add(s, "tensor_parallel_degree", &p.tensor_parallel)
       .unit("ranks")
       .range(1, 1 << 14)

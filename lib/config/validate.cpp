@@ -169,10 +169,11 @@ void check_parallel(Rules& rules, const RunConfig& c, int ranks) {
           "; degrees that do: ", fitting));
 
   const std::string problem = mesh_problem(c.parallel, ranks);
+  const char* replicate = "training/data_parallel_replicate_degree";
   const bool is_left = c.parallel.data_parallel == -1;  // then the others are to blame
-  rules.require(problem.empty(),
-                {is_left ? key : "training/data_parallel_degree", key,
-                 "training/data_parallel_replicate_degree", "training/pipeline_parallel_degree"},
+  const char* blamed = is_left ? key : "training/data_parallel_degree";
+  if (problem.starts_with(std::strchr(replicate, '/') + 1)) blamed = replicate;
+  rules.require(problem.empty(), {blamed, key, replicate, "training/pipeline_parallel_degree"},
                 cat("[training] ", problem));
 }
 

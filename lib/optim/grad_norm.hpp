@@ -22,10 +22,11 @@ struct GradNormBuffers {
   explicit GradNormBuffers(Arena& arena);
 };
 
-/// counted: ShardLayout::counted(). comm: one all-reduce of a float over `stage`. max_norm <= 0: no
-/// clipping. Where this rank's loss_sum is not finite the norm is NaN, on all ranks.
+/// counted: ShardLayout::counted(). comm: one all-reduce of a float over `world`, so that it has
+/// the same bits on every rank. max_norm <= 0: no clipping. Where this rank's loss_sum is not
+/// finite the norm is NaN, on all ranks.
 void gradient_norm(Stream& stream, const GradNormBuffers& out, Ref<const float, 1> gradient_shard,
-                   const std::vector<ShardRange>& counted, Communicator& stage, float max_norm,
+                   const std::vector<ShardRange>& counted, Communicator& world, float max_norm,
                    Ref<const float, 1> loss_sum, Nonfinite nonfinite);
 
 }  // namespace koios

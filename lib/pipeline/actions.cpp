@@ -126,12 +126,11 @@ class Expansion {
   }
 
   void reduce(int unit, int micro) {
-    if (!options_.is_sharded) return;
-    if (options_.every_micro_batch) {
-      actions_.push_back({Kind::reduce, unit, micro, micro > 0});
-    } else if (micro + 1 == micro_batches_) {
-      actions_.push_back({Kind::reduce, unit, micro, false});
+    const bool is_last = micro + 1 == micro_batches_;
+    if (options_.is_sharded && (options_.every_micro_batch || is_last)) {
+      actions_.push_back({Kind::reduce, unit, micro, options_.every_micro_batch && micro > 0});
     }
+    if (options_.is_replicated && is_last) actions_.push_back({Kind::all_reduce, unit, micro});
   }
 
   const std::vector<StageUnit>& units_;
@@ -215,9 +214,9 @@ std::vector<Action> make_actions(const std::vector<Pass>& schedule,
 
 std::string describe(const Action& action, const ShardLayout& layout) {
   static constexpr const char* kNames[] = {
-      "load",           "gather",          "receive",  "send",      "receive gradient",
-      "send gradient",  "forward",         "evaluate", "recompute", "backward",
-      "backward input", "backward weight", "reduce",   "update"};
+      "load",           "gather",          "receive",  "send",       "receive gradient",
+      "send gradient",  "forward",         "evaluate", "recompute",  "backward",
+      "backward input", "backward weight", "reduce",   "all-reduce", "update"};
   const char* name = kNames[static_cast<int>(action.kind)];
   if (action.kind == Kind::update) return name;
   if (action.kind == Kind::load) return cat(name, " ", action.micro_batch);

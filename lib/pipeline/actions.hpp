@@ -27,6 +27,7 @@ struct Action {
     backward_input,    // a block, but for the gradients of its matrices
     backward_weight,   // these
     reduce,            // a unit's gradients over the ranks that share it
+    all_reduce,        // this rank's part of them over the replicas
     update             // all gradients are there: norm, clipping, optimizer
   };
   Kind kind = Kind::load;
@@ -49,12 +50,14 @@ struct ActionOptions {
   StagePlace place;
   int prefetch = 1;               // units gathered ahead of the one being computed
   bool is_sharded = true;         // gradients are reduced over ranks
+  bool is_replicated = false;     // and then over copies of the model
   bool every_micro_batch = true;  // after each micro-batch, else after the last one
 };
 
 /// The actions of a schedule. A unit is gathered when the one `prefetch` computations before it
 /// begins, or as soon as its buffer's last user has run; never again while its buffer still holds
-/// it. A block's gradients leave when its backward pass has been enqueued. What a pass receives is
+/// it. A block's gradients leave when its backward pass has been enqueued, and
+/// are added up over replicas once, when the last micro-batch's have left. What a pass receives is
 /// asked for when the pass before it begins, and travels beside it.
 std::vector<Action> make_actions(const std::vector<Pass>& schedule,
                                  const std::vector<StageUnit>& units, const ActionOptions& options);

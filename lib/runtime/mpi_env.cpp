@@ -32,6 +32,11 @@ static_assert(std::atomic<int>::is_always_lock_free);
 
 const char* getenv_or_null(const char* name) { return std::getenv(name); }
 
+std::string host_name() {
+  std::array<char, 256> host{};
+  return gethostname(host.data(), host.size() - 1) == 0 ? host.data() : "";
+}
+
 bool is_mpi_running() {
   int initialized = 0;
   int finalized = 0;
@@ -73,6 +78,11 @@ void check_mpi(int code, const char* call, std::source_location where) {
                      where);
 }
 
+std::string node_name() {
+  const char* id = getenv_or_null("NCCL_HOSTID");
+  return id != nullptr && *id != '\0' ? id : host_name();
+}
+
 MpiEnv::MpiEnv(int& argc, char**& argv) {
   int provided = MPI_THREAD_SINGLE;
   if (is_mpi_running()) {
@@ -102,8 +112,7 @@ MpiEnv::MpiEnv(int& argc, char**& argv) {
   check_mpi(MPI_Comm_size(node, &local_size_), "MPI_Comm_size");
   check_mpi(MPI_Comm_free(&node), "MPI_Comm_free");
 
-  std::array<char, 256> host{};
-  if (gethostname(host.data(), host.size() - 1) == 0) host_ = host.data();
+  host_ = host_name();
 
   if (const auto problem = alone_among_tasks(getenv_or_null, size_); !problem.empty()) {
     throw UserError(problem);

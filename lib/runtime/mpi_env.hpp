@@ -12,6 +12,11 @@
 
 namespace koios {
 
+/// The name of this process's node: NCCL_HOSTID where that is set, by which NCCL tells hosts apart,
+/// else the host's. What goes within a node only (copy engines) and what is said of nodes goes by
+/// it.
+std::string node_name();
+
 class MpiEnv {
  public:
   /// Asks for MPI_THREAD_MULTIPLE. Throws UserError if a launcher started several tasks that MPI

@@ -17,9 +17,6 @@ constexpr int kBlockBuffers = 2;
 GradientBuffers::GradientBuffers(Arena& arena, const ShardLayout& layout,
                                  const ReduceOptions& options)
     : shard(arena.take<float>("gradient shard", layout.shard_size())) {
-  if (layout.ranks() == 1) return;
-  const int units = narrow<int>(static_cast<std::int64_t>(layout.units().size()));
-  slots.emplace(arena, "full gradients", layout, options.every_micro_batch ? kBlockBuffers : units);
   std::int64_t largest_shard = 0;
   std::int64_t largest_full = 0;
   for (const UnitLayout& unit : layout.units()) {
@@ -27,6 +24,12 @@ GradientBuffers::GradientBuffers(Arena& arena, const ShardLayout& layout,
     largest_shard = std::max(largest_shard, unit.shard_size);
     largest_full = std::max(largest_full, unit.full_size);
   }
+  if (options.dtype == DType::bfloat16 && options.replicas > 1) {
+    narrow_replica = arena.take<bf16>("gradients in bfloat16", largest_shard);
+  }
+  if (layout.ranks() == 1) return;
+  const int units = narrow<int>(static_cast<std::int64_t>(layout.units().size()));
+  slots.emplace(arena, "full gradients", layout, options.every_micro_batch ? kBlockBuffers : units);
   if (options.dtype == DType::bfloat16) {
     narrow_full = arena.take<bf16>("gradients in bfloat16", largest_full);
     narrow_shard = arena.take<bf16>("gradients in bfloat16", largest_shard);
@@ -41,20 +44,24 @@ GradientBuffers::GradientBuffers(Arena& arena, const ShardLayout& layout,
 }
 
 GradientReduce::GradientReduce(const ShardLayout& layout, GradientBuffers buffers,
-                               const ReduceOptions& options, Communicator& group, Stream& compute,
-                               Stream& reduce, ExposedWait& exposed)
+                               const ReduceOptions& options, Communicator& group,
+                               Communicator& replicas, const ReduceStreams& streams,
+                               ExposedWait& exposed)
     : layout_(layout),
       buffers_(std::move(buffers)),
       options_(options),
       group_(group),
-      compute_(compute),
-      stream_(reduce),
-      written_(compute.backend()),
+      replicas_(replicas),
+      compute_(streams.compute),
+      stream_(streams.reduce),
+      replicate_(streams.replicate),
+      written_(compute_.backend()),
+      shard_written_(compute_.backend()),
       exposed_(exposed),
-      all_reduced_(compute.backend()) {
+      finished_(compute_.backend()) {
   if (!buffers_.slots) return;
   for (std::size_t i = 0; i < buffers_.slots->buffer.size(); ++i) {
-    reduced_.emplace_back(compute.backend());
+    reduced_.emplace_back(compute_.backend());
   }
   if (buffers_.reduce_scratch.size() > 0) group_.set_reduce_scratch(any(buffers_.reduce_scratch));
 }
@@ -111,10 +118,33 @@ void GradientReduce::reduce(int unit, Write write) {
   reduced_[buffers_.slots->slot(unit)].record(stream_);
 }
 
+void GradientReduce::all_reduce(int unit) {
+  const UnitLayout& unit_layout = layout_.unit(unit);
+  const Ref<float, 1> shard =
+      slice(buffers_.shard, unit_layout.shard_offset, unit_layout.shard_size);
+  shard_written_.record(buffers_.slots ? stream_ : compute_);
+  replicate_.wait(shard_written_);
+  const Region region(replicate_, unit_layout.name.c_str(),
+                      {.bytes = static_cast<double>(shard.size() * size_of(options_.dtype))});
+  if (options_.dtype == DType::bfloat16) {
+    const Ref<bf16, 1> narrow_shard = slice(buffers_.narrow_replica, 0, shard.size());
+    cast<bf16, float>(replicate_, narrow_shard, shard);
+    replicas_.all_reduce(any(narrow_shard), ReduceOp::sum, replicate_);
+    cast<float, bf16>(replicate_, shard, narrow_shard);
+  } else {
+    replicas_.all_reduce(any(shard), ReduceOp::sum, replicate_);
+  }
+}
+
 void GradientReduce::finish() {
-  if (!buffers_.slots) return;
-  all_reduced_.record(stream_);
-  exposed_.wait(all_reduced_);
+  if (options_.replicas > 1) {
+    finished_.record(replicate_);  // which has waited for every reduction
+  } else if (buffers_.slots) {
+    finished_.record(stream_);
+  } else {
+    return;
+  }
+  exposed_.wait(finished_);
 }
 
 }  // namespace koios

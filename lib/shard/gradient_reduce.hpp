@@ -6,6 +6,8 @@
 //   block.backward(..., g, Write::overwrite, ...);     // or adds to what is there
 //   gradients.reduce(l, Write::overwrite);
 //   ...
+//   gradients.all_reduce(l);                           // with replicas, after the last micro-batch
+//   ...
 //   gradients.finish();                                // the compute stream waits for all of them
 //
 // What overwrites and what accumulates, and when units are reduced, is the step's list of actions
@@ -15,6 +17,10 @@
 // Reduced in bfloat16, half the bytes travel: each rank rounds its sum of a micro-batch once before
 // they do, and adds what arrives to its float32 shard.
 // On one rank the shard is the full gradient: the GEMMs write (or accumulate) there directly.
+//
+// Copies of the model (replicas) add up their shards once a step, on a stream of its own: between
+// nodes an all-reduce takes longer than a reduce-scatter within one, and neither uses the other's
+// links. The sums, and so the updates, have the same bits in every copy.
 #pragma once
 
 #include <optional>
@@ -35,6 +41,7 @@ struct ReduceOptions {
   DType dtype = DType::float32;  // in which gradients travel and are summed over ranks
   bool every_micro_batch = true;
   int micro_batches = 1;
+  int replicas = 1;        // copies of the model
   int scratch_factor = 0;  // comm's reduce_scratch_factor(backend)
 };
 
@@ -44,20 +51,30 @@ struct GradientBuffers {
   Ref<float, 1> micro_batch;              // one unit's shard of a later micro-batch
   Ref<bf16, 1> narrow_full;               // one unit's full gradients as they travel in bfloat16
   Ref<bf16, 1> narrow_shard;              // and what arrives
+  Ref<bf16, 1> narrow_replica;            // one unit's shard as it travels between replicas
   Ref<float, 1> reduce_scratch;           // what the communicator needs
 
   GradientBuffers(Arena& arena, const ShardLayout& layout, const ReduceOptions& options);
 };
 
+struct ReduceStreams {
+  Stream& compute;
+  Stream& reduce;     // to the shard
+  Stream& replicate;  // of shards over replicas
+};
+
 class GradientReduce {
  public:
   GradientReduce(const ShardLayout& layout, GradientBuffers buffers, const ReduceOptions& options,
-                 Communicator& group, Stream& compute, Stream& reduce, ExposedWait& exposed);
+                 Communicator& group, Communicator& replicas, const ReduceStreams& streams,
+                 ExposedWait& exposed);
 
   /// Where the unit's full gradients go.
   UnitView<float> begin(int unit);
   /// The shard becomes the sum over ranks of the full gradients, or that is added to it.
   void reduce(int unit, Write write);
+  /// The unit's shard becomes the sum over the replicas.
+  void all_reduce(int unit);
   void finish();
 
   Ref<float, 1> shard() const { return buffers_.shard; }
@@ -76,12 +93,15 @@ class GradientReduce {
   GradientBuffers buffers_;
   ReduceOptions options_;
   Communicator& group_;
+  Communicator& replicas_;
   Stream& compute_;
   Stream& stream_;
+  Stream& replicate_;
   std::vector<Event> reduced_;  // per slot
   Event written_;
+  Event shard_written_;
   ExposedWait& exposed_;
-  Event all_reduced_;
+  Event finished_;
 };
 
 }  // namespace koios

@@ -69,16 +69,15 @@ int ShardLayout::last_held() const {
   return unit;
 }
 
-bool ShardLayout::is_first_of_tensor_ranks(const ParameterLayout& parameter) const {
-  return place_.tensor.rank == 0 || parameter.spec.split != Split::none;
-}
-
 bool ShardLayout::is_first_holder(const ParameterLayout& parameter) const {
-  return place_.replica == 0 && is_first_of_tensor_ranks(parameter);
+  const bool is_first_of_tensor_ranks =
+      place_.tensor.rank == 0 || parameter.spec.split != Split::none;
+  return place_.replica == 0 && is_first_of_tensor_ranks;
 }
 
 std::vector<ShardRange> ShardLayout::counted() const {
   std::vector<ShardRange> ranges;
+  if (place_.replica > 0) return ranges;
   const auto add = [&](std::int64_t first, std::int64_t end) {
     if (end > first) ranges.push_back({first, end - first});
   };
@@ -86,7 +85,7 @@ std::vector<ShardRange> ShardLayout::counted() const {
   for (const UnitLayout& unit : units_) {
     if (!unit.is_held) continue;
     for (const ParameterLayout& p : unit.parameters) {
-      if (is_first_of_tensor_ranks(p)) continue;
+      if (is_first_holder(p)) continue;
       add(begin, p.shard_offset);
       begin = p.shard_offset + round_up(p.part_size(), kAlignment);
     }

@@ -129,12 +129,10 @@ class ShardLayout {
   /// ones (replicas, and the tensor-parallel ranks of a parameter that is not split) the first.
   /// Sums over all ranks, checksums and checkpoints count an element where this is so.
   bool is_first_holder(const ParameterLayout& parameter) const;
-  /// The parts of the shard that this rank speaks for within one replica.
+  /// The parts of the shard that this rank speaks for; on replicas after the first, none.
   std::vector<ShardRange> counted() const;
 
  private:
-  bool is_first_of_tensor_ranks(const ParameterLayout& parameter) const;
-
   ShardPlace place_;
   std::vector<UnitLayout> units_;
   std::int64_t shard_size_ = 0;

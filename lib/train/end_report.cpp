@@ -30,6 +30,7 @@ void print_timers(const Timers& timers, const Mesh& mesh, double whole_s) {
 SentBytes& SentBytes::operator+=(const SentBytes& o) {
   *this = {gathered + o.gathered,
            reduced + o.reduced,
+           between_replicas + o.between_replicas,
            tp_gathered + o.tp_gathered,
            tp_reduced + o.tp_reduced,
            tp_all_reduced + o.tp_all_reduced,
@@ -41,6 +42,7 @@ SentBytes& SentBytes::operator+=(const SentBytes& o) {
 SentBytes SentBytes::operator-(const SentBytes& o) const {
   return {gathered - o.gathered,
           reduced - o.reduced,
+          between_replicas - o.between_replicas,
           tp_gathered - o.tp_gathered,
           tp_reduced - o.tp_reduced,
           tp_all_reduced - o.tp_all_reduced,
@@ -52,6 +54,7 @@ SentBytes sent_bytes(const Mesh& mesh) {
   SentBytes sent;
   sent.gathered = mesh.shard_gather().traffic().all_gather_bytes;
   sent.reduced = mesh.shard_reduce().traffic().reduce_scatter_bytes;
+  sent.between_replicas = mesh.replicate().traffic().all_reduce_bytes;
   for (const Link out : {Link::activations_out, Link::gradients_out}) {
     if (const Communicator* link = mesh.link(out))
       sent.between_stages += link->traffic().send_bytes;
@@ -62,13 +65,17 @@ SentBytes sent_bytes(const Mesh& mesh) {
   sent.tp_reduced = tensor.reduce_scatter_bytes;
   sent.tp_all_reduced = tensor.all_reduce_bytes;
   sent.tp_exchanged = tensor.send_bytes;
-  if (&mesh.model() != &mesh.tp()) sent.tp_all_reduced += mesh.model().traffic().all_reduce_bytes;
+  if (&mesh.world() != &mesh.tp()) sent.tp_all_reduced += mesh.world().traffic().all_reduce_bytes;
   return sent;
 }
 
 void print_traffic(const Mesh& mesh, const SentBytes& sent, std::int64_t steps) {
   log::info("traffic measured per rank and step: all-gather ", with_commas(sent.gathered / steps),
             " bytes, reduce-scatter ", with_commas(sent.reduced / steps), " bytes sent");
+  if (mesh.replicate().size() > 1) {
+    log::info("replica traffic measured per rank and step: all-reduce ",
+              with_commas(sent.between_replicas / steps), " bytes sent");
+  }
   if (mesh.shape().size(Axis::pp) > 1) {
     log::info("pipeline traffic measured per rank and step: ",
               with_commas(sent.between_stages / steps), " bytes sent");

@@ -14,6 +14,7 @@ void print_timers(const Timers& timers, const Mesh& mesh, double whole_s);
 /// Bytes that this rank has sent since the start.
 struct SentBytes {
   std::int64_t gathered = 0, reduced = 0;  // shards
+  std::int64_t between_replicas = 0;
   // tensor parallelism
   std::int64_t tp_gathered = 0, tp_reduced = 0, tp_all_reduced = 0, tp_exchanged = 0;
   std::int64_t between_stages = 0;

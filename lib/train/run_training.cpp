@@ -65,7 +65,7 @@ TrainingOutcome run_training(const RunConfig& config, const MeshShape& mesh_shap
   const int stage = mesh_shape.coordinate(launch.mpi.rank(), Axis::pp);
   const MemoryPlan& plan = plans[static_cast<std::size_t>(stage)];
   require_host_memory(shape, largest(plans), launch.mpi);
-  print_places(launch.mpi, launch.device);
+  print_places(launch.mpi, launch.device, mesh_shape);
   launch.start.done("tokenizer and plan");
 
   launch.watchdog.start("making communicators");

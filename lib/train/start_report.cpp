@@ -5,6 +5,7 @@
 #include <numeric>
 #include <utility>
 
+#include "comm/placement.hpp"
 #include "core/error.hpp"
 #include "core/integers.hpp"
 #include "core/log.hpp"
@@ -114,6 +115,10 @@ std::vector<std::string> describe_plan(const TrainingShape& shape,
   lines.push_back(cat("traffic plan per rank and step: all-gather ",
                       with_commas(traffic.all_gather_bytes), " bytes, reduce-scatter ",
                       with_commas(traffic.reduce_scatter_bytes), " bytes sent"));
+  if (shape.reduce.replicas > 1) {
+    lines.push_back(cat("replica traffic plan per rank and step: all-reduce ",
+                        with_commas(traffic.replica_all_reduce_bytes), " bytes sent"));
+  }
   if (shape.tensor.ranks > 1) {
     lines.push_back(cat("tensor-parallel traffic plan per rank and step: all-gather ",
                         with_commas(traffic.tensor_all_gather_bytes), " bytes, reduce-scatter ",
@@ -138,15 +143,9 @@ std::string far_gpu_problem(int gpu_node, const std::vector<int>& core_nodes) {
              ": bind it nearer (mpirun --bind-to none or --map-by numa, srun --gpu-bind=closest)");
 }
 
-void print_places(const MpiEnv& mpi, const DeviceEnv& env) {
-  const DeviceInfo& device = env.info();
-  if (env.backend() == Backend::host) {
-    const std::vector<std::string> places = mpi.all_gather(cat(mpi.host(), "  ", device.name));
-    for (std::size_t rank = 0; rank < places.size(); ++rank) {
-      log::info("rank ", rank, "  ", places[rank]);
-    }
-    return;
-  }
+namespace {
+
+void print_gpus(const MpiEnv& mpi, const DeviceInfo& device) {
   const std::vector<std::string> places =
       mpi.all_gather(cat(mpi.host(), "  ", device.name, "  ", device.uuid, "  pci ", device.pci_bus,
                          "  numa ", device.numa_node));
@@ -161,6 +160,26 @@ void print_places(const MpiEnv& mpi, const DeviceEnv& env) {
     }
     if (!problems[rank].empty()) log::info("warning: rank ", rank, ": ", problems[rank]);
   }
+}
+
+void print_processors(const MpiEnv& mpi, const DeviceInfo& device) {
+  const std::vector<std::string> places = mpi.all_gather(cat(mpi.host(), "  ", device.name));
+  for (std::size_t rank = 0; rank < places.size(); ++rank) {
+    log::info("rank ", rank, "  ", places[rank]);
+  }
+}
+
+}  // namespace
+
+void print_places(const MpiEnv& mpi, const DeviceEnv& device, const MeshShape& mesh) {
+  if (device.backend() == Backend::host) {
+    print_processors(mpi, device.info());
+  } else {
+    print_gpus(mpi, device.info());
+  }
+  const Placement placement = find_placement(mesh, mpi.all_gather(node_name()));
+  for (const std::string& line : placement.lines) log::info(line);
+  for (const std::string& line : placement.warnings) log::info("warning: ", line);
 }
 
 }  // namespace koios

@@ -28,9 +28,10 @@ std::string describe_model(const std::string& name, const ModelSpec& model);
 /// not, or where the kernel does not tell (node -1, no nodes).
 std::string far_gpu_problem(int gpu_node, const std::vector<int>& core_nodes);
 
-/// One line a rank: host, GPU, its UUID, PCI place and NUMA node. Warns where two ranks share a
-/// GPU, and of far ones. comm: gathers, collective over all ranks.
-void print_places(const MpiEnv& mpi, const DeviceEnv& device);
+/// One line a rank: host, GPU, its UUID, PCI place and NUMA node. Then, of several nodes, what lies
+/// where. Warns where two ranks share a GPU, of far ones, and of groups that cross nodes and need
+/// not. comm: gathers, collective over all ranks.
+void print_places(const MpiEnv& mpi, const DeviceEnv& device, const MeshShape& mesh);
 
 /// 12345678 as "12,345,678".
 std::string with_commas(std::int64_t value);

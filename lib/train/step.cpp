@@ -43,8 +43,8 @@ TrainStep<T>::TrainStep(const RunConfig& config, const TrainingShape& shape,
       exposed_(streams.compute),
       weights_(layout, memory.gather, memory.parameters.master, make_scales(), mesh.shard_gather(),
                streams.compute, streams.gather, exposed_.gather),
-      gradients_(layout, memory.gradients, shape.reduce, mesh.shard_reduce(), streams.compute,
-                 streams.reduce, exposed_.reduce),
+      gradients_(layout, memory.gradients, shape.reduce, mesh.shard_reduce(), mesh.replicate(),
+                 {streams.compute, streams.reduce, streams.replicate}, exposed_.reduce),
       nonfinite_(layout, memory.nonfinite, memory.parameters.master, gradients_.shard(),
                  gradients_.full(), reduced_units(training_), streams.compute),
       stage_(stage_shape_, layout, memory.stage, math, mesh.tp(), streams.compute, streams.exchange,
@@ -130,6 +130,8 @@ void TrainStep<T>::perform(const Action& action, const NextBatch& next_batch,
       return backward_weight(action);
     case Kind::reduce:
       return gradients_.reduce(action.unit, write_of(action));
+    case Kind::all_reduce:
+      return gradients_.all_reduce(action.unit);
     case Kind::update:
       return update(steps_done);
   }
@@ -253,7 +255,7 @@ void TrainStep<T>::update(std::int64_t steps_done) {
   check_shard("sum over ranks", "the gradient of ", gradients_.shard());
   {
     const Region region(compute, "gradient norm", passes_over(gradients_.shard()));
-    gradient_norm(compute, memory_.norm, gradients_.shard(), counted_, mesh_.model(), max_norm_,
+    gradient_norm(compute, memory_.norm, gradients_.shard(), counted_, mesh_.world(), max_norm_,
                   memory_.loss_sum, on_nonfinite_);
     nonfinite_.look(compute, memory_.norm.norm);
   }

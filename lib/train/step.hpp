@@ -21,21 +21,23 @@
 
 namespace koios {
 
-/// The streams of a rank: computation, one for each direction of the sharding axis, and one for
-/// asynchronous tensor parallelism.
+/// The streams of a rank: computation, one for each direction of the sharding axis, one for sums
+/// over replicas, and one for asynchronous tensor parallelism.
 struct TrainingStreams {
   Stream compute;
   Stream gather;
   Stream reduce;
+  Stream replicate;
   Stream exchange;
 
   explicit TrainingStreams(Backend backend)
       : compute(backend, "compute"),
         gather(backend, "gather", -1),
         reduce(backend, "reduce", -1),
+        replicate(backend, "replicate", -1),
         exchange(backend, "exchange", -1) {}
 
-  std::array<Stream*, 4> all() { return {&compute, &gather, &reduce, &exchange}; }
+  std::array<Stream*, 5> all() { return {&compute, &gather, &reduce, &replicate, &exchange}; }
 };
 
 /// The next micro-batch of this rank; DataLoader::next in a run.
@@ -49,7 +51,8 @@ class TrainStep {
             TrainingStreams& streams);
 
   /// Takes the step after `steps_done` steps; its loss and norm go to `results`. The host does not
-  /// wait for the device. comm: gathers, reduce-scatters and one all-reduce (the norm).
+  /// wait for the device. comm: gathers, reduce-scatters and all-reduces (the replicas' sums,
+  /// the norm).
   void run(std::int64_t steps_done, const NextBatch& next_batch, StepResults& results);
 
   /// The parameters change only after this point of another stream; it outlives the step.

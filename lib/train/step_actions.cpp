@@ -28,6 +28,7 @@ std::vector<Action> actions_of(const std::vector<Pass>& schedule, const Training
                       {.place = shape.place(layout.stage()),
                        .prefetch = shape.gather.prefetch_blocks,
                        .is_sharded = layout.ranks() > 1,
+                       .is_replicated = shape.mesh.size(Axis::dp_replicate) > 1,
                        .every_micro_batch = shape.reduce.every_micro_batch});
 }
 

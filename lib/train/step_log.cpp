@@ -33,9 +33,10 @@ double lap_of(const Timers::Totals& laps, std::string_view name) {
 }  // namespace
 
 WaitSeconds host_waits(const Mesh& mesh) {
-  WaitSeconds waits = {.gather = mesh.shard_gather().host_seconds(),
-                       .reduce = mesh.shard_reduce().host_seconds(),
-                       .tensor = mesh.tp().host_seconds()};
+  WaitSeconds waits = {
+      .gather = mesh.shard_gather().host_seconds(),
+      .reduce = mesh.shard_reduce().host_seconds() + mesh.replicate().host_seconds(),
+      .tensor = mesh.tp().host_seconds()};
   using enum Link;
   for (const Link which : {activations_in, activations_out, gradients_in, gradients_out}) {
     if (const Communicator* link = mesh.link(which)) waits.pipeline += link->host_seconds();

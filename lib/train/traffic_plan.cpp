@@ -93,19 +93,21 @@ TrafficPlan plan_traffic(const TrainingShape& shape, int stage) {
       plan.pipeline_bytes +=
           shape.stage(stage).local().rows * shape.model.dim * size_of(shape.compute);
     }
-    if (action.kind != Action::Kind::gather && action.kind != Action::Kind::reduce) continue;
+    if (action.unit < 0) continue;
     const UnitLayout& unit = layout.unit(action.unit);
     const auto sent = [&](std::int64_t bytes) { return bytes / ranks * (ranks - 1); };
     if (action.kind == Action::Kind::gather) {
       plan.all_gather_bytes += sent(gathered_bytes(unit, shape.compute, layout, shape.gather));
-    } else {
+    } else if (action.kind == Action::Kind::reduce) {
       plan.reduce_scatter_bytes +=
           sent(unit.gathered_elements(layout.ranks()) * size_of(shape.reduce.dtype));
+    } else if (action.kind == Action::Kind::all_reduce) {
+      plan.replica_all_reduce_bytes +=
+          all_reduce_sent(unit.shard_size * size_of(shape.reduce.dtype), shape.reduce.replicas);
     }
   }
   if (shape.tensor.ranks > 1) add_tensor_parallel(plan, shape, layout, actions);
-  plan.all_reduce_bytes += all_reduce_sent(
-      sizeof(float), shape.mesh.group_size({Axis::pp, Axis::dp_shard, Axis::cp, Axis::tp}));
+  plan.all_reduce_bytes += all_reduce_sent(sizeof(float), shape.mesh.ranks());
   if (shape.gather.fp8) {
     const std::int64_t bytes = ScaleRanges(layout).count() * size_of(DType::float32);
     plan.all_reduce_bytes +=

@@ -12,6 +12,8 @@ struct TrafficPlan {
   // Weights and gradients, between the ranks that share each parameter's rows.
   std::int64_t all_gather_bytes = 0;
   std::int64_t reduce_scatter_bytes = 0;
+  // Gradient shards, between replicas.
+  std::int64_t replica_all_reduce_bytes = 0;
   // Activations, between tensor-parallel ranks.
   std::int64_t tensor_all_gather_bytes = 0;
   std::int64_t tensor_reduce_scatter_bytes = 0;

@@ -142,6 +142,7 @@ TrainingShape training_shape(const RunConfig& config, const MeshShape& mesh, Bac
   shape.reduce = {.dtype = is_narrow ? DType::bfloat16 : DType::float32,
                   .every_micro_batch = is_on(config.training.reduce_every_micro_batch, !has_stages),
                   .micro_batches = narrow<int>(config.training.gradient_accumulation_steps),
+                  .replicas = mesh.size(Axis::dp_replicate),
                   .scratch_factor =
                       reduce_scratch_factor(backend, shard_transport(config.comm.shard_transport))};
   require_host_for_fp8(fp8, backend);

@@ -33,8 +33,9 @@ using Ranks = std::vector<float>;
 TEST_F(MeshTest, one_rank_is_alone_in_every_group) {
   if (mpi_.size() != 1) GTEST_SKIP() << "for 1 rank";
   const Mesh mesh(mpi_, {}, Backend::host, {});
-  for (Communicator* group : {&mesh.shard_gather(), &mesh.shard_reduce(), &mesh.model(), &mesh.tp(),
-                              &mesh.context(), &mesh.context_reversed(), &mesh.host_world()}) {
+  for (Communicator* group :
+       {&mesh.shard_gather(), &mesh.shard_reduce(), &mesh.replicate(), &mesh.world(), &mesh.tp(),
+        &mesh.context(), &mesh.context_reversed(), &mesh.host_world()}) {
     EXPECT_EQ(members(*group), Ranks{0});
   }
 }
@@ -47,7 +48,8 @@ TEST_F(MeshTest, sharding_beside_tensor_parallel) {
   EXPECT_EQ(members(mesh.tp()), (r < 2 ? Ranks{0, 1} : Ranks{2, 3}));
   EXPECT_EQ(members(mesh.shard_gather()), shard);
   EXPECT_EQ(members(mesh.shard_reduce()), shard);
-  EXPECT_EQ(members(mesh.model()), (Ranks{0, 1, 2, 3}));
+  EXPECT_EQ(members(mesh.replicate()), Ranks{static_cast<float>(r)});
+  EXPECT_EQ(members(mesh.world()), (Ranks{0, 1, 2, 3}));
   EXPECT_EQ(members(mesh.host_world()), (Ranks{0, 1, 2, 3}));
 }
 
@@ -56,12 +58,14 @@ TEST_F(MeshTest, stages_replicas_and_context) {
   const int r = mpi_.rank();
   {
     const Mesh mesh(mpi_, {{2, 1, 2, 1, 1}}, Backend::host, {});
-    EXPECT_EQ(members(mesh.model()), (Ranks{0, 1, 2, 3}));
+    EXPECT_EQ(members(mesh.shard_gather()), (r < 2 ? Ranks{0, 1} : Ranks{2, 3}));
+    EXPECT_EQ(members(mesh.world()), (Ranks{0, 1, 2, 3}));
   }
   {
     const Mesh mesh(mpi_, {{1, 2, 2, 1, 1}}, Backend::host, {});
     EXPECT_EQ(members(mesh.shard_gather()), (r < 2 ? Ranks{0, 1} : Ranks{2, 3}));
-    EXPECT_EQ(members(mesh.model()), (r < 2 ? Ranks{0, 1} : Ranks{2, 3}));
+    EXPECT_EQ(members(mesh.replicate()), (r % 2 == 0 ? Ranks{0, 2} : Ranks{1, 3}));
+    EXPECT_EQ(members(mesh.world()), (Ranks{0, 1, 2, 3}));
   }
   {
     const Mesh mesh(mpi_, {{1, 1, 2, 2, 1}}, Backend::host, {});

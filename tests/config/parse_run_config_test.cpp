@@ -130,8 +130,6 @@ TEST(RunConfig, fp8_has_two_names) {
 }
 
 TEST(RunConfig, what_does_not_work_yet_says_so) {
-  EXPECT_EQ(message_of("training/data_parallel_replicate_degree=2"),
-            "[training] data_parallel_replicate_degree = 2: not implemented yet; now: 1");
   EXPECT_EQ(message_of("training/context_parallel_degree=2"),
             "[training] context_parallel_degree is not yet available in this version");
 }

@@ -108,9 +108,11 @@ TEST(ShardLayout, every_element_is_counted_once) {
   for (const int tensor_ranks : {1, 2, 4}) {
     std::int64_t counted = 0;
     for (int tensor = 0; tensor < tensor_ranks; ++tensor) {
-      for (int rank = 0; rank < 3; ++rank) {
-        const ShardLayout layout(units,
-                                 {.ranks = 3, .rank = rank, .tensor = {tensor_ranks, tensor}});
+      for (int number = 0; number < 3 * 2; ++number) {
+        const ShardLayout layout(units, {.ranks = 3,
+                                         .rank = number % 3,
+                                         .tensor = {tensor_ranks, tensor},
+                                         .replica = number / 3});
         // Ones where there are values, zeros in padding and gaps.
         std::vector<int> shard(static_cast<std::size_t>(layout.shard_size()));
         for (const UnitLayout& unit : layout.units()) {

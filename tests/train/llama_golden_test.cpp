@@ -48,7 +48,8 @@ void to_device(Stream& stream, Ref<float, 1> data, std::vector<float> host) {
 }
 
 /// A backend and how its ranks exchange shards, a reference file, into how many micro-batches each
-/// rank's share is cut, and how many ranks share each layer.
+/// rank's share is cut, how many ranks share each layer, and how many hold the whole model
+/// together.
 struct Case {
   Backend backend;
   TransportChoice transport;
@@ -58,6 +59,7 @@ struct Case {
   bool loss_parallel = true;
   NormType norm = NormType::rmsnorm;
   Fp8Recipe fp8 = Fp8Recipe::none;
+  int replicas = 1;
 };
 
 /// How far from the file the results may be.
@@ -79,7 +81,8 @@ class LlamaGolden : public ::testing::TestWithParam<Case> {
         batch_(golden_.integer("batch_size")),
         seq_len_(golden_.integer("seq_len")),
         tokens_(golden_.integers("tokens")) {
-    mesh_.extent = {1, 1, std::max(1, mpi_env().size() / GetParam().tp), 1, GetParam().tp};
+    const auto [replicas, tp] = std::pair(GetParam().replicas, GetParam().tp);
+    mesh_.extent = {1, replicas, std::max(1, mpi_env().size() / (replicas * tp)), 1, tp};
   }
 
   /// Why this case is not one for this number of ranks.
@@ -274,6 +277,8 @@ TEST_P(LlamaGolden, training_agrees_with_pytorch) {
             traffic.all_gather_bytes * run.training.steps);
   EXPECT_EQ(mesh.shard_reduce().traffic().reduce_scatter_bytes,
             traffic.reduce_scatter_bytes * run.training.steps);
+  EXPECT_EQ(mesh.replicate().traffic().all_reduce_bytes,
+            traffic.replica_all_reduce_bytes * run.training.steps);
   EXPECT_EQ(mesh.tp().traffic().all_gather_bytes,
             traffic.tensor_all_gather_bytes * run.training.steps);
   EXPECT_EQ(mesh.tp().traffic().reduce_scatter_bytes,
@@ -286,8 +291,9 @@ std::vector<Case> cases() {
   const auto add_all = [&](Backend backend, TransportChoice transport) {
     const auto add = [&](const std::string& file, int micro_batches, int tp = 1,
                          bool loss_parallel = true, NormType norm = NormType::rmsnorm,
-                         Fp8Recipe fp8 = Fp8Recipe::none) {
-      all.push_back({backend, transport, file, micro_batches, tp, loss_parallel, norm, fp8});
+                         Fp8Recipe fp8 = Fp8Recipe::none, int replicas = 1) {
+      all.push_back(
+          {backend, transport, file, micro_batches, tp, loss_parallel, norm, fp8, replicas});
     };
     for (const int micro_batches : {1, 2, 3}) add("llama_tiny.h5", micro_batches);
     add("llama_tiny_84.h5", 1);
@@ -296,6 +302,13 @@ std::vector<Case> cases() {
     for (const int tp : {1, 2, 4}) add("llama_tiny_tp.h5", 1, tp);
     add("llama_tiny_tp.h5", 2, 2);
     add("llama_tiny_tp.h5", 1, 2, false);
+    const auto add_replicas = [&](const std::string& file, int micro_batches, int tp,
+                                  int replicas) {
+      add(file, micro_batches, tp, true, NormType::rmsnorm, Fp8Recipe::none, replicas);
+    };
+    for (const int micro_batches : {1, 3}) add_replicas("llama_tiny.h5", micro_batches, 1, 2);
+    add_replicas("llama_tiny_84.h5", 1, 1, 4);
+    for (const int tp : {1, 2}) add_replicas("llama_tiny_tp.h5", 1, tp, 2);
     for (const int tp : {1, 2}) {
       add("llama_tiny_fp8.h5", 1, tp, true, NormType::rmsnorm, Fp8Recipe::tensorwise);
     }
@@ -318,7 +331,8 @@ INSTANTIATE_TEST_SUITE_P(Files, LlamaGolden, ::testing::ValuesIn(cases()), [](co
   const std::string stem = info.param.file.substr(0, info.param.file.find('.'));
   const char* by = info.param.transport == TransportChoice::copy_engine ? "_copy_engine" : "";
   return cat(to_string(info.param.backend), by, "_", stem, "_micro", info.param.micro_batches,
-             "_tp", info.param.tp, info.param.loss_parallel ? "" : "_logits_gathered");
+             "_tp", info.param.tp, info.param.loss_parallel ? "" : "_logits_gathered",
+             info.param.replicas == 1 ? "" : cat("_replicas", info.param.replicas));
 });
 
 }  // namespace

@@ -1,10 +1,13 @@
-// Training through stages, on the meshes that this number of ranks makes: losses, gradient norms
-// and parameters of several steps, and on every rank what is sent and what memory is taken against
-// the plan. (That one rank without stages gives the same is tests/equivalence/pipeline_test.py.)
+// Training through stages and on copies of the model, on the meshes that this number of ranks
+// makes: losses, gradient norms and parameters of several steps, and on every rank what is sent and
+// what memory is taken against the plan. (That one rank gives the same is
+// tests/equivalence/{pipeline,replicas}_test.py.)
 #include <gtest/gtest.h>
 #include <mpi.h>
 
+#include <algorithm>
 #include <cmath>
+#include <span>
 
 #include "core/random.hpp"
 #include "data/embedding_index.hpp"
@@ -66,6 +69,16 @@ double sum_over_ranks(double mine) {
   return mine;
 }
 
+void expect_replicas_hold_the_same_bits(const MeshShape& mesh, std::span<const float> mine) {
+  const int group = mesh.group_of(mpi_env().rank(), {Axis::dp_replicate});
+  MPI_Comm replicas = MPI_COMM_NULL;
+  MPI_Comm_split(MPI_COMM_WORLD, group, mpi_env().rank(), &replicas);
+  std::vector<float> first(mine.begin(), mine.end());
+  MPI_Bcast(first.data(), static_cast<int>(first.size()), MPI_FLOAT, 0, replicas);
+  MPI_Comm_free(&replicas);
+  EXPECT_TRUE(std::ranges::equal(first, mine));
+}
+
 template <class T>
 Trained train(Backend backend, RunConfig run, const MeshShape& mesh_shape, int micro_batches) {
   const MpiEnv& mpi = mpi_env();
@@ -113,6 +126,7 @@ Trained train(Backend backend, RunConfig run, const MeshShape& mesh_shape, int m
   EXPECT_EQ(sent, plan.pipeline_bytes * kSteps);
   EXPECT_EQ(mesh.shard_gather().traffic().all_gather_bytes, plan.all_gather_bytes * kSteps);
   EXPECT_EQ(mesh.shard_reduce().traffic().reduce_scatter_bytes, plan.reduce_scatter_bytes * kSteps);
+  EXPECT_EQ(mesh.replicate().traffic().all_reduce_bytes, plan.replica_all_reduce_bytes * kSteps);
   EXPECT_EQ(mesh.tp().traffic().all_gather_bytes, plan.tensor_all_gather_bytes * kSteps);
   EXPECT_EQ(mesh.tp().traffic().reduce_scatter_bytes, plan.tensor_reduce_scatter_bytes * kSteps);
 
@@ -128,6 +142,7 @@ Trained train(Backend backend, RunConfig run, const MeshShape& mesh_shape, int m
   trained.parameters.resize(static_cast<std::size_t>(master.size()));
   copy(streams.compute, any(make_ref(trained.parameters.data(), master.size())), any(master));
   streams.compute.synchronize();
+  expect_replicas_hold_the_same_bits(mesh_shape, trained.parameters);
   return trained;
 }
 
@@ -147,7 +162,7 @@ void expect_close(const Trained& a, const Trained& b, double bound = kOtherOrder
   }
 }
 
-class Stages : public ::testing::TestWithParam<Backend> {
+class Meshes : public ::testing::TestWithParam<Backend> {
  protected:
   void SetUp() override {
     device_env();
@@ -177,6 +192,8 @@ class Stages : public ::testing::TestWithParam<Backend> {
   MeshShape only_stages() const { return {{ranks(), 1, 1, 1, 1}}; }
   MeshShape no_stages() const { return {{1, 1, ranks(), 1, 1}}; }
 };
+
+class Stages : public Meshes {};
 
 TEST_P(Stages, the_order_of_passes_changes_no_bit) {
   if (ranks() == 8) GTEST_SKIP() << "more ranks than blocks";
@@ -231,14 +248,69 @@ TEST_P(Stages, recomputation_changes_no_bit) {
   expect_same_bits(none, train_on(run, only_stages(), 4));
 }
 
+class Replicas : public Meshes {
+ protected:
+  MeshShape copies(int replicas) const { return {{1, replicas, ranks() / replicas, 1, 1}}; }
+};
+
+TEST_P(Replicas, agree_with_shards_over_all_ranks) {
+  if (ranks() == 8) GTEST_SKIP() << "too few sequences";
+  const Trained data = train_on(tiny(), no_stages(), 1);
+  for (const int replicas : {2, 4}) {
+    if (ranks() % replicas != 0) continue;
+    SCOPED_TRACE(replicas);
+    for (const int micro_batches : {1, 2}) {
+      expect_close(train_on(tiny(), copies(replicas), micro_batches), data);
+    }
+    RunConfig run = tiny();
+    run.training.reduce_every_micro_batch = AutoSwitch::off;
+    expect_close(train_on(run, copies(replicas), 2), data);
+  }
+}
+
+TEST_P(Replicas, stages_and_tensor_parallel_ranks_within) {
+  if (ranks() < 4) GTEST_SKIP() << "too few ranks";
+  const Trained data = train_on(tiny(), no_stages(), 1);
+  const int shards = ranks() / 4;
+  expect_close(train_in_all_orders(tiny(), {{2, 2, shards, 1, 1}}, 2), data);
+  expect_close(train_on(tiny(), {{1, 2, shards, 1, 2}}, 2), data);
+}
+
+TEST_P(Replicas, recomputation_changes_no_bit) {
+  if (ranks() == 8) GTEST_SKIP() << "too few sequences";
+  RunConfig run = tiny();
+  const Trained none = train_on(run, copies(2), 2);
+  run.activation_checkpoint.mode = RecomputeMode::full;
+  expect_same_bits(none, train_on(run, copies(2), 2));
+}
+
+TEST_P(Replicas, may_add_up_in_bfloat16) {
+  if (ranks() == 8) GTEST_SKIP() << "too few sequences";
+  RunConfig run = tiny();
+  const Trained wide = train_on(run, copies(2), 2);
+  run.training.mixed_precision_reduce = ReducePrecision::bfloat16;
+  for (const int replicas : {2, ranks()}) {
+    SCOPED_TRACE(replicas);
+    const Trained narrow = train_on(run, copies(replicas), 2);
+    for (std::size_t s = 0; s < wide.losses.size(); ++s) {
+      EXPECT_NEAR(narrow.losses[s], wide.losses[s], 2e-3) << "step " << s;
+      EXPECT_NEAR(narrow.norms[s], wide.norms[s], 1e-2 * wide.norms[s]) << "step " << s;
+    }
+    EXPECT_NE(narrow.norms, wide.norms);
+  }
+}
+
 std::vector<Backend> backends() {
   std::vector<Backend> all = {Backend::host};
   if (is_built_in(Backend::cuda)) all.push_back(Backend::cuda);
   return all;
 }
 
-INSTANTIATE_TEST_SUITE_P(Backends, Stages, ::testing::ValuesIn(backends()),
-                         [](const auto& info) { return std::string(to_string(info.param)); });
+std::string name_of(const ::testing::TestParamInfo<Backend>& info) {
+  return std::string(to_string(info.param));
+}
+INSTANTIATE_TEST_SUITE_P(Backends, Stages, ::testing::ValuesIn(backends()), name_of);
+INSTANTIATE_TEST_SUITE_P(Backends, Replicas, ::testing::ValuesIn(backends()), name_of);
 
 }  // namespace
 }  // namespace koios::testing

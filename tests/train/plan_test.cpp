@@ -234,6 +234,28 @@ TEST(TrafficPlan, tensor_parallel_ranks_move_activations) {
   EXPECT_EQ(plan.tensor_reduce_scatter_bytes, 3 * (4 * m.n_layers + again + 2) * sent);
 }
 
+TEST(TrafficPlan, replicas_add_up_their_shards_once_a_step) {
+  TrainingShape shape = shape_of(4, DType::bfloat16);
+  const TrafficPlan one = plan_traffic(shape);
+  const auto memory = by_label(plan_memory(shape));
+  EXPECT_EQ(one.replica_all_reduce_bytes, 0);
+  shape.mesh.extent[static_cast<std::size_t>(Axis::dp_replicate)] = 4;
+  shape.reduce.replicas = 4;
+  // The shard: a quarter of the parameters, and what aligns the norms' 64 elements to 128.
+  const std::int64_t shard = parameter_count(shape.model) / 4 + (2 * shape.model.n_layers + 1) * 64;
+  ASSERT_EQ(shard_layout(shape, 0).shard_size(), shard);
+  for (const int micro_batches : {1, 3}) {
+    shape.reduce.micro_batches = micro_batches;
+    EXPECT_EQ(plan_traffic(shape).replica_all_reduce_bytes, 2 * 3 * shard * 4 / 4);
+  }
+  shape.reduce.micro_batches = 1;
+  EXPECT_EQ(plan_traffic(shape).all_gather_bytes, one.all_gather_bytes);
+  EXPECT_EQ(plan_traffic(shape).reduce_scatter_bytes, one.reduce_scatter_bytes);
+  EXPECT_EQ(by_label(plan_memory(shape)), memory);  // float32 is added up in place
+  shape.reduce.dtype = DType::bfloat16;
+  EXPECT_EQ(plan_traffic(shape).replica_all_reduce_bytes, 2 * 3 * shard * 2 / 4);
+}
+
 TEST(TrafficPlan, one_rank_sends_nothing) {
   const TrafficPlan plan = plan_traffic(shape_of(1, DType::float32));
   EXPECT_EQ(plan.all_gather_bytes, 0);

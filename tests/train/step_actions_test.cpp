@@ -99,6 +99,25 @@ TEST(StepActions, gradients_leave_after_each_micro_batch_or_after_the_last) {
   EXPECT_EQ(count(text, "backward layers.1 2 +"), 1);  // the full gradients do
 }
 
+TEST(StepActions, replicas_add_up_each_unit_once_when_its_last_gradients_have_left) {
+  TrainingShape shape = small(2);
+  shape.mesh.extent[static_cast<std::size_t>(Axis::dp_replicate)] = 2;
+  shape.reduce.micro_batches = 2;
+  std::string text = training(shape);
+  EXPECT_EQ(count(text, "all-reduce"), 5);
+  for (const char* unit : {"head", "layers.2", "layers.1", "layers.0", "embedding"}) {
+    EXPECT_NE(text.find(cat("reduce ", unit, " 1 +\nall-reduce ", unit, " 1\n")), std::string::npos)
+        << unit;
+  }
+  // With nothing sharded, the GEMMs' own output.
+  shape.mesh.extent[static_cast<std::size_t>(Axis::dp_shard)] = 1;
+  text = training(shape);
+  EXPECT_EQ(count(text, "reduce"), 0);
+  EXPECT_NE(text.find("backward layers.1 1 +\nall-reduce layers.1 1\n"), std::string::npos);
+  const ShardLayout layout = shard_layout(shape, 0);
+  EXPECT_EQ(count(in_words(evaluation_actions(shape, layout), layout), "all-reduce"), 0);
+}
+
 TEST(StepActions, blocks_kept_gathered_travel_once) {
   TrainingShape shape = small(2);
   shape.reduce.micro_batches = 3;

@@ -3,7 +3,9 @@
 #include <cuda.h>
 
 #include <array>
+#include <functional>
 #include <source_location>
+#include <string>
 #include <utility>
 
 #include "comm/detail/sum_parts.hpp"
@@ -13,6 +15,7 @@
 #include "runtime/check_cuda.hpp"
 #include "runtime/check_mpi.hpp"
 #include "runtime/first_problem.hpp"
+#include "runtime/mpi_env.hpp"
 
 namespace koios {
 namespace {
@@ -75,11 +78,15 @@ void require_one_node(MPI_Comm group, std::size_t bytes, int ranks) {
   int on_node = 0;
   check_mpi(MPI_Comm_size(node, &on_node), "MPI_Comm_size");
   check_mpi(MPI_Comm_free(&node), "MPI_Comm_free");
-  std::array<std::int64_t, 2> bounds = {static_cast<std::int64_t>(bytes),
-                                        -static_cast<std::int64_t>(bytes)};
-  check_mpi(MPI_Allreduce(MPI_IN_PLACE, bounds.data(), 2, MPI_INT64_T, MPI_MAX, group),
+  // NCCL_HOSTID may part what shares memory.
+  const auto name = static_cast<std::int64_t>(std::hash<std::string>{}(node_name()) >> 1);
+  const auto size = static_cast<std::int64_t>(bytes);
+  std::array<std::int64_t, 4> bounds = {size, -size, name, -name};
+  check_mpi(MPI_Allreduce(MPI_IN_PLACE, bounds.data(), 4, MPI_INT64_T, MPI_MAX, group),
             "MPI_Allreduce");
-  if (on_node != ranks) throw UserError("the ranks are on several nodes");
+  if (on_node != ranks || bounds[2] != -bounds[3]) {
+    throw UserError("the ranks are on several nodes");
+  }
   if (ranks > kMaxParts) throw UserError(cat("there are more than ", kMaxParts, " ranks"));
   if (bounds[0] != -bounds[1]) throw UserError("the ranks' memory plans differ");
 }
