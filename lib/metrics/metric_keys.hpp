@@ -42,6 +42,9 @@ inline constexpr std::string_view kCheckpointStall = "time_metrics/checkpoint_st
 // One value a rank.
 inline constexpr std::string_view kStepTimeByRank = "time_metrics/end_to_end_by_rank(s)";
 inline constexpr std::string_view kCommTimeByRank = "time_metrics/communication_by_rank(s)";
+// Of what a step takes without waiting for other ranks: the slowest rank's against the median of
+// the others of its stage.
+inline constexpr std::string_view kSlowestRank = "time_metrics/slowest_over_median";
 
 // Highest over the ranks, since the last row.
 inline constexpr std::string_view kMemoryActive = "memory/max_active(GiB)";

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <iomanip>
+#include <sstream>
 #include <utility>
 #include <vector>
 
@@ -30,6 +32,12 @@ double lap_of(const Timers::Totals& laps, std::string_view name) {
   return at == laps.end() ? 0 : at->second;
 }
 
+std::vector<int> stages_of_ranks(const MeshShape& mesh) {
+  std::vector<int> stages;
+  for (int rank = 0; rank < mesh.ranks(); ++rank) stages.push_back(mesh.coordinate(rank, Axis::pp));
+  return stages;
+}
+
 }  // namespace
 
 WaitSeconds host_waits(const Mesh& mesh) {
@@ -54,6 +62,8 @@ StepLog::StepLog(const TrainingShape& shape, const Mesh& mesh, const Facts& fact
       first_step_(start.step),
       tokens_before_(start.tokens),
       losses_(start.losses),
+      stages_(stages_of_ranks(shape.mesh)),
+      slow_rank_(stages_),
       sensors_(facts.pci_bus),
       energy_j_(sensors_.read().energy_j) {}
 
@@ -109,10 +119,15 @@ StepLog::Interval StepLog::bring_together(std::int64_t reserved_bytes, const Wai
     sums.push_back(value ? 1 : 0);
   }
   const std::size_t by_rank_at = sums.size();
-  sums.resize(by_rank_at + 2 * static_cast<std::size_t>(mesh_.size()));
-  const std::size_t mine = by_rank_at + 2 * static_cast<std::size_t>(mesh_.rank());
+  constexpr std::size_t kByRank = 3;
+  sums.resize(by_rank_at + kByRank * static_cast<std::size_t>(mesh_.size()));
+  const std::size_t mine = by_rank_at + kByRank * static_cast<std::size_t>(mesh_.rank());
   sums[mine] = elapsed_s / steps;
   sums[mine + 1] = comm_s;
+  // Ranks also meet to decide what follows a step; a GPU computes meanwhile.
+  const double meetings_s = std::exchange(meetings_s_, mesh_.host_world().host_seconds());
+  const double met_s = on_host ? (meetings_s_ - meetings_s) / steps : 0;
+  sums[mine + 2] = std::max(0.0, elapsed_s / steps - comm_s - met_s);
   std::array<double, 8> maxima = {loss_max_,
                                   elapsed_s,
                                   static_cast<double>(reserved_bytes),
@@ -146,16 +161,18 @@ StepLog::Interval StepLog::bring_together(std::int64_t reserved_bytes, const Wai
                   .free_bytes = -maxima[4],
                   .gpu = {},
                   .step_s_by_rank = {},
-                  .comm_s_by_rank = {}};
+                  .comm_s_by_rank = {},
+                  .own_s_by_rank = {}};
   all.gpu.utilization_pct = mean_sensor(0);
   all.gpu.power_w = mean_sensor(1);
   all.gpu.clock_mhz = mean_sensor(2);
   if (maxima[7] > kNoTemperature) all.gpu.temperature_c = maxima[7];
   // Of all ranks or of none: a sum over some would be the energy of no step.
   if (sums[sensors_at + 7] == ranks) all.gpu.energy_j = sums[sensors_at + 6];
-  for (std::size_t at = by_rank_at; at < sums.size(); at += 2) {
+  for (std::size_t at = by_rank_at; at < sums.size(); at += kByRank) {
     all.step_s_by_rank.push_back(sums[at]);
     all.comm_s_by_rank.push_back(sums[at + 1]);
+    all.own_s_by_rank.push_back(sums[at + 2]);
   }
   return all;
 }
@@ -165,6 +182,7 @@ void StepLog::write(std::int64_t step, double lr, std::int64_t reserved_bytes,
                     const std::optional<ValidationResult>& validation) {
   const Interval all = bring_together(reserved_bytes, exposed, timers);
   if (writer_ != nullptr) write_row(step, lr, all, validation);
+  tell_slow_rank(all);
   console_.step_line({.step = step,
                       .steps = facts_.steps,
                       .loss = all.loss,
@@ -187,6 +205,17 @@ void StepLog::write(std::int64_t step, double lr, std::int64_t reserved_bytes,
   loss_sum_ = 0;
   samples_hash_ = 0;
   skipped_steps_ = 0;
+}
+
+void StepLog::tell_slow_rank(const Interval& all) {
+  const auto slow = slow_rank_.add(steps_, all.own_s_by_rank, all.step_s);
+  if (!slow || mesh_.rank() != 0) return;
+  std::ostringstream text;
+  text << std::setprecision(3) << "rank " << slow->rank << " on "
+       << facts_.hosts[static_cast<std::size_t>(slow->rank)] << " works " << slow->factor()
+       << " times as long as the other ranks (" << slow->own_s << " s a step, their median is "
+       << slow->others_s << " s) over the last " << slow->steps << " steps: they wait for it";
+  log::warning(text.str());
 }
 
 void StepLog::write_row(std::int64_t step, double lr, const Interval& all,
@@ -230,6 +259,9 @@ void StepLog::write_row(std::int64_t step, double lr, const Interval& all,
   const auto add_known = [&](std::string_view key, std::optional<double> value) {
     if (value) row.push_back({key, value});
   };
+  if (const auto slowest = slowest_rank(all.own_s_by_rank, stages_)) {
+    row.push_back({metric::kSlowestRank, slowest->factor()});
+  }
   add_known(metric::kGpuUtilization, all.gpu.utilization_pct);
   add_known(metric::kGpuPower, all.gpu.power_w);
   add_known(metric::kGpuClock, all.gpu.clock_mhz);

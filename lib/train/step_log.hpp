@@ -17,6 +17,7 @@
 #include "shard/exposed_wait.hpp"
 #include "train/flops.hpp"
 #include "train/run_state.hpp"
+#include "train/slow_rank.hpp"
 #include "train/step_results.hpp"
 #include "train/training_shape.hpp"
 #include "train/validation.hpp"
@@ -34,6 +35,7 @@ class StepLog {
     std::int64_t device_bytes = 0;     // what the device has; 0: unknown
     std::optional<double> peak_flops;  // of one device
     std::string pci_bus;               // of the GPU; empty: none
+    std::vector<std::string> hosts;    // by rank
   };
   /// start: where this start of the run began. writer: rank 0 only, else null.
   StepLog(const TrainingShape& shape, const Mesh& mesh, const Facts& facts, const RunState& start,
@@ -75,8 +77,11 @@ class StepLog {
     double free_bytes;                      // the least of any rank
     GpuReading gpu;                         // means, the highest temperature; energy: the sum
     std::vector<double> step_s_by_rank, comm_s_by_rank;
+    std::vector<double> own_s_by_rank;  // without waiting for others
   };
   Interval bring_together(std::int64_t reserved_bytes, const WaitSeconds& exposed, Timers& timers);
+  /// Says which rank the others wait for.
+  void tell_slow_rank(const Interval& all);
   void write_row(std::int64_t step, double lr, const Interval& all,
                  const std::optional<ValidationResult>& validation);
   double tokens_per_second_per_rank(const Interval& all) const;
@@ -100,6 +105,9 @@ class StepLog {
   double grad_norm_ = 0;
   std::int64_t skipped_steps_ = 0;
   WaitSeconds waits_;
+  double meetings_s_ = 0;    // Communicator::host_seconds of host_world at the last line
+  std::vector<int> stages_;  // by rank
+  SlowRankWatch slow_rank_;
   GpuSensors sensors_;
   std::optional<double> energy_j_;  // at the last line
 };

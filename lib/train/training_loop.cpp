@@ -52,7 +52,8 @@ TrainingLoop<T>::TrainingLoop(const RunConfig& config, const TrainingShape& shap
                  .arena_bytes = largest(plan_memory_of_stages(shape)).total_bytes,
                  .device_bytes = launch.device.info().memory_bytes,
                  .peak_flops = peak_flops(launch.device.info().name),
-                 .pci_bus = launch.device.info().pci_bus},
+                 .pci_bus = launch.device.info().pci_bus,
+                 .hosts = launch.mpi.all_gather(launch.mpi.host())},
                 start_, metrics, console_),
       profiler_(config.profiling, config.job.dump_folder, mesh.rank(), streams_) {
   step_.update_after(checkpoints_.update_after());

@@ -1,0 +1,86 @@
+"""A rank of the real program that is stopped, killed or slowed down: it is named, with the place where
+it was, and where the job cannot go on all of its processes are gone in time."""
+
+import os
+import pathlib
+import re
+import signal
+import time
+import unittest
+
+from koios_run import Job, Workplace
+
+HOST = re.escape(os.uname().nodename)
+SETTINGS = {"training/steps": 100000, "training/batch_size": 2, "metrics/log_freq": 5,
+            "comm/train_timeout_seconds": 4}
+PLACE = r"step \d+, [a-z]"  # "step 12, forward layers.1 0"
+
+
+def rank_of(pid):
+    for entry in pathlib.Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+        if entry.startswith(b"OMPI_COMM_WORLD_RANK="):
+            return int(entry.split(b"=")[1])
+    raise AssertionError(f"{pid} has no rank")
+
+
+class Standstill(unittest.TestCase):
+    def start(self, ranks, **more):
+        workplace = Workplace().__enter__()
+        self.addCleanup(workplace.__exit__)
+        job = Job(workplace.command(ranks, SETTINGS | more), workplace.path)
+        self.addCleanup(job.process.kill)
+        self.assertTrue(job.wait_for(r"step +10/"), job.output)
+        return job, {rank_of(pid): pid for pid in job.ranks()}
+
+    def verdict(self, job):
+        lines = re.findall(r"error: verdict: (.*)", job.output)
+        self.assertEqual(len(lines), 1, job.output)
+        return lines[0]
+
+    def test_a_stopped_rank(self):
+        job, ranks = self.start(3)
+        began = time.monotonic()
+        os.kill(ranks[1], signal.SIGSTOP)
+        code = job.end(timeout=60)  # waits for every process of the job, the stopped one too
+        took = time.monotonic() - began
+        print(f"ended {took:.1f} s after SIGSTOP")
+        self.assertEqual(code, 75, job.output)
+        self.assertLess(took, 4 + 20)
+        self.assertRegex(self.verdict(job),
+                         rf"^rank 1 on {HOST} is stopped \(SIGSTOP or a debugger\); it never entered "
+                         rf"\w+ \d+ of \w+, where ranks? [02, ]+ waits? \({PLACE}.*\); last sign of it "
+                         rf"[\d.]+ s ago: {PLACE}")
+
+    def test_a_killed_rank(self):
+        job, ranks = self.start(3)
+        began = time.monotonic()
+        os.kill(ranks[2], signal.SIGKILL)
+        code = job.end(timeout=60)
+        took = time.monotonic() - began
+        print(f"ended {took:.1f} s after SIGKILL")
+        self.assertNotEqual(code, 0)
+        self.assertLess(took, 20)
+        self.assertIn("signal 9", job.output)  # the launcher's words
+        verdicts = re.findall(r"error: verdict: (.*)", job.output)
+        self.assertLessEqual(len(verdicts), 1)
+        for line in verdicts:  # where the launcher was not faster
+            self.assertRegex(line, rf"^rank 2 on {HOST} has died.*; last sign of it [\d.]+ s ago: {PLACE}")
+
+    def test_a_slow_rank(self):
+        job, ranks = self.start(2)
+        deadline = time.monotonic() + 60
+        named = r"warning: rank (\d) on \S+ works ([\d.]+) times as long as the other ranks"
+        while not re.search(named, job.output) and time.monotonic() < deadline:
+            self.assertIsNone(job.process.poll(), job.output)
+            for signal_number, seconds in ((signal.SIGSTOP, 0.1), (signal.SIGCONT, 0.1)):
+                os.kill(ranks[1], signal_number)
+                time.sleep(seconds)
+        job.kill(whole=True)
+        found = re.search(named, job.output)
+        self.assertTrue(found, job.output)
+        print(found[0])
+        self.assertEqual(found[1], "1")
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
