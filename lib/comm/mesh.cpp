@@ -82,22 +82,24 @@ struct Mesh::Groups {
   }
 
   /// Boundary by boundary in the order of the stages, so that no rank waits in a circle.
-  void make_links(const MeshShape& shape, int rank) {
+  void make_links(const MeshShape& shape, int rank, bool is_ring) {
     const int stage = shape.coordinate(rank, Axis::pp);
-    const int ranks_of_stage = shape.ranks() / shape.size(Axis::pp);  // pp is the slowest axis
+    const int stages = shape.size(Axis::pp);
+    const int ranks_of_stage = shape.ranks() / stages;  // pp is the slowest axis
     const auto make_boundary = [&](int before, Link activations, Link gradients) {
       const int first = rank + (before - stage) * ranks_of_stage;
+      const int second = rank + ((before + 1) % stages - stage) * ranks_of_stage;
       for (const auto& [which, what] : {std::pair(activations, "activations of stage "),
                                         std::pair(gradients, "gradients for stage ")}) {
         const int tag = 2 * before + (which == gradients ? 1 : 0);
         link[static_cast<std::size_t>(which)] =
-            make(cat(what, before).c_str(), pair_of(first, first + ranks_of_stage, tag));
+            make(cat(what, before).c_str(), pair_of(first, second, tag));
       }
     };
-    if (stage > 0) make_boundary(stage - 1, Link::activations_in, Link::gradients_out);
-    if (stage + 1 < shape.size(Axis::pp)) {
-      make_boundary(stage, Link::activations_out, Link::gradients_in);
-    }
+    using enum Link;
+    if (stage > 0) make_boundary(stage - 1, activations_in, gradients_out);
+    if (stage + 1 < stages || is_ring) make_boundary(stage, activations_out, gradients_in);
+    if (stage == 0 && is_ring) make_boundary(stages - 1, activations_in, gradients_out);
   }
 
  private:
@@ -128,7 +130,7 @@ Mesh::Mesh(const MpiEnv& mpi, MeshShape shape, Backend backend, const CommOption
   g.tp = g.make("tp", in_mesh({tp}));
   g.context = g.make("context", in_mesh({cp}));
   g.context_reversed = g.make("context_reversed", split(shape, rank_, {cp}, Order::reversed));
-  g.make_links(shape, rank_);
+  g.make_links(shape, rank_, options.pipeline_is_ring);
   // A communicator of NCCL holds device memory and takes time to start: groups of the same ranks
   // share one. (All that `world` does comes after the reductions of the step.)
   for (Communicator* part : {g.tp, g.shard_reduce}) {

@@ -15,7 +15,8 @@
 namespace koios {
 
 /// What a stage of a pipeline exchanges with its neighbours: with the stage before it (receives
-/// activations, sends their gradients), and with the one after it.
+/// activations, sends their gradients), and with the one after it. In a ring the last stage is
+/// before the first.
 enum class Link { activations_in, activations_out, gradients_in, gradients_out };
 
 /// Timeouts and bookkeeping of every communicator (deck section [comm]). A timeout of 0 never ends.
@@ -24,6 +25,7 @@ struct CommOptions {
   double train_timeout_s = 100;
   int trace_buf_size = 20000;
   ShardTransport shard_transport = ShardTransport::automatic;
+  bool pipeline_is_ring = false;
 };
 
 class Mesh {

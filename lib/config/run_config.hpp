@@ -31,7 +31,7 @@ enum class CheckpointIo { direct, parallel_hdf5 };
 enum class TransportChoice { automatic, copy_engine, nccl };
 enum class ResumeMode { automatic, required, none };
 enum class OnBadData { stop, skip };
-enum class PipelineSchedule { one_f_one_b, zero_bubble, gpipe };
+enum class PipelineSchedule { one_f_one_b, interleaved_1f1b, zero_bubble, gpipe };
 enum class RecomputeMode { none, selective, full };
 
 constexpr EnumTable<BackendChoice, 3> names_of(BackendChoice) {
@@ -107,9 +107,12 @@ constexpr EnumTable<ResumeMode, 3> names_of(ResumeMode) {
 constexpr EnumTable<OnBadData, 2> names_of(OnBadData) {
   return {{{OnBadData::stop, "stop"}, {OnBadData::skip, "skip"}}};
 }
-constexpr EnumTable<PipelineSchedule, 3> names_of(PipelineSchedule) {
+constexpr EnumTable<PipelineSchedule, 4> names_of(PipelineSchedule) {
   using enum PipelineSchedule;
-  return {{{one_f_one_b, "1f1b"}, {zero_bubble, "zero_bubble"}, {gpipe, "gpipe"}}};
+  return {{{one_f_one_b, "1f1b"},
+           {interleaved_1f1b, "interleaved_1f1b"},
+           {zero_bubble, "zero_bubble"},
+           {gpipe, "gpipe"}}};
 }
 constexpr EnumTable<RecomputeMode, 3> names_of(RecomputeMode) {
   using enum RecomputeMode;
@@ -203,7 +206,12 @@ struct ParallelConfig {
   bool enable_loss_parallel = true;
   bool async_tp = false;
   PipelineSchedule pipeline_schedule = PipelineSchedule::one_f_one_b;
-  std::vector<int> pipeline_layers;  // of each stage; empty: by cost
+  int pipeline_chunks = 2;           // runs of blocks of a stage, where they are interleaved
+  std::vector<int> pipeline_layers;  // of each run; empty: by cost
+
+  int pipeline_runs() const {
+    return pipeline_schedule == PipelineSchedule::interleaved_1f1b ? pipeline_chunks : 1;
+  }
 
   bool operator==(const ParallelConfig&) const = default;
 };

@@ -216,11 +216,20 @@ void add_parallel(DeckSchema& schema, ParallelConfig& c) {
   schema.add("parallel", "pipeline_schedule", &c.pipeline_schedule)
       .help(
           "order in which a stage takes micro-batches, which are those of "
-          "gradient_accumulation_steps: 1f1b forward and backward by turns, zero_bubble weight "
-          "gradients later, where a stage would wait, gpipe all forward first");
+          "gradient_accumulation_steps: 1f1b forward and backward by turns, interleaved_1f1b the "
+          "same in pipeline_chunks rounds of the stages, zero_bubble weight gradients later, where "
+          "a "
+          "stage would wait, gpipe all forward first");
+  schema.add("parallel", "pipeline_chunks", &c.pipeline_chunks)
+      .range(2, 1024)
+      .help(
+          "with interleaved_1f1b: into how many runs, apart from each other, each stage's blocks "
+          "fall");
   schema.add("parallel", "pipeline_layers", &c.pipeline_layers)
       .may_be_empty()
-      .help("blocks of each stage, such as 7,9,9,7; empty: so that all stages cost the same");
+      .help(
+          "blocks of each stage, such as 7,9,9,7; empty: so that all stages cost the same. With "
+          "pipeline_chunks: of each run, in the order of the model");
 }
 
 void add_data(DeckSchema& schema, DataConfig& c) {

@@ -179,34 +179,54 @@ void check_parallel(Rules& rules, const RunConfig& c, int ranks) {
 
 void check_pipeline(Rules& rules, const RunConfig& c) {
   const std::int64_t stages = c.parallel.pipeline_parallel;
+  const std::int64_t parts = stages * c.parallel.pipeline_runs();
   const std::vector<int>& layers = c.parallel.pipeline_layers;
+  const PipelineSchedule schedule = c.parallel.pipeline_schedule;
+  const bool is_interleaved = schedule == PipelineSchedule::interleaved_1f1b;
   const char* degree = "training/pipeline_parallel_degree";
+  const char* chunks = "parallel/pipeline_chunks";
+  const char* order = "parallel/pipeline_schedule";
   rules.require(stages <= c.model.n_layers, {degree, "model/n_layers", "model/flavor"},
                 cat("[training] pipeline_parallel_degree = ", stages, ": the model's ",
                     c.model.n_layers, " blocks do not give every stage one"));
-  for (const char* key : {"parallel/pipeline_schedule", "parallel/pipeline_layers"}) {
+  for (const char* key : {order, chunks, "parallel/pipeline_layers"}) {
     rules.require(stages > 1 || !rules.is_changed(key), {key, degree},
                   cat("[parallel] ", std::strchr(key, '/') + 1,
                       " does nothing with [training] pipeline_parallel_degree = 1"));
   }
-  const bool splits_backward = c.parallel.pipeline_schedule == PipelineSchedule::zero_bubble;
+  if (stages == 1) return;
+  rules.require(is_interleaved || !rules.is_changed(chunks), {chunks, order},
+                "[parallel] pipeline_chunks is for pipeline_schedule = interleaved_1f1b only");
+  rules.require(!is_interleaved || parts <= c.model.n_layers,
+                {chunks, order, degree, "model/n_layers", "model/flavor"},
+                cat("[parallel] pipeline_chunks = ", c.parallel.pipeline_chunks, " for ", stages,
+                    " stages: the model's ", c.model.n_layers, " blocks do not give each of ",
+                    parts, " one"));
+  const std::int64_t micro_batches = c.training.gradient_accumulation_steps;
+  rules.require(!is_interleaved || micro_batches % stages == 0,
+                {order, "training/gradient_accumulation_steps", degree},
+                cat("[parallel] pipeline_schedule = interleaved_1f1b takes micro-batches in groups "
+                    "of as many as there are stages: [training] gradient_accumulation_steps = ",
+                    micro_batches, " is not a multiple of ", stages));
+  const bool splits_backward = schedule == PipelineSchedule::zero_bubble;
   rules.require(!splits_backward || c.activation_checkpoint.mode == RecomputeMode::none,
-                {"parallel/pipeline_schedule", "activation_checkpoint/mode"},
+                {order, "activation_checkpoint/mode"},
                 cat("[parallel] pipeline_schedule = zero_bubble keeps activations for the weights' "
                     "gradients, which come later: set [activation_checkpoint] mode = none, not ",
                     to_string(c.activation_checkpoint.mode)));
   rules.require(!splits_backward || c.training.reduce_every_micro_batch != AutoSwitch::on,
-                {"parallel/pipeline_schedule", "training/reduce_every_micro_batch"},
+                {order, "training/reduce_every_micro_batch"},
                 "[parallel] pipeline_schedule = zero_bubble sums gradients over the micro-batches "
                 "of a step: set [training] reduce_every_micro_batch = auto");
-  if (layers.empty() || stages == 1) return;
+  if (layers.empty()) return;
   const bool is_any_empty = std::count(layers.begin(), layers.end(), 0) > 0;
   const std::int64_t sum = std::accumulate(layers.begin(), layers.end(), std::int64_t{0});
-  rules.require(std::ssize(layers) == stages && !is_any_empty && sum == c.model.n_layers,
-                {"parallel/pipeline_layers", degree, "model/n_layers", "model/flavor"},
-                cat("[parallel] pipeline_layers = ", show_value(layers), ": expected ", stages,
-                    " numbers above 0, one for each stage, that make ", c.model.n_layers,
-                    " together; these are ", layers.size(), " that make ", sum));
+  rules.require(std::ssize(layers) == parts && !is_any_empty && sum == c.model.n_layers,
+                {"parallel/pipeline_layers", degree, chunks, "model/n_layers", "model/flavor"},
+                cat("[parallel] pipeline_layers = ", show_value(layers), ": expected ", parts,
+                    " numbers above 0, one for each ",
+                    is_interleaved ? "run of each stage" : "stage", ", that make ",
+                    c.model.n_layers, " together; these are ", layers.size(), " that make ", sum));
 }
 
 void check_checkpoint(Rules& rules, const CheckpointConfig& c) {

@@ -168,6 +168,18 @@ void take_logits(Arena& arena, const StageShape& shape, const LocalShape& local,
 
 }  // namespace
 
+int StageShape::slots() const {
+  int all = 0;
+  for (const RunShape& run : runs) all += run.slots;
+  return all;
+}
+
+int StageShape::inputs() const {
+  int all = 0;
+  for (const RunShape& run : runs) all += run.inputs;
+  return all;
+}
+
 template <class T>
 StageBuffers<T>::StageBuffers(Arena& arena, const StageShape& shape, const ShardLayout& layout)
     : tp(arena, shape.tensor.ranks, shape.micro_batch.tokens(), shape.model.dim,
@@ -175,42 +187,53 @@ StageBuffers<T>::StageBuffers(Arena& arena, const StageShape& shape, const Shard
   const ModelSpec& m = shape.model;
   const LocalShape local = shape.local();
   const Backend backend = arena.backend();
-  const std::vector<int> blocks = layout.held(UnitRole::block);
   const bool has_head = !layout.held(UnitRole::head).empty();
   const BlockSaved<T>* shared = nullptr;
   KOIOS_REQUIRE(!shape.splits_backward || shape.recompute.level == Recompute::none,
                 "backward_weight wants what is recomputed");
-  KOIOS_REQUIRE(shape.inputs == 0 || shape.inputs >= shape.slots, shape.inputs, " inputs for ",
-                shape.slots, " slots");
-  for (int i = 0; i < shape.inputs; ++i) {
-    const bool is_ahead = i >= shape.slots;
-    input.push_back(arena.take<T>(is_ahead ? kBetweenStages : kActivations, local.rows, m.dim));
+  const std::vector<std::vector<int>> runs = layout.runs();
+  KOIOS_REQUIRE(runs.size() == shape.runs.size(), runs.size(), " runs, not ", shape.runs.size());
+  for (const RunShape& run : shape.runs) {
+    KOIOS_REQUIRE(run.inputs == 0 || run.inputs >= run.slots, run.inputs, " inputs for ", run.slots,
+                  " slots");
+    for (int i = 0; i < run.inputs; ++i) {
+      const bool is_ahead = i >= run.slots;
+      input.push_back(arena.take<T>(is_ahead ? kBetweenStages : kActivations, local.rows, m.dim));
+    }
   }
   for (int i = 0; i < shape.outputs; ++i) {
     output.push_back(arena.take<T>(kBetweenStages, local.rows, m.dim));
   }
-  slot.resize(static_cast<std::size_t>(shape.slots));
+  slot.resize(static_cast<std::size_t>(shape.slots()));
   std::size_t number = 0;
-  for (StageSaved<T>& saved : slot) {
-    saved.block.reserve(blocks.size());
-    for (const int unit : blocks) {
-      const Recompute level = shape.recompute.of_block(layout.unit(unit).layer);
-      const BlockSaved<T>* before = nullptr;
-      if (!saved.block.empty()) {
-        before = &saved.block.back();
-      } else if (&saved != &slot.front() && !slot.front().block.empty()) {
-        before = &slot.front().block.front();
+  std::size_t first_input = 0;
+  for (std::size_t r = 0; r < runs.size(); ++r) {
+    const RunShape& run = shape.runs[r];
+    for (int i = 0; i < run.slots; ++i) {
+      StageSaved<T>& saved = slot[number++];
+      saved.block.reserve(runs[r].size());
+      for (const int unit : runs[r]) {
+        const UnitRole role = layout.unit(unit).role;
+        if (role == UnitRole::head) saved.head = take_head<T>(arena, m, local);
+        if (role != UnitRole::block) continue;
+        const Recompute level = shape.recompute.of_block(layout.unit(unit).layer);
+        const BlockSaved<T>* before = nullptr;
+        if (!saved.block.empty()) {
+          before = &saved.block.back();
+        } else if (&saved != &slot.front()) {
+          before = &slot.front().block.front();
+        }
+        const std::size_t place = first_input + static_cast<std::size_t>(i);
+        const bool is_received = saved.block.empty() && run.inputs > 0;
+        saved.block.emplace_back(arena, m, local, level, shape.fp8, shared, before,
+                                 is_received ? &input[place] : nullptr);
+        if (level != Recompute::none) shared = &saved.block.back();
       }
-      const bool is_received = unit == blocks.front() && !input.empty();
-      saved.block.emplace_back(arena, m, local, level, shape.fp8, shared, before,
-                               is_received ? &input[number] : nullptr);
-      if (level != Recompute::none) shared = &saved.block.back();
+      saved.dx_SD = arena.take<T>(kScratch, local.rows, m.dim);
+      saved.d_in_SD =
+          shape.splits_backward ? arena.take<T>(kScratch, local.rows, m.dim) : saved.dx_SD;
     }
-    if (has_head) saved.head = take_head<T>(arena, m, local);
-    saved.dx_SD = arena.take<T>(kScratch, local.rows, m.dim);
-    saved.d_in_SD =
-        shape.splits_backward ? arena.take<T>(kScratch, local.rows, m.dim) : saved.dx_SD;
-    ++number;
+    first_input += static_cast<std::size_t>(run.inputs);
   }
   scratch.delta_SD = arena.take<T>(kScratch, local.rows, m.dim);
   scratch.d_normed_SD = arena.take<T>(kScratch, local.rows, m.dim);
@@ -218,7 +241,7 @@ StageBuffers<T>::StageBuffers(Arena& arena, const StageShape& shape, const Shard
   scratch.d_qkv_NQ = arena.take<T>(kScratch, local.tokens, local.qkv_cols());
   scratch.d_activated_NF = arena.take<T>(kScratch, local.tokens, local.ffn);
   if (has_head) take_logits(arena, shape, local, scratch);
-  if (shape.fp8 && !blocks.empty()) scratch.fp8 = take_fp8_scratch(arena, m, local);
+  if (shape.fp8) scratch.fp8 = take_fp8_scratch(arena, m, local);
   const std::int64_t parts = has_weight(m.norm) ? norm_backward_partials(backend) : 0;
   scratch.norm_partial_PD = arena.take<float>(kScratch, parts, m.dim);
   scratch.rope_TE = arena.take<float>(kScratch, shape.micro_batch.seq_len, m.head_dim());

@@ -134,6 +134,12 @@ struct StageScratch {
   Fp8Scratch fp8;
 };
 
+/// What a run of a stage's units has of its own: those between two other stages.
+struct RunShape {
+  int slots = 1;   // micro-batches in flight
+  int inputs = 0;  // residual streams received, being received or in flight; 0: with the embedding
+};
+
 /// What a stage is built from.
 struct StageShape {
   ModelSpec model;
@@ -141,14 +147,16 @@ struct StageShape {
   MicroBatchShape micro_batch;
   RecomputePolicy recompute;
   MathOptions math;
-  int slots = 1;     // micro-batches in flight
-  int inputs = 0;    // residual streams received, being received or in flight; 0: the first stage
-  int outputs = 0;   // residual streams on their way to the next stage; 0: the last stage
+  /// In the layout's order, in which slots and inputs are numbered.
+  std::vector<RunShape> runs = {{}};
+  int outputs = 0;   // residual streams on their way to the next stage; 0: nothing is sent
   bool fp8 = false;  // the blocks' linear layers in FP8
   /// backward_weight comes later than backward_input: wants Recompute::none.
   bool splits_backward = false;
 
   LocalShape local() const { return {model, tensor, micro_batch}; }
+  int slots() const;
+  int inputs() const;
 };
 
 template <class T>

@@ -19,26 +19,32 @@ Stage<T>::Stage(const StageShape& shape, const ShardLayout& layout, StageBuffers
       local_(shape.local()),
       layout_(layout),
       buffers_(std::move(buffers)),
-      blocks_(layout.held(UnitRole::block)),
+      position_(layout.units().size(), -1),
       batch_(buffers_.slot.size()),
       tp_(tensor, buffers_.tp, compute, exchange, exposed),
       context_{shape_.model, local_,           shape_.tensor, math,
                compute,      buffers_.scratch, tp_,           shape.fp8} {
   rope_table(compute, buffers_.scratch.rope_TE, shape_.model.rope_theta);
-  if (shape.fp8 && !blocks_.empty()) fill_zero(compute, any(buffers_.scratch.fp8.counts));
+  if (shape.fp8) fill_zero(compute, any(buffers_.scratch.fp8.counts));
+  for (const std::vector<int>& run : layout.runs()) {
+    int blocks = 0;
+    for (const int unit : run) {
+      if (layout.unit(unit).role == UnitRole::block) position_[index(unit)] = blocks++;
+    }
+  }
 }
 
 template <class T>
 std::size_t Stage<T>::position(int unit) const {
-  const auto found = std::find(blocks_.begin(), blocks_.end(), unit);
-  KOIOS_REQUIRE(found != blocks_.end(), "unit ", unit, " is no block of this stage");
-  return static_cast<std::size_t>(found - blocks_.begin());
+  const int at = position_[index(unit)];
+  KOIOS_REQUIRE(at >= 0, "unit ", unit, " is no block of this stage");
+  return index(at);
 }
 
 template <class T>
 Ref<const T, 2> Stage<T>::stream_before(int unit, int slot) {
   const std::size_t before =
-      layout_.unit(unit).role == UnitRole::head ? blocks_.size() : position(unit);
+      layout_.unit(unit).role == UnitRole::head ? saved(slot).block.size() : position(unit);
   return before == 0 ? Ref<const T, 2>{} : saved(slot).block[before - 1].mid_SD;
 }
 

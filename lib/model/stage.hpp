@@ -41,6 +41,7 @@ class Stage {
 
   /// What the calls for this slot work on until the next one.
   void set_batch(int slot, const DeviceBatch& batch) { this->batch(slot) = batch; }
+  void set_batch_of(int slot, int other_slot) { batch(slot) = batch(other_slot); }
 
   // Units are called in the order of the model, forward, and against it, backward, each with its
   // own weights. comm: over the tensor-parallel group, on the compute stream.
@@ -65,11 +66,12 @@ class Stage {
   void backward_weight(int unit, int slot, const GradientOutput& gradients);
   void backward_embedding(int slot, const GradientOutput& gradients);
 
-  // Between stages. A slot's first block takes the residual stream where it was received.
+  // Between stages. A slot belongs to a run of units; its first block takes the residual stream
+  // where it was received.
 
   Ref<T, 2> input(int number) const { return buffers_.input[static_cast<std::size_t>(number)]; }
   void set_input(int slot, int number) { saved(slot).block.front().x_SD = input(number); }
-  /// The residual stream out of the stage's last block, summed.
+  /// The residual stream out of the run's last block, summed.
   Ref<const T, 2> form_output(int slot, int number);
   /// The gradient of the residual stream: into the last block before its backward pass, and out of
   /// the first one after it.
@@ -84,7 +86,7 @@ class Stage {
   DeviceBatch& batch(int slot) { return batch_[index(slot)]; }
   /// For calls that work on this slot.
   StageContext<T>& context(int slot);
-  /// The stage's k-th block is at position k.
+  /// The k-th block of a run is at position k.
   std::size_t position(int unit) const;
   BlockSaved<T>& block(int unit, int slot) { return saved(slot).block[position(unit)]; }
   /// The residual stream to which the unit after this block adds delta; null: it is formed already.
@@ -97,7 +99,7 @@ class Stage {
   LocalShape local_;
   const ShardLayout& layout_;
   StageBuffers<T> buffers_;
-  std::vector<int> blocks_;
+  std::vector<int> position_;       // by unit; -1: no block of this stage
   std::vector<DeviceBatch> batch_;  // by slot
   TensorParallel<T> tp_;
   StageContext<T> context_;

@@ -25,11 +25,42 @@ bool needs_weights(const Action& action, const StageUnit& unit) {
   }
 }
 
+/// The units that a micro-batch passes through between two other stages.
+struct Run {
+  std::vector<StageUnit> units = {};
+  RunShape shape = {};
+  int first_slot = 0;
+  int first_input = 0;
+
+  bool receives() const { return units.front().role != UnitRole::embedding; }
+  bool sends() const { return units.back().role != UnitRole::head; }
+  int slot(int micro) const { return first_slot + micro % shape.slots; }
+  int input(int micro) const { return first_input + micro % shape.inputs; }
+};
+
+std::vector<Run> make_runs(const std::vector<StageUnit>& units,
+                           const std::vector<RunShape>& shapes) {
+  std::vector<Run> runs;
+  int slots = 0;
+  int inputs = 0;
+  for (const StageUnit& unit : units) {
+    if (runs.empty() || runs.back().units.back().unit + 1 != unit.unit) {
+      KOIOS_REQUIRE(runs.size() < shapes.size(), "more than ", shapes.size(), " runs");
+      const RunShape& shape = shapes[runs.size()];
+      runs.push_back({.shape = shape, .first_slot = slots, .first_input = inputs});
+      slots += shape.slots;
+      inputs += shape.inputs;
+    }
+    runs.back().units.push_back(unit);
+  }
+  return runs;
+}
+
 /// The computation, unit by unit, and where gradients leave.
 class Expansion {
  public:
   Expansion(const std::vector<StageUnit>& units, const ActionOptions& options, int micro_batches)
-      : units_(units), options_(options), micro_batches_(micro_batches) {}
+      : runs_(make_runs(units, options.runs)), options_(options), micro_batches_(micro_batches) {}
 
   void add(const std::vector<Pass>& schedule) {
     receive(schedule.front());
@@ -42,80 +73,98 @@ class Expansion {
 
  private:
   void add(const Pass& pass) {
+    const Run& run = run_of(pass);
     switch (pass.kind) {
       case Pass::Kind::forward:
-        return forward(pass.micro_batch);
+        return forward(run, pass.micro_batch);
       case Pass::Kind::backward:
-        return backward(pass.micro_batch, false);
+        return backward(run, pass.micro_batch, false);
       case Pass::Kind::backward_input:
-        return backward(pass.micro_batch, true);
+        return backward(run, pass.micro_batch, true);
       case Pass::Kind::backward_weight:
-        return backward_weight(pass.micro_batch);
+        return backward_weight(run, pass.micro_batch);
       case Pass::Kind::evaluate:
-        return evaluate(pass.micro_batch);
+        return evaluate(run, pass.micro_batch);
     }
   }
 
-  bool is_first() const { return options_.place.is_first(); }
-  bool is_last() const { return options_.place.is_last(); }
+  const Run& run_of(const Pass& pass) const { return runs_[static_cast<std::size_t>(pass.run)]; }
+  Action& push(Kind kind, const Run& run, int unit, int micro, bool accumulate = false) {
+    return actions_.emplace_back(Action{kind, unit, micro, accumulate, run.slot(micro)});
+  }
 
   /// What the pass needs from other stages.
   void receive(const Pass& pass) {
+    const Run& run = run_of(pass);
     if (pass.kind == Pass::Kind::backward_weight) return;
     if (pass.kind == Pass::Kind::backward || pass.kind == Pass::Kind::backward_input) {
-      if (!is_last()) {
-        actions_.push_back({Kind::receive_gradient, units_.back().unit, pass.micro_batch});
+      if (run.sends()) {
+        push(Kind::receive_gradient, run, run.units.back().unit, pass.micro_batch);
       }
-    } else if (!is_first()) {
-      actions_.push_back({Kind::receive, units_.front().unit, pass.micro_batch});
+    } else if (run.receives()) {
+      Action& action = push(Kind::receive, run, run.units.front().unit, pass.micro_batch);
+      action.buffer = run.input(pass.micro_batch);
     }
   }
-  void send(int micro) {
-    if (!is_last()) actions_.push_back({Kind::send, units_.back().unit, micro});
+  void send(const Run& run, int micro) {
+    if (!run.sends()) return;
+    push(Kind::send, run, run.units.back().unit, micro).buffer = sent_++ % options_.outputs;
+  }
+  void load(const Run& run, int micro) {
+    const Run& first = runs_.front();
+    if (&run == &first) {
+      push(Kind::load, run, -1, micro);
+    } else {
+      push(Kind::reload, run, run.units.front().unit, micro).buffer = first.slot(micro);
+    }
+  }
+  Action& push_forward(Kind kind, const Run& run, const StageUnit& u, int micro) {
+    Action& action = push(kind, run, u.unit, micro);
+    if (&u == &run.units.front() && run.receives()) action.buffer = run.input(micro);
+    return action;
   }
 
-  void forward(int micro) {
-    actions_.push_back({Kind::load, -1, micro});
-    for (const StageUnit& u : units_) {
+  void forward(const Run& run, int micro) {
+    load(run, micro);
+    for (const StageUnit& u : run.units) {
       const bool is_head = u.role == UnitRole::head;
-      actions_.push_back({Kind::forward, u.unit, micro, is_head && accumulates(micro)});
+      push_forward(Kind::forward, run, u, micro).accumulate = is_head && accumulates(micro);
       if (u.is_recomputed) in_scratch_ = {u.unit, micro};
-      if (is_head) reduce(u.unit, micro);
+      if (is_head) reduce(run, u.unit, micro);
     }
-    send(micro);
+    send(run, micro);
   }
 
-  void evaluate(int micro) {
-    actions_.push_back({Kind::load, -1, micro});
-    for (const StageUnit& u : units_) {
-      const Kind kind = u.role == UnitRole::head ? Kind::evaluate : Kind::forward;
-      actions_.push_back({kind, u.unit, micro});
+  void evaluate(const Run& run, int micro) {
+    load(run, micro);
+    for (const StageUnit& u : run.units) {
+      push_forward(u.role == UnitRole::head ? Kind::evaluate : Kind::forward, run, u, micro);
     }
-    send(micro);
+    send(run, micro);
   }
 
   /// only_input: what backward_weight does not do.
-  void backward(int micro, bool only_input) {
-    for (auto u = units_.rbegin(); u != units_.rend(); ++u) {
+  void backward(const Run& run, int micro, bool only_input) {
+    for (auto u = run.units.rbegin(); u != run.units.rend(); ++u) {
       if (u->role == UnitRole::head) continue;  // done with its forward pass
       if (u->is_recomputed && in_scratch_ != std::pair(u->unit, micro)) {
-        actions_.push_back({Kind::recompute, u->unit, micro});
+        push(Kind::recompute, run, u->unit, micro);
         in_scratch_ = {u->unit, micro};
       }
       const bool is_split = only_input && u->role == UnitRole::block;
       KOIOS_REQUIRE(!is_split || !u->is_recomputed, "backward_weight wants what is recomputed");
       const Kind kind = is_split ? Kind::backward_input : Kind::backward;
-      actions_.push_back({kind, u->unit, micro, accumulates(micro)});
-      if (!is_split) reduce(u->unit, micro);
+      push(kind, run, u->unit, micro, accumulates(micro));
+      if (!is_split) reduce(run, u->unit, micro);
     }
-    if (!is_first()) actions_.push_back({Kind::send_gradient, units_.front().unit, micro});
+    if (run.receives()) push(Kind::send_gradient, run, run.units.front().unit, micro);
   }
 
-  void backward_weight(int micro) {
-    for (auto u = units_.rbegin(); u != units_.rend(); ++u) {
+  void backward_weight(const Run& run, int micro) {
+    for (auto u = run.units.rbegin(); u != run.units.rend(); ++u) {
       if (u->role != UnitRole::block) continue;
-      actions_.push_back({Kind::backward_weight, u->unit, micro, accumulates(micro)});
-      reduce(u->unit, micro);
+      push(Kind::backward_weight, run, u->unit, micro, accumulates(micro));
+      reduce(run, u->unit, micro);
     }
   }
 
@@ -125,17 +174,18 @@ class Expansion {
     return micro > 0 && !leave_each_time;
   }
 
-  void reduce(int unit, int micro) {
+  void reduce(const Run& run, int unit, int micro) {
     const bool is_last = micro + 1 == micro_batches_;
     if (options_.is_sharded && (options_.every_micro_batch || is_last)) {
-      actions_.push_back({Kind::reduce, unit, micro, options_.every_micro_batch && micro > 0});
+      push(Kind::reduce, run, unit, micro, options_.every_micro_batch && micro > 0);
     }
-    if (options_.is_replicated && is_last) actions_.push_back({Kind::all_reduce, unit, micro});
+    if (options_.is_replicated && is_last) push(Kind::all_reduce, run, unit, micro);
   }
 
-  const std::vector<StageUnit>& units_;
+  std::vector<Run> runs_;
   const ActionOptions& options_;
   int micro_batches_;
+  int sent_ = 0;
   std::pair<int, int> in_scratch_ = {-1, -1};  // unit and micro-batch recomputed last
   std::vector<Action> actions_;
 };
@@ -213,10 +263,22 @@ std::vector<Action> make_actions(const std::vector<Pass>& schedule,
 }
 
 std::string describe(const Action& action, const ShardLayout& layout) {
-  static constexpr const char* kNames[] = {
-      "load",           "gather",          "receive",  "send",       "receive gradient",
-      "send gradient",  "forward",         "evaluate", "recompute",  "backward",
-      "backward input", "backward weight", "reduce",   "all-reduce", "update"};
+  static constexpr const char* kNames[] = {"load",
+                                           "reload",
+                                           "gather",
+                                           "receive",
+                                           "send",
+                                           "receive gradient",
+                                           "send gradient",
+                                           "forward",
+                                           "evaluate",
+                                           "recompute",
+                                           "backward",
+                                           "backward input",
+                                           "backward weight",
+                                           "reduce",
+                                           "all-reduce",
+                                           "update"};
   const char* name = kNames[static_cast<int>(action.kind)];
   if (action.kind == Kind::update) return name;
   if (action.kind == Kind::load) return cat(name, " ", action.micro_batch);

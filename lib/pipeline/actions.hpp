@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "model/activations.hpp"
 #include "pipeline/schedule.hpp"
 #include "shard/layout.hpp"
 
@@ -15,9 +16,10 @@ namespace koios {
 struct Action {
   enum class Kind {
     load,              // the micro-batch's tokens
+    reload,            // the same, for a later run
     gather,            // a unit's weights, into its buffer
-    receive,           // the residual stream into the stage's first unit, from the stage before
-    send,              // the residual stream out of the stage's last unit, to the next stage
+    receive,           // the residual stream into a run's first unit, from the stage before
+    send,              // the residual stream out of a run's last unit, to the next stage
     receive_gradient,  // of what was sent
     send_gradient,     // of what was received
     forward,           // a unit; the head's leaves the losses and the gradient of its input
@@ -34,6 +36,8 @@ struct Action {
   int unit = -1;
   int micro_batch = 0;
   bool accumulate = false;  // adds to the gradients that are there
+  int slot = 0;             // of the micro-batch on its run of units
+  int buffer = 0;           // of the stage's inputs or outputs; reload: the slot it was loaded for
 
   bool operator==(const Action&) const = default;
 };
@@ -47,7 +51,8 @@ struct StageUnit {
 };
 
 struct ActionOptions {
-  StagePlace place;
+  std::vector<RunShape> runs;     // of the StageShape
+  int outputs = 0;                // of the StageShape
   int prefetch = 1;               // units gathered ahead of the one being computed
   bool is_sharded = true;         // gradients are reduced over ranks
   bool is_replicated = false;     // and then over copies of the model
@@ -56,8 +61,8 @@ struct ActionOptions {
 
 /// The actions of a schedule. A unit is gathered when the one `prefetch` computations before it
 /// begins, or as soon as its buffer's last user has run; never again while its buffer still holds
-/// it. A block's gradients leave when its backward pass has been enqueued, and
-/// are added up over replicas once, when the last micro-batch's have left. What a pass receives is
+/// it. A block's gradients leave when its backward pass has been enqueued, and are
+/// added up over replicas once, when the last micro-batch's have left. What a pass receives is
 /// asked for when the pass before it begins, and travels beside it.
 std::vector<Action> make_actions(const std::vector<Pass>& schedule,
                                  const std::vector<StageUnit>& units, const ActionOptions& options);

@@ -41,12 +41,33 @@ std::vector<Pass> zero_bubble(const StagePlace& place, int micro_batches) {
   return schedule;
 }
 
+/// All stages take the passes of a direction in the same order: as many micro-batches as there are
+/// stages through one run, the same ones through the next.
+Pass interleaved_pass(Kind kind, int number, const StagePlace& place) {
+  const int in_turn = place.stages * place.runs;
+  const int run = number % in_turn / place.stages;
+  const int micro = number / in_turn * place.stages + number % place.stages;
+  return {kind, micro, kind == Kind::forward ? run : place.runs - 1 - run};
+}
+
+std::vector<Pass> interleaved(const StagePlace& place, int micro_batches) {
+  KOIOS_REQUIRE(micro_batches % place.stages == 0, micro_batches, " micro-batches for ",
+                place.stages, " stages");
+  // The first backward pass of the last stage's last run, and two for each stage on the way to it.
+  const int ahead = 2 * (place.stages - 1 - place.stage) + (place.runs - 1) * place.stages;
+  std::vector<Pass> schedule = by_turns(ahead, micro_batches * place.runs);
+  for (Pass& pass : schedule) pass = interleaved_pass(pass.kind, pass.micro_batch, place);
+  return schedule;
+}
+
 }  // namespace
 
 const char* to_string(ScheduleKind kind) {
   switch (kind) {
     case ScheduleKind::one_f_one_b:
       return "1f1b";
+    case ScheduleKind::interleaved:
+      return "interleaved_1f1b";
     case ScheduleKind::zero_bubble:
       return "zero_bubble";
     case ScheduleKind::gpipe:
@@ -61,6 +82,8 @@ std::vector<Pass> make_schedule(ScheduleKind kind, const StagePlace& place, int 
   switch (kind) {
     case ScheduleKind::one_f_one_b:
       return by_turns(place.stages - 1 - place.stage, micro_batches);
+    case ScheduleKind::interleaved:
+      return interleaved(place, micro_batches);
     case ScheduleKind::zero_bubble:
       return zero_bubble(place, micro_batches);
     case ScheduleKind::gpipe:
@@ -69,12 +92,17 @@ std::vector<Pass> make_schedule(ScheduleKind kind, const StagePlace& place, int 
   KOIOS_REQUIRE(false, "unknown schedule");
 }
 
-std::vector<Pass> evaluation() { return {{Kind::evaluate, 0}}; }
+std::vector<Pass> evaluation(int runs) {
+  std::vector<Pass> passes;
+  for (int run = 0; run < runs; ++run) passes.push_back({Kind::evaluate, 0, run});
+  return passes;
+}
 
-int micro_batches_in_flight(const std::vector<Pass>& schedule) {
+int micro_batches_in_flight(const std::vector<Pass>& schedule, int run) {
   int now = 0;
   int most = 1;
   for (const Pass& pass : schedule) {
+    if (pass.run != run) continue;
     if (pass.kind == Kind::forward) most = std::max(most, ++now);
     if (pass.kind == Kind::backward || pass.kind == Kind::backward_weight) --now;
   }
@@ -83,9 +111,10 @@ int micro_batches_in_flight(const std::vector<Pass>& schedule) {
 
 // A stage is at work for micro_batches passes each way; the first reaches the last stage, and its
 // gradient the first stage, after stages - 1 more of each. Of these 3 (stages - 1) thirds of a
-// micro-batch, zero_bubble has work for 2 (stages - 1) where there are enough micro-batches.
-double bubble(ScheduleKind kind, int stages, int micro_batches) {
-  double fill = stages - 1;
+// micro-batch, zero_bubble has work for 2 (stages - 1) where there are enough micro-batches; with
+// runs the first passes are as many times shorter.
+double bubble(ScheduleKind kind, int stages, int runs, int micro_batches) {
+  double fill = static_cast<double>(stages - 1) / runs;
   if (kind == ScheduleKind::zero_bubble) fill = (fill + std::max(0, stages - micro_batches)) / 3;
   return fill / (micro_batches + fill);
 }

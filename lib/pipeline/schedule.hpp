@@ -8,7 +8,7 @@
 
 namespace koios {
 
-/// One micro-batch through all units of a stage, in one direction.
+/// One micro-batch through the units of a stage, or through one run of them, in one direction.
 struct Pass {
   enum class Kind {
     forward,
@@ -19,12 +19,14 @@ struct Pass {
   };
   Kind kind = Kind::forward;
   int micro_batch = 0;
+  int run = 0;
 
   bool operator==(const Pass&) const = default;
 };
 
 enum class ScheduleKind {
   one_f_one_b,  // Narayanan et al. 2019 (PipeDream-flush): forward and backward by turns
+  interleaved,  // Narayanan et al. 2021: the same, in runs of units that are nearer to each other
   zero_bubble,  // Qi et al. 2023 (ZB-H1): backward_weight fills what 1F1B waits
   gpipe         // Huang et al. 2019: all forward, then all backward
 };
@@ -33,26 +35,30 @@ const char* to_string(ScheduleKind kind);
 /// Whether backward_input and backward_weight are passes of their own.
 bool splits_backward(ScheduleKind kind);
 
-/// A stage of a pipeline, from 0; the micro-batches of a step pass through all of them.
+/// A stage of a pipeline, from 0; the micro-batches of a step pass through all of them. With
+/// several runs the model is cut into stages * runs parts, and stage s has the parts s, s + stages,
+/// ...
 struct StagePlace {
   int stages = 1;
   int stage = 0;
+  int runs = 1;
 
   bool is_first() const { return stage == 0; }
   bool is_last() const { return stage + 1 == stages; }
 };
 
 /// The passes of one training step. With one stage: each micro-batch forward, then backward.
+/// interleaved: micro_batches is a multiple of the stages.
 std::vector<Pass> make_schedule(ScheduleKind kind, const StagePlace& place, int micro_batches);
 
 /// One micro-batch for its loss.
-std::vector<Pass> evaluation();
+std::vector<Pass> evaluation(int runs);
 
-/// The most micro-batches that wait for some of their backward pass at once.
-int micro_batches_in_flight(const std::vector<Pass>& schedule);
+/// The most micro-batches that wait for some of their backward pass through the run at once.
+int micro_batches_in_flight(const std::vector<Pass>& schedule, int run);
 
 /// The part of a step in which a stage waits for others, where all stages cost the same, forward,
 /// backward_input and backward_weight, too, and nothing is spent on transport: docs/pipeline.md.
-double bubble(ScheduleKind kind, int stages, int micro_batches);
+double bubble(ScheduleKind kind, int stages, int runs, int micro_batches);
 
 }  // namespace koios

@@ -37,11 +37,17 @@ StageLinks::StageLinks(const Mesh& mesh, int inputs, int outputs, int slots, Any
     if (Communicator* pair = mesh.link(which))
       link.emplace(*pair, buffers, scratch, compute, exposed);
   };
-  // Boundary by boundary: the ranks at both ends meet, and none waits in a circle.
-  open(activations_in, Link::activations_in, inputs);
-  open(gradients_out, Link::gradients_out, slots);
+  // Boundary by boundary in the order of the stages, as Mesh makes them: the ranks at both ends
+  // meet, and none waits in a circle.
+  const auto open_before = [&] {
+    open(activations_in, Link::activations_in, inputs);
+    open(gradients_out, Link::gradients_out, slots);
+  };
+  const bool is_first = mesh.shape().coordinate(mesh.rank(), Axis::pp) == 0;
+  if (!is_first) open_before();
   open(activations_out, Link::activations_out, outputs);
   open(gradients_in, Link::gradients_in, slots);
+  if (is_first) open_before();  // in a ring
 }
 
 }  // namespace koios

@@ -57,16 +57,14 @@ std::vector<int> ShardLayout::held(UnitRole role) const {
   return units;
 }
 
-int ShardLayout::first_held() const {
-  int unit = 0;
-  while (!this->unit(unit).is_held) ++unit;
-  return unit;
-}
-
-int ShardLayout::last_held() const {
-  auto unit = static_cast<int>(units_.size()) - 1;
-  while (!this->unit(unit).is_held) --unit;
-  return unit;
+std::vector<std::vector<int>> ShardLayout::runs() const {
+  std::vector<std::vector<int>> runs;
+  for (int unit = 0; unit < static_cast<int>(units_.size()); ++unit) {
+    if (!this->unit(unit).is_held) continue;
+    if (runs.empty() || receives_into(unit)) runs.emplace_back();
+    runs.back().push_back(unit);
+  }
+  return runs;
 }
 
 bool ShardLayout::is_first_holder(const ParameterLayout& parameter) const {

@@ -119,8 +119,14 @@ class ShardLayout {
   const UnitLayout& unit(int index) const { return units_[static_cast<std::size_t>(index)]; }
   /// This stage's units of a role, in order.
   std::vector<int> held(UnitRole role) const;
-  int first_held() const;
-  int last_held() const;
+  /// The same, without a gap between neighbours' numbers: what a micro-batch passes through between
+  /// two other stages.
+  std::vector<std::vector<int>> runs() const;
+  /// Whether another stage has the model's unit before this one, or after it.
+  bool receives_into(int unit) const { return unit > 0 && !this->unit(unit - 1).is_held; }
+  bool sends_from(int unit) const {
+    return unit + 1 < static_cast<int>(units_.size()) && !this->unit(unit + 1).is_held;
+  }
   /// Elements of the flat shard.
   std::int64_t shard_size() const { return shard_size_; }
   /// Logical elements of all parameters.

@@ -50,7 +50,8 @@ CommOptions comm_options(const RunConfig& config) {
   return {.init_timeout_s = static_cast<double>(config.comm.init_timeout_seconds),
           .train_timeout_s = static_cast<double>(config.comm.train_timeout_seconds),
           .trace_buf_size = narrow<int>(config.comm.trace_buf_size),
-          .shard_transport = shard_transport(config.comm.shard_transport)};
+          .shard_transport = shard_transport(config.comm.shard_transport),
+          .pipeline_is_ring = config.parallel.pipeline_runs() > 1};
 }
 
 }  // namespace koios

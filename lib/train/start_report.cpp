@@ -60,6 +60,31 @@ std::string describe_recomputation(const TrainingShape& shape) {
              "; now: ", shape.recompute.describe());
 }
 
+namespace {
+
+/// "0 to 3, 8 to 11": of each run of the stage's units.
+std::string layers_of(const TrainingShape& shape, int stage) {
+  const ShardLayout layout = shard_layout(shape, shape.first_rank(stage));
+  std::string text;
+  for (const std::vector<int>& run : layout.runs()) {
+    std::vector<std::int64_t> layers;
+    for (const int unit : run) {
+      if (layout.unit(unit).role == UnitRole::block) layers.push_back(layout.unit(unit).layer);
+    }
+    text += cat(text.empty() ? "" : ", ", layers.front(), " to ", layers.back());
+  }
+  return text;
+}
+
+/// "8 + 5": of each run.
+std::string in_flight(const StageShape& stage) {
+  std::string text;
+  for (const RunShape& run : stage.runs) text += cat(text.empty() ? "" : " + ", run.slots);
+  return text;
+}
+
+}  // namespace
+
 std::vector<std::string> describe_stages(const TrainingShape& shape,
                                          const std::vector<MemoryPlan>& memory) {
   const int stages = shape.mesh.size(Axis::pp);
@@ -68,17 +93,16 @@ std::vector<std::string> describe_stages(const TrainingShape& shape,
   const int micro_batches = shape.reduce.micro_batches;
   char text[128];
   std::snprintf(text, sizeof text, "%d stages, %d micro-batches, bubble %.1f%%", stages,
-                micro_batches, 100 * bubble(shape.pipeline.schedule, stages, micro_batches));
+                micro_batches,
+                100 * bubble(shape.pipeline.schedule, stages, shape.pipeline.runs, micro_batches));
   lines.push_back(cat("pipeline ", to_string(shape.pipeline.schedule), ": ", text));
   const std::vector<double> flops = shape.flops_of_stages();
   const double all = std::accumulate(flops.begin(), flops.end(), 0.0);
-  std::int64_t first = 0;
   for (int stage = 0; stage < stages; ++stage) {
     const auto number = static_cast<std::size_t>(stage);
-    const std::int64_t end = first + shape.blocks_of_stages()[number];
     std::snprintf(text, sizeof text, "%.1f%%", 100 * flops[number] / all);
-    lines.push_back(cat("  stage ", stage, ": layers ", std::exchange(first, end), " to ", end - 1,
-                        ", ", text, " of the operations, ", shape.stage(stage).slots,
+    lines.push_back(cat("  stage ", stage, ": layers ", layers_of(shape, stage), ", ", text,
+                        " of the operations, ", in_flight(shape.stage(stage)),
                         " micro-batches in flight, ", gib(memory[number].total_bytes), ", sends ",
                         with_commas(plan_traffic(shape, stage).pipeline_bytes), " bytes a step"));
   }

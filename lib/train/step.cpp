@@ -35,8 +35,6 @@ TrainStep<T>::TrainStep(const RunConfig& config, const TrainingShape& shape,
       evaluation_(evaluation_actions(shape, layout)),
       counted_(layout.counted()),
       stage_shape_(shape.stage(layout.stage())),
-      first_unit_(layout.first_held()),
-      last_unit_(layout.last_held()),
       mesh_(mesh),
       streams_(streams),
       upload_(memory.batch, shape.backend),
@@ -49,7 +47,7 @@ TrainStep<T>::TrainStep(const RunConfig& config, const TrainingShape& shape,
                  gradients_.full(), reduced_units(training_), streams.compute),
       stage_(stage_shape_, layout, memory.stage, math, mesh.tp(), streams.compute, streams.exchange,
              exposed_.tensor),
-      links_(mesh, stage_shape_.inputs, stage_shape_.outputs, stage_shape_.slots,
+      links_(mesh, stage_shape_.inputs(), stage_shape_.outputs, stage_shape_.slots(),
              any(stage_.output_gradient(0)), streams.compute, exposed_.pipeline),
       schedule_(config.lr_scheduler, config.optimizer.lr, config.training.steps,
                 config.training.warmup_steps),
@@ -110,7 +108,10 @@ void TrainStep<T>::perform(const Action& action, const NextBatch& next_batch,
   if (numerics_) numerics_->enter(part);
   switch (action.kind) {
     case Kind::load:
-      return load(action, next_batch);
+      return stage_.set_batch(action.slot,
+                              upload_.upload(next_batch(), action.slot, streams_.compute));
+    case Kind::reload:
+      return stage_.set_batch_of(action.slot, action.buffer);
     case Kind::gather:
       return weights_.gather(action.unit);
     case Kind::receive:
@@ -122,7 +123,7 @@ void TrainStep<T>::perform(const Action& action, const NextBatch& next_batch,
     case Kind::evaluate:
       return forward(action);
     case Kind::recompute:
-      return stage_.recompute(action.unit, slot(action), weights_.acquire(action.unit).view());
+      return stage_.recompute(action.unit, action.slot, weights_.acquire(action.unit).view());
     case Kind::backward:
     case Kind::backward_input:
       return backward(action);
@@ -138,26 +139,15 @@ void TrainStep<T>::perform(const Action& action, const NextBatch& next_batch,
 }
 
 template <class T>
-void TrainStep<T>::load(const Action& action, const NextBatch& next_batch) {
-  stage_.set_batch(slot(action), upload_.upload(next_batch(), slot(action), streams_.compute));
-  if (!links_.activations_in) return;
-  stage_.set_input(slot(action), input(action));
-  links_.activations_in->wait(input(action));
-}
-
-template <class T>
 void TrainStep<T>::exchange(const Action& action) {
-  const int slot = this->slot(action);
+  const int slot = action.slot;
+  const int buffer = action.buffer;
   switch (action.kind) {
-    case Kind::receive: {
-      const int place = input(action);
-      return links_.activations_in->receive(any(stage_.input(place)), place);
-    }
-    case Kind::send: {
-      const int place = action.micro_batch % stage_shape_.outputs;
-      links_.activations_out->wait(place);
-      return links_.activations_out->send(any(stage_.form_output(slot, place)), place);
-    }
+    case Kind::receive:
+      return links_.activations_in->receive(any(stage_.input(buffer)), buffer);
+    case Kind::send:
+      links_.activations_out->wait(buffer);
+      return links_.activations_out->send(any(stage_.form_output(slot, buffer)), buffer);
     case Kind::receive_gradient: {
       const bool was_sent = links_.gradients_out.has_value();
       const Event* sent = was_sent ? &links_.gradients_out->done(slot) : nullptr;
@@ -173,15 +163,19 @@ void TrainStep<T>::forward(const Action& action) {
   const Region region(streams_.compute, "forward");
   const auto lease = weights_.acquire(action.unit);
   check_unit("cast and gather", "", action.unit, lease.view());
+  if (layout_.receives_into(action.unit)) {
+    links_.activations_in->wait(action.buffer);
+    stage_.set_input(action.slot, action.buffer);
+  }
   if (layout_.unit(action.unit).role != UnitRole::head) {
-    return stage_.forward(action.unit, slot(action), lease.view());
+    return stage_.forward(action.unit, action.slot, lease.view());
   }
   if (action.kind == Kind::evaluate) {
-    stage_.evaluate_head(action.unit, slot(action), lease.view());
+    stage_.evaluate_head(action.unit, action.slot, lease.view());
   } else {
-    if (links_.gradients_out) links_.gradients_out->wait(slot(action));  // it is written anew
+    if (links_.gradients_out) links_.gradients_out->wait(action.slot);  // it is written anew
     const GradientOutput gradients = output(action);
-    stage_.forward_backward_head(action.unit, slot(action), loss_scale_, lease.view(), gradients);
+    stage_.forward_backward_head(action.unit, action.slot, loss_scale_, lease.view(), gradients);
     check_gradients(action.unit, gradients);
   }
   sum(streams_.compute, memory_.loss_sum, stage_.losses(), memory_.norm.partials,
@@ -193,26 +187,26 @@ void TrainStep<T>::backward(const Action& action) {
   const Region region(streams_.compute, "backward");
   if (layout_.unit(action.unit).role == UnitRole::embedding) {
     const GradientOutput gradients = output(action);
-    stage_.backward_embedding(slot(action), gradients);
+    stage_.backward_embedding(action.slot, gradients);
     return check_gradients(action.unit, gradients);
   }
   const auto lease = weights_.acquire(action.unit);
-  if (links_.gradients_in && action.unit == last_unit_) links_.gradients_in->wait(slot(action));
+  if (layout_.sends_from(action.unit)) links_.gradients_in->wait(action.slot);
   const GradientOutput gradients = output(action);
   if (action.kind == Kind::backward) {
-    stage_.backward(action.unit, slot(action), lease.view(), gradients);
+    stage_.backward(action.unit, action.slot, lease.view(), gradients);
     return check_gradients(action.unit, gradients);
   }
   // Its gradient goes where that of another micro-batch may still be on its way from.
-  if (links_.gradients_out && action.unit == first_unit_) links_.gradients_out->wait(slot(action));
-  stage_.backward_input(action.unit, slot(action), lease.view(), gradients);
+  if (layout_.receives_into(action.unit)) links_.gradients_out->wait(action.slot);
+  stage_.backward_input(action.unit, action.slot, lease.view(), gradients);
 }
 
 template <class T>
 void TrainStep<T>::backward_weight(const Action& action) {
   const Region region(streams_.compute, "backward weight");
   const GradientOutput gradients = output(action);
-  stage_.backward_weight(action.unit, slot(action), gradients);
+  stage_.backward_weight(action.unit, action.slot, gradients);
   check_gradients(action.unit, gradients);
 }
 

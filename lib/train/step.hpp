@@ -70,7 +70,6 @@ class TrainStep {
 
  private:
   void perform(const Action& action, const NextBatch& next_batch, std::int64_t steps_done);
-  void load(const Action& action, const NextBatch& next_batch);
   void forward(const Action& action);
   void backward(const Action& action);
   void backward_weight(const Action& action);
@@ -89,8 +88,6 @@ class TrainStep {
   template <class U>
   void check_unit(const char* operation, const char* of, int unit, const UnitView<U>& view);
   void update(std::int64_t steps_done);
-  int slot(const Action& action) const { return action.micro_batch % stage_shape_.slots; }
-  int input(const Action& action) const { return action.micro_batch % stage_shape_.inputs; }
 
   TrainingMemory<T> memory_;
   const ShardLayout& layout_;
@@ -98,8 +95,6 @@ class TrainStep {
   std::vector<Action> evaluation_;
   std::vector<ShardRange> counted_;
   StageShape stage_shape_;
-  int first_unit_;  // of the stage
-  int last_unit_;
   const Mesh& mesh_;
   TrainingStreams& streams_;
   BatchUpload upload_;

@@ -24,8 +24,10 @@ std::vector<StageUnit> stage_units(const TrainingShape& shape, const ShardLayout
 
 std::vector<Action> actions_of(const std::vector<Pass>& schedule, const TrainingShape& shape,
                                const ShardLayout& layout) {
+  const StageShape stage = shape.stage(layout.stage());
   return make_actions(schedule, stage_units(shape, layout),
-                      {.place = shape.place(layout.stage()),
+                      {.runs = stage.runs,
+                       .outputs = stage.outputs,
                        .prefetch = shape.gather.prefetch_blocks,
                        .is_sharded = layout.ranks() > 1,
                        .is_replicated = shape.mesh.size(Axis::dp_replicate) > 1,
@@ -39,7 +41,7 @@ std::vector<Action> training_actions(const TrainingShape& shape, const ShardLayo
 }
 
 std::vector<Action> evaluation_actions(const TrainingShape& shape, const ShardLayout& layout) {
-  return actions_of(evaluation(), shape, layout);
+  return actions_of(evaluation(shape.pipeline.runs), shape, layout);
 }
 
 }  // namespace koios

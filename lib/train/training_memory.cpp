@@ -36,7 +36,7 @@ TrainingMemory<T>::TrainingMemory(Arena& arena, const TrainingShape& shape,
       stage(arena, shape.stage(layout.stage()), layout),
       norm(arena),
       nonfinite(arena, layout),
-      batch(take_batches(arena, shape, shape.stage(layout.stage()).slots)),
+      batch(take_batches(arena, shape, shape.stage(layout.stage()).runs.front().slots)),
       loss_sum(arena.take<float>(kBatch, 1)),
       library_workspace(arena.take<std::byte>("library workspace",
                                               MathHandles::gemm_workspace_bytes(shape.backend))) {}

@@ -33,7 +33,7 @@ struct TrainingMemory {
   StageBuffers<T> stage;
   GradNormBuffers norm;
   NonfiniteBuffers nonfinite;
-  std::vector<BatchBuffers> batch;  // by slot of the stage
+  std::vector<BatchBuffers> batch;  // by slot of the stage's first run
   Ref<float, 1> loss_sum;           // over this rank's tokens of the step
   Ref<std::byte, 1> library_workspace;
 

@@ -66,6 +66,8 @@ ScheduleKind schedule_kind(PipelineSchedule schedule) {
   switch (schedule) {
     case PipelineSchedule::one_f_one_b:
       return ScheduleKind::one_f_one_b;
+    case PipelineSchedule::interleaved_1f1b:
+      return ScheduleKind::interleaved;
     case PipelineSchedule::zero_bubble:
       return ScheduleKind::zero_bubble;
     case PipelineSchedule::gpipe:
@@ -148,6 +150,7 @@ TrainingShape training_shape(const RunConfig& config, const MeshShape& mesh, Bac
   require_host_for_fp8(fp8, backend);
   shape.recompute = recompute_policy(config.activation_checkpoint);
   shape.pipeline.schedule = schedule_kind(config.parallel.pipeline_schedule);
+  shape.pipeline.runs = has_stages ? config.parallel.pipeline_runs() : 1;
   for (const int n : config.parallel.pipeline_layers) shape.pipeline.blocks.push_back(n);
   shape.math.attention = attention_kind(m.attention);
   shape.math.deterministic = config.job.deterministic;
@@ -169,37 +172,52 @@ UnitCosts unit_costs(const TrainingShape& shape) {
 }  // namespace
 
 StageShape TrainingShape::stage(int stage) const {
-  const int slots = micro_batches_in_flight(schedule(stage));
-  StageShape s{model, tensor, micro_batch, recompute, math, slots};
-  // One more than are in flight, so that the next can travel beside a pass.
-  if (!place(stage).is_first()) s.inputs = std::min(slots + 1, reduce.micro_batches);
-  if (!place(stage).is_last()) s.outputs = std::min(2, reduce.micro_batches);
+  StageShape s{model, tensor, micro_batch, recompute, math, {}};
+  const std::vector<Pass> passes = schedule(stage);
+  for (int run = 0; run < pipeline.runs; ++run) {
+    const int slots = micro_batches_in_flight(passes, run);
+    const bool is_received = run > 0 || !place(stage).is_first();
+    // One more than are in flight, so that the next can travel beside a pass.
+    s.runs.push_back({slots, is_received ? std::min(slots + 1, reduce.micro_batches) : 0});
+  }
+  const int sending_runs = pipeline.runs - (place(stage).is_last() ? 1 : 0);
+  s.outputs = std::min(2, sending_runs * reduce.micro_batches);
   s.fp8 = gather.fp8;
   s.splits_backward = splits_backward(pipeline.schedule);
   return s;
 }
 
-std::vector<std::int64_t> TrainingShape::blocks_of_stages() const {
+std::vector<std::int64_t> TrainingShape::blocks_of_runs() const {
   if (!pipeline.blocks.empty()) return pipeline.blocks;
-  return divide_blocks(model.n_layers, mesh.size(Axis::pp), unit_costs(*this));
+  return divide_blocks(model.n_layers, mesh.size(Axis::pp) * pipeline.runs, unit_costs(*this));
 }
 
 std::vector<double> TrainingShape::flops_of_stages() const {
-  return stage_costs(blocks_of_stages(), unit_costs(*this));
+  const std::vector<double> of_runs = stage_costs(blocks_of_runs(), unit_costs(*this));
+  std::vector<double> flops(static_cast<std::size_t>(mesh.size(Axis::pp)), 0.0);
+  for (std::size_t part = 0; part < of_runs.size(); ++part) {
+    flops[part % flops.size()] += of_runs[part];
+  }
+  return flops;
 }
 
 namespace {
 
 /// Numbers of the units of a stage: the embedding is 0, the blocks follow, the head is last.
 std::vector<int> units_of_stage(const TrainingShape& shape, int stage) {
-  const std::vector<std::int64_t> blocks = shape.blocks_of_stages();
-  const auto before = std::accumulate(blocks.begin(), blocks.begin() + stage, std::int64_t{0});
-  const StagePlace place = shape.place(stage);
-  const std::int64_t first = place.is_first() ? 0 : before + 1;
-  const std::int64_t end =
-      before + 1 + blocks[static_cast<std::size_t>(stage)] + (place.is_last() ? 1 : 0);
-  std::vector<int> units(static_cast<std::size_t>(end - first));
-  std::iota(units.begin(), units.end(), narrow<int>(first));
+  const std::vector<std::int64_t> blocks = shape.blocks_of_runs();
+  const int stages = shape.mesh.size(Axis::pp);
+  const int parts = narrow<int>(std::ssize(blocks));
+  std::vector<int> units;
+  std::int64_t next = 1;  // the part's first block
+  for (int part = 0; part < parts; ++part) {
+    const std::int64_t first = part == 0 ? 0 : next;
+    next += blocks[static_cast<std::size_t>(part)];
+    const std::int64_t end = next + (part + 1 == parts ? 1 : 0);
+    for (std::int64_t unit = first; part % stages == stage && unit < end; ++unit) {
+      units.push_back(narrow<int>(unit));
+    }
+  }
   return units;
 }
 

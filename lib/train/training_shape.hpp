@@ -16,7 +16,8 @@ namespace koios {
 /// How stages take the micro-batches of a step, and what of the model each has.
 struct PipelineOptions {
   ScheduleKind schedule = ScheduleKind::one_f_one_b;
-  std::vector<std::int64_t> blocks;  // of each stage; empty: so that all cost the same
+  int runs = 1;                      // of units that each stage has
+  std::vector<std::int64_t> blocks;  // of each run in the model's order; empty: by their cost
 };
 
 struct TrainingShape {
@@ -35,7 +36,7 @@ struct TrainingShape {
 
   /// Ranks that share each parameter.
   int shard_ranks() const { return mesh.size(Axis::dp_shard) * mesh.size(Axis::cp); }
-  StagePlace place(int stage) const { return {mesh.size(Axis::pp), stage}; }
+  StagePlace place(int stage) const { return {mesh.size(Axis::pp), stage, pipeline.runs}; }
   /// The first of the ranks that make up a stage.
   int first_rank(int stage) const { return stage * (mesh.ranks() / mesh.size(Axis::pp)); }
   /// The order in which micro-batches pass through a stage.
@@ -43,8 +44,9 @@ struct TrainingShape {
     return make_schedule(pipeline.schedule, place(stage), reduce.micro_batches);
   }
   StageShape stage(int stage) const;
-  /// Blocks of each stage, and the operations of a token on it.
-  std::vector<std::int64_t> blocks_of_stages() const;
+  /// Blocks of each run of units in the model's order.
+  std::vector<std::int64_t> blocks_of_runs() const;
+  /// Operations of a token on each stage.
   std::vector<double> flops_of_stages() const;
   /// Label tokens of one step, over all ranks.
   std::int64_t tokens_per_step() const {

@@ -146,6 +146,29 @@ TEST(Rules, zero_bubble_keeps_activations_and_gradients) {
             "micro-batches of a step: set [training] reduce_every_micro_batch = auto\n");
 }
 
+TEST(Rules, interleaved_stages_have_runs_and_groups_of_micro_batches) {
+  const std::string staged = "[training]\npipeline_parallel_degree = 2\n";
+  const std::string four = "gradient_accumulation_steps = 4\n";
+  const std::string schedule = "[parallel]\npipeline_schedule = interleaved_1f1b\n";
+  EXPECT_EQ(rules_of(staged + four + schedule, 2), "");
+  EXPECT_EQ(rules_of(staged + four + schedule + "pipeline_layers = 2,2,2,2\n", 2), "");
+  EXPECT_EQ(rules_of(staged + four + schedule + "pipeline_layers = 4,4\n", 2),
+            "error: x.ini:6: [parallel] pipeline_layers = 4,4: expected 4 numbers above 0, one for "
+            "each run of each stage, that make 8 together; these are 2 that make 8\n");
+  EXPECT_EQ(rules_of(staged + four + schedule + "pipeline_chunks = 5\n", 2),
+            "error: x.ini:6: [parallel] pipeline_chunks = 5 for 2 stages: the model's 8 blocks do "
+            "not give each of 10 one\n");
+  EXPECT_EQ(
+      rules_of(staged + schedule, 2),
+      "error: x.ini:4: [parallel] pipeline_schedule = interleaved_1f1b takes micro-batches in "
+      "groups of as many as there are stages: [training] gradient_accumulation_steps = 1 is "
+      "not a multiple of 2\n");
+  EXPECT_EQ(
+      rules_of(staged + "[parallel]\npipeline_chunks = 3\n", 2),
+      "error: x.ini:4: [parallel] pipeline_chunks is for pipeline_schedule = interleaved_1f1b "
+      "only\n");
+}
+
 TEST(Rules, an_effective_deck_keeps_them) {
   for (const std::vector<std::string>& overrides :
        {std::vector<std::string>{},

@@ -55,6 +55,7 @@ class Pipeline(unittest.TestCase):
                                ("gpipe", 2, {"parallel__pipeline_schedule": "gpipe"}),
                                ("zero2", 2, {"parallel__pipeline_schedule": "zero_bubble"}),
                                ("zero4", 4, {"parallel__pipeline_schedule": "zero_bubble"}),
+                               ("ring", 2, {"parallel__pipeline_schedule": "interleaved_1f1b"}),
                                ("uneven", 2, {"parallel__pipeline_layers": "1,3"})):
             run = self.run_of(pp, name, settings(pp, **more, **self.held_out()))
             self.assertEqual(self.one.losses(), run.losses(), name)
@@ -69,21 +70,25 @@ class Pipeline(unittest.TestCase):
             self.assertEqual(planned, measured, name)
 
     def test_checkpoints_change_the_mesh(self):
-        # 10 steps on stages, 10 on data-parallel ranks, 10 on stages again.
-        folder = "changes"
-        self.run_of(2, folder, settings(2, training__steps=30, training__warmup_steps=2))
-        reference = self.workplace.run(1, settings(1, training__steps=30), folder="reference")
-        checkpoints = self.workplace.path / folder / "checkpoints"
-        for step in (20, 30):
-            (checkpoints / f"step_000000{step}.h5").unlink()
-        changed = self.run_of(2, folder, settings(1, dp=2, micro_batches=2, training__steps=30))
-        self.assertIn("step 10, written on 2 ranks = pp 2 x dp 1", changed.stdout)
-        (checkpoints / "step_00000030.h5").unlink()
-        again = self.run_of(2, folder, settings(2, training__steps=30))
-        self.assertIn("step 20, written on 2 ranks = pp 1 x dp 2", again.stdout)
-        rows = {row["step"]: row["loss_metrics/global_avg_loss"] for row in again.rows()}
+        # 10 steps on each mesh, on from the last one's checkpoint.
+        steps = {"training__steps": 40}
+        reference = self.workplace.run(1, settings(1, **steps), folder="reference")
+        meshes = (("pp 2 x dp 1", 2, settings(2, **steps)),
+                  ("pp 1 x dp 2", 2, settings(1, dp=2, micro_batches=2, **steps)),
+                  ("tp 2", 2, settings(1, training__tensor_parallel_degree=2, **steps)),
+                  ("pp 2", 2, settings(2, parallel__pipeline_schedule="interleaved_1f1b", **steps)))
+        before = None
+        for number, (mesh, ranks, options) in enumerate(meshes):
+            run = self.run_of(ranks, "changes", options)
+            if before:
+                self.assertRegex(run.stdout, rf"step {10 * number}, written on 2 ranks = .*{before}")
+            before = mesh
+            checkpoints = self.workplace.path / "changes/checkpoints"
+            for step in range(10 * number + 20, 50, 10):
+                (checkpoints / f"step_000000{step}.h5").unlink(missing_ok=True)
+        rows = {row["step"]: row["loss_metrics/global_avg_loss"] for row in run.rows()}
         worst = max(abs(rows[step + 1] - loss) for step, loss in enumerate(reference.losses()))
-        print(f"pp 2, dp 2, pp 2: largest loss difference {worst:.2e}")
+        print(f"pp 2, dp 2, tp 2, pp 2 interleaved: largest loss difference {worst:.2e}")
         self.assertLessEqual(worst, LOSS_BOUND)
 
     def test_all_stages_agree_that_a_gradient_is_not_finite(self):

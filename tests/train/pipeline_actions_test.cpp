@@ -10,10 +10,10 @@ namespace koios::testing {
 namespace {
 
 TrainingShape staged(int stages, int micro_batches,
-                     ScheduleKind schedule = ScheduleKind::one_f_one_b) {
+                     ScheduleKind schedule = ScheduleKind::one_f_one_b, int runs = 1) {
   TrainingShape shape;
   shape.model = {.dim = 64,
-                 .n_layers = 2 * stages,
+                 .n_layers = 2 * stages * runs,
                  .n_heads = 4,
                  .n_kv_heads = 4,
                  .ffn_dim = 96,
@@ -24,6 +24,7 @@ TrainingShape staged(int stages, int micro_batches,
   shape.reduce.every_micro_batch = false;
   shape.gather.reshard_after_forward = false;
   shape.pipeline.schedule = schedule;
+  shape.pipeline.runs = runs;
   return shape;
 }
 
@@ -33,7 +34,7 @@ std::string in_words(const std::vector<Pass>& schedule) {
     const char* kind = pass.kind == Pass::Kind::forward           ? "F"
                        : pass.kind == Pass::Kind::backward_weight ? "W"
                                                                   : "B";
-    text += cat(text.empty() ? "" : " ", kind, pass.micro_batch);
+    text += cat(text.empty() ? "" : " ", kind, pass.micro_batch, pass.run > 0 ? "'" : "");
   }
   return text;
 }
@@ -64,6 +65,41 @@ TEST(Schedule, weight_gradients_of_zero_bubble_are_later_the_later_the_stage) {
   EXPECT_EQ(words(1, 4), "F0 F1 B0 F2 B1 W0 F3 B2 W1 B3 W2 W3");
   EXPECT_EQ(words(2, 4), "F0 B0 F1 B1 F2 B2 W0 F3 B3 W1 W2 W3");
   EXPECT_EQ(words(2, 1), "F0 B0 W0");
+}
+
+// Narayanan et al. 2021, figure 4. A dash: through the second run.
+TEST(Schedule, interleaved_runs_take_turns_of_as_many_micro_batches_as_stages) {
+  const auto words = [](int stage) {
+    return in_words(make_schedule(ScheduleKind::interleaved, {2, stage, 2}, 4));
+  };
+  EXPECT_EQ(words(0), "F0 F1 F0' F1' F2 B0' F3 B1' F2' B0 F3' B1 B2' B3' B2 B3");
+  EXPECT_EQ(words(1), "F0 F1 F0' B0' F1' B1' F2 B0 F3 B1 F2' B2' F3' B3' B2 B3");
+}
+
+TEST(Pipeline, a_ring_of_stages_takes_a_micro_batch_round_and_round) {
+  const TrainingShape shape = staged(2, 2, ScheduleKind::interleaved, 2);
+  std::string text;
+  const ShardLayout layout = shard_layout(shape, 0);
+  for (const Action& action : training_actions(shape, layout)) {
+    text += describe(action, layout) + "\n";
+    if (text.ends_with("forward layers.5 0\n")) break;
+  }
+  EXPECT_EQ(text,
+            "load 0\n"
+            "forward embedding 0\n"
+            "forward layers.0 0\n"
+            "forward layers.1 0\n"
+            "send layers.1 0\n"
+            "receive layers.4 0\n"
+            "load 1\n"
+            "forward embedding 1\n"
+            "forward layers.0 1\n"
+            "forward layers.1 1\n"
+            "send layers.1 1\n"
+            "receive layers.4 1\n"
+            "reload layers.4 0\n"
+            "forward layers.4 0\n"
+            "forward layers.5 0\n");
 }
 
 TEST(Pipeline, zero_bubble_sends_before_it_forms_the_weights_gradients) {
@@ -135,7 +171,7 @@ TEST(Pipeline, no_stage_waits_for_ever_and_the_bubble_is_the_formulas) {
         const TrainingShape shape = staged(stages, micro_batches, kind);
         const Simulated run = Simulator(shape).run();
         EXPECT_EQ(run.problem, "");
-        EXPECT_NEAR(run.bubble(), bubble(kind, stages, micro_batches), 1e-12);
+        EXPECT_NEAR(run.bubble(), bubble(kind, stages, 1, micro_batches), 1e-12);
         for (int stage = 0; stage < stages; ++stage) {
           int most = micro_batches;
           if (kind == ScheduleKind::one_f_one_b) most = std::min(most, stages - stage);
@@ -143,6 +179,27 @@ TEST(Pipeline, no_stage_waits_for_ever_and_the_bubble_is_the_formulas) {
           EXPECT_EQ(run.most_in_flight[static_cast<std::size_t>(stage)], most);
         }
         EXPECT_EQ(Simulator(shape, Waiting::for_partners).run().problem, "");
+      }
+    }
+  }
+}
+
+TEST(Pipeline, interleaved_runs_divide_the_bubble) {
+  for (const int stages : {2, 3, 4, 8}) {
+    for (const int runs : {2, 3, 4}) {
+      for (const int groups : {1, 2, 3, 4}) {
+        SCOPED_TRACE(cat(stages, " stages, ", runs, " runs, ", groups));
+        const int micro_batches = groups * stages;
+        const TrainingShape shape = staged(stages, micro_batches, ScheduleKind::interleaved, runs);
+        const Simulated run = Simulator(shape).run();
+        EXPECT_EQ(run.problem, "");
+        EXPECT_NEAR(run.bubble(), bubble(ScheduleKind::interleaved, stages, runs, micro_batches),
+                    1e-12);
+        for (int stage = 0; stage < stages; ++stage) {
+          const int ahead = 2 * (stages - 1 - stage) + (runs - 1) * stages;
+          EXPECT_EQ(run.most_in_flight[static_cast<std::size_t>(stage)],
+                    std::min(ahead + 1, micro_batches * runs));
+        }
       }
     }
   }
@@ -161,7 +218,8 @@ TEST(Pipeline, the_simulator_sees_what_is_wrong) {
   const auto send = [](const Action& action) { return action.kind == Action::Kind::send; };
   Simulator forgets(shape);
   std::erase_if(forgets.actions(0), send);
-  EXPECT_NE(forgets.run().problem.find("stage 1 stands at 'load 0'"), std::string::npos);
+  EXPECT_NE(forgets.run().problem.find("stage 1 stands at 'forward layers.2 0'"),
+            std::string::npos);
 
   Simulator confuses(shape);
   std::vector<Action>& actions = confuses.actions(0);
@@ -198,6 +256,10 @@ TEST(Pipeline, every_parameter_belongs_to_one_stage) {
   TrainingShape uneven = shape;
   uneven.pipeline.blocks = {1, 4, 1, 2};
   EXPECT_EQ(shard_layout(uneven, 1).held(UnitRole::block), (std::vector<int>{2, 3, 4, 5}));
+  TrainingShape ring = staged(2, 2, ScheduleKind::interleaved, 2);
+  ring.pipeline.blocks = {1, 4, 1, 2};
+  EXPECT_EQ(shard_layout(ring, 0).runs(), (std::vector<std::vector<int>>{{0, 1}, {6}}));
+  EXPECT_EQ(shard_layout(ring, 1).runs(), (std::vector<std::vector<int>>{{2, 3, 4, 5}, {7, 8, 9}}));
 }
 
 TEST(Pipeline, blocks_are_divided_so_that_stages_cost_the_same) {
@@ -215,6 +277,10 @@ TEST(Pipeline, stages_send_a_residual_stream_a_micro_batch_each_way) {
   EXPECT_EQ(plan_traffic(shape, 0).pipeline_bytes, 5 * one);
   EXPECT_EQ(plan_traffic(shape, 1).pipeline_bytes, 2 * 5 * one);
   EXPECT_EQ(plan_traffic(shape, 2).pipeline_bytes, 5 * one);
+  const TrainingShape ring = staged(3, 6, ScheduleKind::interleaved, 2);
+  EXPECT_EQ(plan_traffic(ring, 0).pipeline_bytes, 3 * 6 * one);  // and round from the last one
+  EXPECT_EQ(plan_traffic(ring, 1).pipeline_bytes, 4 * 6 * one);
+  EXPECT_EQ(plan_traffic(ring, 2).pipeline_bytes, 3 * 6 * one);
 }
 
 TEST(Pipeline, memory_of_a_stage_is_its_own) {
@@ -222,7 +288,7 @@ TEST(Pipeline, memory_of_a_stage_is_its_own) {
   std::int64_t masters = 0;
   for (int stage = 0; stage < 4; ++stage) {
     masters += shard_layout(shape, stage).shard_size();
-    EXPECT_EQ(shape.stage(stage).slots, 4 - stage);
+    EXPECT_EQ(shape.stage(stage).slots(), 4 - stage);
   }
   TrainingShape whole = shape;
   whole.mesh.extent = {1, 1, 1, 1, 1};
@@ -237,7 +303,7 @@ TEST(Pipeline, zero_bubble_takes_the_memory_of_1f1b_of_the_first_stage) {
   const TrainingShape split = staged(4, 8, ScheduleKind::zero_bubble);
   const std::int64_t stream = turns.micro_batch.tokens() * turns.model.dim * 4;
   EXPECT_EQ(plan_memory(split, 0).total_bytes, plan_memory(turns, 0).total_bytes + 4 * stream);
-  for (int stage = 0; stage < 4; ++stage) EXPECT_EQ(split.stage(stage).slots, 4);
+  for (int stage = 0; stage < 4; ++stage) EXPECT_EQ(split.stage(stage).slots(), 4);
 }
 
 }  // namespace

@@ -86,7 +86,7 @@ Trained train(Backend backend, RunConfig run, const MeshShape& mesh_shape, int m
       dtype_of<T> == DType::bfloat16 ? ParamPrecision::bfloat16 : ParamPrecision::float32;
   run.training.gradient_accumulation_steps = micro_batches;
   run.training.batch_size = kSequences / (mesh_shape.dp() * micro_batches);
-  const Mesh mesh(mpi, mesh_shape, backend, {});
+  const Mesh mesh(mpi, mesh_shape, backend, {.pipeline_is_ring = run.parallel.pipeline_runs() > 1});
   const TrainingShape shape = training_shape(run, mesh_shape, backend, kVocab);
   const ShardLayout layout = shard_layout(shape, mpi.rank());
   const MemoryPlan memory_plan = plan_memory(shape, layout.stage());
@@ -210,6 +210,32 @@ TEST_P(Stages, the_order_of_passes_changes_no_bit_in_bfloat16) {
   expect_close(narrow, train_on(tiny(), only_stages(), 4), 2e-2);
 }
 
+// Which ranks hold which blocks enters no sum but the norm's, which clips nothing here.
+TEST_P(Stages, runs_of_units_change_no_loss) {
+  if (ranks() > 2) GTEST_SKIP() << "too few blocks";
+  RunConfig run = tiny();
+  run.training.max_norm = 1e6;
+  for (const int micro_batches : {2, 4, 8}) {
+    SCOPED_TRACE(micro_batches);
+    run.parallel.pipeline_schedule = PipelineSchedule::one_f_one_b;
+    const Trained whole = train_on(run, only_stages(), micro_batches);
+    run.parallel.pipeline_schedule = PipelineSchedule::interleaved_1f1b;
+    for (const int runs : {2, 3}) {
+      SCOPED_TRACE(runs);
+      run.parallel.pipeline_chunks = runs;
+      const Trained divided = train_on(run, only_stages(), micro_batches);
+      EXPECT_EQ(divided.losses, whole.losses);
+      EXPECT_EQ(divided.validation, whole.validation);
+      expect_close(divided, whole);
+    }
+  }
+  run.parallel.pipeline_chunks = 2;
+  run.parallel.pipeline_layers = {1, 3, 1, 1};
+  const Trained uneven = train_on(run, only_stages(), 4);
+  run.activation_checkpoint.mode = RecomputeMode::full;
+  expect_same_bits(uneven, train_on(run, only_stages(), 4));
+}
+
 TEST_P(Stages, data_and_tensor_parallel_ranks_within) {
   if (ranks() < 4) GTEST_SKIP() << "too few ranks";
   const Trained data = train_on(tiny(), no_stages(), 1);
@@ -220,6 +246,9 @@ TEST_P(Stages, data_and_tensor_parallel_ranks_within) {
   run.training.reshard_after_forward = AutoSwitch::on;
   expect_close(train_in_all_orders(run, with_data, 4), data);
   expect_close(train_in_all_orders<bf16>(tiny(), with_data, 4), data, 2e-2);
+  run.parallel.pipeline_schedule = PipelineSchedule::interleaved_1f1b;
+  run.parallel.pipeline_chunks = 3;
+  expect_close(train_on(run, with_data, 4), data);
 }
 
 TEST_P(Stages, agree_with_data_parallel_ranks) {
