@@ -12,6 +12,7 @@
 #include "core/explain.hpp"
 #include "core/log.hpp"
 #include "runtime/launch_check.hpp"
+#include "runtime/memory_book.hpp"
 #include "runtime/mpi_env.hpp"
 
 namespace koios {
@@ -44,7 +45,9 @@ ExitCode tell_exception() {
     std::_Exit(to_int(refuse(error)));  // there is no job yet
   } catch (...) {
     let_rank_0_tell(log::settings().rank);
-    log::error(explain_current_exception());
+    const std::string error = explain_current_exception();
+    const std::string memory = MemoryBook::about_memory(error);
+    log::error(error, memory.empty() ? "" : "; ", memory);
   }
   return ExitCode::failure;
 }

@@ -57,11 +57,13 @@ ExitCode train(const CommandLine& line, std::vector<std::string> command_line, P
   Watchdog watchdog(mpi, recorder, comm_options(config), config.job.dump_folder);
   watchdog.start("starting the device");
   const DeviceEnv device(choose_backend(config.job.backend), mpi.local_rank());
+  MemoryBook memory(device.backend());
   start.done("device");
   return run_training(config, deck->mesh,
                       {.mpi = mpi,
                        .device = device,
                        .start = start,
+                       .memory = memory,
                        .signals = signals,
                        .recorder = recorder,
                        .watchdog = watchdog,

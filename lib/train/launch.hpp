@@ -8,6 +8,7 @@
 #include "comm/watchdog.hpp"
 #include "core/phase_clock.hpp"
 #include "runtime/device.hpp"
+#include "runtime/memory_book.hpp"
 #include "runtime/mpi_env.hpp"
 #include "runtime/signals.hpp"
 
@@ -17,6 +18,7 @@ struct Launch {
   const MpiEnv& mpi;
   const DeviceEnv& device;
   PhaseClock& start;
+  MemoryBook& memory;
   Signals& signals;
   FlightRecorder& recorder;
   Watchdog& watchdog;

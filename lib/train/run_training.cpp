@@ -72,6 +72,7 @@ TrainingOutcome run_training(const RunConfig& config, const MeshShape& mesh_shap
   const Mesh mesh(launch.mpi, mesh_shape, shape.backend, comm_options(config), &launch.recorder);
   const FailurePoll poll(mesh, launch.watchdog);
   launch.start.done("communicators");
+  launch.memory.note("communicators");
   launch.watchdog.start("opening the run folder");
   const auto files = open_run_files(config, vocab_size, mesh, launch);
   MetricsWriter* const metrics = files ? &files->metrics : nullptr;

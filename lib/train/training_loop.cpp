@@ -62,11 +62,14 @@ TrainingLoop<T>::TrainingLoop(const RunConfig& config, const TrainingShape& shap
   launch.watchdog.start("comparing the ranks' data");
   require_same_data(data_.state(), launch.mpi);
   if (const std::string how = mesh.share_memory(arena_.memory()); !how.empty()) log::info(how);
+  launch_.memory.note("loading and data");
   if (config.validation.is_on()) validation_.emplace(config, shape, tokenizer, mesh, bad_data_);
 }
 
 template <class T>
 RunState TrainingLoop<T>::begin(const TrainingShape& shape) {
+  launch_.memory.note_known("memory plan", arena_.taken().total_bytes);
+  launch_.memory.note("mathematics libraries");
   launch_.watchdog.start("loading", checkpoints_.longest_save_s());
   std::optional<RunState> state = checkpoints_.resume();
   if (!state) {
@@ -204,6 +207,8 @@ void TrainingLoop<T>::tell_of_start_and_epochs(std::int64_t step) {
     launch_.start.done("first step");
     log::info("first step done ", launch_.start.total_seconds(),
               " s after launch: ", launch_.start.describe());
+    launch_.memory.note("first step");
+    log::info(launch_.memory.describe());
     checkpoints_.prepare();
   }
   if (data_.epoch() == epoch_) return;

@@ -108,9 +108,15 @@ class Failures(unittest.TestCase):
                 self.assertLessEqual(len(errors), 1, run.stderr)
                 reasons = errors or re.findall("warning: only .*: if it fails, .*", run.stderr)
                 self.assertRegex(reasons[0], rf"[MG]iB of the \S+( space)? that {option} allows")
+                for error in errors:  # and who has taken what there was
+                    if "memory" in error:
+                        self.assertRegex(error, r"; memory of this process: start [\d.]+, .*in all "
+                                                r"[\d.]+ GiB; [\d.]+ GiB are free")
         run = self.workplace.run(1, {"training/steps": 3, "training/batch_size": 2},
                                  below=["prlimit", f"--as={2 << 30}", "env", "OMP_NUM_THREADS=2"])
         self.assertEqual(run.returncode, 0, run.output)
+        self.assertRegex(run.stdout, r"memory of this process: start [\d.]+, communicators [\d.]+, "
+                                     r"memory plan [\d.]+, .*first step -?[\d.]+, in all [\d.]+ GiB; ")
 
     def test_a_folder_in_the_place_of_a_file(self):
         for name in ("metrics.jsonl", "effective.ini", "provenance.json", "data_files.txt"):
