@@ -43,6 +43,7 @@ CommandLine parse_command_line(const std::vector<std::string>& arguments) {
        {"--help-deck", is(Action::help_deck)},
        {"--version", is(Action::version)},
        {"--dry-run", is(Action::dry_run)},
+       {"--self-test", is(Action::self_test)},
        {"-t", {}, [&](const auto& time) { walltime = {cat("job/walltime=", time)}; }},
        {"--ranks", {}, [&](const auto& text) { line.ranks = positive_integer("--ranks", text); }},
        {"--backend", {}, [&](const auto& text) { line.backend = backend_named(text); }},
@@ -72,6 +73,11 @@ std::string usage() {
       "                                       --gpu: whether it fits such a GPU (exit code 1 if "
       "not),\n"
       "                                       and what would make it fit\n"
+      "  mpirun -np N koios [DECK] [section/key=value ...] --self-test\n"
+      "                                       measures what each rank and each axis of the mesh is "
+      "given,\n"
+      "                                       and names ranks that differ (exit code 1 if any "
+      "does)\n"
       "  koios --help-deck                    every key with its default and meaning "
       "(Markdown)\n"
       "  koios --version                      versions of koios and its libraries\n"

@@ -10,7 +10,7 @@
 
 namespace koios {
 
-enum class Action { train, dry_run, help, help_deck, version };
+enum class Action { train, self_test, dry_run, help, help_deck, version };
 
 struct CommandLine {
   Action action = Action::train;

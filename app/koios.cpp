@@ -15,6 +15,7 @@
 #include "runtime/mpi_leftovers.hpp"
 #include "runtime/signals.hpp"
 #include "train/deck_options.hpp"
+#include "train/run_self_test.hpp"
 #include "train/run_training.hpp"
 
 namespace {
@@ -37,13 +38,14 @@ ExitCode answer(const CommandLine& line) {
       if (const ExitCode code = dry_run(line); code != ExitCode::done) return code;
       break;
     case Action::train:
-      KOIOS_REQUIRE(false, "training is not an answer");
+    case Action::self_test:
+      KOIOS_REQUIRE(false, "that needs ranks");
   }
   return end_of_output();
 }
 
-ExitCode train(const CommandLine& line, std::vector<std::string> command_line, PhaseClock& start,
-               Signals& signals, const MpiEnv& mpi) {
+ExitCode train_or_test(const CommandLine& line, std::vector<std::string> command_line,
+                       PhaseClock& start, Signals& signals, const MpiEnv& mpi) {
   if (mpi.local_rank() == 0) remove_mpi_leftovers(mpi.host());
   start.done("mpi");
   const std::optional<DeckSetup> deck = set_up_on_all_ranks(line, mpi);
@@ -59,6 +61,9 @@ ExitCode train(const CommandLine& line, std::vector<std::string> command_line, P
   const DeviceEnv device(choose_backend(config.job.backend), mpi.local_rank());
   MemoryBook memory(device.backend());
   start.done("device");
+  if (line.action == Action::self_test) {
+    return run_self_test(config, deck->mesh, mpi, device, recorder, watchdog);
+  }
   return run_training(config, deck->mesh,
                       {.mpi = mpi,
                        .device = device,
@@ -80,12 +85,13 @@ int main(int argc, char** argv) {
   koios::files::report_too_large_files();
   return koios::guard([&] {
     const CommandLine line = parse_command_line({argv + 1, argv + argc});
-    if (line.action != Action::train) return answer(line);
+    const bool needs_ranks = line.action == Action::train || line.action == Action::self_test;
+    if (!needs_ranks) return answer(line);
     Signals signals;
     PhaseClock start;
     std::vector<std::string> command_line(argv, argv + argc);
     return on_all_ranks(argc, argv, [&](const MpiEnv& mpi) {
-      return train(line, std::move(command_line), start, signals, mpi);
+      return train_or_test(line, std::move(command_line), start, signals, mpi);
     });
   });
 }

@@ -10,18 +10,6 @@
 namespace koios {
 namespace {
 
-DType compute_type(ParamPrecision precision, Backend backend) {
-  switch (precision) {
-    case ParamPrecision::bfloat16:
-      return DType::bfloat16;
-    case ParamPrecision::float32:
-      return DType::float32;
-    case ParamPrecision::automatic:
-      return backend == Backend::cuda ? DType::bfloat16 : DType::float32;
-  }
-  KOIOS_REQUIRE(false, "unknown precision");
-}
-
 AttentionKind attention_kind(AttentionChoice choice) {
   switch (choice) {
     case AttentionChoice::automatic:
@@ -98,6 +86,18 @@ void require_host_for_fp8(bool fp8, Backend backend) {
 }
 
 }  // namespace
+
+DType compute_type(ParamPrecision precision, Backend backend) {
+  switch (precision) {
+    case ParamPrecision::bfloat16:
+      return DType::bfloat16;
+    case ParamPrecision::float32:
+      return DType::float32;
+    case ParamPrecision::automatic:
+      return backend == Backend::cuda ? DType::bfloat16 : DType::float32;
+  }
+  KOIOS_REQUIRE(false, "unknown precision");
+}
 
 ShardTransport shard_transport(TransportChoice choice) {
   switch (choice) {

@@ -54,6 +54,7 @@ struct TrainingShape {
   }
 };
 
+DType compute_type(ParamPrecision precision, Backend backend);
 ShardTransport shard_transport(TransportChoice choice);
 
 /// vocab_size: the model's (the deck's key, or the tokenizer's size where that is 0).

@@ -71,6 +71,11 @@ TEST(CommandLine, a_time_is_a_key_of_the_deck) {
   EXPECT_THROW(parse_command_line({"a.ini", "-t"}), UserError);
 }
 
+TEST(CommandLine, a_self_test_takes_the_decks_mesh) {
+  EXPECT_EQ(parse_command_line({"a.ini", "--self-test"}).action, Action::self_test);
+  EXPECT_THROW(parse_command_line({"--self-test", "--ranks", "4"}), UserError);
+}
+
 TEST(CommandLine, mistakes_are_refused) {
   EXPECT_THROW(parse_command_line({"--drun"}), UserError);
   EXPECT_THROW(parse_command_line({"a.ini", "b.ini"}), UserError);

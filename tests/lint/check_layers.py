@@ -24,7 +24,9 @@ ALLOWED = {
     "optim": "core config runtime comm kernels shard",
     "checkpoint": "core config runtime comm",
     "metrics": "core config runtime comm",
-    "train": "core config runtime comm data kernels shard model pipeline optim checkpoint metrics",
+    "measure": "core runtime comm kernels",
+    "train": "core config runtime comm data kernels shard model pipeline optim checkpoint metrics "
+             "measure",
 }
 ALLOWED = {module: set(names.split()) | {module} for module, names in ALLOWED.items()}
 ALLOWED["app"] = set(ALLOWED) | {"app"}
@@ -35,7 +37,7 @@ KERNEL_HEADER_RUNTIME = {"runtime/stream.hpp", "runtime/backend.hpp"}
 # library header -> the modules whose sources may include it
 DEVICE_HEADER = re.compile(r"Kokkos|cuda|cublas|cudnn|nvtx|nccl")
 DEVICE_MODULES = {"kernels", "runtime", "comm"}
-MPI_MODULES = {"runtime", "comm", "checkpoint", "metrics", "train", "app"}
+MPI_MODULES = {"runtime", "comm", "checkpoint", "measure", "metrics", "train", "app"}
 BACKEND_MACRO = re.compile(r"#\s*(?:if|ifdef|ifndef|elif)\b.*\b(?:KOIOS_CUDA|KOKKOS_ENABLE_\w+|"
                            r"__CUDACC__|__CUDA_ARCH__)\b")
 BACKEND_MODULES = {"runtime", "comm", "kernels"}
