@@ -21,6 +21,17 @@ struct Cast {
 };
 
 template <class To, class From>
+struct CastMatrix {
+  Ref<To, 2> dst;
+  Ref<const From, 2> src;
+
+  template <class Width>
+  KOKKOS_FUNCTION void operator()(Width width, std::int64_t n, std::int64_t i) const {
+    store(dst.row(n) + i, load(width, src.row(n) + i));
+  }
+};
+
+template <class To, class From>
 struct AddInto {
   Ref<To, 1> dst;
   Ref<const From, 1> src;
@@ -84,6 +95,12 @@ void require_equal_sizes(Ref<To, 1> dst, Ref<const From, 1> src) {
   KOIOS_REQUIRE(dst.extent[0] == src.extent[0], "dst has ", dst.extent[0], ", src ", src.extent[0]);
 }
 
+template <class To, class From>
+void require_equal_sizes(Ref<To, 2> dst, Ref<const From, 2> src) {
+  KOIOS_REQUIRE(src.extent[0] == dst.extent[0] && src.extent[1] == dst.extent[1], "dst ",
+                dst.extent[0], "x", dst.extent[1], ", src ", src.extent[0], "x", src.extent[1]);
+}
+
 }  // namespace
 
 template <class To, class From>
@@ -91,6 +108,13 @@ void cast(Stream& s, Ref<To, 1> dst, Ref<const From, 1> src) {
   require_equal_sizes(dst, src);
   detail::for_each_element<bf16>(s, "cast", dst.extent[0], detail::allows_packs(dst, src),
                                  Cast<To, From>{dst, src});
+}
+
+template <class To, class From>
+void cast(Stream& s, Ref<To, 2> dst, Ref<const From, 2> src) {
+  require_equal_sizes(dst, src);
+  detail::for_each_pack<bf16>(s, "cast", dst.extent[0], dst.extent[1],
+                              detail::allows_packs(dst, src), CastMatrix<To, From>{dst, src});
 }
 
 template <class To, class From>
@@ -112,8 +136,7 @@ void add(Stream& s, Ref<T, 2> dst, Ref<const T, 2> a, Ref<const T, 2> b) {
 
 template <class T>
 void copy_matrix(Stream& s, Ref<T, 2> dst, Ref<const T, 2> src) {
-  KOIOS_REQUIRE(src.extent[0] == dst.extent[0] && src.extent[1] == dst.extent[1], "dst ",
-                dst.extent[0], "x", dst.extent[1], ", src ", src.extent[0], "x", src.extent[1]);
+  require_equal_sizes(dst, src);
   detail::for_each_pack<T>(s, "copy_matrix", dst.extent[0], dst.extent[1],
                            detail::allows_packs(dst, src), CopyMatrix<T>{dst, src});
 }
@@ -139,6 +162,7 @@ void fill_normal(Stream& s, Ref<float, 2> dst, std::uint64_t seed, std::uint64_t
 
 #define KOIOS_INSTANTIATE(To, From)                                      \
   template void cast<To, From>(Stream&, Ref<To, 1>, Ref<const From, 1>); \
+  template void cast<To, From>(Stream&, Ref<To, 2>, Ref<const From, 2>); \
   template void add_into<To, From>(Stream&, Ref<To, 1>, Ref<const From, 1>);
 KOIOS_INSTANTIATE(float, float)
 KOIOS_INSTANTIATE(float, bf16)

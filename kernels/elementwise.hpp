@@ -12,6 +12,10 @@ namespace koios {
 template <class To, class From>
 void cast(Stream& s, Ref<To, 1> dst, Ref<const From, 1> src);
 
+/// Of any pitch.
+template <class To, class From>
+void cast(Stream& s, Ref<To, 2> dst, Ref<const From, 2> src);
+
 /// dst += src
 template <class To, class From>
 void add_into(Stream& s, Ref<To, 1> dst, Ref<const From, 1> src);

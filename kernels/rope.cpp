@@ -9,12 +9,13 @@ namespace {
 struct Table {
   Ref<float, 2> table;
   double theta;
+  std::int64_t first;
 
   template <class Width>
   KOKKOS_FUNCTION void operator()(Width, std::int64_t t, std::int64_t i) const {
     for (std::int64_t k = i; k < i + Width::size; k += 2) {
       const double power = static_cast<double>(k) / static_cast<double>(table.extent[1]);
-      const double angle = static_cast<double>(t) * Kokkos::pow(theta, -power);
+      const double angle = static_cast<double>(first + t) * Kokkos::pow(theta, -power);
       table(t, k) = static_cast<float>(Kokkos::cos(angle));
       table(t, k + 1) = static_cast<float>(Kokkos::sin(angle));
     }
@@ -54,10 +55,10 @@ void turn(Stream& s, const char* label, Ref<T, 2> x, Ref<const float, 2> table, 
 
 }  // namespace
 
-void rope_table(Stream& s, Ref<float, 2> table_TE, double theta) {
+void rope_table(Stream& s, Ref<float, 2> table_TE, double theta, std::int64_t first) {
   KOIOS_REQUIRE(table_TE.extent[1] % 2 == 0, "heads of ", table_TE.extent[1]);
   detail::for_each_pack<float, 2>(s, "rope_table", table_TE.extent[0], table_TE.extent[1], false,
-                                  Table{table_TE, theta});
+                                  Table{table_TE, theta, first});
 }
 
 template <class T>

@@ -1,6 +1,6 @@
 // Rotary position embedding in Meta's interleaved convention: the pair (x[2i], x[2i+1]) of each
 // head turns by the angle t * theta^(-2i/E) at position t. ref: Su et al. 2021, eq. 34.
-// Legend: N = B*T rows, T tokens of a sequence, heads*E columns, E head size.
+// Legend: N = B*T rows, T tokens of a sequence that are here, heads*E columns, E head size.
 #pragma once
 
 #include "core/ref.hpp"
@@ -8,11 +8,13 @@
 
 namespace koios {
 
-/// table_TE[t] = cos(angle_0), sin(angle_0), cos(angle_1), ... computed in double, stored in float.
-void rope_table(Stream& s, Ref<float, 2> table_TE, double theta);
+/// table_TE[t] = cos(angle_0), sin(angle_0), cos(angle_1), ... of the position first + t, computed
+/// in double, stored in float.
+void rope_table(Stream& s, Ref<float, 2> table_TE, double theta, std::int64_t first = 0);
 
-/// Turns every head of x in place; row n is at position n % T. x is a slice with a pitch; its row
-/// size is a multiple of E. (Query and key heads lie side by side: one call turns both.)
+/// Turns every head of x in place; row n turns as the table's row n % T says. x is a slice with a
+/// pitch; its row size is a multiple of E. (Query and key heads lie side by side: one call turns
+/// both.)
 template <class T>
 void rope_forward(Stream& s, Ref<T, 2> x, Ref<const float, 2> table_TE);
 

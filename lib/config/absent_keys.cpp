@@ -7,10 +7,6 @@ AbsentKey retired(std::string section, std::string key, const std::string& inste
   return {std::move(section), std::move(key), "is not a key of Koios: " + instead};
 }
 
-AbsentKey not_yet(std::string section, std::string key) {
-  return {std::move(section), std::move(key), "is not yet available in this version"};
-}
-
 }  // namespace
 
 const std::vector<AbsentKey>& absent_keys() {
@@ -24,7 +20,6 @@ const std::vector<AbsentKey>& absent_keys() {
       retired("metrics", "save_tb_folder", files),
       retired("training", "compile", "all kernels are compiled when Koios is built; remove it"),
       retired("training", "gc_freq", "there is no garbage collector; remove it"),
-      not_yet("training", "context_parallel_degree"),
   };
   return keys;
 }

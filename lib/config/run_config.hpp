@@ -202,7 +202,7 @@ struct ParallelConfig {
   int data_parallel_replicate = 1;
   int tensor_parallel = 1;
   int pipeline_parallel = 1;
-  int context_parallel = 1;  // no key yet
+  int context_parallel = 1;
   bool enable_loss_parallel = true;
   bool async_tp = false;
   PipelineSchedule pipeline_schedule = PipelineSchedule::one_f_one_b;

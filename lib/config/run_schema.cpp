@@ -175,7 +175,15 @@ void add_training(DeckSchema& schema, TrainingConfig& c, ParallelConfig& p, Data
   schema.add(s, "tensor_parallel_degree", &p.tensor_parallel)
       .unit("ranks")
       .range(1, 1 << 14)
-      .help("share each layer: divides heads, ffn_dim, vocabulary and batch_size * seq_len");
+      .help(
+          "share each layer: divides heads, ffn_dim, vocabulary and batch_size * seq_len / "
+          "context_parallel_degree");
+  schema.add(s, "context_parallel_degree", &p.context_parallel)
+      .unit("ranks")
+      .range(1, 1 << 14)
+      .help(
+          "share each sequence, and parameters: twice it divides seq_len; "
+          "docs/context_parallel.md");
   schema.add(s, "pipeline_parallel_degree", &p.pipeline_parallel)
       .unit("ranks")
       .range(1, 1 << 14)

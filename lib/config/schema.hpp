@@ -17,7 +17,7 @@ namespace koios {
 struct AbsentKey {
   std::string section;
   std::string key;
-  std::string reason;  // "is not yet available ...", "is not a key of Koios: ..."
+  std::string reason;  // "is not a key of Koios: ..."
 };
 
 class DeckSchema {

@@ -7,6 +7,7 @@
 
 #include "config/parallel_degrees.hpp"
 #include "config/rules.hpp"
+#include "core/integers.hpp"
 
 namespace koios {
 namespace {
@@ -31,6 +32,13 @@ void check_model(Rules& rules, const ModelConfig& m) {
                     " leaves no width for the feed-forward"));
 }
 
+/// Tokens of a micro-batch on one rank; where context-parallel ranks cannot share a sequence, which
+/// is said elsewhere, about as many.
+std::int64_t tokens_of_rank(const RunConfig& c) {
+  return c.training.batch_size *
+         std::max<std::int64_t>(1, c.training.seq_len / c.parallel.context_parallel);
+}
+
 /// Tokens that the kernels do at once. They count the packs of 16 bytes of a matrix in 32 bits
 /// (kernels/detail/launch_cuda.hpp); a row that is no whole number of packs is taken one by one.
 std::int64_t most_tokens(const RunConfig& c) {
@@ -43,14 +51,20 @@ std::int64_t most_tokens(const RunConfig& c) {
   return std::numeric_limits<std::int32_t>::max() / std::max<std::int64_t>(1, widest);
 }
 
+std::string describe_tokens(const RunConfig& c) {
+  return cat("batch_size * seq_len",
+             c.parallel.context_parallel > 1 ? " / context_parallel_degree" : "", " = ",
+             tokens_of_rank(c));
+}
+
 /// Elements and bytes are counted in 64 bits.
 void check_counts(Rules& rules, const RunConfig& c) {
   const ModelConfig& m = c.model;
-  const std::int64_t tokens = c.training.batch_size * c.training.seq_len;
+  const std::int64_t tokens = tokens_of_rank(c);
   rules.require(
       tokens <= most_tokens(c),
       {"training/batch_size", "training/seq_len", "model/dim", "model/ffn_dim", "model/flavor"},
-      cat("[training] batch_size * seq_len = ", tokens, " is more than the ", most_tokens(c),
+      cat("[training] ", describe_tokens(c), " is more than the ", most_tokens(c),
           " tokens that the kernels take at once with dim = ", m.dim, " and ffn_dim = ", m.ffn_dim,
           "; lower batch_size and raise gradient_accumulation_steps instead"));
   const auto dim = static_cast<double>(m.dim);
@@ -144,7 +158,7 @@ void check_data(Rules& rules, const DataConfig& d) {
 }
 
 bool tensor_parallel_fits(std::int64_t degree, const RunConfig& c) {
-  const std::int64_t tokens = c.training.batch_size * c.training.seq_len;
+  const std::int64_t tokens = tokens_of_rank(c);
   return c.model.n_heads % degree == 0 && c.model.n_kv_heads % degree == 0 &&
          c.model.ffn_dim % degree == 0 && c.model.vocab_size % degree == 0 && tokens % degree == 0;
 }
@@ -165,16 +179,27 @@ void check_parallel(Rules& rules, const RunConfig& c, int ranks) {
        "model/vocab_size", "training/batch_size", "training/seq_len"},
       cat("[training] tensor_parallel_degree = ", tp, " must divide n_heads = ", c.model.n_heads,
           ", n_kv_heads = ", c.model.n_kv_heads, ", ffn_dim = ", c.model.ffn_dim, vocabulary,
-          " and batch_size * seq_len = ", c.training.batch_size * c.training.seq_len,
-          "; degrees that do: ", fitting));
+          " and ", describe_tokens(c), "; degrees that do: ", fitting));
 
   const std::string problem = mesh_problem(c.parallel, ranks);
   const char* replicate = "training/data_parallel_replicate_degree";
   const bool is_left = c.parallel.data_parallel == -1;  // then the others are to blame
   const char* blamed = is_left ? key : "training/data_parallel_degree";
   if (problem.starts_with(std::strchr(replicate, '/') + 1)) blamed = replicate;
-  rules.require(problem.empty(), {blamed, key, replicate, "training/pipeline_parallel_degree"},
+  rules.require(problem.empty(),
+                {blamed, key, replicate, "training/pipeline_parallel_degree",
+                 "training/context_parallel_degree"},
                 cat("[training] ", problem));
+}
+
+void check_context_parallel(Rules& rules, const RunConfig& c) {
+  const std::int64_t cp = c.parallel.context_parallel;
+  const std::int64_t seq_len = c.training.seq_len;
+  rules.require(cp == 1 || seq_len % (2 * cp) == 0,
+                {"training/context_parallel_degree", "training/seq_len"},
+                cat("[training] context_parallel_degree = ", cp, ": each rank takes two of ",
+                    2 * cp, " equal chunks of a sequence, and seq_len = ", seq_len,
+                    " has no such chunks; the next that has is ", round_up(seq_len, 2 * cp)));
 }
 
 void check_pipeline(Rules& rules, const RunConfig& c) {
@@ -272,6 +297,7 @@ std::vector<DeckError> check_rules(const ParsedDeck& parsed, int ranks) {
   check_validation(rules, parsed.config.validation);
   check_data(rules, parsed.config.data);
   check_parallel(rules, parsed.config, ranks);
+  check_context_parallel(rules, parsed.config);
   check_pipeline(rules, parsed.config);
   check_checkpoint(rules, parsed.config.checkpoint);
   check_profiling(rules, parsed.config.profiling);

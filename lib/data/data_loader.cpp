@@ -21,9 +21,10 @@ SampleSequence start_sequence(const DataOptions& options, const Tokenizer& token
 }  // namespace
 
 DataLoader::DataLoader(const DataOptions& options, const Tokenizer& tokenizer, int dp_rank,
-                       int dp_size, const SequenceState& start)
+                       int dp_size, const SequenceState& start, const SequencePart& part)
     : batch_size_(options.batch_size),
       seq_len_(options.seq_len),
+      part_(part),
       micro_batches_(options.gradient_accumulation),
       samples_before_(dp_rank * batch_size_ * micro_batches_),
       samples_after_((dp_size - 1 - dp_rank) * batch_size_ * micro_batches_),
@@ -48,14 +49,23 @@ std::optional<Batch> DataLoader::make_batch(const std::stop_token& stop) {
   batch.first_sample = sequence_.next_sample();
   batch.sequences = batch_size_;
   batch.seq_len = seq_len_;
+  batch.part = part_;
+  const std::int64_t chunk_len = part_.chunk_len(seq_len_);
   std::vector<std::int32_t> sample(narrow<std::size_t>(seq_len_ + 1));
   std::vector<std::int32_t> start(sample.size());
   for (std::int64_t i = 0; i < batch_size_; ++i) {
     if (stop.stop_requested()) return std::nullopt;
     sequence_.take(sample, start);
-    batch.tokens.insert(batch.tokens.end(), sample.begin(), sample.end() - 1);
-    batch.labels.insert(batch.labels.end(), sample.begin() + 1, sample.end());
-    batch.document_start.insert(batch.document_start.end(), start.begin(), start.end() - 1);
+    for (int chunk = 0; chunk < part_.chunks(); ++chunk) {
+      const std::int64_t begin = part_.begin(chunk, seq_len_);
+      const auto append = [&](std::vector<std::int32_t>& to, const std::vector<std::int32_t>& from,
+                              std::int64_t first) {
+        to.insert(to.end(), from.begin() + first, from.begin() + first + chunk_len);
+      };
+      append(batch.tokens, sample, begin);
+      append(batch.labels, sample, begin + 1);
+      append(batch.document_start, start, begin);
+    }
   }
   batch.epoch = sequence_.epoch();
   batch.index = make_embedding_index(batch.tokens);

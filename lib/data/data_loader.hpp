@@ -1,6 +1,7 @@
 // The batches of one data-parallel rank, made on a prefetch thread. With G = batch_size * dp *
 // gradient_accumulation, step s is samples s*G .. s*G+G-1 of the logical sequence; rank r has the
-// r-th contiguous part of them, and its m-th micro-batch the m-th batch_size of that part.
+// r-th contiguous part of them, and its m-th micro-batch the m-th batch_size of that part. Ranks
+// that share sequences read the same samples, and each keeps its own tokens.
 #pragma once
 
 #include <cstdint>
@@ -22,7 +23,7 @@ class DataLoader {
   /// the default is the beginning. `tokenizer` must outlive the loader. Reading starts at once;
   /// errors in options and paths are thrown here, those in the data by next().
   DataLoader(const DataOptions& options, const Tokenizer& tokenizer, int dp_rank, int dp_size,
-             const SequenceState& start = {});
+             const SequenceState& start = {}, const SequencePart& part = {});
 
   /// The next micro-batch of this rank.
   Batch next();
@@ -44,6 +45,7 @@ class DataLoader {
   // Used by the prefetch thread alone once it runs.
   std::int64_t batch_size_;
   std::int64_t seq_len_;
+  SequencePart part_;
   std::int64_t micro_batches_;   // per step
   std::int64_t samples_before_;  // of lower ranks in each step
   std::int64_t samples_after_;   // of higher ranks

@@ -32,11 +32,12 @@ inline constexpr std::string_view kDataPct = "time_metrics/data_loading(%)";
 inline constexpr std::string_view kCommTime = "time_metrics/communication(s)";
 inline constexpr std::string_view kCommPct = "time_metrics/communication(%)";
 // Of the communication, what was waited for: parameters, gradients (and the sums that go with
-// them), tensor parallelism, another stage.
+// them), tensor parallelism, another stage, context parallelism.
 inline constexpr std::string_view kCommGather = "time_metrics/communication_gather(s)";
 inline constexpr std::string_view kCommReduce = "time_metrics/communication_reduce(s)";
 inline constexpr std::string_view kCommTensor = "time_metrics/communication_tp(s)";
 inline constexpr std::string_view kCommPipeline = "time_metrics/communication_pp(s)";
+inline constexpr std::string_view kCommContext = "time_metrics/communication_cp(s)";
 // Not of a step: all that training stood still for saving since the last row.
 inline constexpr std::string_view kCheckpointStall = "time_metrics/checkpoint_stall(s)";
 // One value a rank.

@@ -183,7 +183,8 @@ int StageShape::inputs() const {
 template <class T>
 StageBuffers<T>::StageBuffers(Arena& arena, const StageShape& shape, const ShardLayout& layout)
     : tp(arena, shape.tensor.ranks, shape.micro_batch.tokens(), shape.model.dim,
-         shape.tensor.asynchronous) {
+         shape.tensor.asynchronous),
+      context(arena, shape.local(), shape.context_scratch_factor) {
   const ModelSpec& m = shape.model;
   const LocalShape local = shape.local();
   const Backend backend = arena.backend();
@@ -244,7 +245,8 @@ StageBuffers<T>::StageBuffers(Arena& arena, const StageShape& shape, const Shard
   if (shape.fp8) scratch.fp8 = take_fp8_scratch(arena, m, local);
   const std::int64_t parts = has_weight(m.norm) ? norm_backward_partials(backend) : 0;
   scratch.norm_partial_PD = arena.take<float>(kScratch, parts, m.dim);
-  scratch.rope_TE = arena.take<float>(kScratch, shape.micro_batch.seq_len, m.head_dim());
+  scratch.rope_TE =
+      arena.take<float>(kScratch, shape.micro_batch.tokens_of_sequence(), m.head_dim());
   scratch.attention_workspace = arena.take<std::byte>(
       "attention workspace",
       attention_workspace_bytes(backend, shape.math, local.attention, sizeof(T)));

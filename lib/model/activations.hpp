@@ -2,10 +2,10 @@
 // tensors of a block are named here and nowhere else: recomputation is a choice of what to keep.
 // A tensor that is not kept lies in scratch that all blocks share, and is there again when the
 // block's backward pass wants it.
-// Legend: N tokens of a micro-batch (B*T), S = N / tp of them on this rank (the residual stream is
-// sharded along the sequence), D model; this rank's share of: heads H and K, F ffn, V vocabulary,
-// A = H E columns of attention's output, Q = (H + 2K) E columns of q|k|v; C tokens of one chunk of
-// the head, P partial sums of a norm's weight gradient.
+// Legend: N tokens of a micro-batch on this rank (B*T), S = N / tp of them on this rank (the
+// residual stream is sharded along the sequence), D model; this rank's share of: heads H and K, F
+// ffn, V vocabulary, A = H E columns of attention's output, Q = (H + 2K) E columns of q|k|v; C
+// tokens of one chunk of the head, P partial sums of a norm's weight gradient.
 #pragma once
 
 #include <cstdint>
@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "core/ref.hpp"
+#include "model/context_attention.hpp"
 #include "model/local_shape.hpp"
 #include "model/recompute.hpp"
 #include "model/tensor_parallel.hpp"
@@ -153,6 +154,7 @@ struct StageShape {
   bool fp8 = false;  // the blocks' linear layers in FP8
   /// backward_weight comes later than backward_input: wants Recompute::none.
   bool splits_backward = false;
+  int context_scratch_factor = 0;  // reduce_scratch_factor of what context-parallel ranks exchange
 
   LocalShape local() const { return {model, tensor, micro_batch}; }
   int slots() const;
@@ -166,6 +168,7 @@ struct StageBuffers {
   std::vector<StageSaved<T>> slot;
   StageScratch<T> scratch;
   TensorParallelBuffers<T> tp;
+  ContextBuffers<T> context;
 
   /// layout: which units the stage has.
   StageBuffers(Arena& arena, const StageShape& shape, const ShardLayout& layout);

@@ -2,7 +2,6 @@
 
 #include <optional>
 
-#include "kernels/attention.hpp"
 #include "kernels/elementwise.hpp"
 #include "kernels/rope.hpp"
 #include "kernels/swiglu.hpp"
@@ -76,8 +75,7 @@ void qkv_forward(StageContext<T>& c, BlockSaved<T>& v, const UnitView<const T>& 
 /// Step 3.
 template <class T>
 void attend(StageContext<T>& c, BlockSaved<T>& v) {
-  attention_forward<T>(c.math, c.stream, c.local.attention, v.attention_NA, v.lse_BHT, v.q_NA,
-                       v.k_N, v.v_N, c.scratch.attention_workspace, c.document_start_N);
+  c.attention.forward(v.attention_NA, v.lse_BHT, {v.q_NA, v.k_N, v.v_N}, c.document_start_N);
   c.made("attention", "its result", v.attention_NA);
 }
 
@@ -271,6 +269,7 @@ void block_backward_input(StageContext<T>& c, BlockSaved<T>& v, const BlockGradi
                    v.rows2, write);
   c.made("ffn_norm, backward", "d_mid", d.mid_SD);
 
+  c.attention.prepare_backward({v.q_NA, v.k_N, v.v_N});  // to travel beside step 4
   // 4  mid = x + attention wo
   const auto d_mid_ND = c.tp.gather(d.mid_SD);
   if (c.fp8) {
@@ -287,11 +286,8 @@ void block_backward_input(StageContext<T>& c, BlockSaved<T>& v, const BlockGradi
   const auto d_columns = [&](std::int64_t first, std::int64_t count) {
     return column_range(d.qkv_NQ, first, count);
   };
-  {
-    attention_backward<T>(c.math, s, c.local.attention, d_columns(0, q), d_columns(q, kv),
-                          d_columns(q + kv, kv), d_attention_NA, v.attention_NA, v.lse_BHT, v.q_NA,
-                          v.k_N, v.v_N, c.scratch.attention_workspace, c.document_start_N);
-  }
+  c.attention.backward({d_columns(0, q), d_columns(q, kv), d_columns(q + kv, kv)}, d_attention_NA,
+                       v.attention_NA, v.lse_BHT, {v.q_NA, v.k_N, v.v_N}, c.document_start_N);
   c.made("attention, backward", "d_q|d_k|d_v", d.qkv_NQ);
   // 2  q|k|v = normed1 wq|wk|wv, q and k turned
   {

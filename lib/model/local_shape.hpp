@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "core/integers.hpp"
 #include "kernels/attention.hpp"
 #include "model/model_spec.hpp"
 
@@ -17,11 +18,23 @@ struct TensorParallelOptions {
 };
 
 struct MicroBatchShape {
-  std::int64_t batch_size = 0;  // B
-  std::int64_t seq_len = 0;     // T
-  bool document_mask = false;   // attention stays inside of documents
+  std::int64_t batch_size = 0;     // B
+  std::int64_t seq_len = 0;        // of whole sequences
+  bool document_mask = false;      // attention stays inside of documents
+  std::int64_t context_ranks = 1;  // that share each sequence (core/sequence_part.hpp)
 
-  std::int64_t tokens() const { return batch_size * seq_len; }
+  /// Of each sequence on one rank: T.
+  std::int64_t tokens_of_sequence() const { return div_exact(seq_len, context_ranks); }
+  /// Of one rank.
+  std::int64_t tokens() const { return batch_size * tokens_of_sequence(); }
+};
+
+/// What context-parallel ranks exchange for attention.
+struct ContextShape {
+  std::int64_t ranks = 1;
+  std::int64_t sequences = 0;
+  std::int64_t seq_len = 0;   // of whole sequences
+  std::int64_t kv_heads = 0;  // whose keys and values are gathered together
 };
 
 struct LocalShape {
@@ -33,12 +46,14 @@ struct LocalShape {
   std::int64_t kv_cols = 0;   // K E
   std::int64_t ffn = 0;       // F
   std::int64_t vocab = 0;     // V
-  AttentionShape attention;
+  ContextShape context;
+  AttentionShape attention;  // of one call: with context-parallel ranks, of the longest
 
   LocalShape(const ModelSpec& model, const TensorParallelOptions& tensor,
              const MicroBatchShape& batch);
 
   std::int64_t qkv_cols() const { return q_cols + 2 * kv_cols; }  // Q
+  AttentionPitches attention_pitches() const;
 };
 
 }  // namespace koios

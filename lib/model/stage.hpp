@@ -31,8 +31,8 @@ class Stage {
  public:
   /// layout: which units the stage has; outlives it.
   Stage(const StageShape& shape, const ShardLayout& layout, StageBuffers<T> buffers,
-        MathHandles& math, Communicator& tensor, Stream& compute, Stream& exchange,
-        ExposedWait& exposed);
+        MathHandles& math, Communicator& tensor, const ContextGroups& context, Stream& compute,
+        Stream& exchange, ExposedWaits& exposed);
   Stage(const Stage&) = delete;  // its units' context refers to members
   Stage& operator=(const Stage&) = delete;
 
@@ -102,6 +102,7 @@ class Stage {
   std::vector<int> position_;       // by unit; -1: no block of this stage
   std::vector<DeviceBatch> batch_;  // by slot
   TensorParallel<T> tp_;
+  ContextAttention<T> attention_;
   StageContext<T> context_;
 };
 

@@ -39,30 +39,34 @@ struct WaitSeconds {
   double reduce = 0;    // gradients
   double tensor = 0;    // tensor parallelism
   double pipeline = 0;  // of another stage
+  double context = 0;   // keys, values and their gradients
 
-  double total() const { return gather + reduce + tensor + pipeline; }
+  double total() const { return gather + reduce + tensor + pipeline + context; }
   WaitSeconds& operator+=(const WaitSeconds& o) {
-    return *this = {gather + o.gather, reduce + o.reduce, tensor + o.tensor, pipeline + o.pipeline};
+    return *this = {gather + o.gather, reduce + o.reduce, tensor + o.tensor, pipeline + o.pipeline,
+                    context + o.context};
   }
   WaitSeconds operator-(const WaitSeconds& o) const {
-    return {gather - o.gather, reduce - o.reduce, tensor - o.tensor, pipeline - o.pipeline};
+    return {gather - o.gather, reduce - o.reduce, tensor - o.tensor, pipeline - o.pipeline,
+            context - o.context};
   }
   WaitSeconds operator/(double n) const {
-    return {gather / n, reduce / n, tensor / n, pipeline / n};
+    return {gather / n, reduce / n, tensor / n, pipeline / n, context / n};
   }
 };
 
 /// One for each kind of communication.
 struct ExposedWaits {
-  ExposedWait gather, reduce, tensor, pipeline;
+  ExposedWait gather, reduce, tensor, pipeline, context;
 
   explicit ExposedWaits(Stream& compute)
-      : gather(compute), reduce(compute), tensor(compute), pipeline(compute) {}
+      : gather(compute), reduce(compute), tensor(compute), pipeline(compute), context(compute) {}
   void start_step() {
-    for (ExposedWait* wait : {&gather, &reduce, &tensor, &pipeline}) wait->start_step();
+    for (ExposedWait* wait : {&gather, &reduce, &tensor, &pipeline, &context}) wait->start_step();
   }
   WaitSeconds seconds() const {
-    return {gather.seconds(), reduce.seconds(), tensor.seconds(), pipeline.seconds()};
+    return {gather.seconds(), reduce.seconds(), tensor.seconds(), pipeline.seconds(),
+            context.seconds()};
   }
 };
 

@@ -19,7 +19,7 @@ Answer ask(const TrainingShape& shape) {
   try {
     const LocalShape local(shape.model, shape.tensor, shape.micro_batch);
     return {ask_attention_workspace_bytes(shape.math, local.attention, shape.compute,
-                                          {local.qkv_cols(), local.qkv_cols(), local.q_cols}),
+                                          local.attention_pitches()),
             ""};
   } catch (...) {
     return {0, explain_current_exception()};

@@ -35,7 +35,9 @@ SentBytes& SentBytes::operator+=(const SentBytes& o) {
            tp_reduced + o.tp_reduced,
            tp_all_reduced + o.tp_all_reduced,
            tp_exchanged + o.tp_exchanged,
-           between_stages + o.between_stages};
+           between_stages + o.between_stages,
+           cp_gathered + o.cp_gathered,
+           cp_reduced + o.cp_reduced};
   return *this;
 }
 
@@ -47,7 +49,9 @@ SentBytes SentBytes::operator-(const SentBytes& o) const {
           tp_reduced - o.tp_reduced,
           tp_all_reduced - o.tp_all_reduced,
           tp_exchanged - o.tp_exchanged,
-          between_stages - o.between_stages};
+          between_stages - o.between_stages,
+          cp_gathered - o.cp_gathered,
+          cp_reduced - o.cp_reduced};
 }
 
 SentBytes sent_bytes(const Mesh& mesh) {
@@ -58,6 +62,12 @@ SentBytes sent_bytes(const Mesh& mesh) {
   for (const Link out : {Link::activations_out, Link::gradients_out}) {
     if (const Communicator* link = mesh.link(out))
       sent.between_stages += link->traffic().send_bytes;
+  }
+  if (mesh.context().size() > 1) {
+    for (const Communicator* group : {&mesh.context(), &mesh.context_reversed()}) {
+      sent.cp_gathered += group->traffic().all_gather_bytes;
+      sent.cp_reduced += group->traffic().reduce_scatter_bytes;
+    }
   }
   if (mesh.tp().size() == 1) return sent;
   const Traffic& tensor = mesh.tp().traffic();
@@ -79,6 +89,11 @@ void print_traffic(const Mesh& mesh, const SentBytes& sent, std::int64_t steps) 
   if (mesh.shape().size(Axis::pp) > 1) {
     log::info("pipeline traffic measured per rank and step: ",
               with_commas(sent.between_stages / steps), " bytes sent");
+  }
+  if (mesh.context().size() > 1) {
+    log::info("context-parallel traffic measured per rank and step: all-gather ",
+              with_commas(sent.cp_gathered / steps), " bytes, reduce-scatter ",
+              with_commas(sent.cp_reduced / steps), " bytes sent");
   }
   if (mesh.tp().size() == 1) return;
   log::info("tensor-parallel traffic measured per rank and step: all-gather ",

@@ -18,6 +18,7 @@ struct SentBytes {
   // tensor parallelism
   std::int64_t tp_gathered = 0, tp_reduced = 0, tp_all_reduced = 0, tp_exchanged = 0;
   std::int64_t between_stages = 0;
+  std::int64_t cp_gathered = 0, cp_reduced = 0;  // context parallelism
 
   SentBytes& operator+=(const SentBytes& other);
   SentBytes operator-(const SentBytes& other) const;

@@ -150,6 +150,11 @@ std::vector<std::string> describe_plan(const TrainingShape& shape,
                         with_commas(traffic.all_reduce_bytes), " bytes, exchanges ",
                         with_commas(traffic.tensor_send_bytes), " bytes sent"));
   }
+  if (shape.micro_batch.context_ranks > 1) {
+    lines.push_back(cat("context-parallel traffic plan per rank and step: all-gather ",
+                        with_commas(traffic.context_all_gather_bytes), " bytes, reduce-scatter ",
+                        with_commas(traffic.context_reduce_scatter_bytes), " bytes sent"));
+  }
   if (has_stages) {
     lines.push_back(cat("pipeline traffic plan per rank and step: ",
                         with_commas(traffic.pipeline_bytes), " bytes sent"));

@@ -22,7 +22,7 @@
 namespace koios {
 
 /// The streams of a rank: computation, one for each direction of the sharding axis, one for sums
-/// over replicas, and one for asynchronous tensor parallelism.
+/// over replicas, and one for what blocks exchange beside their computation.
 struct TrainingStreams {
   Stream compute;
   Stream gather;

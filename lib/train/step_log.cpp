@@ -44,7 +44,9 @@ WaitSeconds host_waits(const Mesh& mesh) {
   WaitSeconds waits = {
       .gather = mesh.shard_gather().host_seconds(),
       .reduce = mesh.shard_reduce().host_seconds() + mesh.replicate().host_seconds(),
-      .tensor = mesh.tp().host_seconds()};
+      .tensor = mesh.tp().host_seconds(),
+
+      .context = mesh.context().host_seconds() + mesh.context_reversed().host_seconds()};
   using enum Link;
   for (const Link which : {activations_in, activations_out, gradients_in, gradients_out}) {
     if (const Communicator* link = mesh.link(which)) waits.pipeline += link->host_seconds();
@@ -68,12 +70,19 @@ StepLog::StepLog(const TrainingShape& shape, const Mesh& mesh, const Facts& fact
       energy_j_(sensors_.read().energy_j) {}
 
 void StepLog::add_samples(const Batch& batch) {
-  // Ranks that share their samples count them once.
+  // Ranks that have the same tokens count them once.
   const MeshShape& mesh = shape_.mesh;
   if (mesh.coordinate(mesh_.rank(), Axis::tp) != 0) return;
   if (mesh.coordinate(mesh_.rank(), Axis::pp) != 0) return;
-  samples_hash_ += checksum(batch.tokens.data(), size_of(DType::int32),
-                            batch.first_sample * batch.seq_len, std::ssize(batch.tokens));
+  const std::int64_t chunk_len = batch.part.chunk_len(batch.seq_len);
+  const std::int32_t* tokens = batch.tokens.data();
+  for (std::int64_t sequence = 0; sequence < batch.sequences; ++sequence) {
+    for (int chunk = 0; chunk < batch.part.chunks(); ++chunk, tokens += chunk_len) {
+      const std::int64_t first = (batch.first_sample + sequence) * batch.seq_len;
+      samples_hash_ += checksum(tokens, size_of(DType::int32),
+                                first + batch.part.begin(chunk, batch.seq_len), chunk_len);
+    }
+  }
 }
 
 std::int64_t StepLog::tokens_seen(std::int64_t step) const {
@@ -110,7 +119,8 @@ StepLog::Interval StepLog::bring_together(std::int64_t reserved_bytes, const Wai
                               parts.gather,
                               parts.reduce,
                               parts.tensor,
-                              parts.pipeline};
+                              parts.pipeline,
+                              parts.context};
   const std::size_t sensors_at = sums.size();
   const std::optional<double> power_w =
       energy_j && elapsed_s > 0 ? *energy_j / elapsed_s : gpu.power_w;
@@ -153,7 +163,8 @@ StepLog::Interval StepLog::bring_together(std::int64_t reserved_bytes, const Wai
                   .step_s = maxima[1] / steps,
                   .data_s = sums[1] / ranks,
                   .comm_s = sums[2] / ranks,
-                  .parts_s = {sums[4] / ranks, sums[5] / ranks, sums[6] / ranks, sums[7] / ranks},
+                  .parts_s = {sums[4] / ranks, sums[5] / ranks, sums[6] / ranks, sums[7] / ranks,
+                              sums[8] / ranks},
                   .checkpoint_s = maxima[6],
                   .samples_hash = std::fmod(sums[3], 0x1p32),
                   .reserved_bytes = maxima[2],
@@ -249,6 +260,7 @@ void StepLog::write_row(std::int64_t step, double lr, const Interval& all,
                              {metric::kCommReduce, all.parts_s.reduce},
                              {metric::kCommTensor, all.parts_s.tensor},
                              {metric::kCommPipeline, all.parts_s.pipeline},
+                             {metric::kCommContext, all.parts_s.context},
                              {metric::kCheckpointStall, all.checkpoint_s},
                              {metric::kMemoryActive, to_gib(active)},
                              {metric::kMemoryActivePct, share(active)},

@@ -15,6 +15,24 @@ std::int64_t all_reduce_sent(std::int64_t bytes, std::int64_t ranks) {
   return 2 * (ranks - 1) * bytes / ranks;
 }
 
+/// Between context-parallel ranks: every pass of attention wants the keys and values of all.
+void add_context_parallel(TrafficPlan& plan, const TrainingShape& shape, int stage,
+                          const ShardLayout& layout, const std::vector<Action>& actions) {
+  const LocalShape local = shape.stage(stage).local();
+  const std::int64_t elements = (local.context.ranks - 1) * local.tokens * 2 * local.kv_cols;
+  for (const Action& action : actions) {
+    if (action.unit < 0 || layout.unit(action.unit).role != UnitRole::block) continue;
+    const bool attends_again =
+        action.kind == Action::Kind::recompute && shape.recompute.level == Recompute::full;
+    const bool is_backward =
+        action.kind == Action::Kind::backward || action.kind == Action::Kind::backward_input;
+    if (action.kind == Action::Kind::forward || attends_again || is_backward) {
+      plan.context_all_gather_bytes += elements * size_of(shape.compute);
+    }
+    if (is_backward) plan.context_reduce_scatter_bytes += elements * std::int64_t{sizeof(float)};
+  }
+}
+
 /// How many activations [N, D] the tensor-parallel ranks gather and reduce-scatter for an action.
 struct Exchanges {
   std::int64_t gathers = 0, reduce_scatters = 0;
@@ -107,6 +125,9 @@ TrafficPlan plan_traffic(const TrainingShape& shape, int stage) {
     }
   }
   if (shape.tensor.ranks > 1) add_tensor_parallel(plan, shape, layout, actions);
+  if (shape.micro_batch.context_ranks > 1) {
+    add_context_parallel(plan, shape, stage, layout, actions);
+  }
   plan.all_reduce_bytes += all_reduce_sent(sizeof(float), shape.mesh.ranks());
   if (shape.gather.fp8) {
     const std::int64_t bytes = ScaleRanges(layout).count() * size_of(DType::float32);

@@ -21,6 +21,9 @@ struct TrafficPlan {
   /// Statistics of the loss and gradients of replicated parameters, between tensor-parallel ranks,
   /// and the gradient norm, between all.
   std::int64_t all_reduce_bytes = 0;
+  // Keys and values, and their gradients, between context-parallel ranks.
+  std::int64_t context_all_gather_bytes = 0;
+  std::int64_t context_reduce_scatter_bytes = 0;
   // Activations and their gradients, to the neighbouring stages.
   std::int64_t pipeline_bytes = 0;
 };

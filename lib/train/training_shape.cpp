@@ -132,7 +132,7 @@ TrainingShape training_shape(const RunConfig& config, const MeshShape& mesh, Bac
                   .asynchronous = config.parallel.async_tp};
   require_equal_vocabularies(vocab_size, shape.tensor.ranks);
   shape.micro_batch = {config.training.batch_size, config.training.seq_len,
-                       config.data.document_mask};
+                       config.data.document_mask, mesh.size(Axis::cp)};
   shape.mesh = mesh;
   const bool fp8 = config.training.fp8_linear != Fp8Recipe::none;
   const bool has_stages = mesh.size(Axis::pp) > 1;
@@ -184,6 +184,7 @@ StageShape TrainingShape::stage(int stage) const {
   s.outputs = std::min(2, sending_runs * reduce.micro_batches);
   s.fp8 = gather.fp8;
   s.splits_backward = splits_backward(pipeline.schedule);
+  s.context_scratch_factor = reduce.scratch_factor;
   return s;
 }
 

@@ -4,6 +4,7 @@
 #include "comm/communicator.hpp"
 #include "comm/mesh_shape.hpp"
 #include "config/run_config.hpp"
+#include "core/sequence_part.hpp"
 #include "kernels/math_handles.hpp"
 #include "model/activations.hpp"
 #include "model/model_spec.hpp"
@@ -36,6 +37,10 @@ struct TrainingShape {
 
   /// Ranks that share each parameter.
   int shard_ranks() const { return mesh.size(Axis::dp_shard) * mesh.size(Axis::cp); }
+  /// Which tokens of each of its sequences a rank has.
+  SequencePart sequence_part(int rank) const {
+    return {mesh.size(Axis::cp), mesh.coordinate(rank, Axis::cp)};
+  }
   StagePlace place(int stage) const { return {mesh.size(Axis::pp), stage, pipeline.runs}; }
   /// The first of the ranks that make up a stage.
   int first_rank(int stage) const { return stage * (mesh.ranks() / mesh.size(Axis::pp)); }
@@ -50,7 +55,7 @@ struct TrainingShape {
   std::vector<double> flops_of_stages() const;
   /// Label tokens of one step, over all ranks.
   std::int64_t tokens_per_step() const {
-    return micro_batch.tokens() * reduce.micro_batches * mesh.dp();
+    return micro_batch.tokens() * reduce.micro_batches * mesh.dp() * mesh.size(Axis::cp);
   }
 };
 

@@ -17,7 +17,8 @@ Validation<T>::Validation(const RunConfig& config, const TrainingShape& shape,
       tokens_(shape.micro_batch.tokens()),
       loader_(std::make_unique<DataLoader>(validation_data(config, shape.model.vocab_size, bad),
                                            tokenizer, shape.mesh.dp_coordinate(mesh.rank()),
-                                           shape.mesh.dp())),
+                                           shape.mesh.dp(), SequenceState{},
+                                           shape.sequence_part(mesh.rank()))),
       loss_sums_(shape.backend, config.validation.steps * std::int64_t{sizeof(float)}),
       last_(shape.backend) {}
 

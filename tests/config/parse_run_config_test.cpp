@@ -129,11 +129,6 @@ TEST(RunConfig, fp8_has_two_names) {
   EXPECT_EQ(errors_of("", {"training/fp8_linear=tensorwise"}), "");
 }
 
-TEST(RunConfig, what_does_not_work_yet_says_so) {
-  EXPECT_EQ(message_of("training/context_parallel_degree=2"),
-            "[training] context_parallel_degree is not yet available in this version");
-}
-
 TEST(RunConfig, retired_keys_say_what_replaces_them) {
   EXPECT_EQ(
       message_of("training/compile=true"),

@@ -107,6 +107,19 @@ TYPED_TEST(Elementwise, copy_matrix_keeps_pitches) {
   }
 }
 
+TYPED_TEST(Elementwise, cast_of_matrices_rounds_and_keeps_pitches) {
+  using T = typename TypeParam::T;
+  for (const std::int64_t columns : {1, 7, 96}) {
+    const auto values = random_values<float>(5 * columns, 1);
+    std::vector<double> want;
+    for (const double v : values) want.push_back(rounded<T>(static_cast<float>(v)));
+    DeviceMatrix<float> src(this->stream, 5, columns, 8, values);
+    DeviceMatrix<T> dst(this->stream, 5, columns, 16);
+    cast<T, float>(this->stream, dst.ref(), src.cref());
+    EXPECT_EQ(dst.read(), want);
+  }
+}
+
 TYPED_TEST(Elementwise, fill_reaches_every_element) {
   for (const std::int64_t size : {1, 15, 17, 20001}) {
     DeviceVector<float> dst(this->stream, size);

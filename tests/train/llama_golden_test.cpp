@@ -18,11 +18,12 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
+#include <tuple>
 
-#include "data/embedding_index.hpp"
 #include "environment.hpp"
 #include "golden_file.hpp"
 #include "runtime/copy.hpp"
+#include "sequence_parts.hpp"
 #include "train/step.hpp"
 #include "train/traffic_plan.hpp"
 
@@ -60,6 +61,7 @@ struct Case {
   NormType norm = NormType::rmsnorm;
   Fp8Recipe fp8 = Fp8Recipe::none;
   int replicas = 1;
+  int cp = 1;  // ranks that share each sequence
 };
 
 /// How far from the file the results may be.
@@ -81,8 +83,9 @@ class LlamaGolden : public ::testing::TestWithParam<Case> {
         batch_(golden_.integer("batch_size")),
         seq_len_(golden_.integer("seq_len")),
         tokens_(golden_.integers("tokens")) {
-    const auto [replicas, tp] = std::pair(GetParam().replicas, GetParam().tp);
-    mesh_.extent = {1, replicas, std::max(1, mpi_env().size() / (replicas * tp)), 1, tp};
+    const auto [replicas, cp, tp] = std::tuple(GetParam().replicas, GetParam().cp, GetParam().tp);
+    const int others = replicas * cp * tp;
+    mesh_.extent = {1, replicas, std::max(1, mpi_env().size() / others), cp, tp};
   }
 
   /// Why this case is not one for this number of ranks.
@@ -92,7 +95,8 @@ class LlamaGolden : public ::testing::TestWithParam<Case> {
     if (batch_ % (mesh_.dp() * GetParam().micro_batches) != 0) {
       return cat("a batch of ", batch_, " does not divide");
     }
-    const std::int64_t tokens = batch_ / (mesh_.dp() * GetParam().micro_batches) * seq_len_;
+    const std::int64_t tokens =
+        batch_ / (mesh_.dp() * GetParam().micro_batches) * seq_len_ / GetParam().cp;
     if (tokens % GetParam().tp != 0) return cat(tokens, " tokens do not divide");
     if (backend == Backend::cuda && device_env().backend() != backend) return "no GPU here";
     if (backend == Backend::cuda && GetParam().fp8 != Fp8Recipe::none) return "not on GPUs yet";
@@ -131,7 +135,7 @@ class LlamaGolden : public ::testing::TestWithParam<Case> {
     return c;
   }
 
-  /// Sequences [first, first + count) of a step.
+  /// This rank's part of sequences [first, first + count) of a step.
   Batch batch(std::int64_t step, std::int64_t first, std::int64_t count) const {
     Batch b;
     b.sequences = count;
@@ -141,8 +145,7 @@ class LlamaGolden : public ::testing::TestWithParam<Case> {
       b.tokens.insert(b.tokens.end(), row, row + seq_len_);
       b.labels.insert(b.labels.end(), row + 1, row + seq_len_ + 1);
     }
-    b.index = make_embedding_index(b.tokens);
-    return b;
+    return part_of(b, {GetParam().cp, mesh_.coordinate(mpi_env().rank(), Axis::cp)});
   }
 
   /// What this rank has of a parameter, out of the golden dataset of the whole.
@@ -222,7 +225,7 @@ TEST_P(LlamaGolden, training_agrees_with_pytorch) {
 
   const Bounds bounds = bounds_of(GetParam().fp8, mpi.size());
   const std::int64_t share = run.training.batch_size * GetParam().micro_batches;
-  StepResults results(backend, 1, share * seq_len_);
+  StepResults results(backend, 1, share * seq_len_ / GetParam().cp);
   const auto losses = golden_.reals("losses");
   const auto norms = golden_.reals("grad_norms");
   const auto rates = golden_.reals("lrs");
@@ -279,6 +282,9 @@ TEST_P(LlamaGolden, training_agrees_with_pytorch) {
             traffic.reduce_scatter_bytes * run.training.steps);
   EXPECT_EQ(mesh.replicate().traffic().all_reduce_bytes,
             traffic.replica_all_reduce_bytes * run.training.steps);
+  EXPECT_EQ(mesh.context().traffic().all_gather_bytes +
+                mesh.context_reversed().traffic().all_gather_bytes,
+            traffic.context_all_gather_bytes * run.training.steps);
   EXPECT_EQ(mesh.tp().traffic().all_gather_bytes,
             traffic.tensor_all_gather_bytes * run.training.steps);
   EXPECT_EQ(mesh.tp().traffic().reduce_scatter_bytes,
@@ -295,6 +301,10 @@ std::vector<Case> cases() {
       all.push_back(
           {backend, transport, file, micro_batches, tp, loss_parallel, norm, fp8, replicas});
     };
+    const auto add_shared = [&](const std::string& file, int cp, int tp,
+                                Fp8Recipe fp8 = Fp8Recipe::none) {
+      all.push_back({backend, transport, file, 1, tp, true, NormType::rmsnorm, fp8, 1, cp});
+    };
     for (const int micro_batches : {1, 2, 3}) add("llama_tiny.h5", micro_batches);
     add("llama_tiny_84.h5", 1);
     add("llama_tiny_adam.h5", 1);
@@ -309,6 +319,9 @@ std::vector<Case> cases() {
     for (const int micro_batches : {1, 3}) add_replicas("llama_tiny.h5", micro_batches, 1, 2);
     add_replicas("llama_tiny_84.h5", 1, 1, 4);
     for (const int tp : {1, 2}) add_replicas("llama_tiny_tp.h5", 1, tp, 2);
+    for (const int cp : {2, 3}) add_shared("llama_tiny_tp.h5", cp, 1);
+    add_shared("llama_tiny_tp.h5", 2, 2);
+    add_shared("llama_tiny_fp8.h5", 2, 1, Fp8Recipe::tensorwise);
     for (const int tp : {1, 2}) {
       add("llama_tiny_fp8.h5", 1, tp, true, NormType::rmsnorm, Fp8Recipe::tensorwise);
     }
@@ -331,7 +344,8 @@ INSTANTIATE_TEST_SUITE_P(Files, LlamaGolden, ::testing::ValuesIn(cases()), [](co
   const std::string stem = info.param.file.substr(0, info.param.file.find('.'));
   const char* by = info.param.transport == TransportChoice::copy_engine ? "_copy_engine" : "";
   return cat(to_string(info.param.backend), by, "_", stem, "_micro", info.param.micro_batches,
-             "_tp", info.param.tp, info.param.loss_parallel ? "" : "_logits_gathered",
+             "_tp", info.param.tp, info.param.cp > 1 ? cat("_cp", info.param.cp) : "",
+             info.param.loss_parallel ? "" : "_logits_gathered",
              info.param.replicas == 1 ? "" : cat("_replicas", info.param.replicas));
 });
 
