@@ -1,14 +1,18 @@
 // koios-tokenize: a dataset becomes a token file ahead of time, by as many ranks as there are.
+#include <filesystem>
 #include <iostream>
+#include <optional>
 
 #include "app/arguments.hpp"
 #include "app/deck_agreement.hpp"
 #include "app/failure.hpp"
+#include "config/expand.hpp"
 #include "config/validate.hpp"
 #include "core/log.hpp"
 #include "data/bad_data_report.hpp"
 #include "data/tokenize_corpus.hpp"
 #include "runtime/file.hpp"
+#include "runtime/mpi_leftovers.hpp"
 #include "runtime/signals.hpp"
 
 namespace {
@@ -23,7 +27,8 @@ constexpr const char* kUsage =
     "Of the deck count training/dataset and dataset_path, model/tokenizer_path, data/add_bos,\n"
     "data/add_eos and data/on_bad_data. A job that was stopped goes on from FILE.tokens.parts "
     "when\n"
-    "it is started again, with any number of ranks.\n"
+    "it is started again, with any number of ranks. FILE may begin with ~ and hold $VAR, as paths\n"
+    "of a deck do.\n"
     "\n";
 
 struct Arguments {
@@ -67,9 +72,21 @@ std::vector<DeckError> check(const ParsedDeck& parsed) {
   return errors;
 }
 
+/// By rank 0's environment, as paths of a deck are.
+std::optional<std::string> expand_on_all_ranks(std::filesystem::path output, const MpiEnv& mpi) {
+  Problem problem;
+  if (mpi.rank() == 0) problem = expand_value(output, process_environment);
+  if (!problem.empty()) log::error("--output ", output.string(), ": ", problem);
+  if (!mpi.broadcast(problem).empty()) return std::nullopt;
+  return mpi.broadcast(output.string());
+}
+
 ExitCode tokenize(const Arguments& arguments, const MpiEnv& mpi) {
+  if (mpi.local_rank() == 0) remove_mpi_leftovers(mpi.host());
   const auto deck = parse_on_all_ranks(arguments.deck.deck, arguments.deck.overrides, mpi, check);
   if (!deck) return ExitCode::bad_input;
+  const auto output = expand_on_all_ranks(arguments.output, mpi);
+  if (!output) return ExitCode::bad_input;
   const DataConfig& data = deck->config.data;
   const auto tokenizer =
       load_sentencepiece(deck->config.model.tokenizer_path.string(), {data.add_bos, data.add_eos});
@@ -77,7 +94,7 @@ ExitCode tokenize(const Arguments& arguments, const MpiEnv& mpi) {
   tokenize_corpus({.format = record_format(to_string(data.dataset)).format,
                    .path = data.dataset_path,
                    .marks = {data.add_bos, data.add_eos},
-                   .output = arguments.output,
+                   .output = *output,
                    .bad_data = &bad},
                   *tokenizer, mpi);
   BadDataReport().tell(bad, mpi);

@@ -136,6 +136,15 @@ constexpr std::uint64_t stream_of(std::string_view name) {
   return hash;
 }
 
+/// The hash of a name that `zeros` zero bytes follow, from that of the name.
+constexpr std::uint64_t stream_of_longer(std::uint64_t hash, std::uint64_t zeros) {
+  std::uint64_t power = 0x100000001b3ULL;
+  for (; zeros > 0; zeros /= 2, power *= power) {
+    if (zeros % 2 != 0) hash *= power;
+  }
+  return hash;
+}
+
 /// A bijective mixing of 64 bits (splitmix64's finalizer).
 KOIOS_HOST_DEVICE constexpr std::uint64_t mix64(std::uint64_t x) {
   x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ULL;

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "core/error.hpp"
+#include "core/free_memory.hpp"
 #include "core/integers.hpp"
 
 namespace koios {
@@ -43,6 +44,15 @@ std::int64_t BadData::count() const {
 BadData::News BadData::take_news() {
   const std::lock_guard lock(mutex_);
   return std::exchange(news_, {});
+}
+
+void tell_bad(BadData* bad, const std::string& what) {
+  if (bad == nullptr) throw UserError(what);
+  bad->found(what);
+}
+
+std::string no_memory_at(const std::string& place, const std::string& what) {
+  return cat(place, ": no memory for ", what, "; the least is left of ", free_process_memory().of);
 }
 
 }  // namespace koios

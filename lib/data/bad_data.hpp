@@ -41,4 +41,10 @@ class BadData {
   News news_;
 };
 
+/// The same where there may be none who is told (null): then it is thrown.
+void tell_bad(BadData* bad, const std::string& what);
+
+/// That there is no memory for what lies at `place`, and which limit is short.
+std::string no_memory_at(const std::string& place, const std::string& what);
+
 }  // namespace koios

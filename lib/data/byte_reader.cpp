@@ -1,5 +1,7 @@
 #include "data/byte_reader.hpp"
 
+#include <algorithm>
+#include <cstring>
 #include <utility>
 
 #include "core/integers.hpp"
@@ -17,21 +19,28 @@ ByteReader::ByteReader(std::unique_ptr<ByteSource> source, std::string name, std
                        std::int64_t line)
     : source_(std::move(source)), name_(std::move(name)), byte_(byte), line_(line) {
   if (byte > 0) return;
-  while (buffer_.size() < kByteOrderMark.size() && fetch()) {
+  while (ahead().size() < kByteOrderMark.size() && fetch()) {
   }
   if (ahead().starts_with(kByteOrderMark)) consume(kByteOrderMark.size(), 0);
 }
 
 bool ByteReader::fetch() {
-  buffer_.erase(0, begin_);
-  begin_ = 0;
-  if (buffer_.capacity() > kLargeBuffer && buffer_.size() < kBlockBytes) {
-    std::string(buffer_).swap(buffer_);  // it held a record that is rare
+  const std::size_t kept = end_ - begin_;
+  const std::size_t needed = kept + kBlockBytes;
+  const bool held_a_rare_record = capacity_ > kLargeBuffer && kept < kBlockBytes;
+  if (needed > capacity_ || held_a_rare_record) {
+    const std::size_t capacity = held_a_rare_record ? needed : std::max(needed, 2 * capacity_);
+    auto larger = std::make_unique_for_overwrite<char[]>(capacity);
+    if (kept > 0) std::memcpy(larger.get(), buffer_.get() + begin_, kept);
+    buffer_ = std::move(larger);
+    capacity_ = capacity;
+  } else if (kept > 0) {
+    std::memmove(buffer_.get(), buffer_.get() + begin_, kept);
   }
-  const std::size_t kept = buffer_.size();
-  buffer_.resize(kept + kBlockBytes);
-  const std::size_t count = source_->read(buffer_.data() + kept, kBlockBytes);
-  buffer_.resize(kept + count);
+  begin_ = 0;
+  end_ = kept;
+  const std::size_t count = source_->read(buffer_.get() + kept, kBlockBytes);
+  end_ += count;
   return count > 0;
 }
 

@@ -20,7 +20,7 @@ class ByteReader {
              std::int64_t line = 0);
 
   /// What lies ahead and is in memory.
-  std::string_view ahead() const { return std::string_view(buffer_).substr(begin_); }
+  std::string_view ahead() const { return {buffer_.get() + begin_, end_ - begin_}; }
   /// Brings one more block behind ahead(), which moves in memory; false at the end.
   bool fetch();
   /// Passes over the first `bytes` of ahead(), `lines` line ends among them.
@@ -34,8 +34,10 @@ class ByteReader {
  private:
   std::unique_ptr<ByteSource> source_;
   std::string name_;
-  std::string buffer_;
+  std::unique_ptr<char[]> buffer_;  // no string: its zeros would take longer than a small file
+  std::size_t capacity_ = 0;
   std::size_t begin_ = 0;
+  std::size_t end_ = 0;
   std::int64_t byte_;
   std::int64_t line_;
 };

@@ -1,11 +1,16 @@
 #include "data/byte_source.hpp"
 
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <cstring>
-#include <fstream>
 
 #include "core/integers.hpp"
+#include "runtime/file.hpp"
 
 namespace koios {
 namespace {
@@ -13,26 +18,35 @@ namespace {
 class FileSource final : public ByteSource {
  public:
   FileSource(const std::string& path, std::int64_t* passed)
-      : path_(path), file_(path, std::ios::binary), passed_(passed) {
-    if (!file_) throw UserError(cat(path, ": cannot be opened"));
-    file_.seekg(0, std::ios::end);
-    size_ = file_.tellg();
-    file_.seekg(0);
+      : path_(path),
+        file_(::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC)),
+        passed_(passed) {
+    struct stat status = {};
+    if (!file_ || ::fstat(file_.get(), &status) != 0) {
+      throw UserError(cat(path, ": cannot be opened: ", std::strerror(errno)));
+    }
+    size_ = status.st_size;
   }
 
+  /// What is written behind the end meanwhile does not count.
   std::size_t read(char* into, std::size_t size) override {
-    file_.read(into, narrow<std::streamsize>(size));
-    if (file_.bad()) throw BadFile(cat(path_, ": reading failed after byte ", position_));
-    const auto count = static_cast<std::size_t>(file_.gcount());
-    move(narrow<std::int64_t>(count));
-    return count;
+    const std::int64_t wanted = std::min(narrow<std::int64_t>(size), size_ - position_);
+    if (wanted <= 0) return 0;
+    ssize_t count = 0;
+    do {
+      count = ::pread(file_.get(), into, static_cast<std::size_t>(wanted), position_);
+    } while (count < 0 && errno == EINTR);
+    if (count < 0) {
+      throw BadFile(
+          cat(path_, ": reading failed after byte ", position_, ": ", std::strerror(errno)));
+    }
+    move(count);
+    return static_cast<std::size_t>(count);
   }
 
   std::int64_t skip(std::int64_t bytes) override {
     const std::int64_t there = std::clamp<std::int64_t>(size_ - position_, 0, bytes);
     move(there);
-    file_.clear();
-    file_.seekg(position_);
     return there;
   }
 
@@ -43,7 +57,7 @@ class FileSource final : public ByteSource {
   }
 
   std::string path_;
-  std::ifstream file_;
+  FileDescriptor file_;
   std::int64_t* passed_;
   std::int64_t size_ = 0;
   std::int64_t position_ = 0;

@@ -1,14 +1,18 @@
 #include "data/dataset_files.hpp"
 
-#include <unistd.h>
+#include <fcntl.h>
+#include <sys/stat.h>
 
 #include <algorithm>
+#include <array>
+#include <cerrno>
 #include <charconv>
+#include <cstring>
 #include <filesystem>
-#include <fstream>
 #include <functional>
 #include <map>
 #include <set>
+#include <span>
 #include <system_error>
 #include <utility>
 
@@ -16,16 +20,12 @@
 #include "core/error.hpp"
 #include "core/integers.hpp"
 #include "core/random.hpp"
+#include "runtime/file.hpp"
 
 namespace koios {
 namespace {
 
 namespace fs = std::filesystem;
-
-void tell(BadData* bad, const std::string& what) {
-  if (bad == nullptr) throw UserError(what);
-  bad->found(what);
-}
 
 std::string name_of(const std::string& path) { return fs::path(path).filename().string(); }
 
@@ -101,15 +101,17 @@ std::vector<std::string> files_of_folder(const std::string& folder, const Record
     const std::string extension = entry->path().extension().string();
     has_tables = has_tables || extension == ".parquet" || extension == ".arrow";
     std::error_code not_followed;
-    const fs::file_status status = entry->status(not_followed);
-    if (fs::is_directory(status) && has_wanted_files(path, format)) subfolders.push_back(path);
+    const bool is_file = entry->is_regular_file(not_followed);  // mostly known without asking
+    if (!is_file && entry->is_directory(not_followed) && has_wanted_files(path, format)) {
+      subfolders.push_back(path);
+    }
     if (!wants_file(format, entry->path().filename().string())) continue;
-    if (status.type() == fs::file_type::not_found) {
-      tell(bad, cat(path, ": is a link to a file that is not there"));
-    } else if (not_followed) {
-      tell(bad, cat(path, ": cannot be looked at: ", not_followed.message()));
-    } else if (fs::is_regular_file(status)) {
+    if (is_file) {
       files.push_back(path);
+    } else if (entry->status(not_followed).type() == fs::file_type::not_found) {
+      tell_bad(bad, cat(path, ": is a link to a file that is not there"));
+    } else if (not_followed) {
+      tell_bad(bad, cat(path, ": cannot be looked at: ", not_followed.message()));
     }
   }
   if (error) throw UserError(cat(folder, ": ", error.message()));
@@ -170,9 +172,10 @@ void require_all_shards(const std::string& folder, const std::vector<std::string
     name.replace(series.number_at, 5, std::string(5 - digits.size(), '0') + digits);
     std::string pattern = series.first;
     pattern.replace(series.number_at, 5, "*");
-    tell(bad,
-         cat(folder, ": ", missing, " of ", series.has.size(), " files are missing, first ", name,
-             "; to use those that are there, name them by a glob: '", folder, "/", pattern, "'"));
+    tell_bad(
+        bad,
+        cat(folder, ": ", missing, " of ", series.has.size(), " files are missing, first ", name,
+            "; to use those that are there, name them by a glob: '", folder, "/", pattern, "'"));
   }
 }
 
@@ -191,28 +194,34 @@ std::vector<std::string> find_dataset_files(const std::string& path, DataFormat 
   std::ranges::sort(files);
   if (named.is_folder) require_all_shards(path, files, bad);
   for (const std::string& file : files) {
-    if (::access(file.c_str(), R_OK) != 0) throw UserError(cat(file, ": may not be read"));
-    if (fs::file_size(file) == 0) tell(bad, cat(file, ": is empty (0 bytes)"));
+    if (fs::file_size(file) == 0) tell_bad(bad, cat(file, ": is empty (0 bytes)"));
   }
   return files;
 }
 
 std::uint64_t files_fingerprint(const std::vector<std::string>& files) {
   constexpr std::int64_t kSample = 4096;
+  std::array<char, 2 * kSample> sample{};
+  const auto bytes = std::as_writable_bytes(std::span(sample));
   std::uint64_t sum = 0;
   for (const std::string& file : files) {
-    const auto size = narrow<std::int64_t>(fs::file_size(file));
-    std::string sample(static_cast<std::size_t>(2 * kSample), '\0');
-    std::ifstream in(file, std::ios::binary);
-    in.read(sample.data(), kSample);
-    if (size > kSample) {
-      in.clear();
-      in.seekg(std::max(kSample, size - kSample));
-      in.read(sample.data() + kSample, kSample);
+    const FileDescriptor in(::open(file.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
+    struct stat status = {};
+    if (!in || ::fstat(in.get(), &status) != 0) {
+      throw UserError(cat(file, ": may not be read: ", std::strerror(errno)));
     }
-    sum = mix64(sum + stream_of(name_of(file)));
+    const std::int64_t size = status.st_size;
+    const std::int64_t first = std::min(kSample, size);
+    const std::int64_t last = std::min(kSample, size - first);
+    std::int64_t count = files::read_at(in.get(), 0, bytes.first(first));
+    if (last > 0 && count == first) {
+      count += files::read_at(in.get(), size - last, bytes.subspan(kSample, last));
+    }
+    sum = mix64(sum + stream_of(fs::path(file).filename().native()));
     sum = mix64(sum + static_cast<std::uint64_t>(size));
-    sum = mix64(sum + stream_of(sample));
+    // Of 8 KiB, zeros where the file is shorter.
+    const auto there = static_cast<std::size_t>(count);
+    sum = mix64(sum + stream_of_longer(stream_of({sample.data(), there}), sample.size() - there));
   }
   return sum;
 }

@@ -41,6 +41,7 @@ class DocumentStream {
   void advance();
 
   const DocumentPosition& position() const { return position_; }
+  BadData* bad_data() const { return reader_.bad_data(); }
   /// To a position of a stream with the same options over the same data.
   void seek(const DocumentPosition& position);
 

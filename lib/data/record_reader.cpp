@@ -73,11 +73,6 @@ std::string RecordReader::record_number() const {
   return cat(" (record ", before + 1, " of the file)");
 }
 
-void RecordReader::tell(const std::string& what) const {
-  if (bad_ == nullptr) throw UserError(what);
-  bad_->found(what);
-}
-
 void RecordReader::to_next_file() {
   bytes_.reset();
   file_.reset();
@@ -92,7 +87,7 @@ Found RecordReader::read_record(Document* document, std::string& why) {
   } catch (const std::bad_alloc&) {
     if (document == nullptr) throw;
     *document = {};
-    why = cat(bytes_->name(), ":", line, ": no memory for this document");
+    why = no_memory_at(cat(bytes_->name(), ":", line), "this document");
     std::string unused;
     format_->read(*bytes_, nullptr, unused);
     return Found::bad;
@@ -116,7 +111,7 @@ bool RecordReader::read_member(Document* document) {
     mark_.line = bytes_->lines_before();
     if (found == Found::bad) {
       *document = {"", bytes_->name(), mark_.line, true};
-      tell(why);
+      tell_bad(bad_, why);
       if (++useless_ == kMostUseless) {
         throw UserError(
             cat(kMostUseless, " documents in a row cannot be used, the last one: ", why));

@@ -36,6 +36,8 @@ class RecordReader {
   bool skip() { return read(nullptr); }
 
   const RecordMark& mark() const { return mark_; }
+  /// Who is told of what cannot be used; null: nobody.
+  BadData* bad_data() const { return bad_; }
   /// To a mark taken before on the same files; RecordMark{} is the beginning.
   void seek(const RecordMark& mark);
 
@@ -46,7 +48,6 @@ class RecordReader {
   void open_at_mark();
   bool open_next_member();
   std::string record_number() const;
-  void tell(const std::string& what) const;
   void to_next_file();
 
   const RecordFormat* format_;

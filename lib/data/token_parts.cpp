@@ -30,12 +30,6 @@ struct PartHeader {
   throw UserError(cat(path, ": ", what, " failed: ", files::reason(errno)));
 }
 
-FileDescriptor open_file(const std::string& path, int flags) {
-  FileDescriptor file(::open(path.c_str(), flags | O_CLOEXEC, 0666));
-  if (!file) fail(path, "opening");
-  return file;
-}
-
 void read_all(const FileDescriptor& file, const std::string& path, std::int64_t at,
               std::span<std::byte> out) {
   const std::int64_t count = files::read_at(file.get(), at, out);
@@ -59,16 +53,20 @@ void put_in_place(const std::string& unfinished, const std::string& path) {
   flush(files::reopen(unfinished, O_WRONLY), unfinished);
   if (std::rename(unfinished.c_str(), path.c_str()) != 0) fail(unfinished, "renaming");
   const fs::path folder = fs::absolute(path).parent_path();
-  flush(open_file(folder.string(), O_RDONLY | O_DIRECTORY), folder.string());
+  const FileDescriptor opened(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!opened) fail(folder.string(), "opening");
+  flush(opened, folder.string());
 }
 
 }  // namespace
 
 std::optional<TokenPart> find_part(const std::string& path, std::uint64_t job) {
-  std::ifstream file(path, std::ios::binary);
+  if (!fs::is_regular_file(fs::symlink_status(path))) return std::nullopt;
+  const auto file = files::reopen(path, O_RDONLY);
   PartHeader header;
   const auto magic = header.magic;
-  if (!file.read(reinterpret_cast<char*>(&header), sizeof header)) return std::nullopt;
+  const auto bytes = std::as_writable_bytes(std::span(&header, 1));
+  if (files::read_at(file.get(), 0, bytes) != std::ssize(bytes)) return std::nullopt;
   if (header.magic != magic || header.part.job != job) return std::nullopt;
   return header.part;
 }
@@ -76,34 +74,47 @@ std::optional<TokenPart> find_part(const std::string& path, std::uint64_t job) {
 TokenPartWriter::TokenPartWriter(std::string path, std::uint64_t job, std::uint32_t token_bytes)
     : path_(std::move(path)),
       unfinished_(path_ + ".unfinished"),
+      file_(files::create(unfinished_)),
       token_bytes_(token_bytes),
       part_{job, 0, 0} {
-  files::create(unfinished_);  // through no link
-  file_.open(unfinished_, std::ios::binary | std::ios::trunc);
   const PartHeader header;
-  file_.write(reinterpret_cast<const char*>(&header), sizeof header);
-  if (!file_) fail(unfinished_, "writing");
+  write(std::as_bytes(std::span(&header, 1)));
+}
+
+void TokenPartWriter::write(std::span<const std::byte> bytes) {
+  constexpr std::size_t kWrittenAtOnce = 256 * 1024;
+  gathered_.insert(gathered_.end(), bytes.begin(), bytes.end());
+  if (gathered_.size() >= kWrittenAtOnce) write_gathered();
+}
+
+void TokenPartWriter::write_gathered() {
+  write_all(file_, unfinished_, position_, gathered_);
+  position_ += std::ssize(gathered_);
+  gathered_.clear();
 }
 
 void TokenPartWriter::add(std::span<const std::int32_t> document) {
   begins_.push_back(part_.tokens);
   ++part_.documents;
   part_.tokens += std::ssize(document);
-  packed_.resize(document.size() * token_bytes_);
-  for (std::size_t i = 0; i < document.size(); ++i) {
-    std::memcpy(packed_.data() + i * token_bytes_, &document[i], token_bytes_);
+  while (!document.empty()) {
+    constexpr std::size_t kTokens = 16 * 1024;  // at once
+    const auto piece = document.first(std::min(kTokens, document.size()));
+    packed_.resize(piece.size() * token_bytes_);
+    for (std::size_t i = 0; i < piece.size(); ++i) {
+      std::memcpy(packed_.data() + i * token_bytes_, &piece[i], token_bytes_);
+    }
+    write(packed_);
+    document = document.subspan(piece.size());
   }
-  file_.write(reinterpret_cast<const char*>(packed_.data()), std::ssize(packed_));
-  if (!file_) fail(unfinished_, "writing");
 }
 
 TokenPart TokenPartWriter::finish() {
-  file_.write(reinterpret_cast<const char*>(begins_.data()), std::ssize(begins_) * 8);
+  write_gathered();
+  write_all(file_, unfinished_, position_, std::as_bytes(std::span(begins_)));
   PartHeader header;
   header.part = part_;
-  file_.seekp(0).write(reinterpret_cast<const char*>(&header), sizeof header);
-  file_.close();
-  if (!file_) fail(unfinished_, "writing");
+  write_all(file_, unfinished_, 0, std::as_bytes(std::span(&header, 1)));
   put_in_place(unfinished_, path_);
   return part_;
 }
@@ -138,7 +149,7 @@ void TokenFileAssembly::create() const {
 
 void TokenFileAssembly::copy_part(std::size_t number) const {
   const TokenPart& part = parts_[number];
-  const auto from = open_file(part_paths_[number], O_RDONLY);
+  const auto from = files::reopen(part_paths_[number], O_RDONLY);
   const auto to = files::reopen(unfinished_, O_WRONLY);
   const std::int64_t token_bytes = part.tokens * header_.token_bytes;
   std::vector<std::byte> buffer;

@@ -5,13 +5,13 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <fstream>
 #include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "data/token_file.hpp"
+#include "runtime/file.hpp"
 
 namespace koios {
 
@@ -33,13 +33,18 @@ class TokenPartWriter {
   TokenPart finish();
 
  private:
+  void write(std::span<const std::byte> bytes);
+  void write_gathered();
+
   std::string path_;
   std::string unfinished_;
-  std::ofstream file_;
+  FileDescriptor file_;
+  std::int64_t position_ = 0;  // of what is in the file
   std::uint32_t token_bytes_;
   TokenPart part_;
   std::vector<std::int64_t> begins_;
   std::vector<std::byte> packed_;
+  std::vector<std::byte> gathered_;  // to be written at position_
 };
 
 /// Makes one token file of parts. Every rank has one; what the comments call the root is one of

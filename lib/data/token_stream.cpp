@@ -1,6 +1,7 @@
 #include "data/token_stream.hpp"
 
 #include <algorithm>
+#include <new>
 #include <utility>
 
 #include "core/error.hpp"
@@ -8,12 +9,38 @@
 
 namespace koios {
 
+std::optional<std::vector<std::int32_t>> encode_or_tell(const Tokenizer& tokenizer,
+                                                        DocumentMarks marks,
+                                                        const Document& document, BadData* bad) {
+  try {
+    return encode_document(tokenizer, marks, document.text);
+  } catch (const std::bad_alloc&) {
+    tell_bad(bad,
+             no_memory_at(cat(document.file, ":", document.line),
+                          cat("the tokens of this document of ", document.text.size(), " bytes")));
+    return std::nullopt;
+  }
+}
+
 TokenStream::TokenStream(DocumentStream documents, const Tokenizer& tokenizer, DocumentMarks marks)
     : documents_(std::move(documents)), tokenizer_(&tokenizer), marks_(marks) {}
 
+/// What cannot be tokenized is passed over, until all of the data has been tried.
 void TokenStream::tokenize_current() {
+  const std::int64_t epoch = documents_.position().epoch;
+  while (true) {
+    const Document& document = documents_.current();
+    auto tokens = encode_or_tell(*tokenizer_, marks_, document, documents_.bad_data());
+    if (tokens) {
+      tokens_ = std::move(*tokens);
+      break;
+    }
+    to_next_document();
+    if (documents_.position().epoch > epoch + 1) {
+      throw UserError(no_memory_at(documents_.current().file, "the tokens of any document"));
+    }
+  }
   const Document& document = documents_.current();
-  tokens_ = encode_document(*tokenizer_, marks_, document.text);
   if (offset_ > std::ssize(tokens_)) {
     throw UserError(cat(document.file, ":", document.line, ": the data has changed: ", offset_,
                         " tokens of this document were used before the save, now it has only ",
@@ -33,10 +60,14 @@ void TokenStream::take(std::span<std::int32_t> tokens, std::span<std::int32_t> d
     offset_ += std::ssize(piece);
     taken += piece.size();
     if (taken == tokens.size()) return;
-    documents_.advance();
-    tokens_.clear();
-    offset_ = 0;
+    to_next_document();
   }
+}
+
+void TokenStream::to_next_document() {
+  documents_.advance();
+  tokens_.clear();
+  offset_ = 0;
 }
 
 void TokenStream::restore(const StreamState& state) {

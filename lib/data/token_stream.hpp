@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -21,6 +22,12 @@ struct StreamState {
   bool operator==(const StreamState&) const = default;
 };
 
+/// The ids of a document between its marks; none where there is no memory for them, which is told
+/// as bad data is.
+std::optional<std::vector<std::int32_t>> encode_or_tell(const Tokenizer& tokenizer,
+                                                        DocumentMarks marks,
+                                                        const Document& document, BadData* bad);
+
 class TokenStream {
  public:
   /// `tokenizer` must outlive the stream.
@@ -36,6 +43,7 @@ class TokenStream {
 
  private:
   void tokenize_current();
+  void to_next_document();
 
   DocumentStream documents_;
   const Tokenizer* tokenizer_;

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <filesystem>
-#include <fstream>
 #include <iomanip>
 #include <iterator>
 #include <sstream>
@@ -20,6 +19,7 @@
 #include "data/dataset_files.hpp"
 #include "data/same_data.hpp"
 #include "data/token_parts.hpp"
+#include "data/token_stream.hpp"
 #include "runtime/file.hpp"
 
 namespace koios {
@@ -110,6 +110,7 @@ void TokenizeJob::lock() {
   if (const auto parent = fs::path(lock_path_).parent_path(); !parent.empty()) {
     fs::create_directories(parent);
   }
+  files::require_own_folder(folder_);
   lock_ = files::open_or_create(lock_path_);
   struct flock all {};
   all.l_type = F_WRLCK;
@@ -124,7 +125,8 @@ void TokenizeJob::lock() {
 
 /// The plan of an earlier run of this very job; empty where there is none, or not all of it.
 std::string TokenizeJob::saved_plan() const {
-  std::ifstream file(folder_ + "/plan");
+  constexpr std::int64_t kMostBytes = std::int64_t{4} << 30;
+  std::istringstream file(files::read_whole(folder_ + "/plan", kMostBytes).value_or(""));
   std::uint64_t job = 0;
   std::size_t units = 0;
   if (!(file >> job >> units) || job != job_) return "";
@@ -145,7 +147,7 @@ void TokenizeJob::remove_parts() const {
     return file.filename() == "plan" || file.extension() == ".part" ||
            file.extension() == ".unfinished" || file.filename() == "plan.partial";
   };
-  if (!fs::is_directory(folder_) || !std::all_of(fs::directory_iterator(folder_), {}, is_ours)) {
+  if (!std::all_of(fs::directory_iterator(folder_), {}, is_ours)) {
     throw UserError(
         cat(folder_, ": is needed for parts, but holds something else; name another ", "--output"));
   }
@@ -188,7 +190,8 @@ TokenPart TokenizeJob::tokenize_unit(std::size_t number) {
   Document document;
   while ((unit.end_record < 0 || reader.mark().record < unit.end_record) && reader.next(document)) {
     if (document.is_bad) continue;
-    part.add(encode_document(tokenizer_, options_.marks, document.text));
+    const auto tokens = encode_or_tell(tokenizer_, options_.marks, document, options_.bad_data);
+    if (tokens) part.add(*tokens);
     if (is_root()) tell_progress();
   }
   return part.finish();

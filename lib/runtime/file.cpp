@@ -115,6 +115,14 @@ FileDescriptor open_or_create(const fs::path& path, int flags) {
 
 FileDescriptor reopen(const fs::path& path, int flags) { return open_own(path, flags); }
 
+void require_own_folder(const fs::path& path) {
+  std::error_code error;
+  const fs::file_status status = fs::symlink_status(path, error);
+  if (!fs::exists(status) || fs::is_directory(status)) return;
+  const std::string what = in_the_way(path);
+  throw UserError(cat(path.string(), " ", what.empty() ? "is not a folder" : what));
+}
+
 void replace(const fs::path& path, std::string_view text) {
   if (!in_the_way(path).empty()) refuse(path, 0);
   const fs::path partial = path.string() + ".partial";

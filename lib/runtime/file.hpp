@@ -44,6 +44,9 @@ FileDescriptor open_or_create(const std::filesystem::path& path, int flags = 0);
 /// A file that this run has made.
 FileDescriptor reopen(const std::filesystem::path& path, int flags);
 
+/// UserError where a link, or what is no folder, lies in the place of a folder.
+void require_own_folder(const std::filesystem::path& path);
+
 /// At every instant the file holds its old text or `text`. UserError where it cannot be written.
 void replace(const std::filesystem::path& path, std::string_view text);
 /// What a run wrote before: nothing where there is no file of this name, or one above `most_bytes`.

@@ -368,6 +368,10 @@ TEST(Fingerprint, follows_the_content_and_not_the_folder) {
   EXPECT_NE(files_fingerprint({two.write("a", text + "y")}), first);
   EXPECT_NE(files_fingerprint({two.write("a", "y" + text.substr(1))}), first);
   EXPECT_NE(files_fingerprint({two.write("a", text.substr(1) + "y")}), first);
+  // Checkpoints hold them.
+  EXPECT_EQ(first, 0x8d2486e9c932cc1cU);
+  EXPECT_EQ(files_fingerprint({two.write("a", text.substr(0, 5000))}), 0x8f5d2831f1f72ba0U);
+  EXPECT_EQ(files_fingerprint({two.write("a", text.substr(0, 700))}), 0x8e6ca54d332e276eU);
 }
 
 }  // namespace

@@ -210,6 +210,22 @@ class BadData(DataCase):
         self.assertEqual(run.output.count("the files in its subfolders (more) are not read"), 1)
         self.assertEqual(run.output.count("a.jsonl is there packed and unpacked"), 1)
 
+    def test_a_document_beyond_the_memory_is_left_out(self):
+        small = "".join(json.dumps({"text": f"line {i} " * 20}) + "\n" for i in range(20))
+        large = '{"text": "' + "\u9f98" * 13000000 + '"}\n'  # each byte a token
+        (self.workplace.path / "text.jsonl").write_text(small + large + small)
+        options = {"training/dataset": "jsonl", "training/dataset_path": "text.jsonl",
+                   "data/streams": 4, "training/steps": 20, "training/batch_size": 2}
+        limit = ["prlimit", f"--as={800 << 20}"]
+        run = self.workplace.run(1, {**options, "data/on_bad_data": "skip"}, below=limit)
+        self.assertEqual(run.returncode, 0, run.output)
+        message = (r"text.jsonl:21: no memory for the tokens of this document of 39000000 bytes; "
+                   r"the least is left of the address space that ulimit -v allows \(800 MiB\)")
+        self.assertRegex(run.stderr, r"left out \(1 so far\): " + message)
+        run = self.workplace.run(1, options, below=limit)
+        self.assertEqual(run.returncode, 1, run.output)
+        self.assertRegex(run.stderr, r"error: " + message)
+
 
 class Validation(DataCase):
     def setUp(self):

@@ -176,8 +176,8 @@ class Tokenize(unittest.TestCase):
                     "print('PEAK', resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss >> 10)\n"
                     "sys.exit(code)")
         cases = (
-            ("letter", r"""printf '{"text": "'; head -c 200000000 /dev/zero | tr '\0' o;"""
-             r"""printf '"}\n'""", 0, 1600),
+            ("letter", r"""printf '{"text": "'; head -c 60000000 /dev/zero | tr '\0' o;"""
+             r"""printf '"}\n'""", 0, 480),
             ("nested", r"""printf '{"text": "a"}\n{"a": '; head -c 200000000 /dev/zero | """
              r"""tr '\0' '['; printf '\n'""", 0, 600),
             ("empty", r"""yes '{"text": ""}' | head -n 1000000""", 0, 600),
@@ -207,9 +207,52 @@ class Tokenize(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertEqual(list(self.workplace.path.glob("a.tokens*")), [output])
 
+    def test_output_is_expanded_as_paths_of_a_deck(self):
+        book = SOURCE / "build/assets/kjv.txt"
+        home = self.workplace.path / "home"
+        environment = dict(os.environ, HOME=str(home), OUT="made")
+        for output, made in (("~/a.tokens", "a.tokens"), ("~/${OUT}/b.tokens", "made/b.tokens")):
+            done = subprocess.run(self.command(2, book, output), env=environment, text=True,
+                                  capture_output=True, timeout=60, check=False)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertTrue((home / made).is_file())
+        done = subprocess.run(self.command(2, book, "$NOWHERE/c.tokens"), text=True,
+                              capture_output=True, timeout=60, check=False)
+        self.assertEqual(done.returncode, 2, done.stderr)
+        self.assertRegex(done.stderr, r"error: --output \$NOWHERE/c.tokens: the environment variable "
+                                      "NOWHERE is not set")
+
+    def test_a_document_beyond_the_memory_is_left_out(self):
+        text = self.workplace.path / "text.jsonl"
+        large = '{"text": "' + "\u9f98" * 13000000 + '"}\n'  # each byte a token
+        text.write_text('{"text": "first"}\n' + large + '{"text": "last"}\n')
+        for mib, what in ((250, "this document"), (450, "the tokens of this document of 39000000")):
+            output = self.workplace.path / f"{mib}.tokens"
+            command = self.command(1, text, output, "training/dataset=jsonl")
+            program = command.index(TOKENIZE)
+            command[program:program] = ["prlimit", f"--as={mib << 20}"]
+            message = rf"text.jsonl:2: no memory for {what}.*ulimit -v allows \({mib} MiB\)"
+            done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+            self.assertEqual(done.returncode, 1, done.stderr)
+            self.assertRegex(done.stderr, "error: .*" + message)
+            done = subprocess.run(command + ["data/on_bad_data=skip"], capture_output=True,
+                                  text=True, timeout=100, check=False)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertRegex(done.stderr, r"left out \(1 so far\): .*" + message)
+            self.assertIn(" of 2 documents", done.stdout)
+
     def test_writes_through_no_link(self):
         mine = self.workplace.path / "mine"
         mine.write_text("precious")
+        folder = self.workplace.path / "folder"
+        folder.mkdir()
+        (folder / "0.part.unfinished").symlink_to(mine)
+        (self.workplace.path / "a.tokens.parts").symlink_to(folder)
+        _, done = self.tokenize(1, SOURCE / "build/assets/kjv.txt", "a.tokens")
+        self.assertEqual(done.returncode, 1, done.stderr)
+        self.assertRegex(done.stderr, "error: .*a.tokens.parts is a link to .*folder, and Koios")
+        self.assertEqual(len(list(folder.iterdir())), 1)
+        (self.workplace.path / "a.tokens.parts").unlink()
         for name in ("a.tokens.lock", "a.tokens.unfinished"):
             link = self.workplace.path / name
             link.symlink_to(mine)
