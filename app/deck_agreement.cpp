@@ -7,6 +7,7 @@
 #include "config/validate.hpp"
 #include "core/error.hpp"
 #include "core/log.hpp"
+#include "core/printable.hpp"
 
 namespace koios {
 namespace {
@@ -25,9 +26,15 @@ DeckText read_deck(const std::string& deck) {
   }
 }
 
+/// As effective.ini and messages have it: one line of UTF-8, whatever the file is called.
 std::string shown_name(const std::string& deck) {
   if (deck.empty()) return "(no deck)";
-  return deck == "-" ? "(standard input)" : deck;
+  if (deck == "-") return "(standard input)";
+  std::string name = printable(deck);
+  for (auto at = name.find('\n'); at != std::string::npos; at = name.find('\n')) {
+    name.replace(at, 1, "\\x0a");
+  }
+  return name;
 }
 
 ParsedDeck parse_deck(const std::string& deck, const std::string& text,

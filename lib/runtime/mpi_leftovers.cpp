@@ -5,6 +5,7 @@
 
 #include <cerrno>
 #include <charconv>
+#include <chrono>
 #include <csignal>
 #include <cstdint>
 #include <cstdlib>
@@ -83,6 +84,23 @@ std::vector<Session> find_sessions(const fs::path& folder) {
   return found;
 }
 
+/// Folders of jobs (jf.NUMBER) that have lost what was in them: a live job's holds its ranks'. One
+/// that is new may be about to get them.
+void remove_empty_jobs(const fs::path& folder) {
+  constexpr std::chrono::minutes kNew{1};
+  if (!is_own(folder, S_IFDIR)) return;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(folder, error)) {
+    const std::string name = entry.path().filename().string();
+    if (!name.starts_with("jf.") || !number_in(std::string_view(name).substr(3))) continue;
+    if (!is_own(entry.path(), S_IFDIR)) continue;
+    std::error_code gone;
+    const auto changed = fs::last_write_time(entry.path(), gone);
+    if (gone || fs::file_time_type::clock::now() - changed < kNew) continue;
+    ::rmdir(entry.path().c_str());  // refuses what is not empty
+  }
+}
+
 /// Of all jobs of one launcher, the upper half of their numbers: contact.txt begins with one.
 std::optional<std::uint32_t> job_family(const fs::path& session) {
   std::ifstream contact(session / "contact.txt");
@@ -137,6 +155,7 @@ fs::path sessions_folder() {
 /// First the lists, then who uses what is on them: what is made in between is on none.
 void remove_unused(const std::string& node, const MpiLeftoverPlaces& places) {
   const fs::path folder = places.sessions.empty() ? sessions_folder() : places.sessions;
+  remove_empty_jobs(folder / cat("ompi.", node));
   const std::vector<Segment> segments = find_segments(places.segments, node);
   const std::vector<Session> sessions = find_sessions(folder / cat("ompi.", node));
   if (segments.empty() && sessions.empty()) return;

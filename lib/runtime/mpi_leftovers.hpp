@@ -13,9 +13,10 @@ struct MpiLeftoverPlaces {
 };
 
 /// Removes the shared-memory segments (vader_segment.HOST.UID.JOB.RANK) and the launchers' session
-/// folders (ompi.HOST.UID/pid.PID) of this user on this host whose processes have all ended. What a
-/// process has open or mapped stays, and so does all of its job. Does nothing where processes may
-/// be hidden from this one, as in a container. Never throws: what cannot be removed stays.
+/// folders (ompi.HOST.UID/pid.PID) of this user on this host whose processes have all ended, and
+/// folders of jobs (ompi.HOST.UID/jf.NUMBER) that have been empty for a minute. What a process has
+/// open or mapped stays, and so does all of its job. Does nothing where processes may be hidden
+/// from this one, as in a container. Never throws: what cannot be removed stays.
 void remove_mpi_leftovers(const std::string& host, const MpiLeftoverPlaces& places = {}) noexcept;
 
 }  // namespace koios

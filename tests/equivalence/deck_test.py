@@ -135,6 +135,17 @@ class Decks(unittest.TestCase):
         self.assertRegex(run.stderr, r"warning: 1000 threads \(OMP_NUM_THREADS\) are more than the "
                          "512 of a rank; 512 are used")
 
+    def test_a_deck_of_any_name(self):
+        for name in (b"d\xe9ck.ini", b"two\nlines.ini"):
+            deck = os.path.join(os.fsencode(self.path), name)
+            with open(deck, "wb") as file:
+                file.write(b"[optimizer]\nlr = 0.001\n")
+            run = self.trains({"training/steps": 1, "training/warmup_steps": 0,
+                               "checkpoint/folder": "checkpoints"}, ranks=1, deck=os.fsdecode(deck))
+            effective = (run.folder / "effective.ini").read_bytes().decode("utf-8")
+            self.assertRegex(effective, r"lr = 0.001  # .*(d\\xe9ck|two\\x0alines).ini:2\n")
+            shutil.rmtree(run.folder)
+
     def test_a_run_folder_that_is_a_link_to_nothing(self):
         (self.path / "link").symlink_to("nowhere")
         run = self.start({"job/dump_folder": "link"}, ranks=1)

@@ -5,6 +5,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <fstream>
 
 #include "runtime/file.hpp"
@@ -89,6 +90,27 @@ TEST_F(MpiLeftovers, a_session_that_a_rank_still_uses_stays) {
   const FileDescriptor used(::open(file.c_str(), O_RDONLY | O_CLOEXEC));
   remove();
   EXPECT_TRUE(fs::exists(file));
+}
+
+TEST_F(MpiLeftovers, of_the_folders_of_jobs_old_empty_ones_go) {
+  const fs::path folder = session(1).parent_path();
+  const auto make = [&](const std::string& name) {
+    fs::create_directories(folder / name);
+    return folder / name;
+  };
+  const auto age = [](const fs::path& path) {
+    fs::last_write_time(path, fs::file_time_type::clock::now() - std::chrono::minutes(2));
+  };
+  const fs::path empty = make("jf.13337");
+  const fs::path other = make("jf.x1");
+  const fs::path with_ranks = make("jf.13585/1/0").parent_path().parent_path();
+  const fs::path recent = make("jf.2287");
+  for (const fs::path& path : {empty, other, with_ranks}) age(path);
+  remove();
+  EXPECT_FALSE(fs::exists(empty));
+  EXPECT_TRUE(fs::exists(other));
+  EXPECT_TRUE(fs::exists(with_ranks));
+  EXPECT_TRUE(fs::exists(recent));
 }
 
 TEST_F(MpiLeftovers, other_names_links_and_what_links_lead_to_stay) {
