@@ -100,6 +100,26 @@ class Search {
   const PlanWith& plan_with_;
 };
 
+/// In steps of 128 tokens of a chunk, beside this deck's own length.
+std::int64_t longest_sequence(std::int64_t most, const RunConfig& config, int ranks,
+                              const PlanWith& plan_with) {
+  constexpr std::int64_t kMostTokens = std::int64_t{1} << 20;  // of the key
+  const std::int64_t step = std::int64_t{128} * 2 * config.parallel.context_parallel;
+  std::int64_t longest = config.training.seq_len;
+  std::int64_t fits = longest / step;
+  for (std::int64_t beyond = kMostTokens / step + 1; beyond - fits > 1;) {
+    const std::int64_t middle = (fits + beyond) / 2;
+    const auto bytes = plan_with({cat("training/seq_len=", middle * step)}, ranks);
+    if (bytes && *bytes <= most) {
+      fits = middle;
+      longest = middle * step;
+    } else {
+      beyond = middle;
+    }
+  }
+  return longest;
+}
+
 /// Two and more kinds of changes together: the fewest ranks, and of these the mildest.
 std::optional<std::string> first_together(const Search& search, const Changes& changes, int ranks) {
   const auto or_none = [&](std::vector<Change> list) {
@@ -138,7 +158,12 @@ FitReport report_fit(const GpuMemory& gpu, const RunConfig& config, int ranks,
   report.lines.push_back(cat(report.fits ? "fits " : "does not fit ", gpu.name, ": plan ",
                              gib(planned), " and ", gib(kBesidePlan),
                              " for CUDA, NCCL and the like, of ", gib(gpu.bytes)));
-  if (report.fits) return report;
+  if (report.fits) {
+    const std::int64_t longest =
+        longest_sequence(gpu.bytes - kBesidePlan, config, ranks, plan_with);
+    report.lines.push_back(cat("longest training/seq_len that fits, by the plan: ", longest));
+    return report;
+  }
   const Search search(gpu.bytes - kBesidePlan, ranks, plan_with);
   const Changes changes = changes_of(config, ranks);
   std::vector<std::string> found;

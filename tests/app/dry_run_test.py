@@ -61,6 +61,22 @@ class DryRun(unittest.TestCase):
                                  f"--ranks={int(nodes) * int(gpus)}")
                 self.assertRegex(done.stdout, f"# fits {gpu}: plan ", deck.name)
 
+    def test_the_longest_sequence_that_fits(self):
+        command = [ROOT / "input/llama2_7b_128k.ini", "model/vocab_size=32000", "--ranks=8",
+                   "--gpu=h100"]
+        shared = r"(?m)^# longest training/seq_len that fits, by the plan: (\d+)$"
+        longest = int(re.search(shared, self.plan(*command).stdout)[1])
+        self.assertGreater(longest, 131072)
+        self.assertIn("# fits h100: plan ",
+                      self.plan(*command, f"training/seq_len={longest}").stdout)
+        beyond = subprocess.run(
+            [BINARY, *command, f"training/seq_len={longest + 2048}", "--dry-run"],
+            capture_output=True, text=True, timeout=60, check=False, cwd=self.folder)
+        self.assertIn("# does not fit h100: plan ", beyond.stdout)
+        apart = self.plan(*command, "training/context_parallel_degree=1",
+                          "training/seq_len=8192").stdout
+        self.assertLess(int(re.search(shared, apart)[1]), longest)
+
     def test_what_does_not_fit_says_which_change_would_make_it_fit(self):
         command = [ROOT / "input/llama2_70b.ini", "model/vocab_size=32000", "--gpu=h100",
                    "training/tensor_parallel_degree=1", "--ranks=32"]

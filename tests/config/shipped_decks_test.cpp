@@ -20,8 +20,8 @@ TEST(ShippedDecks, parse_and_keep_the_rules) {
   for (const auto& entry : std::filesystem::directory_iterator(KOIOS_SOURCE_DIR "/input")) {
     if (entry.path().extension() == ".ini") names.insert(entry.path().filename().string());
   }
-  for (const char* expected :
-       {"debian_text.ini", "debug.ini", "llama2_7b.ini", "llama2_13b.ini", "llama2_70b.ini"}) {
+  for (const char* expected : {"debian_text.ini", "debug.ini", "llama2_7b.ini",
+                               "llama2_7b_128k.ini", "llama2_13b.ini", "llama2_70b.ini"}) {
     EXPECT_TRUE(names.contains(expected)) << expected;
   }
   for (const std::string& name : names) {
