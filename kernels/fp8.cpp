@@ -128,6 +128,27 @@ struct CudaRowAndColumnAmax : RowAndColumnAmax<T> {
 
 }  // namespace
 
+Ref<float, 2> fp8_scales(float* data, std::int64_t rows, std::int64_t columns, Fp8ScaleKind kind) {
+  const std::int64_t pieces = ceil_div(columns, kFp8Block);
+  switch (kind) {
+    case Fp8ScaleKind::row:
+      return make_ref(data, std::int64_t{1}, rows);
+    case Fp8ScaleKind::piece:
+      return make_ref(data, pieces, rows);
+    case Fp8ScaleKind::square:
+      return {data, {ceil_div(rows, kFp8Block), pieces}, round_up(pieces, 4)};
+    case Fp8ScaleKind::matrix:
+      break;
+  }
+  return make_ref(data, std::int64_t{1}, std::int64_t{1});
+}
+
+std::int64_t fp8_scale_floats(std::int64_t rows, std::int64_t columns, Fp8ScaleKind kind) {
+  if (kind == Fp8ScaleKind::matrix) return kFp8ScalePitch;
+  const Ref<float, 2> scales = fp8_scales(nullptr, rows, columns, kind);
+  return scales.extent[0] * scales.pitch;
+}
+
 template <class T>
 void raise_amax(Stream& s, Ref<float, 1> amax, Ref<const T, 2> x_NK) {
   KOIOS_REQUIRE(amax.extent[0] == 1, "one amax, not ", amax.extent[0]);

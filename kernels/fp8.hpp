@@ -20,6 +20,9 @@ enum class Fp8Count {
 };
 inline constexpr std::int64_t kFp8Counts = 2;
 
+/// Scales of whole tensors lie so many floats apart: cuBLASLt reads scales where 16 bytes begin.
+inline constexpr std::int64_t kFp8ScalePitch = 4;
+
 /// Which elements share a scale, and where their amax lies. The inverse of each scale is written.
 struct Fp8Scales {
   Ref<const float, 1> amax;  // one for the whole matrix, or one for each row
@@ -55,6 +58,19 @@ void transpose_fp8(Stream& s, Ref<Q, 2> q_KN, Ref<const Q, 2> q_NK);
 /// Elements along a side of the blocks that have a scale of their own. ref: DeepSeek-AI 2024,
 /// DeepSeek-V3, section 3.3.2.
 inline constexpr std::int64_t kFp8Block = 128;
+
+/// Which elements of an 8-bit matrix have a factor of their own.
+enum class Fp8ScaleKind {
+  matrix,  // all the same one: 1 x 1
+  row,     // each row: 1 x rows
+  piece,   // each 1 x 128: ceil(columns / 128) x rows, without gaps
+  square   // each 128 x 128: ceil(rows / 128) x ceil(columns / 128), with a pitch that is the
+           // multiple of 4 above
+};
+
+/// Scales of a matrix, at data, and how many floats they take.
+Ref<float, 2> fp8_scales(float* data, std::int64_t rows, std::int64_t columns, Fp8ScaleKind kind);
+std::int64_t fp8_scale_floats(std::int64_t rows, std::int64_t columns, Fp8ScaleKind kind);
 
 /// x in pieces of 1 x 128: of a row for q_NK, of a column for q_KN, amax found in the same pass.
 /// Inverse scales lie as cuBLASLt wants them: the pieces that follow one another along the rows of

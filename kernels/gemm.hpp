@@ -5,6 +5,7 @@
 #pragma once
 
 #include "core/ref.hpp"
+#include "kernels/fp8.hpp"
 #include "kernels/math_handles.hpp"
 #include "runtime/stream.hpp"
 
@@ -27,15 +28,6 @@ void linear_backward_input(MathHandles& math, Stream& s, Ref<T, 2> dx_NI, Ref<co
 template <class T>
 void linear_backward_weight(MathHandles& math, Stream& s, Ref<float, 2> dw_OI,
                             Ref<const T, 2> dy_NO, Ref<const T, 2> x_NI, Write write);
-
-/// Which elements of an 8-bit matrix have a factor of their own.
-enum class Fp8ScaleKind {
-  matrix,  // all the same one: 1 x 1
-  row,     // each row: 1 x rows
-  piece,   // each 1 x 128: ceil(columns / 128) x rows, without gaps
-  square   // each 128 x 128: ceil(rows / 128) x ceil(columns / 128), with a pitch that is the
-           // multiple of 4 above
-};
 
 /// An 8-bit matrix whose elements stand for values * scale.
 template <class Q>

@@ -154,6 +154,13 @@ MatmulDesc make_desc(const GemmKey& key) {
   return desc;
 }
 
+/// Where the scales lie: said before the choice, too, which asks for it with vectors of scales.
+void point_to_scales(cublasLtMatmulDesc_t desc, const Gemm& gemm) {
+  if (gemm.a.scale.data == nullptr) return;
+  set(desc, CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, gemm.b.scale.data);
+  set(desc, CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, gemm.a.scale.data);
+}
+
 MatrixLayout make_layout(DType dtype, std::int64_t rows, std::int64_t columns, std::int64_t ld,
                          std::int64_t batch, std::int64_t stride) {
   cublasLtMatrixLayout_t layout = nullptr;
@@ -217,6 +224,7 @@ void require_8_bit_form(const Gemm& gemm) {
         "an 8-bit operand of ", m.rows, "x", m.columns, " with a pitch of ", m.pitch,
         ": sizes must be multiples of 16");
     const OperandScale& scale = operand.scale;
+    KOIOS_REQUIRE(alignment_of(scale.data) >= 16, "a scale at an odd place in memory");
     KOIOS_REQUIRE(scale.kind != Fp8ScaleKind::piece || scale.pitch == m.rows,
                   "scales of pieces lie without gaps");
     KOIOS_REQUIRE(scale.kind != Fp8ScaleKind::square ||
@@ -248,10 +256,7 @@ struct GemmCublasLt::Product {
                      const cublasLtMatmulAlgo_t& with, Ref<std::byte, 1> workspace) const {
     const float alpha = gemm.scale;
     const float beta = gemm.accumulate ? 1.0F : 0.0F;
-    if (gemm.a.scale.data != nullptr) {
-      set(desc.get(), CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, gemm.b.scale.data);
-      set(desc.get(), CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, gemm.a.scale.data);
-    }
+    point_to_scales(desc.get(), gemm);
     // Without accumulation nothing is read, and c must be d.
     const void* c = gemm.accumulate ? gemm.c.matrix.data : out;
     return cublasLtMatmul(handle, desc.get(), &alpha, gemm.b.matrix.data, a.get(),
@@ -414,6 +419,7 @@ std::unique_ptr<GemmCublasLt::Product> GemmCublasLt::make_product(Stream& stream
   };
   auto product = std::make_unique<Product>();
   product->desc = make_desc(key);
+  point_to_scales(product->desc.get(), gemm);
   product->a = layout(key.input_a, key.transpose_a, key.m, key.k, key.lda, key.stride_a);
   product->b = layout(key.input_b, key.transpose_b, key.k, key.n, key.ldb, key.stride_b);
   product->d = layout(key.output, false, key.m, key.n, key.ldd, key.stride_d);

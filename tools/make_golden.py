@@ -73,7 +73,7 @@ class Case:
     norm_eps: float = 1e-5
     rope_theta: float = 10000.0
     norm: str = "rmsnorm"  # or layernorm (weight, no bias), np_layernorm (no parameters)
-    fp8: int = 0  # 1: the blocks' linear layers in FP8, one scale a tensor
+    fp8: int = 0  # the blocks' linear layers in FP8: 1 one scale a tensor, 2 a row, 3 a block of 128
 
     @property
     def head_dim(self):
@@ -92,6 +92,9 @@ CASES = [
     Case("llama_tiny_layernorm", 24, 2, 4, 2, 40, 62, 11, 12, 1.0, "adamw", seed=5, norm="layernorm"),
     Case("llama_tiny_np_layernorm", 24, 2, 4, 2, 40, 62, 11, 12, 1.0, "adamw", seed=6, norm="np_layernorm"),
     Case("llama_tiny_fp8", 64, 2, 4, 2, 96, 92, 16, 12, 1.0, "adamw", seed=7, fp8=1),
+    Case("llama_tiny_fp8_rowwise", 64, 2, 4, 2, 96, 92, 16, 12, 1.0, "adamw", seed=8, fp8=2),
+    # 192 tokens and 160 columns are more than one block.
+    Case("llama_tiny_fp8_block", 64, 2, 4, 2, 160, 92, 16, 12, 1.0, "adamw", seed=9, fp8=3),
 ]
 
 
@@ -141,34 +144,61 @@ def draw(c):
     return params, tokens
 
 
-def through_fp8(x, dtype):
-    """What torchao's tensorwise cast leaves of x: scaled by largest / amax in float32, clamped, rounded; and back."""
+FP8_BLOCK = 128
+
+
+def groups_of(x, sizes):
+    """The largest magnitude of each group of rows x columns, at each element of x."""
+    for dim, size in enumerate(sizes):
+        last = x.shape[dim]
+        parts = torch.split(x, size or last, dim)
+        x = torch.cat([p.amax(dim, keepdim=True).expand_as(p) for p in parts], dim)
+    return x
+
+
+def through_fp8(x, dtype, sizes):
+    """What torchao's casts leave of x: scaled by largest / amax in float32, clamped, rounded; and back.
+    sizes: of the groups that share a scale, rows and columns; None: all of them."""
     largest = torch.finfo(dtype).max
-    scale = (largest / x.abs().max().double().clamp(min=1e-12)).float()
+    scale = (largest / groups_of(x.abs(), sizes).double().clamp(min=1e-12)).float()
     q = (x.float() * scale).clamp(-largest, largest).to(dtype)
     return q.to(x.dtype) * (1.0 / scale).to(x.dtype)
 
 
+# What shares a scale in each recipe, of tokens' matrices and of weights, in the rows that a product reads.
+FP8_GROUPS = {
+    1: ((None, None), (None, None)),                    # tensorwise
+    2: ((1, None), (1, None)),                          # rowwise
+    3: ((1, FP8_BLOCK), (FP8_BLOCK, FP8_BLOCK)),        # block
+}
+
+
 class Fp8Linear(torch.autograd.Function):
-    """y = x w^T of e4m3 operands; gradients from e5m2 ones of y. w may be several weights, stacked."""
+    """y = x w^T of e4m3 operands; gradients from e5m2 ones of y. w may be several weights, stacked.
+    Every operand is scaled as its product reads it: along the dimension that is summed over."""
 
     @staticmethod
-    def forward(ctx, x, w):
-        x, w = through_fp8(x, torch.float8_e4m3fn), through_fp8(w, torch.float8_e4m3fn)
+    def forward(ctx, x, w, recipe):
         ctx.save_for_backward(x, w)
-        return x @ w.T
+        ctx.groups = FP8_GROUPS[recipe]
+        tokens, weights = ctx.groups
+        rows = through_fp8(x.flatten(0, -2), torch.float8_e4m3fn, tokens)
+        return (rows @ through_fp8(w, torch.float8_e4m3fn, weights).T).unflatten(0, x.shape[:-1])
 
     @staticmethod
     def backward(ctx, dy):
         x, w = ctx.saved_tensors
-        dy = through_fp8(dy, torch.float8_e5m2)
-        return dy @ w, dy.flatten(0, -2).T @ x.flatten(0, -2)
+        tokens, weights = ctx.groups
+        x_rows, dy_rows = x.flatten(0, -2), dy.flatten(0, -2)
+        dx = through_fp8(dy_rows, torch.float8_e5m2, tokens) @ through_fp8(w.T, torch.float8_e4m3fn, weights).T
+        dw = through_fp8(dy_rows.T, torch.float8_e5m2, tokens) @ through_fp8(x_rows.T, torch.float8_e4m3fn, tokens).T
+        return dx.view_as(x), dw, None
 
 
 def linear(c, x, *weights):
     """x times each weight's transpose; in FP8 the weights are one product with one scale."""
     w = torch.cat(weights)
-    y = Fp8Linear.apply(x, w) if c.fp8 else x @ w.T
+    y = Fp8Linear.apply(x, w, c.fp8) if c.fp8 else x @ w.T
     return y.split([len(w) for w in weights], dim=-1)
 
 

@@ -11,6 +11,7 @@
 #include "config/enum_names.hpp"
 #include "config/selective_option.hpp"
 #include "config/wall_time.hpp"
+#include "core/choices.hpp"
 
 namespace koios {
 
@@ -23,7 +24,6 @@ enum class LrScheduleType { linear, cosine, wsd };
 enum class DatasetKind { text, jsonl, alpaca, openwebtext, c4, tokens };
 enum class ParamPrecision { automatic, bfloat16, float32 };
 enum class ReducePrecision { float32, bfloat16 };
-enum class Fp8Recipe { none, tensorwise };
 enum class OnNonfinite { stop, skip, go_on };
 enum class IntervalType { steps, seconds };
 enum class ExportType { float32, float16, bfloat16 };
@@ -77,9 +77,13 @@ constexpr EnumTable<ReducePrecision, 2> names_of(ReducePrecision) {
   return {{{ReducePrecision::float32, "float32"}, {ReducePrecision::bfloat16, "bfloat16"}}};
 }
 /// dynamic is torchtitan's word for tensorwise.
-constexpr EnumTable<Fp8Recipe, 3> names_of(Fp8Recipe) {
+constexpr EnumTable<Fp8Recipe, 5> names_of(Fp8Recipe) {
   using enum Fp8Recipe;
-  return {{{none, ""}, {tensorwise, "tensorwise"}, {tensorwise, "dynamic"}}};
+  return {{{none, ""},
+           {tensorwise, "tensorwise"},
+           {tensorwise, "dynamic"},
+           {rowwise, "rowwise"},
+           {block, "block"}}};
 }
 constexpr EnumTable<OnNonfinite, 3> names_of(OnNonfinite) {
   using enum OnNonfinite;
@@ -190,6 +194,7 @@ struct TrainingConfig {
   ParamPrecision mixed_precision_param = ParamPrecision::automatic;
   ReducePrecision mixed_precision_reduce = ReducePrecision::float32;
   Fp8Recipe fp8_linear = Fp8Recipe::none;
+  std::vector<int> fp8_skip_blocks;
   OnNonfinite on_nonfinite = OnNonfinite::stop;
   std::int64_t nonfinite_budget = 100;  // steps in a row
 

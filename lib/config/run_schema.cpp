@@ -206,7 +206,11 @@ void add_training(DeckSchema& schema, TrainingConfig& c, ParallelConfig& p, Data
       .may_be_empty()
       .help(
           "matrix products of the blocks in FP8; tensorwise: one scale a tensor, found each time "
-          "(dynamic is the same); empty: none");
+          "(dynamic is the same); rowwise: one a row; block: one for each 1 x 128 of activations "
+          "and 128 x 128 of weights; empty: none");
+  schema.add(s, "fp8_skip_blocks", &c.fp8_skip_blocks)
+      .may_be_empty()
+      .help("blocks whose products stay in the compute type, counted from 0");
   schema.add(s, "on_nonfinite", &c.on_nonfinite)
       .help(
           "what a loss or gradient that is not finite does: end the run, skip the update, or "

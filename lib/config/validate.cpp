@@ -88,6 +88,12 @@ void check_fp8(Rules& rules, const RunConfig& c) {
                 {"training/fp8_linear", "parallel/async_tp"},
                 cat("[training] fp8_linear = ", to_string(c.training.fp8_linear),
                     " needs all rows before it can scale them: set [parallel] async_tp = false"));
+  for (const int block : c.training.fp8_skip_blocks) {
+    rules.require(block >= 0 && block < c.model.n_layers,
+                  {"training/fp8_skip_blocks", "model/n_layers"},
+                  cat("[training] fp8_skip_blocks: there is no block ", block,
+                      ": they are counted from 0 to n_layers - 1 = ", c.model.n_layers - 1));
+  }
 }
 
 void check_attention(Rules& rules, const RunConfig& c) {

@@ -4,7 +4,6 @@
 
 #include "core/error.hpp"
 #include "core/integers.hpp"
-#include "kernels/fp8.hpp"
 #include "kernels/rmsnorm.hpp"
 
 namespace koios {
@@ -31,11 +30,27 @@ std::int64_t head_chunk(Backend backend, std::int64_t tokens) {
   return std::min(rows, tokens);
 }
 
+Fp8ScaleKind fp8_token_scale(Fp8Recipe recipe) {
+  switch (recipe) {
+    case Fp8Recipe::rowwise:
+      return Fp8ScaleKind::row;
+    case Fp8Recipe::block:
+      return Fp8ScaleKind::piece;
+    default:
+      return Fp8ScaleKind::matrix;
+  }
+}
+
+Fp8ScaleKind fp8_weight_scale(Fp8Recipe recipe) {
+  return recipe == Fp8Recipe::block ? Fp8ScaleKind::square : fp8_token_scale(recipe);
+}
+
 template <class T>
 BlockSaved<T>::BlockSaved(Arena& arena, const ModelSpec& m, const LocalShape& local,
-                          Recompute level, bool with_fp8, const BlockSaved* shared,
+                          Recompute level, Fp8Recipe recipe, const BlockSaved* shared,
                           const BlockSaved* before, const Ref<T, 2>* received)
     : recompute(level) {
+  fp8.recipe = recipe;
   using enum Recompute;
   const auto of = [shared](auto tensor) {
     return shared == nullptr ? nullptr : &(shared->*tensor);
@@ -54,8 +69,9 @@ BlockSaved<T>::BlockSaved(Arena& arena, const ModelSpec& m, const LocalShape& lo
     this->*tensor = keep_or_share<U, R>(arena, level, again, of(tensor), extents...);
   };
   const auto take_input = [&](Ref<T, 2> BlockSaved::*tensor, auto... extents) {
-    if (!with_fp8) return take(op, tensor, extents...);
-    this->*tensor = before != nullptr ? before->*tensor : arena.take<T>(kScratch, extents...);
+    if (!is_fp8()) return take(op, tensor, extents...);
+    const bool has_scratch = before != nullptr && before->is_fp8();
+    this->*tensor = has_scratch ? before->*tensor : arena.take<T>(kScratch, extents...);
   };
   x_SD = received != nullptr ? *received : arena.take<T>(kActivations, local.rows, m.dim);
   take_rows(&BlockSaved::rows1);
@@ -68,20 +84,29 @@ BlockSaved<T>::BlockSaved(Arena& arena, const ModelSpec& m, const LocalShape& lo
   take_input(&BlockSaved::normed2_SD, local.rows, m.dim);
   take_gate_up(arena, local, shared);
   take_input(&BlockSaved::activated_NF, local.tokens, local.ffn);
-  if (with_fp8) take_fp8(arena, m, local, shared);
+  if (is_fp8()) {
+    take_fp8(arena, m, local, shared);
+  } else if (shared != nullptr) {  // handed on to the next block in FP8
+    fp8 = shared->fp8;
+    fp8.recipe = Fp8Recipe::none;
+  }
 }
 
 template <class T>
 void BlockSaved<T>::take_fp8(Arena& arena, const ModelSpec& m, const LocalShape& local,
                              const BlockSaved* shared) {
   const std::int64_t inputs[kBlockLinears] = {m.dim, local.q_cols, m.dim, local.ffn};
+  const Fp8ScaleKind kind = fp8_token_scale(fp8.recipe);
+  const bool has_shared = shared != nullptr && shared->fp8.x_IN[0].size() > 0;
   for (int layer = 0; layer < kBlockLinears; ++layer) {
-    fp8.x_IN[layer] = keep_or_share<fp8_e4m3, 2>(
-        arena, recompute, Recompute::op, shared == nullptr ? nullptr : &shared->fp8.x_IN[layer],
-        inputs[layer], local.tokens);
+    const std::int64_t in = inputs[layer];
+    fp8.x_IN[layer] = keep_or_share<fp8_e4m3, 2>(arena, recompute, Recompute::op,
+                                                 has_shared ? &shared->fp8.x_IN[layer] : nullptr,
+                                                 in, local.tokens);
+    const auto scale = arena.take<float>(kActivations, fp8_scale_floats(in, local.tokens, kind));
+    fp8.scale[layer] = fp8_scales(scale.data, in, local.tokens, kind);
   }
   fp8.amax = arena.take<float>(kActivations, 2 * kBlockLinears);
-  fp8.inverse = arena.take<float>(kActivations, 2 * kBlockLinears);
 }
 
 // With op_half k is computed again and q and v are kept, so k lies apart.
@@ -138,17 +163,45 @@ HeadSaved<T> take_head(Arena& arena, const ModelSpec& m, const LocalShape& local
   return head;
 }
 
-Fp8Scratch take_fp8_scratch(Arena& arena, const ModelSpec& m, const LocalShape& local) {
+template <class Q>
+Fp8Room<Q> take_room(Arena& arena, std::initializer_list<std::pair<std::int64_t, std::int64_t>> of,
+                     Fp8ScaleKind kind) {
+  constexpr std::string_view kLabel = "8-bit operands";
+  std::int64_t values = 0;
+  std::int64_t scales = 0;
+  for (const auto& [rows, columns] : of) {
+    values = std::max(values, rows * columns);
+    scales = std::max(scales, fp8_scale_floats(rows, columns, kind));
+  }
+  return {arena.take<Q>(kLabel, values), arena.take<float>(kLabel, scales)};
+}
+
+Fp8Scratch take_fp8_scratch(Arena& arena, const ModelSpec& m, const LocalShape& local,
+                            Fp8Recipe recipe) {
   constexpr std::string_view kLabel = "8-bit operands";
   const std::int64_t n = local.tokens;
-  const std::int64_t widest = std::max({m.dim, local.qkv_cols(), 2 * local.ffn});
-  const std::int64_t largest =
-      std::max({m.dim * local.qkv_cols(), m.dim * local.q_cols, m.dim * 2 * local.ffn});
+  const std::int64_t qkv = local.qkv_cols();
+  const std::int64_t gate_up = 2 * local.ffn;
+  const std::int64_t widest_in = std::max({m.dim, local.q_cols, local.ffn});
+  const std::int64_t widest_out = std::max({m.dim, qkv, gate_up});
+  const Fp8ScaleKind of_tokens = fp8_token_scale(recipe);
+  const Fp8ScaleKind of_weights = fp8_weight_scale(recipe);
   Fp8Scratch scratch;
-  scratch.x = arena.take<fp8_e4m3>(kLabel, n * std::max({m.dim, local.q_cols, local.ffn}));
-  scratch.dy = arena.take<fp8_e5m2>(kLabel, n * widest);
-  scratch.dy_turned = arena.take<fp8_e5m2>(kLabel, n * widest);
-  scratch.w_turned = arena.take<fp8_e4m3>(kLabel, largest);
+  scratch.x = take_room<fp8_e4m3>(arena, {{n, widest_in}}, of_tokens);
+  scratch.dy = take_room<fp8_e5m2>(arena, {{n, widest_out}}, of_tokens);
+  scratch.dy_turned = take_room<fp8_e5m2>(arena, {{widest_out, n}}, of_tokens);
+  if (recipe != Fp8Recipe::tensorwise) {
+    scratch.w = take_room<fp8_e4m3>(
+        arena, {{qkv, m.dim}, {m.dim, local.q_cols}, {gate_up, m.dim}, {m.dim, local.ffn}},
+        of_weights);
+  }
+  scratch.w_turned = take_room<fp8_e4m3>(
+      arena, {{m.dim, qkv}, {local.q_cols, m.dim}, {m.dim, gate_up}, {local.ffn, m.dim}},
+      of_weights);
+  if (recipe == Fp8Recipe::rowwise) {
+    const std::int64_t longest = std::max({n, m.dim, local.q_cols, local.ffn});
+    scratch.amax = arena.take<float>(kLabel, longest + widest_out);
+  }
   scratch.counts = arena.take<std::int64_t>(kLabel, kFp8Counts);
   return scratch;
 }
@@ -226,7 +279,8 @@ StageBuffers<T>::StageBuffers(Arena& arena, const StageShape& shape, const Shard
         }
         const std::size_t place = first_input + static_cast<std::size_t>(i);
         const bool is_received = saved.block.empty() && run.inputs > 0;
-        saved.block.emplace_back(arena, m, local, level, shape.fp8, shared, before,
+        saved.block.emplace_back(arena, m, local, level,
+                                 shape.fp8.of_block(layout.unit(unit).layer), shared, before,
                                  is_received ? &input[place] : nullptr);
         if (level != Recompute::none) shared = &saved.block.back();
       }
@@ -242,7 +296,7 @@ StageBuffers<T>::StageBuffers(Arena& arena, const StageShape& shape, const Shard
   scratch.d_qkv_NQ = arena.take<T>(kScratch, local.tokens, local.qkv_cols());
   scratch.d_activated_NF = arena.take<T>(kScratch, local.tokens, local.ffn);
   if (has_head) take_logits(arena, shape, local, scratch);
-  if (shape.fp8) scratch.fp8 = take_fp8_scratch(arena, m, local);
+  if (shape.fp8.is_on()) scratch.fp8 = take_fp8_scratch(arena, m, local, shape.fp8.recipe);
   const std::int64_t parts = has_weight(m.norm) ? norm_backward_partials(backend) : 0;
   scratch.norm_partial_PD = arena.take<float>(kScratch, parts, m.dim);
   scratch.rope_TE =

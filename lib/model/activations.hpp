@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "core/ref.hpp"
+#include "kernels/fp8.hpp"
 #include "model/context_attention.hpp"
 #include "model/local_shape.hpp"
 #include "model/recompute.hpp"
@@ -33,13 +34,18 @@ struct RowStatistics {
   Ref<float, 1> mean_S;
 };
 
-/// With FP8: the inputs of a block's linear layers as 8-bit values, turned for the weight
-/// gradients, and the scales of inputs and of outputs' gradients, by BlockLinear.
+/// With FP8, by BlockLinear: the inputs of a block's linear layers as 8-bit values, turned for the
+/// weight gradients, and their scales.
 struct Fp8Saved {
+  Fp8Recipe recipe = Fp8Recipe::none;
   Ref<fp8_e4m3, 2> x_IN[kBlockLinears];
-  Ref<float, 1> amax;     // of the inputs, then of the gradients
-  Ref<float, 1> inverse;  // of the scales
+  Ref<float, 2> scale[kBlockLinears];
+  Ref<float, 1> amax;  // tensorwise: of the inputs, then of the outputs' gradients
 };
+
+/// Which scales inputs and gradients have, and which weights.
+Fp8ScaleKind fp8_token_scale(Fp8Recipe recipe);
+Fp8ScaleKind fp8_weight_scale(Fp8Recipe recipe);
 
 template <class T>
 struct BlockSaved {
@@ -63,11 +69,12 @@ struct BlockSaved {
   /// block before, with FP8, for what no block keeps. received: where x comes from another stage;
   /// null: it has a place of its own.
   BlockSaved(Arena& arena, const ModelSpec& model, const LocalShape& local, Recompute recompute,
-             bool fp8, const BlockSaved* shared, const BlockSaved* before,
+             Fp8Recipe recipe, const BlockSaved* shared, const BlockSaved* before,
              const Ref<T, 2>* received);
 
   /// Whether q|k|v, and gate|up, are one product each.
   bool is_stacked() const { return recompute != Recompute::op_half; }
+  bool is_fp8() const { return fp8.recipe != Fp8Recipe::none; }
   /// q|k|v of one product lie there from now on.
   void move_qkv(Ref<T, 2> place_NQ, const LocalShape& local);
 
@@ -109,12 +116,20 @@ struct StageSaved {
   Ref<T, 2> d_in_SD;                 // out of the first block; dx_SD unless splits_backward
 };
 
-/// 8-bit operands of one linear layer at a time, as large as the largest.
+/// For 8-bit matrices of any shape up to the largest, with their scales.
+template <class Q>
+struct Fp8Room {
+  Ref<Q, 1> values;
+  Ref<float, 1> scale;
+};
+
+/// 8-bit operands of one linear layer at a time.
 struct Fp8Scratch {
-  Ref<fp8_e4m3, 1> x;
-  Ref<fp8_e5m2, 1> dy, dy_turned;
-  Ref<fp8_e4m3, 1> w_turned;
-  Ref<std::int64_t, 1> counts;  // Fp8Count: since the start of the run
+  Fp8Room<fp8_e4m3> x;
+  Fp8Room<fp8_e5m2> dy, dy_turned;
+  Fp8Room<fp8_e4m3> w, w_turned;  // w: not tensorwise
+  Ref<float, 1> amax;             // rowwise: of rows, then of columns
+  Ref<std::int64_t, 1> counts;    // Fp8Count: since the start of the run
 };
 
 /// Free between two calls of the stage.
@@ -150,8 +165,8 @@ struct StageShape {
   MathOptions math;
   /// In the layout's order, in which slots and inputs are numbered.
   std::vector<RunShape> runs = {{}};
-  int outputs = 0;   // residual streams on their way to the next stage; 0: nothing is sent
-  bool fp8 = false;  // the blocks' linear layers in FP8
+  int outputs = 0;  // residual streams on their way to the next stage; 0: nothing is sent
+  Fp8Policy fp8;    // of the blocks' linear layers
   /// backward_weight comes later than backward_input: wants Recompute::none.
   bool splits_backward = false;
   int context_scratch_factor = 0;  // reduce_scratch_factor of what context-parallel ranks exchange

@@ -34,7 +34,7 @@ void activate(StageContext<T>& c, BlockSaved<T>& v) {
 template <class T>
 void k_forward(StageContext<T>& c, BlockSaved<T>& v, Ref<const T, 2> normed1_ND,
                const UnitView<const T>& w) {
-  if (c.fp8) {
+  if (v.is_fp8()) {
     fp8_forward(c, v, kQkvLinear, v.k_N, w, kWk, kWk);
   } else {
     linear_forward<T>(c.math, c.stream, v.k_N, normed1_ND, w.matrix(kWk));
@@ -48,16 +48,16 @@ template <class T>
 void qkv_forward(StageContext<T>& c, BlockSaved<T>& v, const UnitView<const T>& w,
                  bool again = false) {
   const auto normed1_ND = c.tp.gather(v.normed1_SD);
-  if (c.fp8) fp8_input(c, v, kQkvLinear, normed1_ND.all(), again);
+  if (v.is_fp8()) fp8_input(c, v, kQkvLinear, normed1_ND.all(), again);
   if (v.is_stacked()) {
-    if (c.fp8) {
+    if (v.is_fp8()) {
       fp8_forward(c, v, kQkvLinear, v.qkv_NQ, w, kWq, kWv);
     } else {
       stacked_forward<T>(c.math, c.stream, v.qkv_NQ, normed1_ND, w.stacked(kWq, kWv));
     }
     turn(c, column_range(v.qkv_NQ, 0, c.local.q_cols + c.local.kv_cols));  // q|k
   } else {
-    if (c.fp8) {
+    if (v.is_fp8()) {
       fp8_forward(c, v, kQkvLinear, v.q_NA, w, kWq, kWq);
       fp8_forward(c, v, kQkvLinear, v.v_N, w, kWv, kWv);
     } else {
@@ -83,7 +83,7 @@ void attend(StageContext<T>& c, BlockSaved<T>& v) {
 template <class T>
 void project(StageContext<T>& c, BlockSaved<T>& v, BlockLinear layer, Ref<T, 2> delta_SD,
              Ref<const T, 2> x_NI, const UnitView<const T>& w, int parameter, bool again = false) {
-  if (c.fp8) {
+  if (v.is_fp8()) {
     fp8_input(c, v, layer, x_NI, again);
     fp8_forward(c, v, layer, c.tp.partial(delta_SD).all(), w, parameter, parameter);
   } else {
@@ -99,7 +99,7 @@ void project(StageContext<T>& c, BlockSaved<T>& v, BlockLinear layer, Ref<T, 2> 
 template <class T>
 void up_forward(StageContext<T>& c, BlockSaved<T>& v, Ref<const T, 2> normed2_ND,
                 const UnitView<const T>& w) {
-  if (c.fp8) return fp8_forward(c, v, kGateUpLinear, v.up_NF, w, kW3, kW3);
+  if (v.is_fp8()) return fp8_forward(c, v, kGateUpLinear, v.up_NF, w, kW3, kW3);
   linear_forward<T>(c.math, c.stream, v.up_NF, normed2_ND, w.matrix(kW3));
 }
 
@@ -108,15 +108,15 @@ template <class T>
 void gate_up_forward(StageContext<T>& c, BlockSaved<T>& v, const UnitView<const T>& w,
                      bool again = false) {
   const auto normed2_ND = c.tp.gather(v.normed2_SD);
-  if (c.fp8) fp8_input(c, v, kGateUpLinear, normed2_ND.all(), again);
+  if (v.is_fp8()) fp8_input(c, v, kGateUpLinear, normed2_ND.all(), again);
   if (v.is_stacked()) {
-    if (c.fp8) {
+    if (v.is_fp8()) {
       fp8_forward(c, v, kGateUpLinear, v.gate_up_N2F, w, kW1, kW3);
     } else {
       stacked_forward<T>(c.math, c.stream, v.gate_up_N2F, normed2_ND, w.stacked(kW1, kW3));
     }
   } else {
-    if (c.fp8) {
+    if (v.is_fp8()) {
       fp8_forward(c, v, kGateUpLinear, v.gate_NF, w, kW1, kW1);
     } else {
       linear_forward<T>(c.math, c.stream, v.gate_NF, normed2_ND.all(), w.matrix(kW1));
@@ -132,7 +132,7 @@ void gate_up_forward(StageContext<T>& c, BlockSaved<T>& v, const UnitView<const 
 template <class T>
 void block_forward(StageContext<T>& c, BlockSaved<T>& v, Ref<const T, 2> previous_SD,
                    Ref<T, 2> delta_SD, const UnitView<const T>& w) {
-  if (c.fp8) fill(c.stream, v.fp8.amax, 0);
+  if (v.is_fp8()) fill(c.stream, v.fp8.amax, 0);
   // 1  x = previous + delta, normed1 = norm(x)
   if (previous_SD.data != nullptr) {
     add_norm_forward<T>(c, w.norm(kAttentionNorm), v.x_SD, v.normed1_SD, v.rows1, previous_SD,
@@ -165,13 +165,13 @@ void block_recompute(StageContext<T>& c, BlockSaved<T>& v, Ref<T, 2> delta_SD,
   if (level == Recompute::full) {
     qkv_forward(c, v, w, true);
     attend(c, v);
-  } else if (c.fp8 || level == Recompute::op_half) {
+  } else if (v.is_fp8() || level == Recompute::op_half) {
     const Ref<const T, 2> normed1_ND = c.tp.gather(v.normed1_SD).all();
-    if (c.fp8) fp8_input(c, v, kQkvLinear, normed1_ND, true);
+    if (v.is_fp8()) fp8_input(c, v, kQkvLinear, normed1_ND, true);
     if (level == Recompute::op_half) k_forward(c, v, normed1_ND, w);
   }
   if (level == Recompute::op) {
-    if (c.fp8) fp8_input<T>(c, v, kOutLinear, v.attention_NA, true);
+    if (v.is_fp8()) fp8_input<T>(c, v, kOutLinear, v.attention_NA, true);
     norm_forward<T>(c, w.norm(kFfnNorm), v.normed2_SD, v.rows2, v.mid_SD);
   } else {
     project<T>(c, v, kOutLinear, delta_SD, v.attention_NA, w, kWo, true);
@@ -179,37 +179,37 @@ void block_recompute(StageContext<T>& c, BlockSaved<T>& v, Ref<T, 2> delta_SD,
   }
   if (level == Recompute::full) {
     gate_up_forward(c, v, w, true);
-  } else if (c.fp8 || level == Recompute::op_half) {
+  } else if (v.is_fp8() || level == Recompute::op_half) {
     const Ref<const T, 2> normed2_ND = c.tp.gather(v.normed2_SD).all();
-    if (c.fp8) fp8_input(c, v, kGateUpLinear, normed2_ND, true);
+    if (v.is_fp8()) fp8_input(c, v, kGateUpLinear, normed2_ND, true);
     if (level == Recompute::op_half) up_forward(c, v, normed2_ND, w);
   }
   activate(c, v);
-  if (c.fp8) fp8_input<T>(c, v, kDownLinear, v.activated_NF, true);
+  if (v.is_fp8()) fp8_input<T>(c, v, kDownLinear, v.activated_NF, true);
 }
 
 template <class T>
 void BlockWeightGradients<T>::w2(Ref<const T, 2> d_out_ND) const {
-  if (c_.fp8) return fp8_backward_weight(c_, v_, kDownLinear, g_, kW2, kW2, write_);
+  if (v_.is_fp8()) return fp8_backward_weight(c_, v_, kDownLinear, g_, kW2, kW2, write_);
   linear_backward_weight<T>(c_.math, c_.stream, g_.matrix(kW2), d_out_ND, v_.activated_NF, write_);
 }
 
 template <class T>
 void BlockWeightGradients<T>::w1_w3(Ref<const T, 2> normed2_ND) const {
-  if (c_.fp8) return fp8_backward_weight(c_, v_, kGateUpLinear, g_, kW1, kW3, write_);
+  if (v_.is_fp8()) return fp8_backward_weight(c_, v_, kGateUpLinear, g_, kW1, kW3, write_);
   stacked_backward_weight<T>(c_.math, c_.stream, g_.stacked(kW1, kW3), d_.gate_up_N2F, normed2_ND,
                              write_);
 }
 
 template <class T>
 void BlockWeightGradients<T>::wo(Ref<const T, 2> d_mid_ND) const {
-  if (c_.fp8) return fp8_backward_weight(c_, v_, kOutLinear, g_, kWo, kWo, write_);
+  if (v_.is_fp8()) return fp8_backward_weight(c_, v_, kOutLinear, g_, kWo, kWo, write_);
   linear_backward_weight<T>(c_.math, c_.stream, g_.matrix(kWo), d_mid_ND, v_.attention_NA, write_);
 }
 
 template <class T>
 void BlockWeightGradients<T>::wq_wk_wv(Ref<const T, 2> normed1_ND) const {
-  if (c_.fp8) return fp8_backward_weight(c_, v_, kQkvLinear, g_, kWq, kWv, write_);
+  if (v_.is_fp8()) return fp8_backward_weight(c_, v_, kQkvLinear, g_, kWq, kWv, write_);
   stacked_backward_weight<T>(c_.math, c_.stream, g_.stacked(kWq, kWv), d_.qkv_NQ, normed1_ND,
                              write_);
 }
@@ -225,7 +225,7 @@ void block_backward_input(StageContext<T>& c, BlockSaved<T>& v, const BlockGradi
   const Ref<T, 2> d_normed_SD = c.scratch.d_normed_SD;
   // Begun before the product that it travels beside. In FP8 all rows of the inputs are kept.
   const auto gather_for_weights = [&](Ref<const T, 2> mine_SD) {
-    return weights != nullptr && !c.fp8 ? std::optional(c.tp.gather(mine_SD)) : std::nullopt;
+    return weights != nullptr && !v.is_fp8() ? std::optional(c.tp.gather(mine_SD)) : std::nullopt;
   };
   const auto all_of = [](const auto& gathered) {
     return gathered ? gathered->all() : Ref<const T, 2>{};
@@ -233,7 +233,7 @@ void block_backward_input(StageContext<T>& c, BlockSaved<T>& v, const BlockGradi
 
   // 8  out = mid + activated w2
   const auto d_out_ND = c.tp.gather(d.out_SD);
-  if (c.fp8) {
+  if (v.is_fp8()) {
     fp8_gradient(c, v, kDownLinear, d_out_ND.all());
     fp8_backward_input(c, v, kDownLinear, d_activated_NF, w, kW2, kW2);
   } else {
@@ -252,7 +252,7 @@ void block_backward_input(StageContext<T>& c, BlockSaved<T>& v, const BlockGradi
   c.made("silu(gate) up, backward", "d_gate|d_up", d.gate_up_N2F);
   // 6  gate|up = normed2 w1|w3
   const auto normed2_ND = gather_for_weights(v.normed2_SD);
-  if (c.fp8) {
+  if (v.is_fp8()) {
     fp8_gradient<T>(c, v, kGateUpLinear, d.gate_up_N2F);
     fp8_backward_input(c, v, kGateUpLinear, c.tp.partial(d_normed_SD).all(), w, kW1, kW3);
   } else {
@@ -272,7 +272,7 @@ void block_backward_input(StageContext<T>& c, BlockSaved<T>& v, const BlockGradi
   c.attention.prepare_backward({v.q_NA, v.k_N, v.v_N});  // to travel beside step 4
   // 4  mid = x + attention wo
   const auto d_mid_ND = c.tp.gather(d.mid_SD);
-  if (c.fp8) {
+  if (v.is_fp8()) {
     fp8_gradient(c, v, kOutLinear, d_mid_ND.all());
     fp8_backward_input(c, v, kOutLinear, d_attention_NA, w, kWo, kWo);
   } else {
@@ -296,7 +296,7 @@ void block_backward_input(StageContext<T>& c, BlockSaved<T>& v, const BlockGradi
     rope_backward<T>(s, d_columns(0, q + kv), c.scratch.rope_TE);
   }
   const auto normed1_ND = gather_for_weights(v.normed1_SD);
-  if (c.fp8) {
+  if (v.is_fp8()) {
     fp8_gradient<T>(c, v, kQkvLinear, d.qkv_NQ);
     fp8_backward_input(c, v, kQkvLinear, c.tp.partial(d_normed_SD).all(), w, kWq, kWv);
   } else {
@@ -316,7 +316,7 @@ void block_backward_input(StageContext<T>& c, BlockSaved<T>& v, const BlockGradi
 template <class T>
 void block_backward_weight(StageContext<T>& c, const BlockSaved<T>& v, const BlockGradients<T>& d,
                            const BlockWeightGradients<T>& weights) {
-  if (c.fp8) {  // the inputs are kept in 8 bits, gradients are cast again
+  if (v.is_fp8()) {  // the inputs are kept in 8 bits, gradients are cast again
     fp8_gradient(c, v, kDownLinear, c.tp.gather(d.out_SD).all());
     weights.w2({});
     fp8_gradient<T>(c, v, kGateUpLinear, d.gate_up_N2F);

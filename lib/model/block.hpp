@@ -24,7 +24,6 @@ struct StageContext {
   StageScratch<T>& scratch;
   TensorParallel<T>& tp;
   ContextAttention<T>& attention;
-  bool fp8 = false;                               // the linear layers
   Ref<const std::int32_t, 1> document_start_N{};  // of the batch at work, with the mask
   NumericsCheck* numerics = nullptr;              // with job/check_numerics
 

@@ -1,27 +1,168 @@
 #include "model/fp8_linear.hpp"
 
-#include "kernels/fp8.hpp"
+#include "core/integers.hpp"
+#include "kernels/elementwise.hpp"
+#include "runtime/region.hpp"
 
 namespace koios {
 namespace {
 
-/// Where the scales of a layer's input and of its output's gradient lie in Fp8Saved.
-std::int64_t of_input(BlockLinear layer) { return layer; }
-std::int64_t of_gradient(BlockLinear layer) { return kBlockLinears + layer; }
+Ref<float, 1> flat(Ref<float, 2> scale) { return make_ref(scale.data, scale.size()); }
+
+/// An 8-bit matrix to be written.
+template <class Q>
+struct Target {
+  Ref<Q, 2> values;
+  Ref<float, 2> scale;
+  Fp8ScaleKind kind;
+
+  Fp8Matrix<Q> read() const { return {values, scale, kind}; }
+};
+
+/// A matrix in scratch.
+template <class Q>
+Target<Q> place(const Fp8Room<Q>& room, std::int64_t rows, std::int64_t columns,
+                Fp8ScaleKind kind) {
+  return {make_ref(slice(room.values, 0, rows * columns).data, rows, columns),
+          fp8_scales(room.scale.data, rows, columns, kind), kind};
+}
 
 template <class Q>
-Fp8Matrix<Q> scaled(Ref<const Q, 2> values, Ref<const float, 1> scale) {
-  return {values, make_ref(scale.data, std::int64_t{1}, std::int64_t{1}), Fp8ScaleKind::matrix};
-}
-template <class Q>
-Fp8Matrix<Q> scaled(Ref<Q, 2> values, Ref<const float, 1> scale) {
-  return scaled(Ref<const Q, 2>(values), scale);
+Fp8Matrix<Q> rows_of(const Fp8Matrix<Q>& m, std::int64_t first, std::int64_t count) {
+  auto scale = m.scale;
+  if (m.kind == Fp8ScaleKind::row) scale = column_range(scale, first, count);
+  KOIOS_REQUIRE(m.kind != Fp8ScaleKind::piece || count == m.values.extent[0],
+                "some rows of a matrix that has scales of pieces");
+  return {row_range(m.values, first, count), scale, m.kind};
 }
 
-/// Scratch as a matrix.
 template <class Q>
-Ref<Q, 2> matrix(Ref<Q, 1> scratch, std::int64_t rows, std::int64_t columns) {
-  return make_ref(slice(scratch, 0, rows * columns).data, rows, columns);
+Fp8Matrix<Q> columns_of(const Fp8Matrix<Q>& m, std::int64_t first, std::int64_t count) {
+  KOIOS_REQUIRE(m.kind != Fp8ScaleKind::piece || count == m.values.extent[1],
+                "some columns of a matrix that has scales of pieces");
+  return {column_range(m.values, first, count), m.scale, m.kind};
+}
+
+/// Largest magnitudes of all rows and all columns, in scratch.
+struct RowAndColumnAmax {
+  Ref<float, 1> of_rows, of_columns;
+};
+
+template <class T>
+RowAndColumnAmax find_amax(StageContext<T>& c, Ref<const T, 2> m) {
+  const Ref<float, 1> both = slice(c.scratch.fp8.amax, 0, m.extent[0] + m.extent[1]);
+  const RowAndColumnAmax amax{slice(both, 0, m.extent[0]), slice(both, m.extent[0], m.extent[1])};
+  fill(c.stream, both, 0);
+  raise_amax_of_rows_and_columns<T>(c.stream, amax.of_rows, amax.of_columns, m);
+  return amax;
+}
+
+/// m, inputs or gradients of tokens, and its transpose, in 8 bits. amax: the tensor's; known: it
+/// was found before.
+template <class Q, class T>
+void cast_tokens(StageContext<T>& c, const Target<Q>& straight, const Target<Q>& turned,
+                 Ref<const T, 2> m, Ref<float, 1> amax, bool known) {
+  Stream& s = c.stream;
+  const Region region(s, "cast to FP8",
+                      {.bytes = static_cast<double>(m.size()) * (sizeof(T) + 2 * sizeof(Q))});
+  const Ref<std::int64_t, 1> counts = c.scratch.fp8.counts;
+  switch (straight.kind) {
+    case Fp8ScaleKind::row: {
+      const RowAndColumnAmax found = find_amax(c, m);
+      cast_to_fp8_with_transpose<Q, T>(s, straight.values, turned.values, m,
+                                       {found.of_rows, flat(straight.scale)},
+                                       {found.of_columns, flat(turned.scale)}, counts);
+      return;
+    }
+    case Fp8ScaleKind::piece:
+      cast_to_fp8_in_pieces<Q, T>(s, straight.values, straight.scale, turned.values, turned.scale,
+                                  m, counts);
+      return;
+    default:
+      if (!known) raise_amax<T>(s, amax, m);
+      const Fp8Scales scales{amax, flat(turned.scale)};
+      cast_to_fp8_with_transpose<Q, T>(s, straight.values, turned.values, m, scales, scales,
+                                       counts);
+  }
+}
+
+/// use(first row, 8-bit matrix) for each piece of the layer's parameters first..last, turned or as
+/// it is, one after the other. Tensorwise they were gathered in 8 bits.
+template <class T, class Use>
+void each_weight(StageContext<T>& c, const BlockSaved<T>& v, BlockLinear layer,
+                 const UnitView<const T>& w, int first, int last, bool turned, const Use& use) {
+  Stream& s = c.stream;
+  const Fp8Scratch& scratch = c.scratch.fp8;
+  const Fp8ScaleKind kind = fp8_weight_scale(v.fp8.recipe);
+  if (kind == Fp8ScaleKind::matrix) {
+    for (const auto& piece : w.narrow().stacked(first, last)) {
+      const auto scale = make_ref(w.inverse_scale(layer).data, std::int64_t{1}, std::int64_t{1});
+      Ref<const fp8_e4m3, 2> values = piece.matrix;
+      if (turned) {
+        const auto w_IO = place(scratch.w_turned, values.extent[1], values.extent[0], kind).values;
+        transpose_fp8<fp8_e4m3>(s, w_IO, values);
+        values = w_IO;
+      }
+      use(piece.first_row, Fp8Matrix<fp8_e4m3>{values, scale, kind});
+    }
+    return;
+  }
+  for (const auto& piece : w.stacked(first, last)) {
+    const Ref<const T, 2> w_OI = piece.matrix;
+    const auto straight = place(scratch.w, w_OI.extent[0], w_OI.extent[1], kind);
+    const auto other = place(scratch.w_turned, w_OI.extent[1], w_OI.extent[0], kind);
+    if (kind == Fp8ScaleKind::square) {
+      cast_to_fp8_in_squares<fp8_e4m3, T>(s, straight.values, straight.scale, other.values,
+                                          other.scale, w_OI, scratch.counts);
+    } else {
+      const RowAndColumnAmax amax = find_amax(c, w_OI);
+      const Fp8Scales of_rows{amax.of_rows, flat(straight.scale)};
+      if (turned) {
+        cast_to_fp8_with_transpose<fp8_e4m3, T>(s, straight.values, other.values, w_OI, of_rows,
+                                                {amax.of_columns, flat(other.scale)},
+                                                scratch.counts);
+      } else {
+        cast_to_fp8<fp8_e4m3, T>(s, straight.values, w_OI, of_rows, scratch.counts);
+      }
+    }
+    use(piece.first_row, (turned ? other : straight).read());
+  }
+}
+
+/// The layer's input, and its transpose, which is kept.
+template <class T>
+Target<fp8_e4m3> turned_input(const BlockSaved<T>& v, BlockLinear layer) {
+  return {v.fp8.x_IN[layer], v.fp8.scale[layer], fp8_token_scale(v.fp8.recipe)};
+}
+template <class T>
+Target<fp8_e4m3> straight_input(const StageContext<T>& c, const BlockSaved<T>& v,
+                                BlockLinear layer) {
+  const Target<fp8_e4m3> turned = turned_input(v, layer);
+  Target<fp8_e4m3> x =
+      place(c.scratch.fp8.x, turned.values.extent[1], turned.values.extent[0], turned.kind);
+  if (x.kind == Fp8ScaleKind::matrix) x.scale = turned.scale;
+  return x;
+}
+
+/// The gradient of a layer's output, O wide.
+template <class T>
+Target<fp8_e5m2> straight_gradient(const StageContext<T>& c, const BlockSaved<T>& v,
+                                   std::int64_t O) {
+  const Fp8Scratch& scratch = c.scratch.fp8;
+  const Fp8ScaleKind kind = fp8_token_scale(v.fp8.recipe);
+  Target<fp8_e5m2> dy = place(scratch.dy, c.local.tokens, O, kind);
+  if (kind == Fp8ScaleKind::matrix) dy.scale = fp8_scales(scratch.dy_turned.scale.data, O, 1, kind);
+  return dy;
+}
+template <class T>
+Target<fp8_e5m2> turned_gradient(const StageContext<T>& c, const BlockSaved<T>& v, std::int64_t O) {
+  return place(c.scratch.fp8.dy_turned, O, c.local.tokens, fp8_token_scale(v.fp8.recipe));
+}
+
+/// Rows of all pieces together.
+template <class Pieces>
+std::int64_t rows_in(const Pieces& pieces) {
+  return pieces.back().first_row + pieces.back().matrix.extent[0];
 }
 
 }  // namespace
@@ -29,71 +170,53 @@ Ref<Q, 2> matrix(Ref<Q, 1> scratch, std::int64_t rows, std::int64_t columns) {
 template <class T>
 void fp8_input(StageContext<T>& c, BlockSaved<T>& v, BlockLinear layer, Ref<const T, 2> x_NI,
                bool again) {
-  const Ref<float, 1> amax = slice(v.fp8.amax, of_input(layer), 1);
-  const Fp8Scales scales{amax, slice(v.fp8.inverse, of_input(layer), 1)};
-  if (!again) raise_amax<T>(c.stream, amax, x_NI);
-  cast_to_fp8_with_transpose<fp8_e4m3, T>(
-      c.stream, matrix(c.scratch.fp8.x, x_NI.extent[0], x_NI.extent[1]), v.fp8.x_IN[layer], x_NI,
-      scales, scales, c.scratch.fp8.counts);
+  cast_tokens<fp8_e4m3, T>(c, straight_input(c, v, layer), turned_input(v, layer), x_NI,
+                           slice(v.fp8.amax, layer, 1), again);
 }
 
 template <class T>
 void fp8_forward(StageContext<T>& c, const BlockSaved<T>& v, BlockLinear layer, Ref<T, 2> y_NO,
                  const UnitView<const T>& w, int first, int last) {
-  const Ref<fp8_e4m3, 2> x_IN = v.fp8.x_IN[layer];
-  const Ref<fp8_e4m3, 2> x_NI = matrix(c.scratch.fp8.x, x_IN.extent[1], x_IN.extent[0]);
-  const auto x = scaled(x_NI, slice(v.fp8.inverse, of_input(layer), 1));
-  for (const auto& piece : w.narrow().stacked(first, last)) {
-    fp8_product(c.math, c.stream, column_range(y_NO, piece.first_row, piece.matrix.extent[0]), x,
-                scaled(piece.matrix, w.inverse_scale(layer)), Write::overwrite, Accumulation::fast);
-  }
+  const Fp8Matrix<fp8_e4m3> x_NI = straight_input(c, v, layer).read();
+  each_weight(c, v, layer, w, first, last, false,
+              [&](std::int64_t first_row, const Fp8Matrix<fp8_e4m3>& w_OI) {
+                fp8_product(c.math, c.stream, column_range(y_NO, first_row, w_OI.values.extent[0]),
+                            x_NI, w_OI, Write::overwrite, Accumulation::fast);
+              });
 }
 
 template <class T>
 void fp8_gradient(StageContext<T>& c, const BlockSaved<T>& v, BlockLinear layer,
                   Ref<const T, 2> dy_NO) {
-  const std::int64_t N = dy_NO.extent[0];
   const std::int64_t O = dy_NO.extent[1];
-  const Ref<float, 1> amax = slice(v.fp8.amax, of_gradient(layer), 1);
-  const Fp8Scales scales{amax, slice(v.fp8.inverse, of_gradient(layer), 1)};
-  raise_amax<T>(c.stream, amax, dy_NO);
-  cast_to_fp8_with_transpose<fp8_e5m2, T>(c.stream, matrix(c.scratch.fp8.dy, N, O),
-                                          matrix(c.scratch.fp8.dy_turned, O, N), dy_NO, scales,
-                                          scales, c.scratch.fp8.counts);
+  cast_tokens<fp8_e5m2, T>(c, straight_gradient(c, v, O), turned_gradient(c, v, O), dy_NO,
+                           slice(v.fp8.amax, kBlockLinears + layer, 1), false);
 }
 
 template <class T>
 void fp8_backward_input(StageContext<T>& c, const BlockSaved<T>& v, BlockLinear layer,
                         Ref<T, 2> dx_NI, const UnitView<const T>& w, int first, int last) {
-  const auto pieces = w.narrow().stacked(first, last);
-  const std::int64_t O = pieces.back().first_row + pieces.back().matrix.extent[0];
-  const Ref<fp8_e5m2, 2> dy_NO = matrix(c.scratch.fp8.dy, dx_NI.extent[0], O);
-  const Ref<const float, 1> dy_scale = slice(v.fp8.inverse, of_gradient(layer), 1);
+  const Fp8Matrix<fp8_e5m2> dy_NO = straight_gradient(c, v, rows_in(w.stacked(first, last))).read();
   Write write = Write::overwrite;
-  for (const auto& piece : pieces) {
-    const std::int64_t rows = piece.matrix.extent[0];
-    const Ref<fp8_e4m3, 2> w_IO = matrix(c.scratch.fp8.w_turned, piece.matrix.extent[1], rows);
-    transpose_fp8<fp8_e4m3>(c.stream, w_IO, piece.matrix);
-    fp8_product(c.math, c.stream, dx_NI,
-                scaled(column_range(dy_NO, piece.first_row, rows), dy_scale),
-                scaled(w_IO, w.inverse_scale(layer)), write, Accumulation::exact);
-    write = Write::accumulate;
-  }
+  each_weight(c, v, layer, w, first, last, true,
+              [&](std::int64_t first_row, const Fp8Matrix<fp8_e4m3>& w_IO) {
+                fp8_product(c.math, c.stream, dx_NI,
+                            columns_of(dy_NO, first_row, w_IO.values.extent[1]), w_IO, write,
+                            Accumulation::exact);
+                write = Write::accumulate;
+              });
 }
 
 template <class T>
 void fp8_backward_weight(StageContext<T>& c, const BlockSaved<T>& v, BlockLinear layer,
                          const UnitView<float>& g, int first, int last, Write write) {
-  const Ref<fp8_e4m3, 2> x_IN = v.fp8.x_IN[layer];
-  const auto x = scaled(x_IN, slice(v.fp8.inverse, of_input(layer), 1));
   const auto pieces = g.stacked(first, last);
-  const std::int64_t O = pieces.back().first_row + pieces.back().matrix.extent[0];
-  const Ref<fp8_e5m2, 2> dy_ON = matrix(c.scratch.fp8.dy_turned, O, x_IN.extent[1]);
-  const Ref<const float, 1> dy_scale = slice(v.fp8.inverse, of_gradient(layer), 1);
+  const Fp8Matrix<fp8_e4m3> x_IN = turned_input(v, layer).read();
+  const Fp8Matrix<fp8_e5m2> dy_ON = turned_gradient(c, v, rows_in(pieces)).read();
   for (const auto& piece : pieces) {
     fp8_product(c.math, c.stream, piece.matrix,
-                scaled(row_range(dy_ON, piece.first_row, piece.matrix.extent[0]), dy_scale), x,
-                write, Accumulation::exact);
+                rows_of(dy_ON, piece.first_row, piece.matrix.extent[0]), x_IN, write,
+                Accumulation::exact);
   }
 }
 

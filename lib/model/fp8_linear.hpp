@@ -1,12 +1,16 @@
-// The linear layers of a block in FP8 (training/fp8_linear), one scale for each tensor, found anew
-// each time: weights and inputs in e4m3, gradients in e5m2, sums in float32. ref: Micikevicius et
-// al. 2022; the recipe is torchao's "tensorwise", with one scale for the weights of one product.
+// The linear layers of a block in FP8 (training/fp8_linear): inputs and weights in e4m3, gradients
+// in e5m2, sums in float32, all scales found anew each time. Which elements share a scale is the
+// recipe's matter: one for a tensor (ref: Micikevicius et al. 2022; torchao's "tensorwise", with
+// one scale for the weights of one product), for a row (torchao's "rowwise"), or for 1 x 128 of
+// inputs and gradients and 128 x 128 of weights (ref: DeepSeek-AI 2024, DeepSeek-V3, 3.3.2).
 //
 //   input     x -> 8 bits, and its transpose in the same pass: that is kept for the weight gradient
 //   forward   y  = x w^T                          gradient   dy -> 8 bits, and its transpose
 //   backward  dx = dy w, for which w is turned    weights    dw = dy^T x
 //
 // All operands lie along the dimension that is summed over: GPUs multiply 8-bit matrices only so.
+// Scales of rows and of pieces are those of the rows that the product reads, so a matrix and its
+// transpose have scales of their own.
 #pragma once
 
 #include "model/block.hpp"

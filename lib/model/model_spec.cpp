@@ -1,5 +1,6 @@
 #include "model/model_spec.hpp"
 
+#include <algorithm>
 #include <cmath>
 
 #include "core/error.hpp"
@@ -24,7 +25,7 @@ ParameterSpec norm_weight(std::string name, std::int64_t size) {
   return {std::move(name), size, 1, true, {1, 0, 0}, split, -1};
 }
 
-UnitSpec block_unit(const ModelSpec& m, std::int64_t layer) {
+UnitSpec block_unit(const ModelSpec& m, std::int64_t layer, bool fp8) {
   const std::string prefix = cat("layers.", layer, ".");
   const std::int64_t q_rows = m.n_heads * m.head_dim();
   const std::int64_t kv_rows = m.n_kv_heads * m.head_dim();
@@ -37,7 +38,7 @@ UnitSpec block_unit(const ModelSpec& m, std::int64_t layer) {
   const auto add = [&](BlockLinear layer, const std::string& name, std::int64_t rows,
                        std::int64_t cols, const InitialValue& initial) {
     unit.parameters.push_back(matrix(prefix + name, rows, cols, initial));
-    unit.parameters.back().scale_group = layer;
+    if (fp8) unit.parameters.back().scale_group = layer;
   };
   add(kQkvLinear, "attention.wq.weight", q_rows, m.dim, inner);
   add(kQkvLinear, "attention.wk.weight", kv_rows, m.dim, inner);
@@ -55,12 +56,20 @@ UnitSpec block_unit(const ModelSpec& m, std::int64_t layer) {
 
 }  // namespace
 
-std::vector<UnitSpec> model_units(const ModelSpec& m) {
+Fp8Recipe Fp8Policy::of_block(std::int64_t layer) const {
+  const bool is_skipped =
+      std::find(skip_blocks.begin(), skip_blocks.end(), layer) != skip_blocks.end();
+  return is_skipped ? Fp8Recipe::none : recipe;
+}
+
+std::vector<UnitSpec> model_units(const ModelSpec& m, const Fp8Policy& fp8) {
   std::vector<UnitSpec> units;
   units.push_back({"embedding",
                    UnitRole::embedding,
                    {matrix("tok_embeddings.weight", m.vocab_size, m.dim, normal(1))}});
-  for (std::int64_t layer = 0; layer < m.n_layers; ++layer) units.push_back(block_unit(m, layer));
+  for (std::int64_t layer = 0; layer < m.n_layers; ++layer) {
+    units.push_back(block_unit(m, layer, fp8.of_block(layer) != Fp8Recipe::none));
+  }
   const double head_std = 1 / std::sqrt(static_cast<double>(m.dim));
   units.push_back({"head",
                    UnitRole::head,

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "core/choices.hpp"
 #include "shard/layout.hpp"
 
 namespace koios {
@@ -43,8 +44,18 @@ inline constexpr int kBlockLinears = 4;
 /// Positions in the head's unit.
 enum HeadParameter { kOutput, kFinalNorm };
 
-/// The model as a list of units: the embedding, the blocks, the head with the final norm.
-std::vector<UnitSpec> model_units(const ModelSpec& model);
+/// Which blocks' linear layers are in FP8, and how.
+struct Fp8Policy {
+  Fp8Recipe recipe = Fp8Recipe::none;
+  std::vector<int> skip_blocks;
+
+  bool is_on() const { return recipe != Fp8Recipe::none; }
+  Fp8Recipe of_block(std::int64_t layer) const;
+};
+
+/// The model as a list of units: the embedding, the blocks, the head with the final norm. Matrices
+/// of layers in FP8 have scale groups.
+std::vector<UnitSpec> model_units(const ModelSpec& model, const Fp8Policy& fp8 = {});
 
 std::int64_t parameter_count(const ModelSpec& model);
 

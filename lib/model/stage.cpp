@@ -24,15 +24,15 @@ Stage<T>::Stage(const StageShape& shape, const ShardLayout& layout, StageBuffers
       tp_(tensor, buffers_.tp, compute, exchange, exposed.tensor),
       attention_(local_, buffers_.context, math, buffers_.scratch.attention_workspace, context,
                  compute, exchange, exposed.context),
-      context_{shape_.model,     local_, shape_.tensor, math,     compute,
-               buffers_.scratch, tp_,    attention_,    shape.fp8} {
+      context_{shape_.model, local_,           shape_.tensor, math,
+               compute,      buffers_.scratch, tp_,           attention_} {
   const SequencePart part = context.part();
   const std::int64_t rows = part.chunk_len(shape_.micro_batch.seq_len);
   for (int chunk = 0; chunk < part.chunks(); ++chunk) {
     rope_table(compute, row_range(buffers_.scratch.rope_TE, chunk * rows, rows),
                shape_.model.rope_theta, part.begin(chunk, shape_.micro_batch.seq_len));
   }
-  if (shape.fp8) fill_zero(compute, any(buffers_.scratch.fp8.counts));
+  if (shape.fp8.is_on()) fill_zero(compute, any(buffers_.scratch.fp8.counts));
   for (const std::vector<int>& run : layout.runs()) {
     int blocks = 0;
     for (const int unit : run) {

@@ -2,7 +2,6 @@
 
 #include "core/error.hpp"
 #include "kernels/elementwise.hpp"
-#include "kernels/fp8.hpp"
 #include "runtime/copy.hpp"
 
 namespace koios {
@@ -40,7 +39,7 @@ WeightScaleBuffers::WeightScaleBuffers(Arena& arena, const ShardLayout& layout) 
   const std::int64_t count = ScaleRanges(layout).count();
   begin = arena.take<std::int64_t>(kLabel, count + 1);
   amax = arena.take<float>(kLabel, count);
-  inverse = arena.take<float>(kLabel, count);
+  inverse = arena.take<float>(kLabel, count * kFp8ScalePitch);
 }
 
 WeightScales::WeightScales(const ShardLayout& layout, const WeightScaleBuffers& buffers,

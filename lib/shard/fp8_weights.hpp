@@ -12,6 +12,7 @@
 #include "comm/communicator.hpp"
 #include "core/ref.hpp"
 #include "kernels/adamw.hpp"
+#include "kernels/fp8.hpp"
 #include "runtime/arena.hpp"
 #include "runtime/stream.hpp"
 #include "shard/layout.hpp"
@@ -56,7 +57,7 @@ class WeightScales {
   Ref<const float, 1> amax(int unit, int group) const { return slice(amax_, at(unit, group), 1); }
   /// Written by the cast of the weights.
   Ref<float, 1> inverse(int unit, int group) const {
-    return slice(buffers_.inverse, at(unit, group), 1);
+    return slice(buffers_.inverse, at(unit, group) * kFp8ScalePitch, 1);
   }
 
  private:

@@ -31,13 +31,14 @@ UnitSlots<T>::UnitSlots(Arena& arena, std::string_view label, const ShardLayout&
                         int block_buffers,
                         const std::function<std::int64_t(const UnitLayout&)>& size_of_unit)
     : slot_of_unit(slots_of_units(layout, block_buffers)) {
+  // Where blocks differ, as the 8-bit ones among others do, a buffer is for the largest.
+  std::vector<std::int64_t> sizes;
   for (int unit = 0; unit < static_cast<int>(slot_of_unit.size()); ++unit) {
     if (!layout.unit(unit).is_held) continue;
-    const std::int64_t size = size_of_unit(layout.unit(unit));
-    if (slot(unit) == buffer.size()) buffer.push_back(arena.take<T>(label, size));
-    // Padding rows are zeroed once and never written, so units of a buffer must agree on them.
-    KOIOS_REQUIRE(of(unit).size() == size, "blocks of different shapes");
+    if (slot(unit) == sizes.size()) sizes.push_back(0);
+    sizes[slot(unit)] = std::max(sizes[slot(unit)], size_of_unit(layout.unit(unit)));
   }
+  for (const std::int64_t size : sizes) buffer.push_back(arena.take<T>(label, size));
 }
 
 template struct UnitSlots<float>;

@@ -12,14 +12,14 @@
 namespace koios {
 
 bool must_gather(DType compute, const ShardLayout& layout, const GatherOptions& options) {
-  return compute != DType::float32 || layout.ranks() > 1 || options.fp8;
+  return compute != DType::float32 || layout.ranks() > 1 || options.narrow;
 }
 
 std::int64_t gathered_bytes(const UnitLayout& unit, DType compute, const ShardLayout& layout,
                             const GatherOptions& options) {
   std::int64_t bytes = 0;
   for (const ParameterLayout& p : unit.parameters) {
-    const bool is_narrow = options.fp8 && p.spec.scale_group >= 0;
+    const bool is_narrow = options.narrow && p.spec.scale_group >= 0;
     bytes += p.part_size() * layout.ranks() * (is_narrow ? 1 : size_of(compute));
   }
   return bytes;
@@ -35,11 +35,11 @@ GatherBuffers<T>::GatherBuffers(Arena& arena, const ShardLayout& layout,
                                 const GatherOptions& options) {
   if (!must_gather(dtype_of<T>, layout, options)) return;
   const auto size = [&](const UnitLayout& unit) {
-    const std::int64_t narrow = options.fp8 ? narrow_elements(unit) : 0;
+    const std::int64_t narrow = options.narrow ? narrow_elements(unit) : 0;
     return unit.full_size - narrow + div_exact(narrow, sizeof(T));
   };
   slots.emplace(arena, "gathered weights", layout, gather_block_buffers(layout, options), size);
-  if (options.fp8) scales.emplace(arena, layout);
+  if (options.narrow) scales.emplace(arena, layout);
 }
 
 template <class T>

@@ -31,14 +31,14 @@ struct GatherOptions {
   bool reshard_after_forward = true;
   int prefetch_blocks = 1;
   /// The matrices of blocks as 8-bit values: shard/fp8_weights.hpp.
-  bool fp8 = false;
+  bool narrow = false;
 };
 
 /// The gather buffers; absent where the masters serve.
 template <class T>
 struct GatherBuffers {
   std::optional<UnitSlots<T>> slots;
-  std::optional<WeightScaleBuffers> scales;  // with GatherOptions::fp8
+  std::optional<WeightScaleBuffers> scales;  // with GatherOptions::narrow
 
   GatherBuffers(Arena& arena, const ShardLayout& layout, const GatherOptions& options);
 };

@@ -40,6 +40,7 @@ struct Exchanges {
 
 Exchanges exchanges_of(const Action& action, const TrainingShape& shape, const UnitLayout& unit) {
   const bool is_block = unit.role == UnitRole::block;
+  const bool is_fp8 = is_block && shape.fp8.of_block(unit.layer) != Fp8Recipe::none;
   switch (action.kind) {
     case Action::Kind::forward:  // into q|k|v and w1|w3, out of wo and w2
       if (is_block) return {2, 2};
@@ -47,7 +48,7 @@ Exchanges exchanges_of(const Action& action, const TrainingShape& shape, const U
     case Action::Kind::backward:
       // The gradients into wo and w2, and the inputs of q|k|v and w1|w3 again, since only a rank's
       // own rows are kept (but all of the 8-bit ones); out of q|k|v and w1|w3.
-      if (is_block) return {shape.gather.fp8 ? 2 : 4, 2};
+      if (is_block) return {is_fp8 ? 2 : 4, 2};
       return {1, 0};
     case Action::Kind::backward_input:
       return {2, 2};
@@ -55,7 +56,7 @@ Exchanges exchanges_of(const Action& action, const TrainingShape& shape, const U
       return {4, 0};
     case Action::Kind::recompute:  // into q|k|v and w1|w3 and out of wo
       if (shape.recompute.level >= Recompute::op_half) return {2, 1};
-      return {shape.gather.fp8 ? 2 : 0, 0};
+      return {is_fp8 ? 2 : 0, 0};
     default:
       return {};
   }
@@ -129,7 +130,7 @@ TrafficPlan plan_traffic(const TrainingShape& shape, int stage) {
     add_context_parallel(plan, shape, stage, layout, actions);
   }
   plan.all_reduce_bytes += all_reduce_sent(sizeof(float), shape.mesh.ranks());
-  if (shape.gather.fp8) {
+  if (shape.gather.narrow) {
     const std::int64_t bytes = ScaleRanges(layout).count() * size_of(DType::float32);
     plan.all_reduce_bytes +=
         all_reduce_sent(bytes, ranks) + all_reduce_sent(bytes, shape.tensor.ranks);

@@ -77,12 +77,35 @@ void require_equal_vocabularies(std::int64_t vocab_size, std::int64_t tensor_ran
       ": what is beyond the tokenizer's is padding"));
 }
 
-/// Seen on an H100: cuBLASLt refuses these products as they are described today.
-void require_host_for_fp8(bool fp8, Backend backend) {
-  if (!fp8 || backend == Backend::host) return;
-  throw UserError(
-      "[training] fp8_linear: not on GPUs yet, where cuBLASLt refuses the 8-bit products; remove "
-      "it, or set [job] backend = host");
+/// What the products ask of the sizes of a rank's matrices.
+void require_fp8_sizes(const TrainingShape& shape) {
+  if (!shape.fp8.is_on()) return;
+  const LocalShape local{shape.model, shape.tensor, shape.micro_batch};
+  constexpr std::int64_t kMultiple = 16;
+  const std::pair<const char*, std::int64_t> sizes[] = {{"batch_size * seq_len", local.tokens},
+                                                        {"dim", shape.model.dim},
+                                                        {"the queries' width", local.q_cols},
+                                                        {"the keys' width", local.kv_cols},
+                                                        {"ffn_dim", local.ffn}};
+  for (const auto& [name, size] : sizes) {
+    if (shape.backend == Backend::host || size % kMultiple == 0) continue;
+    throw UserError(
+        cat("[training] fp8_linear: on a GPU all sizes of a rank's products must be "
+            "multiples of ",
+            kMultiple, ", and ", name, " is ", size));
+  }
+  // A block of 128 x 128 must not reach over two parameters that lie apart.
+  const int ranks = shape.shard_ranks();
+  if (shape.fp8.recipe != Fp8Recipe::block) return;
+  for (const std::int64_t rows : {local.q_cols, local.kv_cols, local.ffn}) {
+    if (rows % ranks == 0) continue;
+    throw UserError(cat("[training] fp8_linear = block: the ", rows,
+                        " rows of a parameter must "
+                        "divide by the ",
+                        ranks,
+                        " ranks that share it; choose another mesh, or "
+                        "rowwise"));
+  }
 }
 
 }  // namespace
@@ -134,12 +157,12 @@ TrainingShape training_shape(const RunConfig& config, const MeshShape& mesh, Bac
   shape.micro_batch = {config.training.batch_size, config.training.seq_len,
                        config.data.document_mask, mesh.size(Axis::cp)};
   shape.mesh = mesh;
-  const bool fp8 = config.training.fp8_linear != Fp8Recipe::none;
+  shape.fp8 = {config.training.fp8_linear, config.training.fp8_skip_blocks};
   const bool has_stages = mesh.size(Axis::pp) > 1;
   // Between the stages' passes weights would be gathered, and gradients reduced, micro-batch by
   // micro-batch: with stages they stay where they are for a whole step.
   shape.gather = {is_on(config.training.reshard_after_forward, !has_stages),
-                  config.training.prefetch_blocks, fp8};
+                  config.training.prefetch_blocks, shape.fp8.recipe == Fp8Recipe::tensorwise};
   const bool is_narrow = config.training.mixed_precision_reduce == ReducePrecision::bfloat16;
   shape.reduce = {.dtype = is_narrow ? DType::bfloat16 : DType::float32,
                   .every_micro_batch = is_on(config.training.reduce_every_micro_batch, !has_stages),
@@ -147,7 +170,6 @@ TrainingShape training_shape(const RunConfig& config, const MeshShape& mesh, Bac
                   .replicas = mesh.size(Axis::dp_replicate),
                   .scratch_factor =
                       reduce_scratch_factor(backend, shard_transport(config.comm.shard_transport))};
-  require_host_for_fp8(fp8, backend);
   shape.recompute = recompute_policy(config.activation_checkpoint);
   shape.pipeline.schedule = schedule_kind(config.parallel.pipeline_schedule);
   shape.pipeline.runs = has_stages ? config.parallel.pipeline_runs() : 1;
@@ -158,6 +180,7 @@ TrainingShape training_shape(const RunConfig& config, const MeshShape& mesh, Bac
   if (backend == Backend::cuda && !config.job.deterministic) {
     shape.math.gemm_cache_file = (config.job.dump_folder / "gemm_choices.txt").string();
   }
+  require_fp8_sizes(shape);
   shape.async_saves = config.checkpoint.is_on() && config.checkpoint.asynchronous;
   return shape;
 }
@@ -172,7 +195,13 @@ UnitCosts unit_costs(const TrainingShape& shape) {
 }  // namespace
 
 StageShape TrainingShape::stage(int stage) const {
-  StageShape s{model, tensor, micro_batch, recompute, math, {}};
+  StageShape s{.model = model,
+               .tensor = tensor,
+               .micro_batch = micro_batch,
+               .recompute = recompute,
+               .math = math,
+               .runs = {},
+               .fp8 = fp8};
   const std::vector<Pass> passes = schedule(stage);
   for (int run = 0; run < pipeline.runs; ++run) {
     const int slots = micro_batches_in_flight(passes, run);
@@ -182,7 +211,6 @@ StageShape TrainingShape::stage(int stage) const {
   }
   const int sending_runs = pipeline.runs - (place(stage).is_last() ? 1 : 0);
   s.outputs = std::min(2, sending_runs * reduce.micro_batches);
-  s.fp8 = gather.fp8;
   s.splits_backward = splits_backward(pipeline.schedule);
   s.context_scratch_factor = reduce.scratch_factor;
   return s;
@@ -228,7 +256,7 @@ ShardLayout shard_layout(const TrainingShape& shape, int rank) {
   const int place = shape.mesh.coordinate(rank, Axis::dp_shard) * shape.mesh.size(Axis::cp) +
                     shape.mesh.coordinate(rank, Axis::cp);
   const int stage = shape.mesh.coordinate(rank, Axis::pp);
-  return {model_units(shape.model),
+  return {model_units(shape.model, shape.fp8),
           {.ranks = shape.shard_ranks(),
            .rank = place,
            .tensor = {shape.mesh.size(Axis::tp), shape.mesh.coordinate(rank, Axis::tp)},

@@ -32,6 +32,7 @@ struct TrainingShape {
   ReduceOptions reduce;
   MathOptions math;
   RecomputePolicy recompute;
+  Fp8Policy fp8;
   PipelineOptions pipeline;
   bool async_saves = false;
 

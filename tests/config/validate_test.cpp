@@ -43,6 +43,15 @@ TEST(Rules, fp8_needs_all_rows) {
             "them: set [parallel] async_tp = false\n");
 }
 
+TEST(Rules, fp8_skips_blocks_that_are_there) {
+  const std::string eight = "[model]\nn_layers = 8\n[training]\nfp8_linear = rowwise\n";
+  EXPECT_EQ(rules_of(eight + "fp8_skip_blocks = 0, 7\n"), "");
+  EXPECT_EQ(
+      rules_of(eight + "fp8_skip_blocks = 0, 8\n"),
+      "error: x.ini:5: [training] fp8_skip_blocks: there is no block 8: they are counted from "
+      "0 to n_layers - 1 = 7\n");
+}
+
 TEST(Rules, recomputation_by_blocks_recomputes_some) {
   const std::string four = "[model]\nn_layers = 4\n[activation_checkpoint]\n";
   EXPECT_EQ(rules_of(four + "selective_ac_option = 4\n"), "");

@@ -70,9 +70,13 @@ struct Bounds {
   double gradient = 0;  // 0: 8 times PyTorch's own float32
   double parameter = 5e-4;
 };
-Bounds bounds_of(Fp8Recipe fp8, int ranks) {
+/// Tensor cores keep fewer bits of 8-bit sums, so that on a GPU 1 value in 30 is rounded otherwise.
+Bounds bounds_of(Fp8Recipe fp8, int ranks, Backend backend) {
   if (fp8 == Fp8Recipe::none) return {};
-  if (ranks == 1) return {2e-6, 5e-3, 0.02, 0.06, 0.4};
+  // A value that is rounded the other way moves the first loss by 2.4e-5 in the files of rows and
+  // blocks: so does PyTorch, if the embedding is changed by 1e-7.
+  const double first_loss = fp8 == Fp8Recipe::tensorwise ? 2e-6 : 5e-5;
+  if (ranks == 1 && backend == Backend::host) return {first_loss, 5e-3, 0.02, 0.06, 0.4};
   return {5e-3, 1e-2, 0.1, 0.4, 0.6};
 }
 
@@ -99,7 +103,6 @@ class LlamaGolden : public ::testing::TestWithParam<Case> {
         batch_ / (mesh_.dp() * GetParam().micro_batches) * seq_len_ / GetParam().cp;
     if (tokens % GetParam().tp != 0) return cat(tokens, " tokens do not divide");
     if (backend == Backend::cuda && device_env().backend() != backend) return "no GPU here";
-    if (backend == Backend::cuda && GetParam().fp8 != Fp8Recipe::none) return "not on GPUs yet";
     if (backend == Backend::cuda && count_gpus() < mpi_env().local_size()) {
       return "fewer GPUs than ranks";
     }
@@ -323,7 +326,11 @@ std::vector<Case> cases() {
     add_shared("llama_tiny_tp.h5", 2, 2);
     add_shared("llama_tiny_fp8.h5", 2, 1, Fp8Recipe::tensorwise);
     for (const int tp : {1, 2}) {
-      add("llama_tiny_fp8.h5", 1, tp, true, NormType::rmsnorm, Fp8Recipe::tensorwise);
+      for (const auto& [file, recipe] : {std::pair("llama_tiny_fp8.h5", Fp8Recipe::tensorwise),
+                                         std::pair("llama_tiny_fp8_rowwise.h5", Fp8Recipe::rowwise),
+                                         std::pair("llama_tiny_fp8_block.h5", Fp8Recipe::block)}) {
+        add(file, 1, tp, true, NormType::rmsnorm, recipe);
+      }
     }
     for (const auto& [file, norm] :
          {std::pair("llama_tiny_layernorm.h5", NormType::layernorm),

@@ -116,7 +116,7 @@ double mean_over_ranks(double mine) {
 
 template <class T>
 void check_every_mode(Backend backend, NormType norm, double loss_bound,
-                      Fp8Recipe fp8 = Fp8Recipe::none) {
+                      Fp8Recipe fp8 = Fp8Recipe::none, std::vector<int> skip_blocks = {}) {
   if (backend == Backend::cuda &&
       (device_env().backend() != backend || count_gpus() < mpi_env().local_size())) {
     GTEST_SKIP() << "fewer GPUs than ranks";
@@ -133,6 +133,7 @@ void check_every_mode(Backend backend, NormType norm, double loss_bound,
   for (const auto& [dp, tp] : {std::pair(ranks, 1), std::pair(1, ranks)}) {
     RunConfig run = tiny(norm);
     run.training.fp8_linear = fp8;
+    run.training.fp8_skip_blocks = skip_blocks;
     if (fp8 != Fp8Recipe::none) {  // sizes that GPUs multiply on up to 3 ranks
       run.model.dim = 96;
       run.model.ffn_dim = 96;
@@ -181,7 +182,36 @@ TEST_P(RecomputeModes, are_bit_equal_to_none_in_bfloat16) {
 
 // In FP8 a rank's scales are those of what it holds, so meshes differ as by FP8's roundings (6%).
 TEST_P(RecomputeModes, are_bit_equal_to_none_in_fp8) {
-  check_every_mode<bf16>(GetParam().backend, GetParam().norm, 2e-2, Fp8Recipe::tensorwise);
+  const auto& [backend, norm] = GetParam();
+  check_every_mode<bf16>(backend, norm, 2e-2, Fp8Recipe::tensorwise);
+  if (norm != NormType::rmsnorm) return;
+  check_every_mode<bf16>(backend, norm, 2e-2, Fp8Recipe::tensorwise, {1});
+  check_every_mode<bf16>(backend, norm, 2e-2, Fp8Recipe::rowwise);
+  check_every_mode<bf16>(backend, norm, 2e-2, Fp8Recipe::block, {0});
+}
+
+// Blocks that are left out of FP8 have the bits that they had without it.
+TEST_P(RecomputeModes, fp8_leaves_blocks_out) {
+  const auto& [backend, norm] = GetParam();
+  if (norm != NormType::rmsnorm) return;
+  if (backend == Backend::cuda && device_env().backend() != backend) GTEST_SKIP() << "no GPU";
+  const int ranks = mpi_env().size();
+  if (backend == Backend::cuda && count_gpus() < ranks) GTEST_SKIP() << "fewer GPUs than ranks";
+  RunConfig run = tiny(norm);
+  run.model.dim = 96;
+  run.model.ffn_dim = 96;
+  run.training.seq_len = 16;
+  const Trained without = train<bf16>(backend, run, ranks, 1);
+  for (const Fp8Recipe recipe : {Fp8Recipe::tensorwise, Fp8Recipe::rowwise, Fp8Recipe::block}) {
+    SCOPED_TRACE(to_string(recipe));
+    run.training.fp8_linear = recipe;
+    run.training.fp8_skip_blocks.clear();
+    for (int block = 0; block < run.model.n_layers; ++block) {
+      EXPECT_NE(train<bf16>(backend, run, ranks, 1).parameters, without.parameters) << block;
+      run.training.fp8_skip_blocks.push_back(block);
+    }
+    EXPECT_EQ(train<bf16>(backend, run, ranks, 1).parameters, without.parameters);
+  }
 }
 
 std::vector<Case> cases() {
