@@ -5,6 +5,8 @@
 namespace koios {
 namespace {
 
+constexpr float kLeastNormal = std::numeric_limits<float>::min();
+
 using detail::load;
 
 /// The least number of elements that make up a partial sum.
@@ -90,7 +92,7 @@ struct ClipScale {
     norm[0] = value;
     if (!Kokkos::isfinite(value)) {
       const bool is_infinite = Kokkos::isinf(value);
-      scale[0] = skips ? 0 : is_infinite ? std::numeric_limits<float>::min() : value;
+      scale[0] = skips ? 0 : is_infinite ? kLeastNormal : value;
     } else {
       scale[0] = max_norm > 0 ? Kokkos::min(1.0F, max_norm / (value + 1e-6F)) : 1.0F;
     }
