@@ -226,7 +226,7 @@ TEST_P(LlamaGolden, training_agrees_with_pytorch) {
 
   to_device(streams.compute, memory.parameters.master, master);
 
-  const Bounds bounds = bounds_of(GetParam().fp8, mpi.size());
+  const Bounds bounds = bounds_of(GetParam().fp8, mpi.size(), GetParam().backend);
   const std::int64_t share = run.training.batch_size * GetParam().micro_batches;
   StepResults results(backend, 1, share * seq_len_ / GetParam().cp);
   const auto losses = golden_.reals("losses");
