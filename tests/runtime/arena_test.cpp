@@ -76,7 +76,7 @@ TEST(Arena, a_plan_that_does_not_fit_says_what_to_change) {
     FAIL() << "1 PiB fits?";
   } catch (const UserError& error) {
     const std::string text = error.what();
-    EXPECT_NE(text.find("needs 1048576.00 GiB per rank"), std::string::npos) << text;
+    EXPECT_NE(text.find("needs 1048576.000 GiB per rank"), std::string::npos) << text;
     EXPECT_NE(text.find("training/batch_size"), std::string::npos) << text;
   }
 }
