@@ -88,8 +88,8 @@ ExitCode tokenize(const Arguments& arguments, const MpiEnv& mpi) {
   const auto output = expand_on_all_ranks(arguments.output, mpi);
   if (!output) return ExitCode::bad_input;
   const DataConfig& data = deck->config.data;
-  const auto tokenizer =
-      load_sentencepiece(deck->config.model.tokenizer_path.string(), {data.add_bos, data.add_eos});
+  const auto tokenizer = load_sentencepiece(deck->config.model.tokenizer_path.string(),
+                                            {data.add_bos, data.add_eos}, mpi);
   BadData bad(data.on_bad_data == OnBadData::skip ? BadData::Policy::skip : BadData::Policy::stop);
   tokenize_corpus({.format = record_format(to_string(data.dataset)).format,
                    .path = data.dataset_path,

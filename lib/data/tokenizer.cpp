@@ -121,7 +121,9 @@ std::vector<std::int32_t> encode_document(const Tokenizer& tokenizer, DocumentMa
   return ids;
 }
 
-std::unique_ptr<Tokenizer> load_sentencepiece(const std::string& path, DocumentMarks needed) {
+namespace {
+
+std::string read_model(const std::string& path) {
   if (const std::string problem = file_problem(path); !problem.empty()) {
     throw UserError(cat(path, ": the tokenizer model cannot be read: ", problem));
   }
@@ -139,6 +141,18 @@ std::unique_ptr<Tokenizer> load_sentencepiece(const std::string& path, DocumentM
   std::string model(size, '\0');
   file.read(model.data(), static_cast<std::streamsize>(size));
   if (!file) throw UserError(cat(path, ": the tokenizer model cannot be read"));
+  return model;
+}
+
+}  // namespace
+
+std::unique_ptr<Tokenizer> load_sentencepiece(const std::string& path, DocumentMarks needed) {
+  return std::make_unique<SentencePieceTokenizer>(path, read_model(path), needed);
+}
+
+std::unique_ptr<Tokenizer> load_sentencepiece(const std::string& path, DocumentMarks needed,
+                                              const MpiEnv& mpi) {
+  const std::string model = mpi.broadcast(mpi.rank() == 0 ? read_model(path) : "");
   return std::make_unique<SentencePieceTokenizer>(path, model, needed);
 }
 

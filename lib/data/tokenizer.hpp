@@ -9,6 +9,8 @@
 #include <string_view>
 #include <vector>
 
+#include "runtime/mpi_env.hpp"
+
 namespace koios {
 
 class Tokenizer {
@@ -40,5 +42,8 @@ std::vector<std::int32_t> encode_document(const Tokenizer& tokenizer, DocumentMa
 /// A SentencePiece model such as Llama 2's tokenizer.model; UserError where the file is missing,
 /// damaged, or has not the marks that are needed.
 std::unique_ptr<Tokenizer> load_sentencepiece(const std::string& path, DocumentMarks needed = {});
+/// The same on all ranks, for which rank 0 reads the file. Collective.
+std::unique_ptr<Tokenizer> load_sentencepiece(const std::string& path, DocumentMarks needed,
+                                              const MpiEnv& mpi);
 
 }  // namespace koios

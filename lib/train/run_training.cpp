@@ -56,7 +56,7 @@ TrainingOutcome run_training(const RunConfig& config, const MeshShape& mesh_shap
                              const Launch& launch) {
   launch.watchdog.start("reading the tokenizer");
   const std::unique_ptr<Tokenizer> tokenizer = load_sentencepiece(
-      config.model.tokenizer_path.string(), {config.data.add_bos, config.data.add_eos});
+      config.model.tokenizer_path.string(), {config.data.add_bos, config.data.add_eos}, launch.mpi);
   const std::int64_t vocab_size = vocabulary(config.model, *tokenizer);
   TrainingShape shape = training_shape(config, mesh_shape, launch.device.backend(), vocab_size);
   choose_attention(shape, launch.mpi);

@@ -3,9 +3,11 @@
 Bounds: losses of two meshes differ by sums in another order only; the design allows 2e-4 a step.
 """
 
+import shutil
+import subprocess
 import unittest
 
-from koios_run import Workplace
+from koios_run import BINARY, SOURCE, Workplace
 
 GLOBAL_BATCH = 84  # divides by 1, 2, 3, 4 and 7
 STEPS = 20
@@ -112,6 +114,21 @@ class Ranks(unittest.TestCase):
             for ranks in (2, 4, 7):
                 share = self.runs[ranks].planned(label) * ranks / whole
                 self.assertLess(share, 1.01, f"{label} on {ranks} ranks")
+
+    @unittest.skipUnless(subprocess.run(["unshare", "-m", "true"], capture_output=True,
+                                        check=False).returncode == 0, "needs the right to mount")
+    def test_rank_0_reads_the_tokenizer_for_all(self):
+        # What rank 1 has under that name is something else.
+        model, other = self.workplace.path / "a.model", self.workplace.path / "other"
+        shutil.copy(SOURCE / "build/assets/tokenizer.model", model)
+        other.write_text("no tokenizer")
+        command = self.workplace.command(2, {**settings(2, training__steps=1),
+                                             "model/tokenizer_path": model}, folder="other-model")
+        at = command.index(BINARY)
+        command[at:at] = ["sh", "-c", f"[ $OMPI_COMM_WORLD_RANK = 0 ] && exec \"$@\"; exec unshare -m "
+                          f"sh -c 'mount --bind {other} {model} && exec \"$@\"' sh \"$@\"", "sh"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
 
 
 if __name__ == "__main__":
