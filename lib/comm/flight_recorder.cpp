@@ -119,7 +119,7 @@ int FlightRecorder::add_communicator(const std::string& name, int rank, int size
     group.name = name;
     group.first_rank = first_rank;
     group.size = size;
-    state.groups = static_cast<std::int32_t>(groups_.size());
+    state.groups = static_cast<std::int32_t>(index + 1);
   });
   return static_cast<int>(index);
 }

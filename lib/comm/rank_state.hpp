@@ -47,14 +47,14 @@ struct RankState {
   std::int32_t pid = 0;
   std::int32_t is_ending = 0;  // by itself: done, or with an error of its own
   FixedText<64> host;
-  FixedText<80> place;   // "step 12, forward layers.3"
+  FixedText<80> place;   // "step 12, forward layers.3, micro-batch 0"
   double entered_s = 0;  // when it came there
   double last_s = 0;     // last sign of life
   double alarm_s = 0;    // when its watchdog gave the alarm; 0: not yet
   /// Filled in by who looks: a letter of /proc/PID/stat, 'X' where the process is gone, '?'.
   char process = '?';
   std::int32_t groups = 0;
-  std::array<GroupState, 8> group{};
+  std::array<GroupState, 16> group{};  // the first so many that the rank has
 };
 
 }  // namespace koios

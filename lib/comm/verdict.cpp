@@ -38,16 +38,47 @@ const GroupState* find(const RankState& state, const GroupState& group) {
   return nullptr;
 }
 
-/// The oldest call that the rank waits in.
-const GroupState* waits_in(const RankState& state) {
-  const GroupState* oldest = nullptr;
+/// The calls that the rank waits in, the oldest first.
+std::vector<const GroupState*> waited_calls(const RankState& state) {
+  std::vector<const GroupState*> calls;
   for (int g = 0; g < state.groups; ++g) {
     const GroupState& group = state.group[static_cast<std::size_t>(g)];
-    if (group.is_waiting() && (oldest == nullptr || group.issued_s < oldest->issued_s)) {
-      oldest = &group;
-    }
+    if (group.is_waiting()) calls.push_back(&group);
   }
-  return oldest;
+  std::stable_sort(calls.begin(), calls.end(), [](const GroupState* a, const GroupState* b) {
+    return a->issued_s < b->issued_s;
+  });
+  return calls;
+}
+
+const GroupState* waits_in(const RankState& state) {
+  const std::vector<const GroupState*> calls = waited_calls(state);
+  return calls.empty() ? nullptr : calls.front();
+}
+
+std::vector<const RankState*> missing_from(const GroupState& call,
+                                           std::span<const RankState> states) {
+  std::vector<const RankState*> missing;
+  for (const RankState& other : states) {
+    const GroupState* theirs = find(other, call);
+    if (theirs != nullptr && theirs->issued <= call.done) missing.push_back(&other);
+  }
+  return missing;
+}
+
+/// Of the calls that the rank waits in the oldest that somebody is missing from, for of two that
+/// are under way together, such as a send and a receive, the older may be through; else the oldest.
+const GroupState* telling_call(const RankState& state, std::span<const RankState> states) {
+  for (const GroupState* call : waited_calls(state)) {
+    if (!missing_from(*call, states).empty()) return call;
+  }
+  return waits_in(state);
+}
+
+bool fit_together(const GroupState& a, const GroupState& b) {
+  const bool is_pair = (a.op == CommOp::send && b.op == CommOp::recv) ||
+                       (a.op == CommOp::recv && b.op == CommOp::send);
+  return a.bytes == b.bytes && (a.op == b.op || is_pair);
 }
 
 /// What the system says of a process that does not run; empty where it runs.
@@ -76,7 +107,7 @@ struct Missed {
 std::vector<Missed> missed_calls(std::span<const RankState> states) {
   std::vector<Missed> all;
   for (const RankState& state : states) {
-    const GroupState* call = waits_in(state);
+    const GroupState* call = telling_call(state, states);
     if (call == nullptr) continue;
     const auto known = std::find_if(all.begin(), all.end(), [&](const Missed& m) {
       return is_same(m.call, *call) && m.call.done == call->done;
@@ -85,12 +116,7 @@ std::vector<Missed> missed_calls(std::span<const RankState> states) {
       known->waiting.push_back(&state);
       continue;
     }
-    Missed missed{*call, {&state}, {}};
-    for (const RankState& other : states) {
-      const GroupState* theirs = find(other, *call);
-      if (theirs != nullptr && theirs->issued <= call->done) missed.missing.push_back(&other);
-    }
-    all.push_back(std::move(missed));
+    all.push_back({*call, {&state}, missing_from(*call, states)});
   }
   return all;
 }
@@ -129,7 +155,7 @@ std::optional<std::string> different_calls(const std::vector<Missed>& missed) {
     const RankState& first = *m.waiting.front();
     for (const RankState* other : m.waiting) {
       const GroupState& theirs = *find(*other, m.call);
-      if (theirs.op == m.call.op && theirs.bytes == m.call.bytes) continue;
+      if (fit_together(m.call, theirs)) continue;
       return cat("the ranks call different things: ", name_of(first), " ", call_of(m.call), " of ",
                  m.call.bytes, " bytes (", first.place.str(), "), ", name_of(*other), " ",
                  call_of(theirs), " of ", theirs.bytes, " bytes (", other->place.str(), ")");
@@ -222,9 +248,13 @@ std::string verdict(std::span<const RankState> states, int ranks, double now_s) 
   for (const Missed& m : missed) {
     if (m.missing.empty()) continue;
     const RankState& other = *m.missing.front();
-    return cat("the ranks call collectives in different orders: ", name_of(*m.waiting.front()),
-               " waits in ", call_of(m.call), " (", m.waiting.front()->place.str(), "), ",
-               name_of(other), " in ", call_of(*waits_in(other)), " (", other.place.str(), ")");
+    // What a rank is to receive is asked for ahead, and need not be what holds it up.
+    const bool is_pair = m.call.op == CommOp::send || m.call.op == CommOp::recv;
+    return cat(is_pair ? "ranks wait for each other: "
+                       : "the ranks call collectives in different orders: ",
+               name_of(*m.waiting.front()), " waits in ", call_of(m.call), " (",
+               m.waiting.front()->place.str(), "), ", name_of(other), " in ",
+               call_of(*waits_in(other)), " (", other.place.str(), ")");
   }
   if (!missed.empty()) {
     const Missed& m = missed.front();

@@ -262,7 +262,10 @@ std::vector<Action> make_actions(const std::vector<Pass>& schedule,
   return actions;
 }
 
-std::string describe(const Action& action, const ShardLayout& layout) {
+namespace {
+
+/// "forward layers.3"
+std::string describe_work(const Action& action, const ShardLayout& layout) {
   static constexpr const char* kNames[] = {"load",
                                            "reload",
                                            "gather",
@@ -280,10 +283,20 @@ std::string describe(const Action& action, const ShardLayout& layout) {
                                            "all-reduce",
                                            "update"};
   const char* name = kNames[static_cast<int>(action.kind)];
-  if (action.kind == Kind::update) return name;
-  if (action.kind == Kind::load) return cat(name, " ", action.micro_batch);
-  return cat(name, " ", layout.unit(action.unit).name, " ", action.micro_batch,
-             action.accumulate ? " +" : "");
+  return action.unit < 0 ? name : cat(name, " ", layout.unit(action.unit).name);
+}
+
+}  // namespace
+
+std::string describe(const Action& action, const ShardLayout& layout) {
+  const std::string work = describe_work(action, layout);
+  if (action.kind == Kind::update) return work;
+  return cat(work, " ", action.micro_batch, action.accumulate ? " +" : "");
+}
+
+std::string explain(const Action& action, const ShardLayout& layout) {
+  const std::string work = describe_work(action, layout);
+  return action.kind == Kind::update ? work : cat(work, ", micro-batch ", action.micro_batch);
 }
 
 }  // namespace koios

@@ -69,5 +69,7 @@ std::vector<Action> make_actions(const std::vector<Pass>& schedule,
 
 /// "forward layers.3 0": an action in words.
 std::string describe(const Action& action, const ShardLayout& layout);
+/// "forward layers.3, micro-batch 0": for messages.
+std::string explain(const Action& action, const ShardLayout& layout);
 
 }  // namespace koios

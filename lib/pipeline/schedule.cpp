@@ -98,6 +98,19 @@ std::vector<Pass> evaluation(int runs) {
   return passes;
 }
 
+std::vector<Pass> rehearsal(ScheduleKind kind, int runs) {
+  const bool is_split = splits_backward(kind);
+  std::vector<Pass> passes;
+  for (int micro = 0; micro < 2; ++micro) {
+    for (int run = 0; run < runs; ++run) passes.push_back({Kind::forward, micro, run});
+    for (int run = runs - 1; run >= 0; --run) {
+      passes.push_back({is_split ? Kind::backward_input : Kind::backward, micro, run});
+      if (is_split) passes.push_back({Kind::backward_weight, micro, run});
+    }
+  }
+  return passes;
+}
+
 int micro_batches_in_flight(const std::vector<Pass>& schedule, int run) {
   int now = 0;
   int most = 1;

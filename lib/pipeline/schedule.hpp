@@ -54,6 +54,9 @@ std::vector<Pass> make_schedule(ScheduleKind kind, const StagePlace& place, int 
 /// One micro-batch for its loss.
 std::vector<Pass> evaluation(int runs);
 
+/// Two micro-batches through all runs, one after the other, in the kinds of passes of the schedule.
+std::vector<Pass> rehearsal(ScheduleKind kind, int runs);
+
 /// The most micro-batches that wait for some of their backward pass through the run at once.
 int micro_batches_in_flight(const std::vector<Pass>& schedule, int run);
 

@@ -126,6 +126,12 @@ std::string kokkos_version() {
   return cat(KOKKOS_VERSION / 10000, ".", KOKKOS_VERSION / 100 % 100, ".", KOKKOS_VERSION % 100);
 }
 
-int count_gpus() { return cuda::count_devices(); }
+// CUDA reads the variable when it starts. Streams that share one of its 8 queues wait for each
+// other in the order of their calls: the computation for what stages of a pipeline have asked for,
+// which comes only once it goes on.
+int count_gpus() {
+  setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", 0);
+  return cuda::count_devices();
+}
 
 }  // namespace koios

@@ -1,5 +1,6 @@
 #include "train/step.hpp"
 
+#include "data/embedding_index.hpp"
 #include "kernels/elementwise.hpp"
 #include "kernels/reduce.hpp"
 #include "runtime/region.hpp"
@@ -33,8 +34,10 @@ TrainStep<T>::TrainStep(const RunConfig& config, const TrainingShape& shape,
       layout_(layout),
       training_(training_actions(shape, layout)),
       evaluation_(evaluation_actions(shape, layout)),
+      rehearsal_(rehearsal_actions(shape, layout)),
       counted_(layout.counted()),
       stage_shape_(shape.stage(layout.stage())),
+      on_stage_(shape.mesh.size(Axis::pp) > 1 ? cat(" on stage ", layout.stage()) : ""),
       mesh_(mesh),
       streams_(streams),
       upload_(memory.batch, shape.backend),
@@ -85,6 +88,20 @@ void TrainStep<T>::run(std::int64_t steps_done, const NextBatch& next_batch, Ste
 }
 
 template <class T>
+void TrainStep<T>::rehearse() {
+  if (numerics_) return;  // what another stage would send is not there
+  exposed_.start_step();
+  Batch batch;
+  batch.tokens.resize(static_cast<std::size_t>(stage_shape_.micro_batch.tokens()));
+  batch.labels = batch.tokens;
+  batch.document_start = batch.tokens;
+  batch.index = make_embedding_index(batch.tokens);
+  for (const Action& action : rehearsal_)
+    perform(
+        action, [&] { return batch; }, 0);
+}
+
+template <class T>
 Ref<const float, 1> TrainStep<T>::loss_sum(const Batch& batch) {
   exposed_.start_step();  // otherwise its events would be more with every batch
   find_scales();
@@ -104,7 +121,7 @@ void TrainStep<T>::find_scales() {
 template <class T>
 void TrainStep<T>::perform(const Action& action, const NextBatch& next_batch,
                            std::int64_t steps_done) {
-  const std::string part = describe(action, layout_);
+  const std::string part = explain(action, layout_) + on_stage_;
   mesh_.recorder().enter(part);
   if (numerics_) numerics_->enter(part);
   switch (action.kind) {

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "comm/mesh.hpp"
@@ -55,6 +56,12 @@ class TrainStep {
   /// the norm).
   void run(std::int64_t steps_done, const NextBatch& next_batch, StepResults& results);
 
+  /// With stages: computes all that a step does but for the update, on whatever is there and
+  /// without the other stages, and leaves nothing that a step reads. The first time takes longest,
+  /// since kernels are loaded and algorithms chosen; in the first step one stage after the other
+  /// would do so. comm: gathers, and the tensor-parallel ranks'.
+  void rehearse();
+
   /// The parameters change only after this point of another stream; it outlives the step.
   void update_after(const Event* event) { update_after_ = event; }
   /// The sum of the losses of this rank's batch under the present weights, 0 where another stage
@@ -93,8 +100,10 @@ class TrainStep {
   const ShardLayout& layout_;
   std::vector<Action> training_;
   std::vector<Action> evaluation_;
+  std::vector<Action> rehearsal_;
   std::vector<ShardRange> counted_;
   StageShape stage_shape_;
+  std::string on_stage_;  // for messages; empty where there is one
   const Mesh& mesh_;
   TrainingStreams& streams_;
   BatchUpload upload_;

@@ -1,5 +1,7 @@
 #include "train/step_actions.hpp"
 
+#include <algorithm>
+
 #include "shard/slots.hpp"
 
 namespace koios {
@@ -42,6 +44,19 @@ std::vector<Action> training_actions(const TrainingShape& shape, const ShardLayo
 
 std::vector<Action> evaluation_actions(const TrainingShape& shape, const ShardLayout& layout) {
   return actions_of(evaluation(shape.pipeline.runs), shape, layout);
+}
+
+std::vector<Action> rehearsal_actions(const TrainingShape& shape, const ShardLayout& layout) {
+  if (shape.mesh.size(Axis::pp) == 1) return {};
+  std::vector<Action> actions =
+      actions_of(rehearsal(shape.pipeline.schedule, shape.pipeline.runs), shape, layout);
+  std::erase_if(actions, [](const Action& action) {
+    using enum Action::Kind;
+    static constexpr Action::Kind kWithOthers[] = {
+        receive, send, receive_gradient, send_gradient, reduce, all_reduce, update};
+    return std::ranges::find(kWithOthers, action.kind) != std::end(kWithOthers);
+  });
+  return actions;
 }
 
 }  // namespace koios

@@ -15,4 +15,8 @@ std::vector<Action> training_actions(const TrainingShape& shape, const ShardLayo
 /// Of measuring the loss of one batch.
 std::vector<Action> evaluation_actions(const TrainingShape& shape, const ShardLayout& layout);
 
+/// Two micro-batches, of which the second adds to the gradients of the first, through this stage
+/// alone; nothing with one stage.
+std::vector<Action> rehearsal_actions(const TrainingShape& shape, const ShardLayout& layout);
+
 }  // namespace koios

@@ -95,6 +95,7 @@ TrainingOutcome TrainingLoop<T>::run() {
               " are done already: nothing is left to do");
   }
   Watchdog& watchdog = launch_.watchdog;
+  if (!decision.last) rehearse(watchdog);
   watchdog.start("the first step");
   launch_.signals.hold_stops();
   while (!decision.last) {
@@ -120,6 +121,15 @@ TrainingOutcome TrainingLoop<T>::run() {
 }
 
 template <class T>
+void TrainingLoop<T>::rehearse(Watchdog& watchdog) {
+  watchdog.start("rehearsing a step");
+  const SentBytes before = sent_bytes(mesh_);
+  step_.rehearse();
+  streams_.compute.synchronize();
+  sent_besides_steps_ += sent_bytes(mesh_) - before;
+}
+
+template <class T>
 StepDecision TrainingLoop<T>::decide(std::int64_t step) {
   return decider_.after(step, checkpoints_.expected_save_s(), results_.has_nonfinite());
 }
@@ -132,7 +142,7 @@ void TrainingLoop<T>::finish(std::int64_t step, const StepDecision& decision, Wa
   checkpoints_.finish();
   if (step > start_.step) {
     print_timers(timers_, mesh_, since_start_.seconds());
-    print_traffic(mesh_, sent_bytes(mesh_) - sent_by_validation_, step - start_.step);
+    print_traffic(mesh_, sent_bytes(mesh_) - sent_besides_steps_, step - start_.step);
   }
   if (decision.stop != StopReason::none) {
     const bool is_saved = config_.checkpoint.is_on();
@@ -252,7 +262,7 @@ void TrainingLoop<T>::validate(std::int64_t step, Watchdog& watchdog) {
     return !decider_.is_stop_agreed();
   });
   if (!validated_) log::info("validation broken off: the run is to stop");
-  sent_by_validation_ += sent_bytes(mesh_) - before;
+  sent_besides_steps_ += sent_bytes(mesh_) - before;
   const double seconds = watch.seconds();
   step_log_.exclude(seconds);
   decider_.exclude(seconds);

@@ -38,6 +38,8 @@ class TrainingLoop {
 
  private:
   RunState begin(const TrainingShape& shape);
+  /// TrainStep::rehearse; its traffic counts in no step.
+  void rehearse(Watchdog& watchdog);
   void take_step(std::int64_t steps_done, Watchdog& watchdog);
   /// What follows the step. Collective; to be asked again after what takes long.
   StepDecision decide(std::int64_t step);
@@ -78,7 +80,7 @@ class TrainingLoop {
   std::optional<ValidationResult> validated_;  // after this step
   bool is_first_line_ = true;
   std::int64_t epoch_ = 0;
-  SentBytes sent_by_validation_;
+  SentBytes sent_besides_steps_;  // by validation and rehearsal
 };
 
 }  // namespace koios

@@ -51,6 +51,18 @@ TEST_F(FlightRecorderTest, publishes_the_oldest_call_of_each_group_that_is_not_f
   EXPECT_EQ(state.version % 2, 0U);
 }
 
+TEST_F(FlightRecorderTest, publishes_no_more_communicators_than_there_is_room_for) {
+  RankState state;
+  FlightRecorder recorder(3, 100);
+  recorder.publish_in(state);
+  const int room = static_cast<int>(state.group.size());
+  for (int i = 0; i < room + 4; ++i) recorder.add_communicator(std::to_string(i), 0, 2, 0);
+  EXPECT_EQ(state.groups, room);
+  EXPECT_EQ(state.group.back().name.str(), std::to_string(room - 1));
+  recorder.completed(recorder.issued(room + 3, CommOp::send, 10));
+  EXPECT_EQ(state.group.back().issued, 0);
+}
+
 TEST_F(FlightRecorderTest, publishes_where_the_rank_is) {
   RankState state;
   FlightRecorder recorder(3, 100);

@@ -54,6 +54,38 @@ TEST(Verdict, follows_who_waits_for_whom) {
   EXPECT_EQ(verdict(states, 4, kNow).find("rank 2 on n2 never entered"), 0U);
 }
 
+/// Adds a call of a pair of ranks to what the rank waits in.
+void add_pair(RankState& state, const char* name, CommOp op, std::int64_t issued, double issued_s) {
+  GroupState& group = state.group[static_cast<std::size_t>(state.groups++)];
+  group.name = name;
+  group.size = 2;
+  group.op = op;
+  group.issued = issued;
+  group.done = issued - 1;
+  group.bytes = 64;
+  group.issued_s = issued_s;
+}
+
+TEST(Verdict, a_send_and_its_receive_are_one_call) {
+  std::vector<RankState> states = {rank(0, 6, 6, "send layers.1, micro-batch 2 on stage 0"),
+                                   rank(1, 6, 6, "forward layers.2, micro-batch 2 on stage 1")};
+  add_pair(states[0], "activations", CommOp::send, 3, kNow - 8);
+  add_pair(states[1], "activations", CommOp::recv, 3, kNow - 8);
+  EXPECT_EQ(verdict(states, 2, kNow),
+            "all ranks have entered send 3 of activations (send layers.1, micro-batch 2 on stage "
+            "0), 8.0 s ago: the machine is slow, or a link between them is broken");
+  // The send may be through; what rank 0 waits for is the gradient.
+  add_pair(states[0], "gradients", CommOp::recv, 2, kNow - 7);
+  add_pair(states[1], "gradients", CommOp::send, 1, kNow - 20);
+  states[1].group[2].done = 1;
+  states[1].process = 'T';
+  EXPECT_EQ(
+      verdict(states, 2, kNow),
+      "rank 1 on n1 is stopped (SIGSTOP or a debugger); it never entered recv 2 of gradients, "
+      "where rank 0 waits (send layers.1, micro-batch 2 on stage 0); last sign of it 10.0 s "
+      "ago: forward layers.2, micro-batch 2 on stage 1");
+}
+
 TEST(Verdict, ranks_of_a_lost_node) {
   const std::vector<RankState> states = {rank(0, 7, 6, "a"), rank(1, 7, 6, "a")};
   EXPECT_EQ(verdict(states, 4, kNow),

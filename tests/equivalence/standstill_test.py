@@ -13,7 +13,7 @@ from koios_run import Job, Workplace
 HOST = re.escape(os.uname().nodename)
 SETTINGS = {"training/steps": 100000, "training/batch_size": 2, "metrics/log_freq": 5,
             "comm/train_timeout_seconds": 4}
-PLACE = r"step \d+, [a-z]"  # "step 12, forward layers.1 0"
+PLACE = r"step \d+, [a-z]"  # "step 12, forward layers.1, micro-batch 0"
 
 
 def rank_of(pid):
@@ -50,6 +50,17 @@ class Standstill(unittest.TestCase):
                          rf"^rank 1 on {HOST} is stopped \(SIGSTOP or a debugger\); it never entered "
                          rf"\w+ \d+ of \w+, where ranks? [02, ]+ waits? \({PLACE}.*\); last sign of it "
                          rf"[\d.]+ s ago: {PLACE}")
+
+    def test_a_stopped_stage(self):
+        job, ranks = self.start(2, **{"training/pipeline_parallel_degree": 2,
+                                      "training/gradient_accumulation_steps": 4})
+        os.kill(ranks[1], signal.SIGSTOP)
+        self.assertEqual(job.end(timeout=60), 75, job.output)
+        action = r"step \d+, [a-z -]+( [\w.]+)?, micro-batch \d on stage"
+        self.assertRegex(self.verdict(job),
+                         rf"^rank 1 on {HOST} is stopped \(SIGSTOP or a debugger\); it never entered "
+                         rf"(send|recv) \d+ of (activations of|gradients for) stage 0, where rank 0 "
+                         rf"waits \({action} 0\); last sign of it [\d.]+ s ago: {action} 1")
 
     def test_a_killed_rank(self):
         job, ranks = self.start(3)

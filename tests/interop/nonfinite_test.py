@@ -98,12 +98,12 @@ class Nonfinite(ToolTest):
         for recompute in ("none", "full"):
             run = self.koios(job__check_numerics="true", activation_checkpoint__mode=recompute)
             self.assertRegex(run.stderr, (
-                r"\[koios rank 1\] error: \[job\] check_numerics: step 1, backward layers\.0 0, "
+                r"\[koios rank 1\] error: \[job\] check_numerics: step 1, backward layers\.0, micro-batch 0, "
                 r"product with w1\|w3, backward on rank 1: 2 of the 1536 values of this rank's part "
                 r"of d_normed2 are not finite; all results before were\n"))
         self.values["output.weight"][:] = 3e38
         self.assertRegex(self.koios(job__check_numerics="true").stderr, (
-            r"error: \[job\] check_numerics: step 1, forward head 0, product with output on rank \d: "
+            r"error: \[job\] check_numerics: step 1, forward head, micro-batch 0, product with output on rank \d: "
             r"\d+ of the \d+ values of logits are not finite; "))
         self.values["layers.1.feed_forward.w1.weight"][-1, 5] = np.nan
         self.assertRegex(self.koios(job__check_numerics="true").stderr, (
