@@ -254,9 +254,9 @@ void NonfinitePolicy::judge(std::int64_t step, const StepResult& result,
                     "= skip to go on; [job] check_numerics = true finds the operation");
   }
   if (in_a_row_ > config_.nonfinite_budget) {
-    throw UserError(cat(skipped, ", as were the ", in_a_row_ - 1,
-                        " before: more than [training] nonfinite_budget = ",
-                        config_.nonfinite_budget, " in a row"));
+    throw UserError(cat(skipped, ": ", in_a_row_,
+                        " in a row, more than [training] nonfinite_budget = ",
+                        config_.nonfinite_budget, " allows"));
   }
   if (mpi_.rank() == 0) log::warning(skipped);
 }

@@ -133,8 +133,8 @@ class Failures(unittest.TestCase):
               r"ranks 0, 1; its update was skipped"
         run = self.refuses(rf"error: step 3: {nan}\. Lower \[optimizer\] lr ", wild)
         self.assertEqual(run.column("step"), [1])  # at once, long before the next line is due
-        self.refuses(rf"error: step 6: {nan}, as were the 3 before: more than \[training\] "
-                     r"nonfinite_budget = 3 in a row",
+        self.refuses(rf"error: step 6: {nan}: 4 in a row, more than \[training\] "
+                     r"nonfinite_budget = 3 allows",
                      {**wild, "training/on_nonfinite": "skip", "training/nonfinite_budget": 3})
 
         run = self.workplace.run(2, {**wild, "training/on_nonfinite": "skip"}, folder="skip")

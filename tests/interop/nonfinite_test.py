@@ -89,6 +89,21 @@ class Nonfinite(ToolTest):
         self.assertNotIn("step 2:", run.stderr)
         self.assertEqual([row["skipped_steps"] for row in run.rows()[-2:]], [1, 0])
 
+    def test_the_gradient_of_one_replica(self):
+        self.make_god_spoil_the_gradient()
+        run = self.koios(training__data_parallel_replicate_degree=2)
+        self.assertRegex(run.stderr, (
+            r"error: step 1: gradient norm nan; of the gradients the first in the backward pass is "
+            r"that of layers\.0\.attention\.wo\.weight \(unit layers\.0\), \d+ values on ranks 0, 1"))
+
+    def test_the_loss_of_the_last_stage(self):
+        self.values["output.weight"][:] = 3e38
+        run = self.koios(training__pipeline_parallel_degree=2, training__on_nonfinite="skip",
+                         training__nonfinite_budget=1, training__gradient_accumulation_steps=2)
+        self.assertRegex(run.stderr, (
+            rf"error: step 2: loss \w+ on rank 1 on {HOST}, gradient norm nan; .*: 2 in a row, "
+            r"more than \[training\] nonfinite_budget = 1 allows"))
+
     def test_the_first_operation(self):
         plain = self.koios(0)
         checked = self.koios(0, job__check_numerics="true")
