@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <Kokkos_Core.hpp>
+#include <cstdlib>
 #include <fstream>
 #include <latch>
 #include <thread>

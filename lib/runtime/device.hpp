@@ -45,7 +45,8 @@ class DeviceEnv {
 /// "4.7.0".
 std::string kokkos_version();
 
-/// Number of usable GPUs; 0 in a host build or without a driver.
+/// Number of usable GPUs; 0 in a host build or without a driver. The first call starts CUDA, with
+/// as many hardware queues as there can be, unless the environment says otherwise.
 int count_gpus();
 
 }  // namespace koios
