@@ -100,6 +100,7 @@ Placement find_placement(const MeshShape& shape, const std::vector<std::string>&
             "; place ranks node by node (srun --distribution=block, mpirun --map-by slot)"));
   };
   add("tensor-parallel groups", {tp}, tensor);
+  add("context-parallel groups", {cp}, shape.size(cp) * tensor);
   add("shard groups", {dp_shard, cp}, copy);
   add("replicas", {dp_replicate}, 0);
   add("stages", {pp}, 0);

@@ -96,6 +96,7 @@ class SelfTest {
     };
     const int rank = mesh_.rank();
     measure("tp", mesh_.tp(), shape.group_of(rank, {tp}));
+    measure("context", mesh_.context(), shape.group_of(rank, {cp}));
     measure("shard", mesh_.shard_reduce(), shape.group_of(rank, {dp_shard, cp}));
     measure("replicate", mesh_.replicate(), shape.group_of(rank, {dp_replicate}));
     measure("all ranks", mesh_.world(), 0);

@@ -54,6 +54,20 @@ TEST(Placement, ranks_dealt_out_are_warned_of) {
       << shards.warnings[0];
 }
 
+TEST(Placement, ranks_that_share_a_sequence_belong_together) {
+  const MeshShape shape{{1, 2, 1, 2, 2}};
+  EXPECT_EQ(find_placement(shape, in_blocks(8, 2)).lines[1],
+            "tensor-parallel groups within a node, context-parallel groups within a node, shard "
+            "groups within a node, replicas over 2 nodes");
+  const Lines by_pairs = {"a", "a", "b", "b", "a", "a", "b", "b"};
+  const Lines warnings = find_placement(shape, by_pairs).warnings;
+  ASSERT_EQ(warnings.size(), 2U);
+  EXPECT_TRUE(
+      warnings[0].starts_with("context-parallel groups cross nodes and need not: ranks 0 "
+                              "and 2 are on a and b"))
+      << warnings[0];
+}
+
 TEST(Placement, what_must_cross_nodes_is_no_warning) {
   const Placement wide = find_placement({{1, 1, 1, 1, 8}}, in_blocks(8, 2));
   EXPECT_EQ(wide.lines[1], "tensor-parallel groups over 2 nodes");
