@@ -34,16 +34,16 @@ GpuMemory gpu_named(const std::string& text) {
 
 CommandLine parse_command_line(const std::vector<std::string>& arguments) {
   CommandLine line;
-  const auto is = [&line](Action action) { return [&line, action] { line.action = action; }; };
+  const auto is = [&line](Task task) { return [&line, task] { line.task = task; }; };
   std::vector<std::string> walltime;
   DeckArguments deck = parse_arguments(
       "koios", arguments,
-      {{"--help", is(Action::help)},
-       {"-h", is(Action::help)},
-       {"--help-deck", is(Action::help_deck)},
-       {"--version", is(Action::version)},
-       {"--dry-run", is(Action::dry_run)},
-       {"--self-test", is(Action::self_test)},
+      {{"--help", is(Task::help)},
+       {"-h", is(Task::help)},
+       {"--help-deck", is(Task::help_deck)},
+       {"--version", is(Task::version)},
+       {"--dry-run", is(Task::dry_run)},
+       {"--self-test", is(Task::self_test)},
        {"-t", {}, [&](const auto& time) { walltime = {cat("job/walltime=", time)}; }},
        {"--ranks", {}, [&](const auto& text) { line.ranks = positive_integer("--ranks", text); }},
        {"--backend", {}, [&](const auto& text) { line.backend = backend_named(text); }},
@@ -51,7 +51,7 @@ CommandLine parse_command_line(const std::vector<std::string>& arguments) {
   line.deck = std::move(deck.deck);
   line.overrides = std::move(deck.overrides);
   line.overrides.insert(line.overrides.end(), walltime.begin(), walltime.end());
-  if (line.action != Action::dry_run && (line.ranks || line.backend || line.gpu)) {
+  if (line.task != Task::dry_run && (line.ranks || line.backend || line.gpu)) {
     throw CommandLineError(
         "--ranks, --backend and --gpu belong to --dry-run; a run takes its ranks from mpirun "
         "or srun and its backend from job/backend");

@@ -10,10 +10,10 @@
 
 namespace koios {
 
-enum class Action { train, self_test, dry_run, help, help_deck, version };
+enum class Task { train, self_test, dry_run, help, help_deck, version };
 
 struct CommandLine {
-  Action action = Action::train;
+  Task task = Task::train;
   std::string deck;                    // empty: the defaults; "-": standard input
   std::vector<std::string> overrides;  // section/key=value, in order
   std::optional<int> ranks;            // --dry-run only

@@ -41,8 +41,8 @@ std::optional<DeckSetup> set_up_on_all_ranks(const CommandLine& line, const MpiE
   const auto parsed =
       parse_on_all_ranks(line.deck, line.overrides, mpi, [&](const ParsedDeck& deck) {
         // The self-test reads no data.
-        return line.action == Action::self_test ? check_deck(deck, mpi.size())
-                                                : validate(deck, mpi.size());
+        return line.task == Task::self_test ? check_deck(deck, mpi.size())
+                                            : validate(deck, mpi.size());
       });
   if (!parsed) return std::nullopt;
   return DeckSetup{parsed->config, parsed->effective, mesh_shape(parsed->config, mpi.size())};

@@ -24,21 +24,21 @@ using namespace koios;
 
 /// What needs no ranks.
 ExitCode answer(const CommandLine& line) {
-  switch (line.action) {
-    case Action::help:
+  switch (line.task) {
+    case Task::help:
       std::cout << usage();
       break;
-    case Action::help_deck:
+    case Task::help_deck:
       std::cout << help_deck();
       break;
-    case Action::version:
+    case Task::version:
       std::cout << version_text();
       break;
-    case Action::dry_run:
+    case Task::dry_run:
       if (const ExitCode code = dry_run(line); code != ExitCode::done) return code;
       break;
-    case Action::train:
-    case Action::self_test:
+    case Task::train:
+    case Task::self_test:
       KOIOS_REQUIRE(false, "that needs ranks");
   }
   return end_of_output();
@@ -61,7 +61,7 @@ ExitCode train_or_test(const CommandLine& line, std::vector<std::string> command
   const DeviceEnv device(choose_backend(config.job.backend), mpi.local_rank());
   MemoryBook memory(device.backend());
   start.done("device");
-  if (line.action == Action::self_test) {
+  if (line.task == Task::self_test) {
     return run_self_test(config, deck->mesh, mpi, device, recorder, watchdog);
   }
   return run_training(config, deck->mesh,
@@ -85,7 +85,7 @@ int main(int argc, char** argv) {
   koios::files::report_too_large_files();
   return koios::guard([&] {
     const CommandLine line = parse_command_line({argv + 1, argv + argc});
-    const bool needs_ranks = line.action == Action::train || line.action == Action::self_test;
+    const bool needs_ranks = line.task == Task::train || line.task == Task::self_test;
     if (!needs_ranks) return answer(line);
     Signals signals;
     PhaseClock start;

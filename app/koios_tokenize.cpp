@@ -62,7 +62,7 @@ std::vector<DeckError> check(const ParsedDeck& parsed) {
     if (!holds) errors.push_back({parsed.keys.at(key).origin, message});
   };
   const DataConfig& data = parsed.config.data;
-  require(data.dataset != DatasetKind::tokens, "training/dataset",
+  require(data.dataset != DataFormat::tokens, "training/dataset",
           "[training] dataset = tokens: those are tokenized already; name the text");
   require(data.mixture.empty(), "data/mixture",
           "[data] mixture: koios-tokenize reads one dataset; run it for each");
@@ -90,7 +90,7 @@ ExitCode tokenize(const Arguments& arguments, const MpiEnv& mpi) {
   const DataConfig& data = deck->config.data;
   const auto tokenizer = load_sentencepiece(deck->config.model.tokenizer_path.string(),
                                             {data.add_bos, data.add_eos}, mpi);
-  BadData bad(data.on_bad_data == OnBadData::skip ? BadData::Policy::skip : BadData::Policy::stop);
+  BadData bad(data.on_bad_data);
   tokenize_corpus({.format = record_format(to_string(data.dataset)).format,
                    .path = data.dataset_path,
                    .marks = {data.add_bos, data.add_eos},

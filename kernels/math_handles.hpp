@@ -6,12 +6,11 @@
 #include <memory>
 #include <string>
 
+#include "core/choices.hpp"
 #include "core/ref.hpp"
 #include "runtime/stream.hpp"
 
 namespace koios {
-
-enum class AttentionKind { automatic, cudnn, fallback };
 
 struct MathOptions {
   AttentionKind attention = AttentionKind::automatic;

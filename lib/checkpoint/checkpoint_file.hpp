@@ -14,14 +14,9 @@
 #include "checkpoint/head.hpp"
 #include "checkpoint/ranks.hpp"
 #include "checkpoint/saved_array.hpp"
+#include "core/choices.hpp"
 
 namespace koios {
-
-/// How the values get into the file. The file is the same.
-enum class WriteMethod {
-  direct,        // each rank by itself, pwrite at the places of the arrays
-  parallel_hdf5  // collective hyperslabs over MPI-IO
-};
 
 /// For the start of a run: "pwrite by each rank, HDF5 1.10.8 by rank 0", or the component of MPI-IO
 /// that takes files in `folder`.

@@ -11,6 +11,7 @@
 #include <string>
 #include <utility>
 
+#include "core/choices.hpp"
 #include "core/integers.hpp"
 #include "core/ref.hpp"
 #include "core/unwinding.hpp"
@@ -19,14 +20,6 @@
 namespace koios {
 
 enum class ReduceOp { sum, max };
-
-/// How GPUs of one group exchange shards: NCCL's kernels, or each other's memory by copy engines,
-/// which leave the multiprocessors to the computation but reach no other node.
-enum class ShardTransport {
-  automatic,  // copy engines where they reach all of the group
-  copy_engine,
-  nccl
-};
 
 /// What set_reduce_scratch must hand over, per byte of the largest group of reduce_scatters: MPI
 /// and copy engines put the other ranks' parts there before they are summed, NCCL needs nothing.

@@ -38,7 +38,7 @@ Problem parse_part(std::string_view text, MixturePart& part) {
   if (first == last) return cat("'", text, "' is not DATASET:PATH:WEIGHT");
   const std::string_view dataset = trim(text.substr(0, first));
   if (!parse_value(dataset, part.dataset).empty()) {
-    return cat("'", dataset, "' is no dataset; there are: ", join_names(all_names<DatasetKind>()));
+    return cat("'", dataset, "' is no dataset; there are: ", join_names(all_names<DataFormat>()));
   }
   part.path = replace_all(trim(text.substr(first + 1, last - first - 1)), "\\,", ",");
   if (part.path.empty()) return cat("'", text, "' has no path");

@@ -17,21 +17,14 @@ namespace koios {
 
 enum class BackendChoice { automatic, host, cuda };
 enum class AutoSwitch { automatic, on, off };
-enum class NormType { rmsnorm, fused_rmsnorm, layernorm, np_layernorm };
-enum class AttentionChoice { automatic, cudnn, fallback };
 enum class OptimizerName { adam, adamw };
 enum class LrScheduleType { linear, cosine, wsd };
-enum class DatasetKind { text, jsonl, alpaca, openwebtext, c4, tokens };
 enum class ParamPrecision { automatic, bfloat16, float32 };
 enum class ReducePrecision { float32, bfloat16 };
 enum class OnNonfinite { stop, skip, go_on };
 enum class IntervalType { steps, seconds };
 enum class ExportType { float32, float16, bfloat16 };
-enum class CheckpointIo { direct, parallel_hdf5 };
-enum class TransportChoice { automatic, copy_engine, nccl };
 enum class ResumeMode { automatic, required, none };
-enum class OnBadData { stop, skip };
-enum class PipelineSchedule { one_f_one_b, interleaved_1f1b, zero_bubble, gpipe };
 enum class RecomputeMode { none, selective, full };
 
 constexpr EnumTable<BackendChoice, 3> names_of(BackendChoice) {
@@ -42,15 +35,15 @@ constexpr EnumTable<AutoSwitch, 3> names_of(AutoSwitch) {
   using enum AutoSwitch;
   return {{{automatic, "auto"}, {on, "true"}, {off, "false"}}};
 }
-constexpr EnumTable<NormType, 4> names_of(NormType) {
-  using enum NormType;
+constexpr EnumTable<Norm, 4> names_of(Norm) {
+  using enum Norm;
   return {{{rmsnorm, "rmsnorm"},
            {fused_rmsnorm, "fused_rmsnorm"},
            {layernorm, "layernorm"},
            {np_layernorm, "np_layernorm"}}};
 }
-constexpr EnumTable<AttentionChoice, 3> names_of(AttentionChoice) {
-  using enum AttentionChoice;
+constexpr EnumTable<AttentionKind, 3> names_of(AttentionKind) {
+  using enum AttentionKind;
   return {{{automatic, "auto"}, {cudnn, "cudnn"}, {fallback, "fallback"}}};
 }
 constexpr EnumTable<OptimizerName, 2> names_of(OptimizerName) {
@@ -60,8 +53,8 @@ constexpr EnumTable<LrScheduleType, 3> names_of(LrScheduleType) {
   using enum LrScheduleType;
   return {{{linear, "linear"}, {cosine, "cosine"}, {wsd, "wsd"}}};
 }
-constexpr EnumTable<DatasetKind, 6> names_of(DatasetKind) {
-  using enum DatasetKind;
+constexpr EnumTable<DataFormat, 6> names_of(DataFormat) {
+  using enum DataFormat;
   return {{{text, "text"},
            {jsonl, "jsonl"},
            {alpaca, "alpaca"},
@@ -92,12 +85,12 @@ constexpr EnumTable<OnNonfinite, 3> names_of(OnNonfinite) {
 constexpr EnumTable<IntervalType, 2> names_of(IntervalType) {
   return {{{IntervalType::steps, "steps"}, {IntervalType::seconds, "seconds"}}};
 }
-constexpr EnumTable<TransportChoice, 3> names_of(TransportChoice) {
-  using enum TransportChoice;
+constexpr EnumTable<ShardTransport, 3> names_of(ShardTransport) {
+  using enum ShardTransport;
   return {{{automatic, "auto"}, {copy_engine, "copy_engine"}, {nccl, "nccl"}}};
 }
-constexpr EnumTable<CheckpointIo, 2> names_of(CheckpointIo) {
-  using enum CheckpointIo;
+constexpr EnumTable<WriteMethod, 2> names_of(WriteMethod) {
+  using enum WriteMethod;
   return {{{direct, "direct"}, {parallel_hdf5, "parallel_hdf5"}}};
 }
 constexpr EnumTable<ExportType, 3> names_of(ExportType) {
@@ -111,10 +104,10 @@ constexpr EnumTable<ResumeMode, 3> names_of(ResumeMode) {
 constexpr EnumTable<OnBadData, 2> names_of(OnBadData) {
   return {{{OnBadData::stop, "stop"}, {OnBadData::skip, "skip"}}};
 }
-constexpr EnumTable<PipelineSchedule, 4> names_of(PipelineSchedule) {
-  using enum PipelineSchedule;
+constexpr EnumTable<ScheduleKind, 4> names_of(ScheduleKind) {
+  using enum ScheduleKind;
   return {{{one_f_one_b, "1f1b"},
-           {interleaved_1f1b, "interleaved_1f1b"},
+           {interleaved, "interleaved_1f1b"},
            {zero_bubble, "zero_bubble"},
            {gpipe, "gpipe"}}};
 }
@@ -140,9 +133,9 @@ struct JobConfig {
 struct ModelConfig {
   std::string name = "llama";
   std::string flavor = "debugmodel";
-  NormType norm_type = NormType::rmsnorm;
+  Norm norm_type = Norm::rmsnorm;
   std::filesystem::path tokenizer_path = "build/assets/tokenizer.model";
-  AttentionChoice attention = AttentionChoice::automatic;
+  AttentionKind attention = AttentionKind::automatic;
   std::int64_t vocab_size = 0;  // 0: the tokenizer's
   std::int64_t dim = 0;
   std::int64_t n_layers = 0;
@@ -210,12 +203,12 @@ struct ParallelConfig {
   int context_parallel = 1;
   bool enable_loss_parallel = true;
   bool async_tp = false;
-  PipelineSchedule pipeline_schedule = PipelineSchedule::one_f_one_b;
+  ScheduleKind pipeline_schedule = ScheduleKind::one_f_one_b;
   int pipeline_chunks = 2;           // runs of blocks of a stage, where they are interleaved
   std::vector<int> pipeline_layers;  // of each run; empty: by cost
 
   int pipeline_runs() const {
-    return pipeline_schedule == PipelineSchedule::interleaved_1f1b ? pipeline_chunks : 1;
+    return pipeline_schedule == ScheduleKind::interleaved ? pipeline_chunks : 1;
   }
 
   bool operator==(const ParallelConfig&) const = default;
@@ -223,7 +216,7 @@ struct ParallelConfig {
 
 /// One dataset of data/mixture; see mixture.hpp.
 struct MixturePart {
-  DatasetKind dataset = DatasetKind::text;
+  DataFormat dataset = DataFormat::text;
   std::filesystem::path path;
   double weight = 1;  // relative to the others
 
@@ -233,7 +226,7 @@ using Mixture = std::vector<MixturePart>;
 
 /// [training] dataset*, and [data]
 struct DataConfig {
-  DatasetKind dataset = DatasetKind::text;
+  DataFormat dataset = DataFormat::text;
   std::filesystem::path dataset_path = "build/assets/kjv.txt";  // file, glob pattern or folder
   std::int64_t streams = 8;
   bool shuffle = true;
@@ -249,7 +242,7 @@ struct DataConfig {
 
 /// [validation]; empty dataset_path: none
 struct ValidationConfig {
-  DatasetKind dataset = DatasetKind::text;
+  DataFormat dataset = DataFormat::text;
   std::filesystem::path dataset_path;
   std::int64_t interval = 100;  // steps
   std::int64_t steps = 10;      // batches of training/batch_size on every data-parallel rank
@@ -287,7 +280,7 @@ struct CheckpointConfig {
   bool model_weights_only = false;
   ExportType export_dtype = ExportType::float32;
   bool asynchronous = false;
-  CheckpointIo io = CheckpointIo::direct;
+  WriteMethod io = WriteMethod::direct;
   ResumeMode resume = ResumeMode::automatic;
   std::filesystem::path initial_load_path;  // empty: weights from the seed
   std::int64_t keep_latest_k = 0;           // 0: all
@@ -310,7 +303,7 @@ struct CommConfig {
   std::int64_t init_timeout_seconds = 300;  // start-up and first step
   std::int64_t train_timeout_seconds = 100;
   std::int64_t trace_buf_size = 20000;  // entries
-  TransportChoice shard_transport = TransportChoice::automatic;
+  ShardTransport shard_transport = ShardTransport::automatic;
 
   bool operator==(const CommConfig&) const = default;
 };

@@ -97,7 +97,7 @@ void check_fp8(Rules& rules, const RunConfig& c) {
 }
 
 void check_attention(Rules& rules, const RunConfig& c) {
-  rules.require(!c.data.document_mask || c.model.attention != AttentionChoice::cudnn,
+  rules.require(!c.data.document_mask || c.model.attention != AttentionKind::cudnn,
                 {"model/attention", "data/document_mask"},
                 "[model] attention = cudnn has no mask of documents: with [data] document_mask = "
                 "true choose auto or fallback");
@@ -212,8 +212,8 @@ void check_pipeline(Rules& rules, const RunConfig& c) {
   const std::int64_t stages = c.parallel.pipeline_parallel;
   const std::int64_t parts = stages * c.parallel.pipeline_runs();
   const std::vector<int>& layers = c.parallel.pipeline_layers;
-  const PipelineSchedule schedule = c.parallel.pipeline_schedule;
-  const bool is_interleaved = schedule == PipelineSchedule::interleaved_1f1b;
+  const ScheduleKind schedule = c.parallel.pipeline_schedule;
+  const bool is_interleaved = schedule == ScheduleKind::interleaved;
   const char* degree = "training/pipeline_parallel_degree";
   const char* chunks = "parallel/pipeline_chunks";
   const char* order = "parallel/pipeline_schedule";
@@ -239,7 +239,7 @@ void check_pipeline(Rules& rules, const RunConfig& c) {
                 cat("[parallel] pipeline_schedule = interleaved_1f1b takes micro-batches in groups "
                     "of as many as there are stages: [training] gradient_accumulation_steps = ",
                     micro_batches, " is not a multiple of ", stages));
-  const bool splits_backward = schedule == PipelineSchedule::zero_bubble;
+  const bool splits_backward = schedule == ScheduleKind::zero_bubble;
   rules.require(!splits_backward || c.activation_checkpoint.mode == RecomputeMode::none,
                 {order, "activation_checkpoint/mode"},
                 cat("[parallel] pipeline_schedule = zero_bubble keeps activations for the weights' "

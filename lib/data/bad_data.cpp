@@ -21,7 +21,7 @@ bool is_new(std::unordered_set<std::uint64_t>& known, const std::string& what) {
 }  // namespace
 
 void BadData::found(const std::string& what) {
-  if (policy_ == Policy::stop) throw UserError(what);
+  if (policy_ == OnBadData::stop) throw UserError(what);
   const std::lock_guard lock(mutex_);
   if (!is_new(known_, what)) return;
   if (news_.texts.size() < kNews) {

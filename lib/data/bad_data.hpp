@@ -8,12 +8,13 @@
 #include <unordered_set>
 #include <vector>
 
+#include "core/choices.hpp"
+
 namespace koios {
 
 class BadData {
  public:
-  enum class Policy { stop, skip };
-  explicit BadData(Policy policy) : policy_(policy) {}
+  explicit BadData(OnBadData policy) : policy_(policy) {}
 
   /// `what` names the file and the place in it, and why. stop: throws it as UserError. Any thread.
   void found(const std::string& what);
@@ -21,7 +22,7 @@ class BadData {
   /// What is worth a warning and no more, whatever the policy. Any thread.
   void note(const std::string& what);
 
-  bool skips() const { return policy_ == Policy::skip; }
+  bool skips() const { return policy_ == OnBadData::skip; }
   /// Pieces left out so far, up to a million. Any thread.
   std::int64_t count() const;
 
@@ -34,7 +35,7 @@ class BadData {
   News take_news();
 
  private:
-  Policy policy_;
+  OnBadData policy_;
   mutable std::mutex mutex_;
   std::unordered_set<std::uint64_t> known_;  // by a hash of the text; a million at most
   std::unordered_set<std::uint64_t> noted_;  // likewise

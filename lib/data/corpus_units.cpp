@@ -19,7 +19,7 @@ std::vector<CorpusUnit> cut_file(DataFormat format, const std::vector<std::strin
   if (bytes <= 2 * kUnitBytes || is_packed(path)) return {{file, 1, {}, -1, bytes}};
 
   std::vector<CorpusUnit> units = {{file, 1, {}, -1, 0}};
-  BadData told_later(BadData::Policy::skip);  // by who reads the unit
+  BadData told_later(OnBadData::skip);  // by who reads the unit
   RecordReader reader(format, {path}, bad != nullptr && bad->skips() ? &told_later : bad);
   while (reader.skip()) {
     const RecordMark& mark = reader.mark();

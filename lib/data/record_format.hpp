@@ -18,11 +18,11 @@
 #include <string_view>
 #include <vector>
 
+#include "core/choices.hpp"
+
 namespace koios {
 
 class ByteReader;
-
-enum class DataFormat { text, jsonl, c4, alpaca, openwebtext, tokens };
 
 std::string_view to_string(DataFormat format);
 

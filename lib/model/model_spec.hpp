@@ -10,12 +10,6 @@
 
 namespace koios {
 
-enum class Norm {
-  rmsnorm,        // rounded before and after the weight
-  fused_rmsnorm,  // rounded once
-  layernorm,      // with a weight, without bias
-  np_layernorm    // without parameters
-};
 constexpr bool has_mean(Norm norm) { return norm == Norm::layernorm || norm == Norm::np_layernorm; }
 constexpr bool has_weight(Norm norm) { return norm != Norm::np_layernorm; }
 

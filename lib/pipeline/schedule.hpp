@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "core/choices.hpp"
+
 namespace koios {
 
 /// One micro-batch through the units of a stage, or through one run of them, in one direction.
@@ -22,13 +24,6 @@ struct Pass {
   int run = 0;
 
   bool operator==(const Pass&) const = default;
-};
-
-enum class ScheduleKind {
-  one_f_one_b,  // Narayanan et al. 2019 (PipeDream-flush): forward and backward by turns
-  interleaved,  // Narayanan et al. 2021: the same, in runs of units that are nearer to each other
-  zero_bubble,  // Qi et al. 2023 (ZB-H1): backward_weight fills what 1F1B waits
-  gpipe         // Huang et al. 2019: all forward, then all backward
 };
 
 const char* to_string(ScheduleKind kind);

@@ -4,19 +4,12 @@
 #include "train/training_shape.hpp"
 
 namespace koios {
-namespace {
-
-/// The two enums name the same things alike.
-DataFormat data_format(DatasetKind kind) { return record_format(to_string(kind)).format; }
-
-}  // namespace
-
 DataOptions training_data(const RunConfig& config, std::int64_t vocab_size, BadData& bad) {
   DataOptions options;
-  options.format = data_format(config.data.dataset);
+  options.format = config.data.dataset;
   options.path = config.data.dataset_path;
   for (const MixturePart& part : config.data.mixture) {
-    options.mixture.push_back({data_format(part.dataset), part.path, part.weight});
+    options.mixture.push_back({part.dataset, part.path, part.weight});
   }
   options.marks = {config.data.add_bos, config.data.add_eos};
   options.seq_len = config.training.seq_len;
@@ -33,7 +26,7 @@ DataOptions training_data(const RunConfig& config, std::int64_t vocab_size, BadD
 
 DataOptions validation_data(const RunConfig& config, std::int64_t vocab_size, BadData& bad) {
   DataOptions options = training_data(config, vocab_size, bad);
-  options.format = data_format(config.validation.dataset);
+  options.format = config.validation.dataset;
   options.path = config.validation.dataset_path;
   options.mixture.clear();
   options.split = DataSplit::validation;
@@ -42,15 +35,11 @@ DataOptions validation_data(const RunConfig& config, std::int64_t vocab_size, Ba
   return options;
 }
 
-BadData::Policy bad_data_policy(const RunConfig& config) {
-  return config.data.on_bad_data == OnBadData::skip ? BadData::Policy::skip : BadData::Policy::stop;
-}
-
 CommOptions comm_options(const RunConfig& config) {
   return {.init_timeout_s = static_cast<double>(config.comm.init_timeout_seconds),
           .train_timeout_s = static_cast<double>(config.comm.train_timeout_seconds),
           .trace_buf_size = narrow<int>(config.comm.trace_buf_size),
-          .shard_transport = shard_transport(config.comm.shard_transport),
+          .shard_transport = config.comm.shard_transport,
           .pipeline_is_ring = config.parallel.pipeline_runs() > 1};
 }
 

@@ -13,9 +13,6 @@ DataOptions training_data(const RunConfig& config, std::int64_t vocab_size, BadD
 /// [validation], which must be on: one stream in published order.
 DataOptions validation_data(const RunConfig& config, std::int64_t vocab_size, BadData& bad);
 
-/// data/on_bad_data.
-BadData::Policy bad_data_policy(const RunConfig& config);
-
 /// [comm].
 CommOptions comm_options(const RunConfig& config);
 

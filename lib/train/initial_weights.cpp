@@ -34,14 +34,14 @@ double number_in(const Deck& deck, const std::string& key) {
 }
 
 /// Both ways of computing RMSNorm are one formula.
-std::string_view formula_of(NormType type) {
+std::string_view formula_of(Norm type) {
   switch (type) {
-    case NormType::rmsnorm:
-    case NormType::fused_rmsnorm:
+    case Norm::rmsnorm:
+    case Norm::fused_rmsnorm:
       return "rmsnorm";
-    case NormType::layernorm:
+    case Norm::layernorm:
       return "layernorm";
-    case NormType::np_layernorm:
+    case Norm::np_layernorm:
       return "np_layernorm";
   }
   KOIOS_REQUIRE(false, "unknown norm");

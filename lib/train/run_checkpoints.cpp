@@ -35,10 +35,7 @@ FileType file_type(ExportType type) {
   KOIOS_REQUIRE(false, "unknown type");
 }
 
-WriteOptions write_options(const CheckpointConfig& config) {
-  return {.method =
-              config.io == CheckpointIo::direct ? WriteMethod::direct : WriteMethod::parallel_hdf5};
-}
+WriteOptions write_options(const CheckpointConfig& config) { return {.method = config.io}; }
 
 std::string describe(const SaveReport& report) {
   return cat(", ", (report.bytes >> 20) + 1, " MiB in ", report.write_s, " s, verified in ",

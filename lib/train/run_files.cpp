@@ -25,7 +25,7 @@ constexpr std::int64_t kMostBytes = std::int64_t{1} << 30;
 Listing list_files(const DataOptions& options) {
   std::vector<DataSource> sources = options.mixture;
   if (sources.empty()) sources.push_back({options.format, options.path, 1});
-  BadData ignored(BadData::Policy::skip);  // the reader itself will tell
+  BadData ignored(OnBadData::skip);  // the reader itself will tell
   Listing listing;
   for (const DataSource& source : sources) {
     for (const std::string& file :

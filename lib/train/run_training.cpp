@@ -42,7 +42,7 @@ std::unique_ptr<RunFiles> open_run_files(const RunConfig& config, std::int64_t v
   const std::vector<std::string> hosts = launch.mpi.all_gather(launch.mpi.host());
   std::unique_ptr<RunFiles> files;
   if (mesh.rank() == 0) {
-    BadData unused(BadData::Policy::skip);
+    BadData unused(OnBadData::skip);
     files = std::make_unique<RunFiles>(config, launch, hosts,
                                        training_data(config, vocab_size, unused));
   }

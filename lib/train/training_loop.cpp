@@ -33,7 +33,7 @@ TrainingLoop<T>::TrainingLoop(const RunConfig& config, const TrainingShape& shap
                    streams_.compute),
       start_(begin(shape)),
       step_(config, shape, layout_, memory_, math_, mesh, streams_),
-      bad_data_(bad_data_policy(config)),
+      bad_data_(config.data.on_bad_data),
       data_(training_data(config, shape.model.vocab_size, bad_data_), tokenizer,
             shape.mesh.dp_coordinate(mesh.rank()), shape.mesh.dp(), start_.data,
             shape.sequence_part(mesh.rank())),

@@ -10,32 +10,6 @@
 namespace koios {
 namespace {
 
-AttentionKind attention_kind(AttentionChoice choice) {
-  switch (choice) {
-    case AttentionChoice::automatic:
-      return AttentionKind::automatic;
-    case AttentionChoice::cudnn:
-      return AttentionKind::cudnn;
-    case AttentionChoice::fallback:
-      return AttentionKind::fallback;
-  }
-  KOIOS_REQUIRE(false, "unknown attention");
-}
-
-Norm norm_of(NormType type) {
-  switch (type) {
-    case NormType::rmsnorm:
-      return Norm::rmsnorm;
-    case NormType::fused_rmsnorm:
-      return Norm::fused_rmsnorm;
-    case NormType::layernorm:
-      return Norm::layernorm;
-    case NormType::np_layernorm:
-      return Norm::np_layernorm;
-  }
-  KOIOS_REQUIRE(false, "unknown norm");
-}
-
 RecomputePolicy recompute_policy(const ActivationCheckpointConfig& config) {
   if (config.mode == RecomputeMode::none) return {};
   if (config.mode == RecomputeMode::full) return {Recompute::full, 1};
@@ -48,20 +22,6 @@ RecomputePolicy recompute_policy(const ActivationCheckpointConfig& config) {
       return {Recompute::op_half, 1};
   }
   KOIOS_REQUIRE(false, "unknown option");
-}
-
-ScheduleKind schedule_kind(PipelineSchedule schedule) {
-  switch (schedule) {
-    case PipelineSchedule::one_f_one_b:
-      return ScheduleKind::one_f_one_b;
-    case PipelineSchedule::interleaved_1f1b:
-      return ScheduleKind::interleaved;
-    case PipelineSchedule::zero_bubble:
-      return ScheduleKind::zero_bubble;
-    case PipelineSchedule::gpipe:
-      return ScheduleKind::gpipe;
-  }
-  KOIOS_REQUIRE(false, "unknown schedule");
 }
 
 bool is_on(AutoSwitch value, bool automatic) {
@@ -122,18 +82,6 @@ DType compute_type(ParamPrecision precision, Backend backend) {
   KOIOS_REQUIRE(false, "unknown precision");
 }
 
-ShardTransport shard_transport(TransportChoice choice) {
-  switch (choice) {
-    case TransportChoice::automatic:
-      return ShardTransport::automatic;
-    case TransportChoice::copy_engine:
-      return ShardTransport::copy_engine;
-    case TransportChoice::nccl:
-      return ShardTransport::nccl;
-  }
-  KOIOS_REQUIRE(false, "unknown transport");
-}
-
 TrainingShape training_shape(const RunConfig& config, const MeshShape& mesh, Backend backend,
                              std::int64_t vocab_size) {
   TrainingShape shape;
@@ -146,7 +94,7 @@ TrainingShape training_shape(const RunConfig& config, const MeshShape& mesh, Bac
                  .n_kv_heads = m.n_kv_heads,
                  .ffn_dim = m.ffn_dim,
                  .vocab_size = vocab_size,
-                 .norm = norm_of(m.norm_type),
+                 .norm = m.norm_type,
                  .norm_eps = static_cast<float>(m.norm_eps),
                  .rope_theta = m.rope_theta,
                  .depth_init = m.depth_init};
@@ -168,13 +116,12 @@ TrainingShape training_shape(const RunConfig& config, const MeshShape& mesh, Bac
                   .every_micro_batch = is_on(config.training.reduce_every_micro_batch, !has_stages),
                   .micro_batches = narrow<int>(config.training.gradient_accumulation_steps),
                   .replicas = mesh.size(Axis::dp_replicate),
-                  .scratch_factor =
-                      reduce_scratch_factor(backend, shard_transport(config.comm.shard_transport))};
+                  .scratch_factor = reduce_scratch_factor(backend, config.comm.shard_transport)};
   shape.recompute = recompute_policy(config.activation_checkpoint);
-  shape.pipeline.schedule = schedule_kind(config.parallel.pipeline_schedule);
+  shape.pipeline.schedule = config.parallel.pipeline_schedule;
   shape.pipeline.runs = has_stages ? config.parallel.pipeline_runs() : 1;
   for (const int n : config.parallel.pipeline_layers) shape.pipeline.blocks.push_back(n);
-  shape.math.attention = attention_kind(m.attention);
+  shape.math.attention = m.attention;
   shape.math.deterministic = config.job.deterministic;
   // Timed choices differ from start to start; a deterministic run takes the heuristic's first.
   if (backend == Backend::cuda && !config.job.deterministic) {

@@ -11,7 +11,7 @@ namespace {
 
 TEST(CommandLine, deck_and_overrides) {
   const CommandLine line = parse_command_line({"a.ini", "training/steps=3", "job.seed=1"});
-  EXPECT_EQ(line.action, Action::train);
+  EXPECT_EQ(line.task, Task::train);
   EXPECT_EQ(line.deck, "a.ini");
   EXPECT_EQ(line.overrides, (std::vector<std::string>{"training/steps=3", "job.seed=1"}));
   EXPECT_TRUE(parse_command_line({}).deck.empty());
@@ -19,7 +19,7 @@ TEST(CommandLine, deck_and_overrides) {
 
 TEST(CommandLine, dry_run_for_another_mesh) {
   const CommandLine line = parse_command_line({"--dry-run", "--ranks", "64", "--backend", "cuda"});
-  EXPECT_EQ(line.action, Action::dry_run);
+  EXPECT_EQ(line.task, Task::dry_run);
   EXPECT_EQ(line.ranks, 64);
   EXPECT_EQ(line.backend, Backend::cuda);
   const CommandLine same = parse_command_line({"--dry-run", "--ranks=64", "--backend=cuda"});
@@ -72,7 +72,7 @@ TEST(CommandLine, a_time_is_a_key_of_the_deck) {
 }
 
 TEST(CommandLine, a_self_test_takes_the_decks_mesh) {
-  EXPECT_EQ(parse_command_line({"a.ini", "--self-test"}).action, Action::self_test);
+  EXPECT_EQ(parse_command_line({"a.ini", "--self-test"}).task, Task::self_test);
   EXPECT_THROW(parse_command_line({"--self-test", "--ranks", "4"}), UserError);
 }
 

@@ -16,7 +16,7 @@ TEST(Mixture, parts_with_weights_and_paths_of_any_kind) {
                         parts),
             "");
   ASSERT_EQ(parts.size(), 3u);
-  EXPECT_EQ(parts[0].dataset, DatasetKind::tokens);
+  EXPECT_EQ(parts[0].dataset, DataFormat::tokens);
   EXPECT_EQ(parts[0].path, "/a/b.tokens");
   EXPECT_EQ(parts[0].weight, 0.7);
   EXPECT_EQ(parts[1].path, "C:/notes/*.txt");

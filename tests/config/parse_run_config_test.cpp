@@ -28,7 +28,7 @@ TEST(RunConfig, an_empty_deck_gives_the_defaults_of_torchtitan) {
   EXPECT_EQ(c.job.description, "default job");
   EXPECT_EQ(c.metrics.log_freq, 10);
   EXPECT_EQ(c.model.flavor, "debugmodel");
-  EXPECT_EQ(c.model.norm_type, NormType::rmsnorm);
+  EXPECT_EQ(c.model.norm_type, Norm::rmsnorm);
   EXPECT_EQ(c.optimizer.name, OptimizerName::adamw);
   EXPECT_EQ(c.optimizer.lr, 8e-4);
   EXPECT_EQ(c.optimizer.beta1, 0.9);

@@ -50,8 +50,8 @@ TEST(ShippedDecks, keep_the_values_of_torchtitan) {
     EXPECT_EQ(c.training.steps, 1000) << e.name;
     EXPECT_EQ(c.training.warmup_steps, 200) << e.name;
   }
-  EXPECT_EQ(shipped("llama2_7b.ini").config.model.norm_type, NormType::fused_rmsnorm);
-  EXPECT_EQ(shipped("llama2_70b.ini").config.model.norm_type, NormType::rmsnorm);
+  EXPECT_EQ(shipped("llama2_7b.ini").config.model.norm_type, Norm::fused_rmsnorm);
+  EXPECT_EQ(shipped("llama2_70b.ini").config.model.norm_type, Norm::rmsnorm);
   for (const char* name : {"llama2_7b.ini", "llama2_13b.ini"}) {
     const ActivationCheckpointConfig c = shipped(name).config.activation_checkpoint;
     EXPECT_EQ(c.mode, RecomputeMode::selective) << name;

@@ -74,7 +74,7 @@ TEST(Values, lists_of_ranks) {
 TEST(Values, names_of_enumerators) {
   EXPECT_EQ(parsed<OptimizerName>("AdamW"), "AdamW");
   EXPECT_EQ(parsed<OptimizerName>("SGD"), "<not one of Adam, AdamW>");
-  EXPECT_EQ(to_string(AttentionChoice::automatic), "auto");
+  EXPECT_EQ(to_string(AttentionKind::automatic), "auto");
   EXPECT_EQ(from_string<LrScheduleType>("wsd"), LrScheduleType::wsd);
   EXPECT_EQ(from_string<LrScheduleType>("WSD"), std::nullopt);
 }

@@ -76,7 +76,7 @@ TEST(Alpaca, bad_objects_are_named_and_can_be_left_out) {
       "{\"instruction\": \"b\", \"input\": 5, \"output\": \"\"},\n{nonsense},\n"
       "{\"instruction\": \"d\", \"input\": \"\", \"output\": \"fine\"}\n]";
   EXPECT_CONTAINS(error(content), "alpaca_data.json:2: no field \"output\"");
-  BadData bad(BadData::Policy::skip);
+  BadData bad(OnBadData::skip);
   const auto documents = read(content, &bad);
   ASSERT_EQ(documents.size(), 4u);
   EXPECT_TRUE(documents[2].is_bad);
@@ -92,7 +92,7 @@ TEST(Alpaca, records_of_one_line_are_told_by_their_number) {
                  i % 4 == 3 ? "7" : "\"o\"", "}");
   }
   const auto file = folder.write("a.json", array + " {}]");
-  BadData bad(BadData::Policy::skip);
+  BadData bad(OnBadData::skip);
   RecordReader reader(DataFormat::alpaca, {file}, &bad);
   RecordMark middle;
   for (Document d; reader.next(d);) {
@@ -103,7 +103,7 @@ TEST(Alpaca, records_of_one_line_are_told_by_their_number) {
   EXPECT_CONTAINS(news.texts[0], "a number, not a string (record 4 of the file)");
   EXPECT_CONTAINS(news.texts[1], "(record 8 of the file)");
   EXPECT_CONTAINS(news.texts[2], "neither , nor ] after an object (record 9 of the file)");
-  BadData again(BadData::Policy::skip);
+  BadData again(OnBadData::skip);
   RecordReader resumed(DataFormat::alpaca, {file}, &again);
   resumed.seek(middle);
   for (Document d; resumed.next(d);) {

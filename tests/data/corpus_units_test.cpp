@@ -52,7 +52,7 @@ TEST(CorpusUnits, of_a_file_that_breaks_off_go_as_far_as_it_does_and_tell_it_onc
   for (int i = 1; i < 9; ++i) array += "," + object;
   const auto file = folder.write("a.json", array.substr(0, array.size() - 5));
   EXPECT_CONTAINS(user_error([&] { cut_file(DataFormat::alpaca, {file}, 0); }), "the file ends");
-  BadData bad(BadData::Policy::skip);
+  BadData bad(OnBadData::skip);
   EXPECT_EQ(first_letters(DataFormat::alpaca, file, &bad), "BBBBBBBB");
   EXPECT_EQ(bad.count(), 1);
 }

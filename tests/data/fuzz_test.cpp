@@ -72,7 +72,7 @@ void read_both_ways(DataFormat format, const std::string& file) {
     ASSERT_NE(std::string_view(error.what()).find(file), std::string::npos) << error.what();
     ASSERT_LT(std::string_view(error.what()).size(), 1000u);
   }
-  BadData bad(BadData::Policy::skip);
+  BadData bad(OnBadData::skip);
   RecordReader lenient(format, {file}, &bad);
   for (Document d; lenient.next(d);) {
   }

@@ -149,7 +149,7 @@ TEST(PackedFiles, what_lies_behind_the_data_is_warned_of_under_both_policies) {
         "head -c 700 /dev/zero > zeros && cat a.jsonl.gz zeros > zeros.gz && "
         "cat a.tar zeros > zeros.tar");
   const Texts expected = texts(DataFormat::jsonl, {folder.path("a.jsonl")});
-  for (const auto policy : {BadData::Policy::stop, BadData::Policy::skip}) {
+  for (const auto policy : {OnBadData::stop, OnBadData::skip}) {
     BadData bad(policy);
     for (const char* name : {"more.tar", "more.gz"}) {
       EXPECT_EQ(texts(DataFormat::jsonl, {folder.path(name)}, &bad), expected) << name;
@@ -209,7 +209,7 @@ TEST(Damage, a_pointer_of_git_lfs_is_named_as_what_it_is) {
     EXPECT_CONTAINS(user_error([&] { texts(DataFormat::text, {folder.write(name, pointer)}); }),
                     cat(folder.path(name), ": is a Git LFS pointer, not the file itself"));
   }
-  BadData bad(BadData::Policy::skip);
+  BadData bad(OnBadData::skip);
   EXPECT_EQ(texts(DataFormat::text, {folder.path("books.txt"), folder.write("b.txt", "b")}, &bad),
             Texts{"b"});
   EXPECT_EQ(bad.count(), 1);
@@ -231,9 +231,9 @@ TEST(Damage, half_a_file_is_named_and_what_was_whole_is_kept) {
     const auto message = user_error([&] { texts(DataFormat::jsonl, {half}); });
     EXPECT_CONTAINS(message, half);
     EXPECT_CONTAINS(message, "ends in the middle");
-    BadData strict(BadData::Policy::stop);  // where nothing goes on, nothing is left out
+    BadData strict(OnBadData::stop);  // where nothing goes on, nothing is left out
     EXPECT_EQ(user_error([&] { texts(DataFormat::jsonl, {half}, &strict); }), message);
-    BadData bad(BadData::Policy::skip);
+    BadData bad(OnBadData::skip);
     const Texts found = texts(DataFormat::jsonl, {half, folder.path("last.jsonl")}, &bad);
     EXPECT_GT(found.size(), 1000u) << name;
     EXPECT_LT(found.size(), 20000u) << name;
@@ -248,7 +248,7 @@ TEST(Damage, a_line_that_is_too_long_is_one_bad_record) {
   folder.write("first", "{\"text\": \"a\"}\n{\"text\": \"");
   folder.write("last", "\"}\n" + std::string(300'000, ' ') + "\n\n\t\n  {\"text\": \"b\"}\n   {\n");
   shell(folder, "(cat first; head -c 300000000 /dev/zero | tr '\\0' x; cat last) | gzip -1 > a.gz");
-  BadData bad(BadData::Policy::skip);
+  BadData bad(OnBadData::skip);
   RecordReader reader(DataFormat::jsonl, {folder.path("a.gz")}, &bad);
   std::vector<RecordMark> marks;
   Texts found;
@@ -301,7 +301,7 @@ TEST(Damage, bad_records_are_counted_once_and_leave_the_others_where_they_were) 
   const auto file = folder.write("a.jsonl",
                                  "{\"text\": \"0\"}\n{\"text\": 1}\n{\"text\": \"2\"}\nnonsense\n"
                                  "{\"text\": \"\xFF\"}\n{\"text\": \"5\"}\n");
-  BadData bad(BadData::Policy::skip);
+  BadData bad(OnBadData::skip);
   for (int round = 0; round < 2; ++round) {
     EXPECT_EQ(texts(DataFormat::jsonl, {file}, &bad), (Texts{"0", "2", "5"}));
   }
@@ -324,7 +324,7 @@ TEST(Shards, a_missing_one_is_named) {
   const auto message = user_error([&] { find_dataset_files(folder.path(), DataFormat::c4); });
   EXPECT_CONTAINS(message, "1 of 4 files are missing, first c4-train.00001-of-00004.json");
   EXPECT_CONTAINS(message, "c4-train.*-of-00004.json'");
-  BadData bad(BadData::Policy::skip);
+  BadData bad(OnBadData::skip);
   EXPECT_EQ(find_dataset_files(folder.path(), DataFormat::c4, DataSplit::training, &bad).size(),
             3u);
   EXPECT_EQ(bad.count(), 1);
@@ -353,7 +353,7 @@ TEST(Shards, a_link_to_nothing_is_named) {
   shell(folder, "ln -s nowhere b.jsonl && ln -s a.jsonl c.jsonl");
   EXPECT_CONTAINS(user_error([&] { find_dataset_files(folder.path(), DataFormat::jsonl); }),
                   "b.jsonl: is a link to a file that is not there");
-  BadData bad(BadData::Policy::skip);
+  BadData bad(OnBadData::skip);
   EXPECT_EQ(find_dataset_files(folder.path(), DataFormat::jsonl, DataSplit::training, &bad).size(),
             2u);
 }

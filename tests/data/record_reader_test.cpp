@@ -201,7 +201,7 @@ TEST(DatasetFiles, what_may_be_a_mistake_is_noted_once) {
   folder.write("other/README", "not data");
   ASSERT_EQ(::symlink("round.jsonl", folder.path("round.jsonl").c_str()), 0);
   ASSERT_EQ(::symlink("round", folder.path("round").c_str()), 0);
-  BadData bad(BadData::Policy::skip);
+  BadData bad(OnBadData::skip);
   for (int i = 0; i < 2; ++i) {
     EXPECT_EQ(find_dataset_files(folder.path(), DataFormat::jsonl, DataSplit::training, &bad),
               (std::vector<std::string>{a, packed}));

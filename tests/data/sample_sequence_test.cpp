@@ -275,7 +275,7 @@ TEST(BadData, lies_where_it_likes_and_no_stream_is_without_a_document) {
     lines += i % 8 == 5 ? "{\"text\": null}\n" : cat("{\"text\": \"d", i, "\"}\n");
   auto options = jsonl_options(folder.write("a.jsonl", lines), 9);
   options.streams = 8;
-  BadData bad(BadData::Policy::skip);
+  BadData bad(OnBadData::skip);
   options.bad_data = &bad;
   SampleSequence sequence(options, kBytes);
   EXPECT_EQ(sequence.streams(), 7);  // of eight, one would have nothing but bad ones
@@ -302,7 +302,7 @@ TEST(BadData, without_end_comes_to_an_end) {
   std::string lines;
   for (int i = 0; i < 1'000'001; ++i) lines += "{\n";
   auto options = jsonl_options(folder.write("a.jsonl", "{\"text\": \"one\"}\n" + lines), 9);
-  BadData bad(BadData::Policy::skip);
+  BadData bad(OnBadData::skip);
   options.bad_data = &bad;
   EXPECT_CONTAINS(user_error([&] { SampleSequence(options, kBytes); }),
                   "1000000 documents in a row cannot be used, the last one: ");

@@ -95,8 +95,7 @@ Trained train(Backend backend, RunConfig run, const MeshShape& mesh_shape, int m
   const MpiEnv& mpi = mpi_env();
   run.training.gradient_accumulation_steps = micro_batches;
   run.training.batch_size = kSequences / (mesh_shape.dp() * micro_batches);
-  const Mesh mesh(mpi, mesh_shape, backend,
-                  {.shard_transport = shard_transport(run.comm.shard_transport)});
+  const Mesh mesh(mpi, mesh_shape, backend, {.shard_transport = run.comm.shard_transport});
   const TrainingShape shape = training_shape(run, mesh_shape, backend, kVocab);
   const ShardLayout layout = shard_layout(shape, mpi.rank());
   const MemoryPlan memory_plan = plan_memory(shape, layout.stage());
@@ -173,7 +172,7 @@ void expect_close_everywhere(const Trained& a, const Trained& b) {
 
 struct Case {
   Backend backend;
-  TransportChoice transport;
+  ShardTransport transport;
 };
 
 class ContextParallel : public ::testing::TestWithParam<Case> {
@@ -268,10 +267,10 @@ TEST_P(ContextParallel, in_bfloat16) {
 }
 
 std::vector<Case> cases() {
-  std::vector<Case> all = {{Backend::host, TransportChoice::automatic}};
+  std::vector<Case> all = {{Backend::host, ShardTransport::automatic}};
   if (is_built_in(Backend::cuda)) {
-    all.push_back({Backend::cuda, TransportChoice::copy_engine});
-    all.push_back({Backend::cuda, TransportChoice::nccl});
+    all.push_back({Backend::cuda, ShardTransport::copy_engine});
+    all.push_back({Backend::cuda, ShardTransport::nccl});
   }
   return all;
 }
@@ -279,7 +278,7 @@ std::vector<Case> cases() {
 INSTANTIATE_TEST_SUITE_P(Backends, ContextParallel, ::testing::ValuesIn(cases()),
                          [](const auto& info) {
                            const bool by_engines =
-                               info.param.transport == TransportChoice::copy_engine;
+                               info.param.transport == ShardTransport::copy_engine;
                            return cat(to_string(info.param.backend),
                                       by_engines ? "_copy_engine" : "");
                          });

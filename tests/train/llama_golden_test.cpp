@@ -53,12 +53,12 @@ void to_device(Stream& stream, Ref<float, 1> data, std::vector<float> host) {
 /// together.
 struct Case {
   Backend backend;
-  TransportChoice transport;
+  ShardTransport transport;
   std::string file;
   int micro_batches;
   int tp = 1;
   bool loss_parallel = true;
-  NormType norm = NormType::rmsnorm;
+  Norm norm = Norm::rmsnorm;
   Fp8Recipe fp8 = Fp8Recipe::none;
   int replicas = 1;
   int cp = 1;  // ranks that share each sequence
@@ -202,13 +202,13 @@ TEST_P(LlamaGolden, training_agrees_with_pytorch) {
   device_env();
   RunConfig run = config();
   run.training.mixed_precision_param = ParamPrecision::float32;
-  const Mesh mesh(mpi, mesh_, backend, {.shard_transport = shard_transport(GetParam().transport)});
+  const Mesh mesh(mpi, mesh_, backend, {.shard_transport = GetParam().transport});
   const TrainingShape shape = training_shape(run, mesh_, backend, golden_.integer("vocab_size"));
   const ShardLayout layout = shard_layout(shape, mpi.rank());
   Arena arena(backend, plan_memory(shape));
   const std::string travel = mesh.share_memory(arena.memory());
   if (backend == Backend::cuda && shape.shard_ranks() > 1) {
-    const bool by_engines = GetParam().transport == TransportChoice::copy_engine;
+    const bool by_engines = GetParam().transport == ShardTransport::copy_engine;
     EXPECT_EQ(travel, by_engines ? "shards travel by copy engines" : "shards travel by NCCL");
   }
   const TrainingMemory<float> memory(arena, shape, layout);
@@ -297,16 +297,16 @@ TEST_P(LlamaGolden, training_agrees_with_pytorch) {
 
 std::vector<Case> cases() {
   std::vector<Case> all;
-  const auto add_all = [&](Backend backend, TransportChoice transport) {
+  const auto add_all = [&](Backend backend, ShardTransport transport) {
     const auto add = [&](const std::string& file, int micro_batches, int tp = 1,
-                         bool loss_parallel = true, NormType norm = NormType::rmsnorm,
+                         bool loss_parallel = true, Norm norm = Norm::rmsnorm,
                          Fp8Recipe fp8 = Fp8Recipe::none, int replicas = 1) {
       all.push_back(
           {backend, transport, file, micro_batches, tp, loss_parallel, norm, fp8, replicas});
     };
     const auto add_shared = [&](const std::string& file, int cp, int tp,
                                 Fp8Recipe fp8 = Fp8Recipe::none) {
-      all.push_back({backend, transport, file, 1, tp, true, NormType::rmsnorm, fp8, 1, cp});
+      all.push_back({backend, transport, file, 1, tp, true, Norm::rmsnorm, fp8, 1, cp});
     };
     for (const int micro_batches : {1, 2, 3}) add("llama_tiny.h5", micro_batches);
     add("llama_tiny_84.h5", 1);
@@ -317,7 +317,7 @@ std::vector<Case> cases() {
     add("llama_tiny_tp.h5", 1, 2, false);
     const auto add_replicas = [&](const std::string& file, int micro_batches, int tp,
                                   int replicas) {
-      add(file, micro_batches, tp, true, NormType::rmsnorm, Fp8Recipe::none, replicas);
+      add(file, micro_batches, tp, true, Norm::rmsnorm, Fp8Recipe::none, replicas);
     };
     for (const int micro_batches : {1, 3}) add_replicas("llama_tiny.h5", micro_batches, 1, 2);
     add_replicas("llama_tiny_84.h5", 1, 1, 4);
@@ -329,27 +329,26 @@ std::vector<Case> cases() {
       for (const auto& [file, recipe] : {std::pair("llama_tiny_fp8.h5", Fp8Recipe::tensorwise),
                                          std::pair("llama_tiny_fp8_rowwise.h5", Fp8Recipe::rowwise),
                                          std::pair("llama_tiny_fp8_block.h5", Fp8Recipe::block)}) {
-        add(file, 1, tp, true, NormType::rmsnorm, recipe);
+        add(file, 1, tp, true, Norm::rmsnorm, recipe);
       }
     }
-    for (const auto& [file, norm] :
-         {std::pair("llama_tiny_layernorm.h5", NormType::layernorm),
-          std::pair("llama_tiny_np_layernorm.h5", NormType::np_layernorm)}) {
+    for (const auto& [file, norm] : {std::pair("llama_tiny_layernorm.h5", Norm::layernorm),
+                                     std::pair("llama_tiny_np_layernorm.h5", Norm::np_layernorm)}) {
       add(file, 2, 1, true, norm);
       add(file, 1, 2, true, norm);
     }
   };
-  if (is_built_in(Backend::host)) add_all(Backend::host, TransportChoice::automatic);
+  if (is_built_in(Backend::host)) add_all(Backend::host, ShardTransport::automatic);
   if (is_built_in(Backend::cuda)) {
-    add_all(Backend::cuda, TransportChoice::copy_engine);
-    add_all(Backend::cuda, TransportChoice::nccl);
+    add_all(Backend::cuda, ShardTransport::copy_engine);
+    add_all(Backend::cuda, ShardTransport::nccl);
   }
   return all;
 }
 
 INSTANTIATE_TEST_SUITE_P(Files, LlamaGolden, ::testing::ValuesIn(cases()), [](const auto& info) {
   const std::string stem = info.param.file.substr(0, info.param.file.find('.'));
-  const char* by = info.param.transport == TransportChoice::copy_engine ? "_copy_engine" : "";
+  const char* by = info.param.transport == ShardTransport::copy_engine ? "_copy_engine" : "";
   return cat(to_string(info.param.backend), by, "_", stem, "_micro", info.param.micro_batches,
              "_tp", info.param.tp, info.param.cp > 1 ? cat("_cp", info.param.cp) : "",
              info.param.loss_parallel ? "" : "_logits_gathered",

@@ -180,8 +180,7 @@ class Meshes : public ::testing::TestWithParam<Backend> {
   template <class T = float>
   Trained train_in_all_orders(RunConfig run, const MeshShape& mesh, int micro_batches) {
     const Trained turns = train_on<T>(run, mesh, micro_batches);
-    for (const PipelineSchedule schedule :
-         {PipelineSchedule::zero_bubble, PipelineSchedule::gpipe}) {
+    for (const ScheduleKind schedule : {ScheduleKind::zero_bubble, ScheduleKind::gpipe}) {
       SCOPED_TRACE(to_string(schedule));
       run.parallel.pipeline_schedule = schedule;
       expect_same_bits(turns, train_on<T>(run, mesh, micro_batches));
@@ -217,9 +216,9 @@ TEST_P(Stages, runs_of_units_change_no_loss) {
   run.training.max_norm = 1e6;
   for (const int micro_batches : {2, 4, 8}) {
     SCOPED_TRACE(micro_batches);
-    run.parallel.pipeline_schedule = PipelineSchedule::one_f_one_b;
+    run.parallel.pipeline_schedule = ScheduleKind::one_f_one_b;
     const Trained whole = train_on(run, only_stages(), micro_batches);
-    run.parallel.pipeline_schedule = PipelineSchedule::interleaved_1f1b;
+    run.parallel.pipeline_schedule = ScheduleKind::interleaved;
     for (const int runs : {2, 3}) {
       SCOPED_TRACE(runs);
       run.parallel.pipeline_chunks = runs;
@@ -246,7 +245,7 @@ TEST_P(Stages, data_and_tensor_parallel_ranks_within) {
   run.training.reshard_after_forward = AutoSwitch::on;
   expect_close(train_in_all_orders(run, with_data, 4), data);
   expect_close(train_in_all_orders<bf16>(tiny(), with_data, 4), data, 2e-2);
-  run.parallel.pipeline_schedule = PipelineSchedule::interleaved_1f1b;
+  run.parallel.pipeline_schedule = ScheduleKind::interleaved;
   run.parallel.pipeline_chunks = 3;
   expect_close(train_on(run, with_data, 4), data);
 }

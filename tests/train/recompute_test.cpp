@@ -21,7 +21,7 @@ constexpr std::int64_t kVocab = 96, kSequences = 12, kSteps = 3;
 constexpr int kMicroBatches = 2;
 
 /// Sizes that 1, 2 and 3 ranks divide.
-RunConfig tiny(NormType norm) {
+RunConfig tiny(Norm norm) {
   RunConfig c;
   c.job.deterministic = true;
   c.model.norm_type = norm;
@@ -115,7 +115,7 @@ double mean_over_ranks(double mine) {
 }
 
 template <class T>
-void check_every_mode(Backend backend, NormType norm, double loss_bound,
+void check_every_mode(Backend backend, Norm norm, double loss_bound,
                       Fp8Recipe fp8 = Fp8Recipe::none, std::vector<int> skip_blocks = {}) {
   if (backend == Backend::cuda &&
       (device_env().backend() != backend || count_gpus() < mpi_env().local_size())) {
@@ -166,7 +166,7 @@ void check_every_mode(Backend backend, NormType norm, double loss_bound,
 
 struct Case {
   Backend backend;
-  NormType norm;
+  Norm norm;
 };
 
 class RecomputeModes : public ::testing::TestWithParam<Case> {};
@@ -184,7 +184,7 @@ TEST_P(RecomputeModes, are_bit_equal_to_none_in_bfloat16) {
 TEST_P(RecomputeModes, are_bit_equal_to_none_in_fp8) {
   const auto& [backend, norm] = GetParam();
   check_every_mode<bf16>(backend, norm, 2e-2, Fp8Recipe::tensorwise);
-  if (norm != NormType::rmsnorm) return;
+  if (norm != Norm::rmsnorm) return;
   check_every_mode<bf16>(backend, norm, 2e-2, Fp8Recipe::tensorwise, {1});
   check_every_mode<bf16>(backend, norm, 2e-2, Fp8Recipe::rowwise);
   check_every_mode<bf16>(backend, norm, 2e-2, Fp8Recipe::block, {0});
@@ -193,7 +193,7 @@ TEST_P(RecomputeModes, are_bit_equal_to_none_in_fp8) {
 // Blocks that are left out of FP8 have the bits that they had without it.
 TEST_P(RecomputeModes, fp8_leaves_blocks_out) {
   const auto& [backend, norm] = GetParam();
-  if (norm != NormType::rmsnorm) return;
+  if (norm != Norm::rmsnorm) return;
   if (backend == Backend::cuda && device_env().backend() != backend) GTEST_SKIP() << "no GPU";
   const int ranks = mpi_env().size();
   if (backend == Backend::cuda && count_gpus() < ranks) GTEST_SKIP() << "fewer GPUs than ranks";
@@ -218,7 +218,7 @@ std::vector<Case> cases() {
   std::vector<Case> all;
   for (const Backend backend : {Backend::host, Backend::cuda}) {
     if (!is_built_in(backend)) continue;
-    for (const auto& [norm, name] : names_of(NormType{})) all.push_back({backend, norm});
+    for (const auto& [norm, name] : names_of(Norm{})) all.push_back({backend, norm});
   }
   return all;
 }
