@@ -1,5 +1,6 @@
 // Loss and gradient norm of the steps since the last log, copied out without waiting and read when
-// a line is due: the one place where the host waits for the device.
+// a line is due: then the host waits for the device. It also waits when a norm has come that is not
+// finite.
 #pragma once
 
 #include <vector>
