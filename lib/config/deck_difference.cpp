@@ -7,8 +7,6 @@
 namespace koios {
 namespace {
 
-constexpr const char* kAbsent = "(absent)";
-
 std::map<std::string, std::string> values_of(std::string_view text) {
   std::map<std::string, std::string> values;
   for (const DeckEntry& entry : parse_deck(text, "deck").entries) {
@@ -25,11 +23,11 @@ std::vector<DeckDifference> compare_decks(std::string_view saved, std::string_vi
   std::vector<DeckDifference> differences;
   for (const auto& [key, value] : now) {
     const auto at = before.find(key);
-    const std::string& old = at == before.end() ? kAbsent : at->second;
+    const std::string old = at == before.end() ? kNotGiven : at->second;
     if (old != value) differences.push_back({key, old, value});
   }
   for (const auto& [key, value] : before) {
-    if (!now.contains(key)) differences.push_back({key, value, kAbsent});
+    if (!now.contains(key)) differences.push_back({key, value, kNotGiven});
   }
   return differences;
 }

@@ -7,9 +7,11 @@
 
 namespace koios {
 
+inline constexpr const char* kNotGiven = "not given";  // where a deck lacks the key
+
 struct DeckDifference {
-  std::string key;    // "optimizer/lr"
-  std::string saved;  // "(absent)" where that deck lacks the key
+  std::string key;  // "optimizer/lr"
+  std::string saved;
   std::string current;
 };
 

@@ -1,15 +1,14 @@
 #include "train/run_state.hpp"
 
 #include <algorithm>
-#include <array>
 #include <chrono>
 #include <string_view>
 
-#include "config/deck_difference.hpp"
 #include "core/log.hpp"
 #include "data/saved_position.hpp"
 #include "metrics/build_info.hpp"
 #include "metrics/provenance.hpp"
+#include "train/fixed_keys.hpp"
 
 namespace koios {
 namespace {
@@ -20,18 +19,6 @@ constexpr const char* kCheckpoint = "checkpoint";
 constexpr const char* kLosses = "train_state/loss_history";
 constexpr std::string_view kPosition = "data_state/";
 constexpr double kMostSteps = 1e15;  // whole numbers, in a double
-
-/// A run that continues with another value of these would not be the same run: they fix the model,
-/// the optimizer's state, or which samples come and what is learnt from them. Paths may move.
-constexpr std::array<std::string_view, 19> kFixed = {
-    // the model
-    "model/name", "model/dim", "model/n_layers", "model/n_heads", "model/n_kv_heads",
-    "model/ffn_dim", "model/norm_type", "model/norm_eps", "model/rope_theta",
-    // the optimizer
-    "optimizer/name",
-    // the data
-    "job/seed", "training/dataset", "data/streams", "data/shuffle", "data/shuffle_window",
-    "data/document_mask", "data/mixture", "data/add_bos", "data/add_eos"};
 
 Attributes root_attributes(const char* kind, const TrainingShape& shape,
                            const std::string& effective_deck) {
@@ -151,24 +138,14 @@ RunState read_state(const CheckpointHead& head) {
 
 void compare_with_deck(const CheckpointHead& head, const TrainingShape& shape,
                        const std::string& effective_deck, const std::string& file) {
-  std::string contradictions;
-  const auto contradict = [&](std::string_view key, const auto& saved, const auto& current) {
-    contradictions +=
-        cat(contradictions.empty() ? "" : "; ", key, " was ", saved, ", now ", current);
-  };
-  for (const DeckDifference& d : compare_decks(head.text("deck"), effective_deck)) {
-    if (std::find(kFixed.begin(), kFixed.end(), d.key) != kFixed.end()) {
-      contradict(d.key, d.saved, d.current);
-    } else {
-      log::info("differs from the checkpoint's deck: ", d.key, " was ", d.saved, ", now ",
-                d.current);
-    }
+  const auto [fixed, free] = compare_run(head, effective_deck, shape.model.vocab_size);
+  for (const DeckDifference& d : free) {
+    log::info("differs from the checkpoint's deck: ", d.key, " was ", d.saved, ", now ", d.current);
   }
-  const auto vocabulary = head.root.find("vocab_size");
-  const auto* saved_size =
-      vocabulary == head.root.end() ? nullptr : std::get_if<std::int64_t>(&vocabulary->second);
-  if (saved_size != nullptr && *saved_size != shape.model.vocab_size) {
-    contradict("the vocabulary", *saved_size, shape.model.vocab_size);
+  std::string contradictions;
+  for (const DeckDifference& d : fixed) {
+    contradictions +=
+        cat(contradictions.empty() ? "" : "; ", d.key, " was ", d.saved, ", now ", d.current);
   }
   if (contradictions.empty()) return;
   throw UserError(cat(file, " is of another run: ", contradictions,

@@ -77,7 +77,8 @@ RunState TrainingLoop<T>::begin(const TrainingShape& shape) {
     initialize_parameters(streams_.compute, layout_, memory_.parameters.master,
                           static_cast<std::uint64_t>(config_.job.seed));
     if (!config_.checkpoint.initial_load_path.empty()) {
-      load_initial_weights(config_, shape.model.vocab_size, layout_, memory_.parameters.master,
+      load_initial_weights(config_.checkpoint.initial_load_path.string(), launch_.effective_deck,
+                           shape.model.vocab_size, layout_, memory_.parameters.master,
                            streams_.compute);
     }
     state.emplace();

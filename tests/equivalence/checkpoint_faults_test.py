@@ -272,9 +272,17 @@ class Faults(unittest.TestCase):
             for line in lines:
                 self.assertRegex(line, rf"^[a-z0-9._]+( \d+)+ {size} \w+$")  # no group, this size
         self.assertIn("step_00000003.h5", self.koios().stdout)
-        self.refuses(r"it is of another model: norm_type is rmsnorm there, layernorm here",
-                     checkpoint__initial_load_path=self.folder / "step_00000004_weights.h5",
-                     model__norm_type="layernorm", checkpoint__folder="new")
+        weights = {"checkpoint__initial_load_path": self.folder / "step_00000004_weights.h5",
+                   "checkpoint__folder": "new"}
+        self.refuses(r"it is of another model: model/norm_type is rmsnorm there, layernorm here",
+                     **weights, model__norm_type="layernorm")
+        self.refuses(r"it is of another model: model/ffn_dim is 8 there, 16 here; model/rope_theta "
+                     r"is 10000 there, 5e\+05 here\n", **weights, model__ffn_dim=16,
+                     model__rope_theta=5e5)
+        # What fixes a run does not fix a model, and fused_rmsnorm is the same formula.
+        run = self.koios(**weights, model__norm_type="fused_rmsnorm", job__seed=5,
+                         optimizer__name="Adam", data__add_bos="false")
+        self.assertIn("weights from ", run.stdout)
 
 
 if __name__ == "__main__":

@@ -20,15 +20,15 @@
 namespace koios {
 namespace {
 
-RunConfig read_config(const std::vector<std::string>& overrides, std::int64_t seq_len) {
-  const ParsedDeck parsed = parse_run_config("", "probe", overrides);
+ParsedDeck read_deck(const std::vector<std::string>& overrides, std::int64_t seq_len) {
+  ParsedDeck parsed = parse_run_config("", "probe", overrides);
   KOIOS_REQUIRE(parsed.errors.empty(), "bad overrides");
-  RunConfig config = parsed.config;
+  RunConfig& config = parsed.config;
   config.training.seq_len = seq_len;
   config.training.batch_size = 1;
   config.training.mixed_precision_param = ParamPrecision::float32;
   config.optimizer.lr = 0;
-  return config;
+  return parsed;
 }
 
 Batch one_sequence(const std::vector<std::int32_t>& tokens) {
@@ -43,7 +43,8 @@ Batch one_sequence(const std::vector<std::int32_t>& tokens) {
 
 void probe(const std::vector<std::int32_t>& tokens, const std::vector<std::string>& overrides,
            const MpiEnv& mpi) {
-  const RunConfig config = read_config(overrides, static_cast<std::int64_t>(tokens.size()));
+  const ParsedDeck deck = read_deck(overrides, static_cast<std::int64_t>(tokens.size()));
+  const RunConfig& config = deck.config;
   const std::int64_t vocab_size = config.model.vocab_size;
   const Backend backend = Backend::host;
   const DeviceEnv device(backend, mpi.local_rank());
@@ -55,7 +56,8 @@ void probe(const std::vector<std::int32_t>& tokens, const std::vector<std::strin
   const TrainingMemory<float> memory(arena, shape, layout);
   TrainingStreams streams(backend);
   MathHandles math(backend, shape.math, memory.library_workspace);
-  load_initial_weights(config, vocab_size, layout, memory.parameters.master, streams.compute);
+  load_initial_weights(config.checkpoint.initial_load_path.string(), deck.effective, vocab_size,
+                       layout, memory.parameters.master, streams.compute);
   TrainStep<float> step(config, shape, layout, memory, math, mesh, streams);
   StepResults results(backend, 1, 1);  // so the mean is the sum: one label counts
 
