@@ -364,9 +364,28 @@ class Arguments(Hostile):
 
     def test_outputs_that_are_links(self):
         (self.folder / "link").symlink_to(self.folder / "nothing")
-        for arguments in (["to-hf", self.good], ["from-hf", self.folder]):
+        for arguments in (["to-hf", self.good], ["from-hf", self.folder], ["to-dcp", self.good]):
             self.tried(arguments[0], *arguments, self.folder / "link")
         self.assertFalse((self.folder / "nothing").exists())
+
+    def test_a_pytorch_that_is_of_no_use(self):
+        """to-dcp where PyTorch is broken, in pieces, or without the parts that are used."""
+        parts = self.folder / "torch/distributed/checkpoint"
+        parts.mkdir(parents=True)
+        for folder in (parts, parts.parent, parts.parent.parent):
+            (folder / "__init__.py").touch()
+        for broken, text, reason in (
+                (parts, "", "has no attribute 'DefaultSavePlanner'"),
+                (parts.parent, "raise ValueError", "ValueError"),
+                (parts.parent.parent, "raise OSError('libcudart.so.12: not there\\n')", "libcudart")):
+            (broken / "__init__.py").write_text(text)
+            done = subprocess.run([sys.executable, TOOL, "to-dcp", self.good, self.folder / "o"],
+                                  capture_output=True, text=True, check=False, timeout=100,
+                                  env=os.environ | {"PYTHONPATH": str(self.folder)})
+            self.assertEqual(done.returncode, 1, done.stderr)
+            self.assertRegex(done.stderr, r"\Acheckpoint: error: to-dcp needs PyTorch[^\n]+\n\Z")
+            self.assertIn(reason, done.stderr)
+        self.assertFalse((self.folder / "o").exists())
 
     def test_as_a_user_starts_it(self):
         """The same through real processes, whose memory is limited."""

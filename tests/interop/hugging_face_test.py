@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What tools/checkpoint.py writes, read by transformers and torch themselves, and the way back.
+"""What tools/checkpoint.py writes, read by transformers themselves, and the way back.
 
 Needs torch and transformers (tools/requirements-hugging-face.txt): in this Python, in .venv, or in
 the one that KOIOS_TORCH_PYTHON names; skipped aloud otherwise.
@@ -15,10 +15,8 @@ from tool_run import ToolTest, use_python_with  # noqa: E402
 use_python_with("h5py, numpy, torch, transformers", "requirements-hugging-face.txt",
                 os.environ.get("KOIOS_TORCH_PYTHON"))
 
-import h5py  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
-import torch.distributed.checkpoint as dcp  # noqa: E402
 from transformers import LlamaConfig, LlamaForCausalLM  # noqa: E402
 
 import koios_file  # noqa: E402
@@ -73,30 +71,6 @@ class HuggingFace(ToolTest):
                 self.assertEqual(getattr(back.config, key), getattr(model.config, key))
             for (path, ours), theirs in zip(back.named_parameters(), model.parameters()):
                 self.assertTrue(torch.equal(ours, theirs), path)
-
-    def test_torchtitans_loader(self):
-        values = koios_file.parameters()
-        koios_file.write_checkpoint(self.folder / "step_00000007.h5", values)
-        for name in ("float32", "bfloat16"):
-            dtype = getattr(torch, name)
-            self.tool("to-dcp", self.folder / "step_00000007.h5", self.folder / name, "--dtype", name)
-            state = {key: torch.full(array.shape, torch.nan, dtype=dtype)
-                     for key, array in values.items()}
-            dcp.load(state, checkpoint_id=self.folder / name)
-            for key, array in values.items():
-                self.assertTrue(torch.equal(state[key], torch.from_numpy(array).to(dtype)), key)
-
-    def test_torchtitans_loader_never_sees_damage(self):
-        file = self.folder / "step_00000007.h5"
-        koios_file.write_checkpoint(file, koios_file.parameters())
-        with h5py.File(file) as opened:
-            offset = opened["model/norm.weight"].id.get_offset()
-        with open(file, "r+b") as opened:
-            opened.seek(offset)
-            opened.write(b"\x01")
-        said = self.tool("to-dcp", file, self.folder / "dcp", code=1)
-        self.assertIn("/model/norm.weight is damaged", said)
-        self.assertFalse((self.folder / "dcp").exists())
 
 
 if __name__ == "__main__":

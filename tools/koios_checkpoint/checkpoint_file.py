@@ -166,7 +166,11 @@ class CheckpointFile:
         if version is None or not 1 <= version <= FORMAT_VERSION:
             raise ToolError(f"{path} has format version {version}; this tool reads up to "
                             f"{FORMAT_VERSION}: take the tool of the Koios that wrote it")
-        self.is_weights_only = self.attributes.get("kind") == "weights"
+        kind = self.attributes.get("kind")
+        if kind not in ("checkpoint", "weights"):
+            raise ToolError(f"{path}: its attribute kind says {str(kind)[:100]}, which is neither "
+                            "checkpoint nor weights")
+        self.is_weights_only = kind == "weights"
         self.deck = parse_deck(self.attributes.get("deck", ""))
         self.paths = self._dataset_paths()
 
@@ -232,6 +236,8 @@ class CheckpointFile:
             raise ToolError(f"{where} cannot be read: {one_line(error)}") from None
         attributes = _attributes(dataset, ARRAY_ATTRIBUTES, where)
         dtype = attributes.get("dtype")
+        if dtype is None:
+            raise ToolError(f"{where} has no attribute dtype")
         if dtype not in TYPES or not stored_type.equal(TYPES[dtype]):
             raise ToolError(f"{where}: its attribute dtype says {dtype}, which its HDF5 type is not")
         if "checksum" not in attributes:

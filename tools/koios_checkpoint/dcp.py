@@ -6,18 +6,24 @@ PyTorch: the format is Python's pickle of its classes.
 
 import warnings
 
-from koios_tool import ToolError
+from koios_tool import ToolError, one_line
 from .element_types import STORED, convert, refuse_nonfinite
 from .staging import staged
 
 
 def _import_torch():
+    """An installation may be absent, in pieces, or older than the parts that are used here."""
     try:
         import torch
         import torch.distributed.checkpoint as dcp
-    except ImportError as error:
-        raise ToolError(f"to-dcp needs PyTorch, which this Python does not have ({error}): run it "
-                        "with the Python that torchtitan runs in") from None
+        for part in ("DefaultSavePlanner", "FileSystemWriter", "CheckpointException", "save"):
+            getattr(dcp, part)
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001: an import may raise anything
+        raise ToolError("to-dcp needs PyTorch, which this Python does not have, or not in working "
+                        f"order ({one_line(error)}): run it with the Python that torchtitan runs "
+                        "in") from None
     return torch, dcp
 
 
@@ -50,6 +56,9 @@ def to_dcp(checkpoint, out, dtype=None):
         try:
             dcp.save(shapes, storage_writer=writer, planner=Streamed(), no_dist=True)
         except dcp.CheckpointException as error:
-            causes = [str(failure[0]) for failure in error.failures.values()]
-            raise ToolError(f"{out}: {' '.join(causes[0].split())}") from None
+            cause = next(iter(error.failures.values()))[0]
+            if isinstance(cause, (ToolError, MemoryError)):
+                raise cause from None
+            raise ToolError(f"PyTorch cannot write {out}; is the disk full, or a limit in the way? "
+                            f"({one_line(cause)})") from None
     return total
