@@ -12,7 +12,7 @@ import unittest
 
 from koios_run import Job, Retrained, Workplace
 
-TRIES = 52
+TRIES = 24
 SEED = int(os.environ.get("KOIOS_KILL_SEED", "1"))
 SETTINGS = {"model/dim": 8, "model/n_layers": 1, "model/n_heads": 2, "model/n_kv_heads": 1,
             "model/ffn_dim": 8, "training/seq_len": 16, "training/batch_size": 2,

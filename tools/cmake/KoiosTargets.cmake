@@ -4,7 +4,8 @@
 #                    [DEPENDS core comm ...] [LIBRARIES MPI::MPI_CXX ...])
 #     static library koios_<name>, alias koios::<name>. DEPENDS and LIBRARIES are public.
 #   koios_add_executable(<name> SOURCES ... [KOKKOS_SOURCES ...] [MODULES core ...] [LIBRARIES ...]
-#                        [OUTPUT_NAME koios-tokenize])
+#                        [OUTPUT_NAME koios-tokenize] [IS_UNIT_PROGRAM])
+#     the target device_programs builds all of them but unit programs, which are the same on hosts.
 #   koios_add_test(<name> SOURCES ... [KOKKOS_SOURCES ...] [MODULES core ...] [LIBRARIES ...]
 #                  [LABELS unit] [RANKS 1 2 4] [TIMEOUT 120])
 #     a GoogleTest program and its CTest entries: one labelled `unit` and `program` (the target
@@ -73,7 +74,8 @@ function(koios_add_module name)
 endfunction()
 
 function(koios_add_executable name)
-  cmake_parse_arguments(PARSE_ARGV 1 arg "" "OUTPUT_NAME" "SOURCES;KOKKOS_SOURCES;MODULES;LIBRARIES")
+  cmake_parse_arguments(PARSE_ARGV 1 arg "IS_UNIT_PROGRAM" "OUTPUT_NAME"
+                        "SOURCES;KOKKOS_SOURCES;MODULES;LIBRARIES")
   if(arg_UNPARSED_ARGUMENTS)
     message(FATAL_ERROR "koios_add_executable(${name}): unknown ${arg_UNPARSED_ARGUMENTS}")
   endif()
@@ -83,6 +85,12 @@ function(koios_add_executable name)
   target_link_libraries(${name} PRIVATE ${arg_MODULES} ${arg_LIBRARIES})
   if(arg_KOKKOS_SOURCES)
     koios_use_kokkos(${name} ${arg_KOKKOS_SOURCES})
+  endif()
+  if(NOT arg_IS_UNIT_PROGRAM)
+    if(NOT TARGET device_programs)
+      add_custom_target(device_programs)
+    endif()
+    add_dependencies(device_programs ${name})
   endif()
   if(arg_OUTPUT_NAME)
     set_target_properties(${name} PROPERTIES OUTPUT_NAME ${arg_OUTPUT_NAME})
@@ -120,8 +128,12 @@ function(koios_add_test name)
       set(arg_LABELS unit program)
     endif()
   endif()
+  set(is_unit_program)
+  if(program IN_LIST arg_LABELS AND NOT arg_RANKS)
+    set(is_unit_program IS_UNIT_PROGRAM)
+  endif()
   koios_add_executable(${name} SOURCES ${arg_SOURCES} KOKKOS_SOURCES ${arg_KOKKOS_SOURCES}
-                       MODULES ${arg_MODULES} LIBRARIES ${arg_LIBRARIES})
+                       MODULES ${arg_MODULES} LIBRARIES ${arg_LIBRARIES} ${is_unit_program})
   if(NOT arg_RANKS)
     if(program IN_LIST arg_LABELS)
       if(NOT TARGET unit_programs)
