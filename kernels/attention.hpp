@@ -37,13 +37,13 @@ struct AttentionShape {
 std::int64_t attention_workspace_bytes(Backend backend, const MathOptions& options,
                                        const AttentionShape& shape, std::int64_t element_bytes);
 
-/// Builds cuDNN's plans for both passes on this rank's GPU, in some tenths of a second, and returns
-/// what they want: for MathOptions::attention_workspace_bytes, the largest of all ranks'. 0 where
-/// another attention than cuDNN's runs. UserError where cuDNN refuses the shape.
-/// Pitches: of the rows in which these lie, and their gradients.
+/// Of the rows in which these lie, and their gradients.
 struct AttentionPitches {
   std::int64_t q = 0, kv = 0, o = 0;
 };
+/// Builds cuDNN's plans for both passes on this rank's GPU, in some tenths of a second, and returns
+/// what they want: for MathOptions::attention_workspace_bytes, the largest of all ranks'. 0 where
+/// another attention than cuDNN's runs. UserError where cuDNN refuses the shape.
 std::int64_t ask_attention_workspace_bytes(const MathOptions& options, const AttentionShape& shape,
                                            DType dtype, const AttentionPitches& pitches);
 

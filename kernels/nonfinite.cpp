@@ -11,23 +11,29 @@ using detail::load;
 constexpr std::int64_t kPieces = 4;
 constexpr std::int64_t kLeastPiece = 4096;  // elements
 
-/// Of this lane, by the bits: it holds under every floating-point option of the compiler.
+/// By the bits: it holds under every floating-point option of the compiler. Lanes add up floats,
+/// which count to 2^24: so piece by piece.
 template <class Lanes, class T>
-KOKKOS_FUNCTION float nonfinite_of(const Lanes& lanes, const T* x, std::int64_t size) {
-  float mine = 0;
-  lanes.each(size, [&](auto width, int, std::int64_t i) {
-    const auto pack = load(width, x + i);
-    for (int k = 0; k < static_cast<int>(sizeof(pack) / sizeof(float)); ++k) {
-      const float value = pack.v[k];
-      const auto bits = __builtin_bit_cast(std::uint32_t, value);
-      mine += (bits & 0x7f800000U) == 0x7f800000U ? 1.0F : 0.0F;
-    }
-  });
-  return lanes.sum(mine);
+KOKKOS_FUNCTION std::int32_t nonfinite_of(const Lanes& lanes, const T* x, std::int64_t size) {
+  constexpr std::int64_t kExact = std::int64_t{1} << 24;
+  std::int32_t found = 0;
+  for (std::int64_t begin = 0; begin < size; begin += kExact) {
+    float mine = 0;
+    lanes.each(Kokkos::min(size - begin, kExact), [&](auto width, int, std::int64_t i) {
+      const auto pack = load(width, x + begin + i);
+      for (int k = 0; k < static_cast<int>(sizeof(pack) / sizeof(float)); ++k) {
+        const float value = pack.v[k];
+        const auto bits = __builtin_bit_cast(std::uint32_t, value);
+        mine += (bits & 0x7f800000U) == 0x7f800000U ? 1.0F : 0.0F;
+      }
+    });
+    found += static_cast<std::int32_t>(lanes.sum(mine));
+  }
+  return found;
 }
 
-KOKKOS_INLINE_FUNCTION void add_to(std::int32_t* count, float found) {
-  if (found > 0) Kokkos::atomic_add(count, static_cast<std::int32_t>(found));
+KOKKOS_INLINE_FUNCTION void add_to(std::int32_t* count, std::int32_t found) {
+  if (found > 0) Kokkos::atomic_add(count, found);
 }
 
 template <class T>
@@ -38,7 +44,7 @@ struct CountNonfinite {
 
   template <class Lanes>
   KOKKOS_FUNCTION void operator()(const Lanes& lanes, std::int64_t row) const {
-    const float found = nonfinite_of(lanes, x.row(row), x.extent[1]);
+    const std::int32_t found = nonfinite_of(lanes, x.row(row), x.extent[1]);
     if (lanes.rank() == 0) add_to(count.data, found);
   }
 };
@@ -55,10 +61,11 @@ struct CountNonfiniteIf {
     const std::int64_t stretch = row / kPieces;
     const auto* x = reinterpret_cast<const float*>(stretches(stretch, 0));
     const std::int64_t size = stretches(stretch, 1);
-    const std::int64_t piece = Kokkos::max((size + kPieces - 1) / kPieces, kLeastPiece + 0);
+    const std::int64_t piece =
+        Kokkos::max((size + kPieces - 1) / kPieces, std::int64_t{kLeastPiece});
     const std::int64_t begin = row % kPieces * piece;
     if (begin >= size) return;
-    const float found = nonfinite_of(lanes, x + begin, Kokkos::min(piece, size - begin));
+    const std::int32_t found = nonfinite_of(lanes, x + begin, Kokkos::min(piece, size - begin));
     if (lanes.rank() == 0) add_to(count.data + stretch, found);
   }
 };

@@ -19,11 +19,13 @@ void sum(Stream& s, Ref<float, 1> out, Ref<const float, 1> x, Ref<float, 1> part
 void sum_of_squares(Stream& s, Ref<float, 1> out, Ref<const float, 1> x, Ref<float, 1> partials,
                     bool accumulate);
 
+/// What clip_scale makes of a norm that is not finite.
+enum class Nonfinite { skip, apply };
+
 /// From norm_squared[0]: norm[0] = sqrt, and scale[0] = min(1, max_norm / (norm + 1e-6));
 /// max_norm <= 0 means no clipping (scale 1). A norm that is not finite gives scale 0, which marks
 /// a step to be skipped; with Nonfinite::apply it gives what clipping does without looking: NaN for
 /// NaN, next to 0 for infinity.
-enum class Nonfinite { skip, apply };
 void clip_scale(Stream& s, Ref<float, 1> norm, Ref<float, 1> scale,
                 Ref<const float, 1> norm_squared, float max_norm, Nonfinite nonfinite);
 

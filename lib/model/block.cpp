@@ -269,9 +269,9 @@ void block_backward_input(StageContext<T>& c, BlockSaved<T>& v, const BlockGradi
                    v.rows2, write);
   c.made("ffn_norm, backward", "d_mid", d.mid_SD);
 
-  c.attention.prepare_backward({v.q_NA, v.k_N, v.v_N});  // to travel beside step 4
   // 4  mid = x + attention wo
   const auto d_mid_ND = c.tp.gather(d.mid_SD);
+  c.attention.prepare_backward({v.q_NA, v.k_N, v.v_N});  // to travel beside the products
   if (v.is_fp8()) {
     fp8_gradient(c, v, kOutLinear, d_mid_ND.all());
     fp8_backward_input(c, v, kOutLinear, d_attention_NA, w, kWo, kWo);

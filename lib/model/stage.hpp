@@ -1,4 +1,4 @@
-// A stage: the run of units that one rank computes, unit by unit. What is done in which order is
+// A stage: the runs of units that one rank computes, unit by unit. What is done in which order is
 // the step's list of actions (pipeline/actions.hpp); weights come gathered, gradients leave by the
 // caller. Micro-batches in flight have a slot each; all else is free between two calls.
 #pragma once

@@ -8,6 +8,7 @@
 #include "comm/verdict.hpp"
 #include "core/error.hpp"
 #include "core/log.hpp"
+#include "model/model_spec.hpp"
 #include "runtime/copy.hpp"
 
 namespace koios {
@@ -30,18 +31,19 @@ std::vector<int> last_users(const UnitSlots<float>& slots, const std::vector<int
   return users;
 }
 
-/// Whether the backward pass comes to a before b: from the head to the embedding, in a unit the
-/// matrices from the last to the first, then its vectors.
+/// When a unit's backward pass comes to a parameter: block.cpp's steps, and the head's.
+int backward_order(UnitRole role, int parameter) {
+  if (role != UnitRole::block) return parameter;
+  constexpr int kOrder[] = {kW2, kW3, kW1, kFfnNorm, kWo, kWv, kWk, kWq, kAttentionNorm};
+  return static_cast<int>(std::find(std::begin(kOrder), std::end(kOrder), parameter) - kOrder);
+}
+
+/// Whether the backward pass comes to a before b: from the head to the embedding.
 bool comes_before(const NonfiniteParameter& a, const NonfiniteParameter& b,
                   const std::vector<UnitLayout>& units) {
   if (a.unit != b.unit) return a.unit > b.unit;
-  const auto is_vector = [&](const NonfiniteParameter& p) {
-    return units[static_cast<std::size_t>(p.unit)]
-        .parameters[static_cast<std::size_t>(p.parameter)]
-        .spec.is_vector;
-  };
-  if (is_vector(a) != is_vector(b)) return is_vector(b);
-  return a.parameter > b.parameter;
+  const UnitRole role = units[static_cast<std::size_t>(a.unit)].role;
+  return backward_order(role, a.parameter) < backward_order(role, b.parameter);
 }
 
 }  // namespace

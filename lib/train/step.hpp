@@ -59,7 +59,7 @@ class TrainStep {
   /// With stages: computes all that a step does but for the update, on whatever is there and
   /// without the other stages, and leaves nothing that a step reads. The first time takes longest,
   /// since kernels are loaded and algorithms chosen; in the first step one stage after the other
-  /// would do so. comm: gathers, and the tensor-parallel ranks'.
+  /// would do so. comm: gathers, and the tensor- and context-parallel ranks'.
   void rehearse();
 
   /// The parameters change only after this point of another stream; it outlives the step.

@@ -48,8 +48,11 @@ class StepLog {
   void add(const StepResult& result, bool is_skipped);
   /// Adds what a step's communication took on the host.
   void add_waits(const WaitSeconds& seconds) { waits_ += seconds; }
-  /// Takes time out of what the next line will say of speed.
-  void exclude(double seconds) { excluded_s_ += seconds; }
+  /// Takes time out of what the next line will say of speed, with what of it ranks met for.
+  void exclude(double seconds, double of_them_meeting_s) {
+    excluded_s_ += seconds;
+    meetings_s_ += of_them_meeting_s;
+  }
   /// Collective: writes the line for the steps added since the last. reserved_bytes: what this
   /// process occupies. exposed: the device's own measure of the last step's waiting (cuda).
   /// timers: "data", "checkpoint" and, on the host, "communication" since the last line.

@@ -257,6 +257,7 @@ void TrainingLoop<T>::validate(std::int64_t step, Watchdog& watchdog) {
   const Stopwatch watch;
   launch_.recorder.enter("validation");
   const SentBytes before = sent_bytes(mesh_);
+  const double met_s = mesh_.host_world().host_seconds();
   validated_ = validation_->run(step_, streams_.compute, [&] {
     watchdog.beat();
     decide(step);
@@ -265,7 +266,7 @@ void TrainingLoop<T>::validate(std::int64_t step, Watchdog& watchdog) {
   if (!validated_) log::info("validation broken off: the run is to stop");
   sent_besides_steps_ += sent_bytes(mesh_) - before;
   const double seconds = watch.seconds();
-  step_log_.exclude(seconds);
+  step_log_.exclude(seconds, mesh_.host_world().host_seconds() - met_s);
   decider_.exclude(seconds);
   timers_.add("validation", seconds);
 }
