@@ -102,6 +102,10 @@ class LlamaGolden : public ::testing::TestWithParam<Case> {
     const std::int64_t tokens =
         batch_ / (mesh_.dp() * GetParam().micro_batches) * seq_len_ / GetParam().cp;
     if (tokens % GetParam().tp != 0) return cat(tokens, " tokens do not divide");
+    const int shard_ranks = mesh_.size(Axis::dp_shard) * mesh_.size(Axis::cp);
+    if (GetParam().fp8 == Fp8Recipe::block && golden_.integer("dim") % (16 * shard_ranks) != 0) {
+      return "the rows of a parameter do not divide";
+    }
     if (backend == Backend::cuda && device_env().backend() != backend) return "no GPU here";
     if (backend == Backend::cuda && count_gpus() < mpi_env().local_size()) {
       return "fewer GPUs than ranks";
