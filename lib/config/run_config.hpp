@@ -10,6 +10,7 @@
 
 #include "config/enum_names.hpp"
 #include "config/selective_option.hpp"
+#include "config/values.hpp"
 #include "config/wall_time.hpp"
 #include "core/choices.hpp"
 
@@ -255,9 +256,9 @@ struct ValidationConfig {
 struct MetricsConfig {
   std::int64_t log_freq = 10;  // steps
   AutoSwitch enable_color_printing = AutoSwitch::automatic;
-  std::vector<int> log_ranks = {0};  // {-1}: all
+  RankList log_ranks = {{0}};
 
-  bool shows(int rank) const;
+  bool shows(int rank) const { return log_ranks.has(rank); }
   bool operator==(const MetricsConfig&) const = default;
 };
 

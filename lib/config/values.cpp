@@ -72,10 +72,6 @@ Problem parse_value(std::string_view text, std::filesystem::path& value) {
 }
 
 Problem parse_value(std::string_view text, std::vector<int>& value) {
-  if (text == "all") {
-    value = {-1};
-    return {};
-  }
   std::vector<int> parsed;
   if (text.empty()) {
     value = parsed;
@@ -88,7 +84,7 @@ Problem parse_value(std::string_view text, std::vector<int>& value) {
     while (item.ends_with(' ')) item.remove_suffix(1);
     int number = 0;
     if (!parse_value(item, number).empty() || number < 0) {
-      return "not a list of whole numbers such as 0,3,5, nor all";
+      return "not a list of whole numbers such as 0,3,5";
     }
     parsed.push_back(number);
     if (comma == std::string_view::npos) break;
@@ -96,6 +92,20 @@ Problem parse_value(std::string_view text, std::vector<int>& value) {
   }
   value = parsed;
   return {};
+}
+
+Problem parse_value(std::string_view text, RankList& value) {
+  RankList parsed{{}, text == "all"};
+  if (!parsed.is_all) {
+    const Problem problem = parse_value(text, parsed.ranks);
+    if (!problem.empty()) return problem + ", nor all";
+  }
+  value = parsed;
+  return {};
+}
+
+bool RankList::has(int rank) const {
+  return is_all || std::find(ranks.begin(), ranks.end(), rank) != ranks.end();
 }
 
 std::string show_value(bool value) { return value ? "true" : "false"; }
@@ -121,10 +131,13 @@ std::string show_value(const std::filesystem::path& value) {
 }
 
 std::string show_value(const std::vector<int>& value) {
-  if (value == std::vector<int>{-1}) return "all";
   std::string text;
   for (const int number : value) text += cat(text.empty() ? "" : ",", number);
   return text;
+}
+
+std::string show_value(const RankList& value) {
+  return value.is_all ? "all" : show_value(value.ranks);
 }
 
 std::string join_names(const std::vector<std::string>& names) {

@@ -2,6 +2,7 @@
 // show_value() writes what parse_value() reads back to the same value, bit for bit.
 #pragma once
 
+#include <compare>
 #include <cstdint>
 #include <filesystem>
 #include <string>
@@ -13,6 +14,15 @@
 #include "core/error.hpp"
 
 namespace koios {
+
+/// Ranks that a key names, or all.
+struct RankList {
+  std::vector<int> ranks;
+  bool is_all = false;
+
+  bool has(int rank) const;
+  auto operator<=>(const RankList&) const = default;
+};
 
 /// Why a text is not a value of the type; empty where it is.
 using Problem = std::string;
@@ -26,7 +36,8 @@ Problem parse_value(std::string_view text, std::int64_t& value);
 Problem parse_value(std::string_view text, double& value);
 Problem parse_value(std::string_view text, std::string& value);
 Problem parse_value(std::string_view text, std::filesystem::path& value);
-Problem parse_value(std::string_view text, std::vector<int>& value);  // 0,3,5 or all ({-1})
+Problem parse_value(std::string_view text, std::vector<int>& value);  // 0,3,5
+Problem parse_value(std::string_view text, RankList& value);          // or all
 
 std::string show_value(bool value);
 std::string show_value(int value);
@@ -36,6 +47,7 @@ std::string show_value(const std::string& value);
 /// With "\$" for a dollar sign and "./" before a first "~": see expand.hpp.
 std::string show_value(const std::filesystem::path& value);
 std::string show_value(const std::vector<int>& value);
+std::string show_value(const RankList& value);
 
 /// "rmsnorm, fused_rmsnorm"; an empty name is shown as (empty).
 std::string join_names(const std::vector<std::string>& names);
@@ -74,7 +86,8 @@ std::string type_name() {
   if constexpr (std::is_integral_v<T>) return "whole number";
   if constexpr (std::is_floating_point_v<T>) return "number";
   if constexpr (std::is_same_v<T, std::filesystem::path>) return "path";
-  if constexpr (std::is_same_v<T, std::vector<int>>) return "whole numbers, or all";
+  if constexpr (std::is_same_v<T, std::vector<int>>) return "whole numbers";
+  if constexpr (std::is_same_v<T, RankList>) return "whole numbers, or all";
   return "text";
 }
 

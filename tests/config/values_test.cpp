@@ -56,18 +56,19 @@ TEST(Values, switches) {
   EXPECT_EQ(parsed<bool>("2"), "<not one of true, false, yes, no, on, off, 1, 0>");
 }
 
-TEST(Values, lists_of_ranks) {
+TEST(Values, lists) {
   EXPECT_EQ(parsed<std::vector<int>>("0"), "0");
   EXPECT_EQ(parsed<std::vector<int>>("0, 3,5"), "0,3,5");
-  EXPECT_EQ(parsed<std::vector<int>>("all"), "all");
+  EXPECT_EQ(parsed<std::vector<int>>("all"), "<not a list of whole numbers such as 0,3,5>");
+  EXPECT_EQ(parsed<RankList>("all"), "all");
+  EXPECT_EQ(parsed<RankList>("0, 3,5"), "0,3,5");
   for (const char* text : {"0,", ",", "0 3", "-1", "a"}) {
-    EXPECT_EQ(parsed<std::vector<int>>(text),
-              "<not a list of whole numbers such as 0,3,5, nor all>")
+    EXPECT_EQ(parsed<RankList>(text), "<not a list of whole numbers such as 0,3,5, nor all>")
         << text;
   }
   MetricsConfig metrics;
   EXPECT_TRUE(metrics.shows(0) && !metrics.shows(1));
-  metrics.log_ranks = {-1};
+  metrics.log_ranks = {{}, true};
   EXPECT_TRUE(metrics.shows(7));
 }
 
