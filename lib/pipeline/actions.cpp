@@ -262,10 +262,7 @@ std::vector<Action> make_actions(const std::vector<Pass>& schedule,
   return actions;
 }
 
-namespace {
-
-/// "forward layers.3"
-std::string describe_work(const Action& action, const ShardLayout& layout) {
+std::string describe(const Action& action, const ShardLayout& layout) {
   static constexpr const char* kNames[] = {"load",
                                            "reload",
                                            "gather",
@@ -284,19 +281,6 @@ std::string describe_work(const Action& action, const ShardLayout& layout) {
                                            "update"};
   const char* name = kNames[static_cast<int>(action.kind)];
   return action.unit < 0 ? name : cat(name, " ", layout.unit(action.unit).name);
-}
-
-}  // namespace
-
-std::string describe(const Action& action, const ShardLayout& layout) {
-  const std::string work = describe_work(action, layout);
-  if (action.kind == Kind::update) return work;
-  return cat(work, " ", action.micro_batch, action.accumulate ? " +" : "");
-}
-
-std::string explain(const Action& action, const ShardLayout& layout) {
-  const std::string work = describe_work(action, layout);
-  return action.kind == Kind::update ? work : cat(work, ", micro-batch ", action.micro_batch);
 }
 
 }  // namespace koios

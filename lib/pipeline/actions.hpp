@@ -61,15 +61,13 @@ struct ActionOptions {
 
 /// The actions of a schedule. A unit is gathered when the one `prefetch` computations before it
 /// begins, or as soon as its buffer's last user has run; never again while its buffer still holds
-/// it. A block's gradients leave when its backward pass has been enqueued, and are
-/// added up over replicas once, when the last micro-batch's have left. What a pass receives is
-/// asked for when the pass before it begins, and travels beside it.
+/// it. A block's gradients leave when its backward pass has been enqueued, and are added up over
+/// replicas once, when the last micro-batch's have left. What a pass receives is asked for when the
+/// pass before it begins, and travels beside it.
 std::vector<Action> make_actions(const std::vector<Pass>& schedule,
                                  const std::vector<StageUnit>& units, const ActionOptions& options);
 
-/// "forward layers.3 0": an action in words.
+/// "forward layers.3", "update".
 std::string describe(const Action& action, const ShardLayout& layout);
-/// "forward layers.3, micro-batch 0": for messages.
-std::string explain(const Action& action, const ShardLayout& layout);
 
 }  // namespace koios

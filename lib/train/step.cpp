@@ -96,18 +96,16 @@ void TrainStep<T>::rehearse() {
   batch.labels = batch.tokens;
   batch.document_start = batch.tokens;
   batch.index = make_embedding_index(batch.tokens);
-  for (const Action& action : rehearsal_)
-    perform(
-        action, [&] { return batch; }, 0);
+  const NextBatch same = [&] { return batch; };
+  for (const Action& action : rehearsal_) perform(action, same, 0);
 }
 
 template <class T>
 Ref<const float, 1> TrainStep<T>::loss_sum(const Batch& batch) {
   exposed_.start_step();  // otherwise its events would be more with every batch
   find_scales();
-  for (const Action& action : evaluation_)
-    perform(
-        action, [&] { return batch; }, 0);
+  const NextBatch same = [&] { return batch; };
+  for (const Action& action : evaluation_) perform(action, same, 0);
   return memory_.loss_sum;
 }
 
@@ -121,7 +119,9 @@ void TrainStep<T>::find_scales() {
 template <class T>
 void TrainStep<T>::perform(const Action& action, const NextBatch& next_batch,
                            std::int64_t steps_done) {
-  const std::string part = explain(action, layout_) + on_stage_;
+  std::string part = describe(action, layout_);
+  if (action.kind != Kind::update) part += cat(", micro-batch ", action.micro_batch);
+  part += on_stage_;
   mesh_.recorder().enter(part);
   if (numerics_) numerics_->enter(part);
   switch (action.kind) {

@@ -45,7 +45,6 @@ WaitSeconds host_waits(const Mesh& mesh) {
       .gather = mesh.shard_gather().host_seconds(),
       .reduce = mesh.shard_reduce().host_seconds() + mesh.replicate().host_seconds(),
       .tensor = mesh.tp().host_seconds(),
-
       .context = mesh.context().host_seconds() + mesh.context_reversed().host_seconds()};
   using enum Link;
   for (const Link which : {activations_in, activations_out, gradients_in, gradients_out}) {

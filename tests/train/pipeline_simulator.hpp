@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "action_text.hpp"
 #include "train/step_actions.hpp"
 
 namespace koios::testing {
@@ -67,7 +68,7 @@ class Simulator {
       result_.most_in_flight.push_back(stage.most_in_flight);
       if (stage.next < stage.actions.size()) {
         fail(cat("stage ", stage.place.stage, " stands at '",
-                 describe(stage.actions[stage.next], stage.layout), "'"));
+                 action_text(stage.actions[stage.next], stage.layout), "'"));
       } else if (!stage.in_flight.empty()) {
         fail(cat("stage ", stage.place.stage, " ends with micro-batches in flight"));
       }
@@ -119,8 +120,8 @@ class Simulator {
   void fail(const std::string& what) { result_.problem += what + "\n"; }
   void require(bool holds, const Stage& stage, const char* what) {
     if (!holds) {
-      fail(cat("stage ", stage.place.stage, ", ", describe(stage.actions[stage.next], stage.layout),
-               ": ", what));
+      fail(cat("stage ", stage.place.stage, ", ",
+               action_text(stage.actions[stage.next], stage.layout), ": ", what));
     }
   }
 

@@ -6,6 +6,8 @@
 
 #include <sstream>
 
+#include "action_text.hpp"
+
 namespace koios {
 namespace {
 
@@ -19,15 +21,9 @@ TrainingShape small(int ranks) {
   return shape;
 }
 
-std::string in_words(const std::vector<Action>& actions, const ShardLayout& layout) {
-  std::string text;
-  for (const Action& action : actions) text += describe(action, layout) + "\n";
-  return text;
-}
-
 std::string training(const TrainingShape& shape) {
   const ShardLayout layout = shard_layout(shape, 0);
-  return in_words(training_actions(shape, layout), layout);
+  return testing::action_text(training_actions(shape, layout), layout);
 }
 
 int count(const std::string& text, const std::string& line) {
@@ -115,7 +111,8 @@ TEST(StepActions, replicas_add_up_each_unit_once_when_its_last_gradients_have_le
   EXPECT_EQ(count(text, "reduce"), 0);
   EXPECT_NE(text.find("backward layers.1 1 +\nall-reduce layers.1 1\n"), std::string::npos);
   const ShardLayout layout = shard_layout(shape, 0);
-  EXPECT_EQ(count(in_words(evaluation_actions(shape, layout), layout), "all-reduce"), 0);
+  EXPECT_EQ(count(testing::action_text(evaluation_actions(shape, layout), layout), "all-reduce"),
+            0);
 }
 
 TEST(StepActions, blocks_kept_gathered_travel_once) {
@@ -137,7 +134,7 @@ TEST(StepActions, without_prefetch_a_unit_is_gathered_when_it_is_wanted) {
 TEST(StepActions, evaluation_goes_forward_only) {
   const TrainingShape shape = small(2);
   const ShardLayout layout = shard_layout(shape, 0);
-  const std::string text = in_words(evaluation_actions(shape, layout), layout);
+  const std::string text = testing::action_text(evaluation_actions(shape, layout), layout);
   EXPECT_EQ(count(text, "evaluate head 0"), 1);
   EXPECT_EQ(count(text, "backward"), 0);
   EXPECT_EQ(count(text, "update"), 0);
