@@ -5,6 +5,7 @@
 #include <map>
 #include <set>
 
+#include "comm/verdict.hpp"
 #include "core/error.hpp"
 
 namespace koios {
@@ -38,13 +39,7 @@ Crossing most_crossing(const MeshShape& shape, const std::vector<std::string>& n
 }
 
 std::string in_words(const std::vector<int>& ranks) {
-  if (ranks.size() == 1) return cat("rank ", ranks[0]);
-  if (ranks.back() - ranks.front() + 1 == static_cast<int>(ranks.size())) {
-    return cat("ranks ", ranks.front(), " to ", ranks.back());
-  }
-  std::string text;
-  for (const int rank : ranks) text += cat(text.empty() ? "ranks " : ", ", rank);
-  return text;
+  return cat(ranks.size() == 1 ? "rank " : "ranks ", describe_ranks(ranks));
 }
 
 /// The number of ranks of each node, where all have as many; else 0.

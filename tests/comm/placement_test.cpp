@@ -31,7 +31,7 @@ TEST(Placement, of_one_node_there_is_nothing_to_say) {
 TEST(Placement, replicas_over_nodes_are_as_they_should_be) {
   const Placement placement = find_placement({{1, 2, 2, 1, 2}}, in_blocks(8, 2));
   EXPECT_EQ(placement.lines,
-            (Lines{"2 nodes (n0: ranks 0 to 3; n1: ranks 4 to 7)",
+            (Lines{"2 nodes (n0: ranks 0-3; n1: ranks 4-7)",
                    "tensor-parallel groups within a node, shard groups within a node, replicas "
                    "over 2 nodes"}));
   EXPECT_EQ(placement.warnings, Lines{});
@@ -88,8 +88,8 @@ TEST(Placement, shards_over_nodes_are_told_of_replicas) {
 
 TEST(Placement, of_many_nodes_some_are_shown) {
   const Placement placement = find_placement({{1, 16, 2, 1, 1}}, in_blocks(32, 16));
-  EXPECT_TRUE(placement.lines[0].starts_with("16 nodes (n0: ranks 0 to 1; ")) << placement.lines[0];
-  EXPECT_TRUE(placement.lines[0].ends_with("; n7: ranks 14 to 15; ...)")) << placement.lines[0];
+  EXPECT_TRUE(placement.lines[0].starts_with("16 nodes (n0: ranks 0, 1; ")) << placement.lines[0];
+  EXPECT_TRUE(placement.lines[0].ends_with("; n7: ranks 14, 15; ...)")) << placement.lines[0];
 }
 
 }  // namespace

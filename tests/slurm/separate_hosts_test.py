@@ -128,8 +128,8 @@ class SeparateHosts(unittest.TestCase):
         before = {host: bytes_sent(host) for host in HOSTS}
         text = self.run_it("four", hosts=True)
         sent = {host: bytes_sent(host) - before[host] for host in HOSTS}
-        self.assertIn("4 nodes (n0: ranks 0 to 1; n1: ranks 2 to 3; n2: ranks 4 to 5; "
-                      "n3: ranks 6 to 7)", text)
+        self.assertIn("4 nodes (n0: ranks 0, 1; n1: ranks 2, 3; n2: ranks 4, 5; "
+                      "n3: ranks 6, 7)", text)
         self.assertIn("shard groups within a node, replicas over 4 nodes", text)
         self.assertNotIn("warning", text)
         self.run_it("one", hosts=False)
