@@ -9,11 +9,10 @@ import re
 import shutil
 import unittest
 
-from koios_run import Workplace
+from koios_run import MeshTest, keys
 
 GLOBAL_BATCH = 4
 STEPS = 20
-LOSS_BOUND = 2e-4
 EXACT = ("loss_metrics/global_avg_loss", "grad_norm", "data/samples_hash")
 # (data-, context-, tensor-parallel)
 MESHES = ((1, 1, 1), (1, 2, 1), (1, 3, 1), (1, 4, 1), (2, 2, 1), (1, 2, 2))
@@ -25,8 +24,7 @@ def settings(dp, cp, tp, **more):
            "training/steps": STEPS, "training/seq_len": 96,
            "training/batch_size": GLOBAL_BATCH // dp, "training/context_parallel_degree": cp,
            "training/tensor_parallel_degree": tp}
-    out.update({key.replace("__", "/"): value for key, value in more.items()})
-    return out
+    return out | keys(**more)
 
 
 def context_traffic(run, kind):
@@ -34,15 +32,10 @@ def context_traffic(run, kind):
                      run.stdout)[1]
 
 
-class ContextParallel(unittest.TestCase):
+class ContextParallel(MeshTest):
     @classmethod
-    def setUpClass(cls):
-        cls.workplace = Workplace().__enter__()
+    def prepare(cls):
         cls.runs = {mesh: cls.run_of(*mesh) for mesh in MESHES}
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.workplace.__exit__()
 
     @classmethod
     def run_of(cls, dp, cp, tp, folder="", **more):
@@ -51,20 +44,13 @@ class ContextParallel(unittest.TestCase):
                                           for n in range(400)))
         more = {"validation__dataset": "text", "validation__dataset_path": validation,
                 "validation__steps": 1, "validation__interval": 10, **more}
-        run = cls.workplace.run(dp * cp * tp, settings(dp, cp, tp, **more),
-                                folder=folder or f"{dp}x{cp}x{tp}")
-        if run.returncode != 0:
-            raise AssertionError(f"dp {dp} cp {cp} tp {tp}: exit {run.returncode}\n{run.output}")
-        return run
+        return cls.workplace.train(dp * cp * tp, settings(dp, cp, tp, **more),
+                                   folder or f"{dp}x{cp}x{tp}")
 
-    def assert_close(self, run, other, what):
-        losses, others = run.losses(), other.losses()
-        self.assertEqual((len(losses), len(others)), (STEPS, STEPS))
-        worst = max(abs(a - b) for a, b in zip(losses, others))
-        print(f"{what}: largest loss difference {worst:.2e}")
-        self.assertLessEqual(worst, LOSS_BOUND, what)
+    def assert_close(self, run, other, what, key="loss_metrics/global_avg_loss"):
+        super().assert_close(run, other, what, key)
         held_out = [r.rows()[-1]["validation_metrics/loss"] for r in (run, other)]
-        self.assertLessEqual(abs(held_out[0] - held_out[1]), LOSS_BOUND, what)
+        self.assertLessEqual(abs(held_out[0] - held_out[1]), self.LOSS_BOUND, what)
 
     def assert_traffic(self, run):
         self.assertEqual(run.traffic("plan"), run.traffic("measured"))
@@ -118,7 +104,7 @@ class ContextParallel(unittest.TestCase):
             worst = max(abs(rows[step + 1] - loss)
                         for step, loss in enumerate(self.runs[1, 1, 1].losses()))
             print(f"{before}, continued on {after}: largest loss difference {worst:.2e}")
-            self.assertLessEqual(worst, LOSS_BOUND)
+            self.assertLessEqual(worst, self.LOSS_BOUND)
 
     def test_what_does_not_divide_is_said(self):
         run = self.workplace.run(2, settings(1, 2, 1, training__seq_len=98), folder="odd")

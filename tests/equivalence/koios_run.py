@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 import threading
 import time
+import unittest
 
 BINARY = os.environ["KOIOS_BINARY"]
 SOURCE = pathlib.Path(os.environ["KOIOS_SOURCE_DIR"])
@@ -109,6 +110,42 @@ class Workplace:
             self.command(ranks, overrides, deck, folder, below),
             capture_output=True, text=True, timeout=timeout, cwd=self.path, check=False)
         return Run(completed, self.path / folder)
+
+    def train(self, ranks, overrides, folder):
+        """A run that must end well."""
+        run = self.run(ranks, overrides, folder=folder)
+        if run.returncode != 0:
+            raise AssertionError(f"{folder}: exit {run.returncode}\n{run.output}")
+        return run
+
+
+def keys(**more):
+    """training__steps=3 as training/steps."""
+    return {key.replace("__", "/"): value for key, value in more.items()}
+
+
+class MeshTest(unittest.TestCase):
+    """The same training on several meshes, in one workplace: prepare() makes the runs that its tests
+    compare. Losses of two meshes differ by sums in another order only: the design allows 2e-4 a step."""
+
+    LOSS_BOUND = 2e-4
+
+    @classmethod
+    def setUpClass(cls):
+        cls.workplace = Workplace().__enter__()
+        cls.prepare()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.workplace.__exit__()
+
+    def assert_close(self, run, other, what, key="loss_metrics/global_avg_loss"):
+        values, others = ({row["step"]: row[key] for row in r.rows() if key in row}
+                          for r in (run, other))
+        self.assertEqual(values.keys(), others.keys())
+        worst = max(abs(value - others[step]) for step, value in values.items())
+        print(f"{what}: largest difference of {key} {worst:.2e}")
+        self.assertLessEqual(worst, self.LOSS_BOUND, what)
 
 
 def ranks_of(launcher, binary=BINARY):

@@ -7,34 +7,23 @@ import shutil
 import subprocess
 import unittest
 
-from koios_run import BINARY, SOURCE, Workplace
+from koios_run import BINARY, MeshTest, SOURCE, keys
 
 GLOBAL_BATCH = 84  # divides by 1, 2, 3, 4 and 7
 STEPS = 20
-LOSS_BOUND = 2e-4
 
 
 def settings(ranks, **more):
     out = {"training/batch_size": GLOBAL_BATCH // ranks, "training/steps": STEPS,
            "optimizer/lr": 2e-3}
-    out.update({key.replace("__", "/"): value for key, value in more.items()})
-    return out
+    return out | keys(**more)
 
 
-class Ranks(unittest.TestCase):
+class Ranks(MeshTest):
     @classmethod
-    def setUpClass(cls):
-        cls.workplace = Workplace().__enter__()
-        cls.runs = {}
-        for ranks in (1, 2, 3, 4, 7):
-            run = cls.workplace.run(ranks, settings(ranks), folder=f"np{ranks}")
-            if run.returncode != 0:
-                raise AssertionError(f"{ranks} ranks: exit {run.returncode}\n{run.output}")
-            cls.runs[ranks] = run
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.workplace.__exit__()
+    def prepare(cls):
+        cls.runs = {ranks: cls.workplace.train(ranks, settings(ranks), f"np{ranks}")
+                    for ranks in (1, 2, 3, 4, 7)}
 
     def worst_difference(self, run, other):
         losses, others = run.losses(), other.losses()
@@ -49,7 +38,7 @@ class Ranks(unittest.TestCase):
         for ranks, run in self.runs.items():
             worst = self.worst_difference(one, run)
             print(f"1 rank against {ranks}: largest loss difference {worst:.2e}")
-            self.assertLessEqual(worst, LOSS_BOUND, f"{ranks} ranks")
+            self.assertLessEqual(worst, self.LOSS_BOUND, f"{ranks} ranks")
 
     def test_same_mesh_gives_the_same_bits(self):
         again = self.workplace.run(3, settings(3), folder="np3-again")
@@ -69,7 +58,7 @@ class Ranks(unittest.TestCase):
             rows = run.losses()[-STEPS:]
             worst = max(abs(a - b) for a, b in zip(self.runs[1].losses(), rows))
             print(f"{more}: largest loss difference {worst:.2e}")
-            self.assertLessEqual(worst, LOSS_BOUND, more)
+            self.assertLessEqual(worst, self.LOSS_BOUND, more)
             self.assertEqual(run.traffic("plan"), run.traffic("measured"), more)
 
     def test_gradients_reduced_in_bfloat16(self):
@@ -98,7 +87,7 @@ class Ranks(unittest.TestCase):
         self.assertEqual((len(one.losses()), len(seven.losses())), (5, 5))
         worst = max(abs(a - b) for a, b in zip(one.losses(), seven.losses()))
         print(f"7 ranks, rows of 2, 4 and 5: largest loss difference {worst:.2e}")
-        self.assertLessEqual(worst, LOSS_BOUND)
+        self.assertLessEqual(worst, self.LOSS_BOUND)
         self.assertEqual(seven.traffic("plan"), seven.traffic("measured"))
 
     def test_traffic_is_what_the_plan_says(self):

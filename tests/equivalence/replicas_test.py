@@ -8,11 +8,10 @@ import shutil
 import subprocess
 import unittest
 
-from koios_run import BINARY, Run, Workplace
+from koios_run import BINARY, MeshTest, Run, keys
 
 GLOBAL_BATCH = 8
 STEPS = 20
-LOSS_BOUND = 2e-4
 EXACT = ("loss_metrics/global_avg_loss", "loss_metrics/global_max_loss", "grad_norm",
          "data/samples_hash", "tokens_seen")
 
@@ -24,14 +23,12 @@ def settings(replicas=1, shards=1, tp=1, micro_batches=1, **more):
            "training/gradient_accumulation_steps": micro_batches,
            "training/tensor_parallel_degree": tp,
            "training/data_parallel_replicate_degree": replicas}
-    out.update({key.replace("__", "/"): value for key, value in more.items()})
-    return out
+    return out | keys(**more)
 
 
-class Replicas(unittest.TestCase):
+class Replicas(MeshTest):
     @classmethod
-    def setUpClass(cls):
-        cls.workplace = Workplace().__enter__()
+    def prepare(cls):
         text = cls.workplace.path / "held_out.txt"
         text.write_text("\n\n".join(f"{i} and {i + 1} are numbers." for i in range(2000)))
         cls.held_out = {"validation__dataset_path": text, "validation__interval": 10,
@@ -41,25 +38,10 @@ class Replicas(unittest.TestCase):
         cls.copies = cls.run_of("copies", replicas=2, shards=2, **cls.held_out)
 
     @classmethod
-    def tearDownClass(cls):
-        cls.workplace.__exit__()
-
-    @classmethod
     def run_of(cls, folder, replicas=1, shards=1, tp=1, stages=1, **more):
         options = settings(replicas, shards, tp, **more)
         options["training/pipeline_parallel_degree"] = stages
-        run = cls.workplace.run(replicas * shards * tp * stages, options, folder=folder)
-        if run.returncode != 0:
-            raise AssertionError(f"{folder}: exit {run.returncode}\n{run.output}")
-        return run
-
-    def assert_close(self, run, other, what, key="loss_metrics/global_avg_loss"):
-        losses, others = ({row["step"]: row[key] for row in r.rows() if key in row}
-                          for r in (run, other))
-        self.assertEqual(losses.keys(), others.keys())
-        worst = max(abs(loss - others[step]) for step, loss in losses.items())
-        print(f"{what}: largest difference of {key} {worst:.2e}")
-        self.assertLessEqual(worst, LOSS_BOUND, what)
+        return cls.workplace.train(replicas * shards * tp * stages, options, folder)
 
     def assert_traffic(self, run):
         self.assertEqual(run.traffic("plan"), run.traffic("measured"))
@@ -138,7 +120,7 @@ class Replicas(unittest.TestCase):
     def test_what_crosses_nodes_is_said(self):
         short = {"training__steps": 1}
         text = self.run_on_nodes(4, "/ 2", settings(2, 2, **short))
-        self.assertIn("2 nodes (node0: ranks 0 to 1; node1: ranks 2 to 3)", text)
+        self.assertIn("2 nodes (node0: ranks 0, 1; node1: ranks 2, 3)", text)
         self.assertIn("shard groups within a node, replicas over 2 nodes", text)
         self.assertNotIn("warning", text)
         text = self.run_on_nodes(4, "% 2", settings(2, 2, **short))

@@ -8,11 +8,10 @@ gradients and parameters of such meshes with PyTorch's.
 import shutil
 import unittest
 
-from koios_run import Workplace
+from koios_run import MeshTest, keys
 
 GLOBAL_BATCH = 12  # divides by 1, 2, 3 and 4
 STEPS = 20
-LOSS_BOUND = 2e-4
 EXACT = ("loss_metrics/global_avg_loss", "loss_metrics/global_max_loss", "grad_norm")
 # (data-parallel, tensor-parallel): rows that 3 do not divide, grouped-query attention.
 MESHES = ((1, 1), (1, 2), (1, 4), (2, 2), (3, 2), (2, 4))
@@ -23,33 +22,17 @@ def settings(dp, tp, **more):
            "model/n_layers": 3, "activation_checkpoint/mode": "none", "optimizer/lr": 2e-3,
            "training/steps": STEPS, "training/batch_size": GLOBAL_BATCH // dp,
            "training/tensor_parallel_degree": tp}
-    out.update({key.replace("__", "/"): value for key, value in more.items()})
-    return out
+    return out | keys(**more)
 
 
-class TensorParallel(unittest.TestCase):
+class TensorParallel(MeshTest):
     @classmethod
-    def setUpClass(cls):
-        cls.workplace = Workplace().__enter__()
+    def prepare(cls):
         cls.runs = {mesh: cls.run_of(*mesh) for mesh in MESHES}
 
     @classmethod
-    def tearDownClass(cls):
-        cls.workplace.__exit__()
-
-    @classmethod
     def run_of(cls, dp, tp, folder="", **more):
-        run = cls.workplace.run(dp * tp, settings(dp, tp, **more), folder=folder or f"{dp}x{tp}")
-        if run.returncode != 0:
-            raise AssertionError(f"dp {dp} tp {tp}: exit {run.returncode}\n{run.output}")
-        return run
-
-    def assert_close(self, run, other, what):
-        losses, others = run.losses(), other.losses()
-        self.assertEqual((len(losses), len(others)), (STEPS, STEPS))
-        worst = max(abs(a - b) for a, b in zip(losses, others))
-        print(f"{what}: largest loss difference {worst:.2e}")
-        self.assertLessEqual(worst, LOSS_BOUND, what)
+        return cls.workplace.train(dp * tp, settings(dp, tp, **more), folder or f"{dp}x{tp}")
 
     def assert_traffic(self, run):
         self.assertEqual(run.traffic("plan"), run.traffic("measured"))
@@ -108,7 +91,7 @@ class TensorParallel(unittest.TestCase):
             worst = max(abs(rows[step + 1] - loss)
                         for step, loss in enumerate(self.runs[1, 1].losses()))
             print(f"dp 4, continued on dp {dp} x tp {tp}: largest loss difference {worst:.2e}")
-            self.assertLessEqual(worst, LOSS_BOUND)
+            self.assertLessEqual(worst, self.LOSS_BOUND)
 
     def test_what_does_not_divide_is_said(self):
         run = self.workplace.run(2, settings(1, 2, model__vocab_size=32001), folder="odd")

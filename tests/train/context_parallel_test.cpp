@@ -3,13 +3,11 @@
 // and the validation's loss; what is sent and what memory is taken against the plan. (That one rank
 // alone gives the same is tests/equivalence/context_parallel_test.py.)
 #include <gtest/gtest.h>
-#include <mpi.h>
 
 #include <cmath>
 
-#include "core/random.hpp"
 #include "environment.hpp"
-#include "runtime/copy.hpp"
+#include "random_batch.hpp"
 #include "sequence_parts.hpp"
 #include "train/step.hpp"
 #include "train/traffic_plan.hpp"
@@ -36,26 +34,9 @@ RunConfig tiny() {
   return c;
 }
 
-std::uint32_t random_at(std::uint64_t seed, std::int64_t sample, std::int64_t t) {
-  return philox(seed, static_cast<std::uint64_t>(sample), static_cast<std::uint64_t>(t)).word[0];
-}
-
-/// Sequences [first, first + count) of one logical sequence of random tokens, each of documents of
-/// which some are longer than a rank's chunk.
+/// Of documents of which some are longer than a rank's chunk.
 Batch batch(std::int64_t first, std::int64_t count) {
-  Batch b;
-  b.sequences = count;
-  b.seq_len = kSeqLen;
-  for (std::int64_t sample = first; sample < first + count; ++sample) {
-    std::int64_t begin = 0;
-    for (std::int64_t t = 0; t < kSeqLen; ++t) {
-      if (random_at(8, sample, t) % 16 == 0) begin = t;
-      b.tokens.push_back(static_cast<std::int32_t>(random_at(7, sample, t) % kVocab));
-      b.labels.push_back(static_cast<std::int32_t>(random_at(7, sample, t + 1) % kVocab));
-      b.document_start.push_back(static_cast<std::int32_t>(begin));
-    }
-  }
-  return b;
+  return random_batch(first, count, kSeqLen, kVocab, 16);
 }
 
 struct Trained {
@@ -65,18 +46,6 @@ struct Trained {
   std::vector<float> start, end;  // this rank's parameters
   double validation = 0;          // loss after the last step
 };
-
-double sum_over_ranks(double mine) {
-  MPI_Allreduce(MPI_IN_PLACE, &mine, 1, MPI_DOUBLE, MPI_SUM, MPI_COMM_WORLD);
-  return mine;
-}
-
-std::vector<float> to_host(Stream& stream, Ref<const float, 1> data) {
-  std::vector<float> host(static_cast<std::size_t>(data.size()));
-  copy(stream, any(make_ref(host.data(), data.size())), any(data));
-  stream.synchronize();
-  return host;
-}
 
 void expect_traffic_as_planned(const Mesh& mesh, const TrainingShape& shape, int stage) {
   const TrafficPlan plan = plan_traffic(shape, stage);

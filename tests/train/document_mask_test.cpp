@@ -39,13 +39,6 @@ struct Outcome {
   std::vector<float> losses, gradients;
 };
 
-std::vector<float> to_host(Stream& stream, Ref<float, 1> data) {
-  std::vector<float> host(static_cast<std::size_t>(data.size()));
-  copy(stream, any(make_ref(host.data(), data.size())), any(data));
-  stream.synchronize();
-  return host;
-}
-
 /// One step of the same model from the same weights.
 Outcome train(Backend backend, const Batch& batch, bool mask,
               RecomputeMode recompute = RecomputeMode::none) {

@@ -36,13 +36,6 @@ std::string golden_folder() {
   return elsewhere != nullptr ? elsewhere : KOIOS_GOLDEN_DIR;
 }
 
-std::vector<float> to_host(Stream& stream, Ref<float, 1> data) {
-  std::vector<float> host(static_cast<std::size_t>(data.size()));
-  copy(stream, any(make_ref(host.data(), data.size())), any(data));
-  stream.synchronize();
-  return host;
-}
-
 void to_device(Stream& stream, Ref<float, 1> data, std::vector<float> host) {
   copy(stream, any(data), any(make_ref(host.data(), data.size())));
   stream.synchronize();

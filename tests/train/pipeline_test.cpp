@@ -9,10 +9,8 @@
 #include <cmath>
 #include <span>
 
-#include "core/random.hpp"
-#include "data/embedding_index.hpp"
 #include "environment.hpp"
-#include "runtime/copy.hpp"
+#include "random_batch.hpp"
 #include "train/step.hpp"
 #include "train/traffic_plan.hpp"
 
@@ -37,24 +35,8 @@ RunConfig tiny() {
   return c;
 }
 
-/// Sequences [first, first + count) of one logical sequence of random tokens.
 Batch batch(std::int64_t first, std::int64_t count) {
-  Batch b;
-  b.sequences = count;
-  b.seq_len = kSeqLen;
-  const auto token = [](std::int64_t sample, std::int64_t t) {
-    const auto word = philox(7, static_cast<std::uint64_t>(sample), static_cast<std::uint64_t>(t));
-    return static_cast<std::int32_t>(word.word[0] % kVocab);
-  };
-  for (std::int64_t sample = first; sample < first + count; ++sample) {
-    for (std::int64_t t = 0; t < kSeqLen; ++t) {
-      b.tokens.push_back(token(sample, t));
-      b.labels.push_back(token(sample, t + 1));
-      b.document_start.push_back(0);
-    }
-  }
-  b.index = make_embedding_index(b.tokens);
-  return b;
+  return random_batch(first, count, kSeqLen, kVocab);
 }
 
 struct Trained {
@@ -63,11 +45,6 @@ struct Trained {
   double validation = 0;          // loss after the last one
   std::vector<float> parameters;  // this rank's
 };
-
-double sum_over_ranks(double mine) {
-  MPI_Allreduce(MPI_IN_PLACE, &mine, 1, MPI_DOUBLE, MPI_SUM, MPI_COMM_WORLD);
-  return mine;
-}
 
 void expect_replicas_hold_the_same_bits(const MeshShape& mesh, std::span<const float> mine) {
   const int group = mesh.group_of(mpi_env().rank(), {Axis::dp_replicate});
@@ -138,10 +115,7 @@ Trained train(Backend backend, RunConfig run, const MeshShape& mesh_shape, int m
     trained.validation += static_cast<double>(value);
   }
   trained.validation = sum_over_ranks(trained.validation) / last_stage_ranks;
-  const Ref<float, 1> master = memory.parameters.master;
-  trained.parameters.resize(static_cast<std::size_t>(master.size()));
-  copy(streams.compute, any(make_ref(trained.parameters.data(), master.size())), any(master));
-  streams.compute.synchronize();
+  trained.parameters = to_host(streams.compute, memory.parameters.master);
   expect_replicas_hold_the_same_bits(mesh_shape, trained.parameters);
   return trained;
 }

@@ -3,14 +3,11 @@
 // products have other shapes than none's, gives them where the library sums alike; it is held to
 // what the order of sums explains.) And the two meshes, which split the work in other ways, agree.
 #include <gtest/gtest.h>
-#include <mpi.h>
 
 #include <cmath>
 
-#include "core/random.hpp"
-#include "data/embedding_index.hpp"
 #include "environment.hpp"
-#include "runtime/copy.hpp"
+#include "random_batch.hpp"
 #include "train/step.hpp"
 #include "train/traffic_plan.hpp"
 
@@ -35,26 +32,6 @@ RunConfig tiny(Norm norm) {
   c.training.steps = kSteps;
   c.training.warmup_steps = 1;
   return c;
-}
-
-/// Sequences [first, first + count) of one logical sequence of random tokens.
-Batch batch(std::int64_t first, std::int64_t count, std::int64_t seq_len) {
-  Batch b;
-  b.sequences = count;
-  b.seq_len = seq_len;
-  const auto token = [](std::int64_t sample, std::int64_t t) {
-    const auto word = philox(7, static_cast<std::uint64_t>(sample), static_cast<std::uint64_t>(t));
-    return static_cast<std::int32_t>(word.word[0] % kVocab);
-  };
-  for (std::int64_t sample = first; sample < first + count; ++sample) {
-    for (std::int64_t t = 0; t < seq_len; ++t) {
-      b.tokens.push_back(token(sample, t));
-      b.labels.push_back(token(sample, t + 1));
-      b.document_start.push_back(0);
-    }
-  }
-  b.index = make_embedding_index(b.tokens);
-  return b;
 }
 
 struct Trained {
@@ -90,7 +67,7 @@ Trained train(Backend backend, RunConfig run, int dp, int tp) {
         s,
         [&] {
           at += each;
-          return batch(at - each, each, run.training.seq_len);
+          return random_batch(at - each, each, run.training.seq_len, kVocab);
         },
         results);
     first += kSequences;
@@ -98,20 +75,12 @@ Trained train(Backend backend, RunConfig run, int dp, int tp) {
     trained.losses.push_back(result.loss);
     trained.norms.push_back(result.grad_norm);
   }
-  const Ref<float, 1> master = memory.parameters.master;
-  trained.parameters.resize(static_cast<std::size_t>(master.size()));
-  copy(streams.compute, any(make_ref(trained.parameters.data(), master.size())), any(master));
-  streams.compute.synchronize();
+  trained.parameters = to_host(streams.compute, memory.parameters.master);
 
   const TrafficPlan plan = plan_traffic(shape);
   EXPECT_EQ(mesh.tp().traffic().all_gather_bytes, plan.tensor_all_gather_bytes * kSteps);
   EXPECT_EQ(mesh.tp().traffic().reduce_scatter_bytes, plan.tensor_reduce_scatter_bytes * kSteps);
   return trained;
-}
-
-double mean_over_ranks(double mine) {
-  MPI_Allreduce(MPI_IN_PLACE, &mine, 1, MPI_DOUBLE, MPI_SUM, MPI_COMM_WORLD);
-  return mine / mpi_env().size();
 }
 
 template <class T>
@@ -159,7 +128,8 @@ void check_every_mode(Backend backend, Norm norm, double loss_bound,
     }
   }
   for (std::size_t s = 0; s < losses[0].size(); ++s) {
-    EXPECT_NEAR(mean_over_ranks(losses[0][s]), mean_over_ranks(losses[1][s]), loss_bound)
+    EXPECT_NEAR(sum_over_ranks(losses[0][s]) / ranks, sum_over_ranks(losses[1][s]) / ranks,
+                loss_bound)
         << "step " << s << ": dp against tp";
   }
 }
