@@ -76,6 +76,8 @@ StepDecision StepDecider::after(std::int64_t step, double save_s, bool saw_nonfi
 
 void StepDecider::saved() {
   agreed_.save = false;
+  // A launcher's signal does not reach all ranks in the same step: who gets it late asks no more.
+  signals_.take_save();
   since_save_.lap();
 }
 

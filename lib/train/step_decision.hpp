@@ -51,7 +51,7 @@ class StepDecider {
   StepDecision after(std::int64_t step, double save_s, bool saw_nonfinite);
   /// Whether the end was asked for, as the last after() found.
   bool is_stop_agreed() const { return agreed_.stop != StopReason::none; }
-  /// A save is done: those asked for so far are, and the time until the next begins.
+  /// A save is done: those asked for until now are, and the time until the next begins.
   void saved();
   /// Time that belongs to no step.
   void exclude(double seconds) { turn_.exclude(seconds); }
