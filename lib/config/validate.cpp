@@ -80,10 +80,6 @@ void check_counts(Rules& rules, const RunConfig& c) {
 }
 
 void check_fp8(Rules& rules, const RunConfig& c) {
-  rules.require(c.training.fp8_linear == Fp8Recipe::none || c.parallel.pipeline_parallel == 1,
-                {"training/fp8_linear", "training/pipeline_parallel_degree"},
-                cat("[training] fp8_linear = ", to_string(c.training.fp8_linear),
-                    ": with a pipeline it is not implemented yet"));
   rules.require(c.training.fp8_linear == Fp8Recipe::none || !c.parallel.async_tp,
                 {"training/fp8_linear", "parallel/async_tp"},
                 cat("[training] fp8_linear = ", to_string(c.training.fp8_linear),

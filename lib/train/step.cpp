@@ -91,6 +91,7 @@ template <class T>
 void TrainStep<T>::rehearse() {
   if (numerics_) return;  // what another stage would send is not there
   exposed_.start_step();
+  find_scales();
   Batch batch;
   batch.tokens.resize(static_cast<std::size_t>(stage_shape_.micro_batch.tokens()));
   batch.labels = batch.tokens;

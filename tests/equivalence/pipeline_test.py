@@ -59,6 +59,13 @@ class Pipeline(MeshTest):
                 if "pipeline traffic" in line)
             self.assertEqual(planned, measured, name)
 
+    def test_stages_change_no_bit_in_fp8(self):
+        one, two = (self.run_of(pp, f"fp8_{pp}", settings(pp, training__fp8_linear="tensorwise"))
+                    for pp in (1, 2))
+        self.assertEqual(one.losses(), two.losses())
+        self.assertNotEqual(one.losses(), self.one.losses())
+        self.assertEqual(digest(one.folder / SAVED), digest(two.folder / SAVED))
+
     def test_checkpoints_change_the_mesh(self):
         # 10 steps on each mesh, on from the last one's checkpoint.
         steps = {"training__steps": 40}

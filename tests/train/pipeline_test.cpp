@@ -183,6 +183,25 @@ TEST_P(Stages, the_order_of_passes_changes_no_bit_in_bfloat16) {
   expect_close(narrow, train_on(tiny(), only_stages(), 4), 2e-2);
 }
 
+// Scales are those of one micro-batch's tensors, so stages and their order change none.
+TEST_P(Stages, the_order_of_passes_changes_no_bit_in_fp8) {
+  if (ranks() == 8) GTEST_SKIP() << "more ranks than blocks";
+  const int micro_batches = GetParam() == Backend::cuda ? 2 : 4;  // whose tokens 16 divides
+  RunConfig run = tiny();
+  run.model.ffn_dim = 96;
+  const RunConfig bf16_run = run;
+  for (const Fp8Recipe recipe : {Fp8Recipe::tensorwise, Fp8Recipe::rowwise, Fp8Recipe::block}) {
+    SCOPED_TRACE(to_string(recipe));
+    run.training.fp8_linear = recipe;
+    run.parallel.pipeline_schedule = ScheduleKind::one_f_one_b;
+    const Trained turns = train_in_all_orders<bf16>(run, only_stages(), micro_batches);
+    EXPECT_NE(turns.losses, train_on<bf16>(bf16_run, only_stages(), micro_batches).losses);
+    if (ranks() > 2) continue;
+    run.parallel.pipeline_schedule = ScheduleKind::interleaved;
+    EXPECT_EQ(train_on<bf16>(run, only_stages(), micro_batches).losses, turns.losses);
+  }
+}
+
 // Which ranks hold which blocks enters no sum but the norm's, which clips nothing here.
 TEST_P(Stages, runs_of_units_change_no_loss) {
   if (ranks() > 2) GTEST_SKIP() << "too few blocks";
