@@ -38,10 +38,6 @@ Crossing most_crossing(const MeshShape& shape, const std::vector<std::string>& n
   return most;
 }
 
-std::string in_words(const std::vector<int>& ranks) {
-  return cat(ranks.size() == 1 ? "rank " : "ranks ", describe_ranks(ranks));
-}
-
 /// The number of ranks of each node, where all have as many; else 0.
 int ranks_of_each(const std::map<std::string, std::vector<int>>& by_node) {
   const std::size_t first = by_node.begin()->second.size();
@@ -68,7 +64,7 @@ Placement find_placement(const MeshShape& shape, const std::vector<std::string>&
 
   std::string list;
   for (std::size_t i = 0; i < std::min(order.size(), kNodesShown); ++i) {
-    list += cat(i == 0 ? "" : "; ", order[i], ": ", in_words(by_node[order[i]]));
+    list += cat(i == 0 ? "" : "; ", order[i], ": ", name_ranks(by_node[order[i]]));
   }
   if (order.size() > kNodesShown) list += "; ...";
   placement.lines.push_back(cat(order.size(), " nodes (", list, ")"));

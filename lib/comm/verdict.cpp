@@ -124,7 +124,7 @@ std::vector<Missed> missed_calls(std::span<const RankState> states) {
 std::string ranks_of(const std::vector<const RankState*>& states) {
   std::vector<int> ranks;
   for (const RankState* state : states) ranks.push_back(state->rank);
-  return cat(ranks.size() == 1 ? "rank " : "ranks ", describe_ranks(ranks));
+  return name_ranks(ranks);
 }
 
 std::string last_sign(const RankState& state, double now_s) {
@@ -202,6 +202,10 @@ std::string describe_ranks(std::vector<int> ranks) {
   return text;
 }
 
+std::string name_ranks(const std::vector<int>& ranks) {
+  return cat(ranks.size() == 1 ? "rank " : "ranks ", describe_ranks(ranks));
+}
+
 std::string describe(const RankState& state, double now_s) {
   const GroupState* call = waits_in(state);
   std::string text = cat(name_of(state), ailment(state), ": ", state.place.str(), ", for ",
@@ -241,8 +245,7 @@ std::string verdict(std::span<const RankState> states, int ranks, double now_s) 
     if (!is_seen) silent.push_back(rank);
   }
   if (!silent.empty()) {
-    return cat(silent.size() == 1 ? "rank " : "ranks ", describe_ranks(silent),
-               silent.size() == 1 ? " gives" : " give",
+    return cat(name_ranks(silent), silent.size() == 1 ? " gives" : " give",
                " no sign: is their node lost, or cut off from the others?");
   }
   for (const Missed& m : missed) {

@@ -20,5 +20,7 @@ std::string describe(const RankState& state, double now_s);
 
 /// "0-2, 5".
 std::string describe_ranks(std::vector<int> ranks);
+/// "rank 3", "ranks 0-2, 5".
+std::string name_ranks(const std::vector<int>& ranks);
 
 }  // namespace koios

@@ -50,10 +50,6 @@ std::string number(double value) {
   return text.data();
 }
 
-std::string names_of(const std::vector<int>& ranks) {
-  return cat(ranks.size() == 1 ? "rank " : "ranks ", describe_ranks(ranks));
-}
-
 }  // namespace
 
 std::vector<Outlier> find_outliers(const Measurement& m) {
@@ -93,7 +89,7 @@ std::string measurement_table(std::span<const Measurement> measurements) {
     const bool is_any_worst = samples.front().value != samples.back().value;
     table += "\n" + row(m.name, m.unit, number(samples.front().value), number(median(samples)),
                         number(samples.back().value),
-                        is_any_worst ? names_of(samples.front().ranks) : "-");
+                        is_any_worst ? name_ranks(samples.front().ranks) : "-");
   }
   return table;
 }

@@ -29,8 +29,7 @@ struct Outlier {
 std::vector<Outlier> find_outliers(const Measurement& measurement);
 
 /// A heading and one line a measurement: the worst and who has it ("-": all are equal), the median,
-/// the best. No newline
-/// at the end.
+/// the best. No newline at the end.
 std::string measurement_table(std::span<const Measurement> measurements);
 
 }  // namespace koios

@@ -138,7 +138,7 @@ std::optional<Offender> first_offender(const std::vector<NonfiniteReport>& ranks
 std::string names_of(const std::vector<int>& which, const std::vector<NonfiniteReport>& ranks) {
   const auto first = static_cast<std::size_t>(which.front());
   if (which.size() == 1) return cat("rank ", first, " on ", ranks[first].host);
-  return cat("ranks ", describe_ranks(which));
+  return name_ranks(which);
 }
 
 /// Without a sign for what is no number.
