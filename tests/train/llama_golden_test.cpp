@@ -63,7 +63,8 @@ struct Bounds {
   double gradient = 0;  // 0: 8 times PyTorch's own float32
   double parameter = 5e-4;
 };
-/// Tensor cores keep fewer bits of 8-bit sums, so that on a GPU 1 value in 30 is rounded otherwise.
+/// Tensor cores keep fewer bits of 8-bit sums, so that values of the next layer are rounded the
+/// other way: an H200's first loss is off by 2e-3, its gradients by 0.11 to 0.18.
 Bounds bounds_of(Fp8Recipe fp8, int ranks, Backend backend) {
   if (fp8 == Fp8Recipe::none) return {};
   // A value that is rounded the other way moves the first loss by 2.4e-5 in the files of rows and
