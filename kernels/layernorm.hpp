@@ -10,17 +10,20 @@
 
 namespace koios {
 
+// amax, where it is not empty: one float that is raised to the largest magnitude of y, or of dx.
+
 /// y = layernorm(x); mean_N and rstd_N are saved for the backward pass. y may alias x.
 template <class T>
 void layernorm_forward(Stream& s, Ref<T, 2> y_ND, Ref<float, 1> mean_N, Ref<float, 1> rstd_N,
-                       Ref<const T, 2> x_ND, Ref<const T, 1> w_D, float eps);
+                       Ref<const T, 2> x_ND, Ref<const T, 1> w_D, float eps,
+                       Ref<float, 1> amax = {});
 
 /// sum = x + residual (rounded to T), then y = layernorm(sum), in one pass. sum may alias x or
 /// residual.
 template <class T>
 void add_layernorm_forward(Stream& s, Ref<T, 2> sum_ND, Ref<T, 2> y_ND, Ref<float, 1> mean_N,
                            Ref<float, 1> rstd_N, Ref<const T, 2> x_ND, Ref<const T, 2> residual_ND,
-                           Ref<const T, 1> w_D, float eps);
+                           Ref<const T, 1> w_D, float eps, Ref<float, 1> amax = {});
 
 /// dx = dresidual + d layernorm / dx (dy); dw (=|+=) the weight's gradient, summed over N in a
 /// fixed order through partial_PD of norm_backward_partials(). dx may alias dresidual, dy or x; an
@@ -29,6 +32,6 @@ template <class T>
 void layernorm_backward(Stream& s, Ref<T, 2> dx_ND, Ref<float, 1> dw_D, Ref<float, 2> partial_PD,
                         Ref<const T, 2> dy_ND, Ref<const T, 2> dresidual_ND, Ref<const T, 2> x_ND,
                         Ref<const float, 1> mean_N, Ref<const float, 1> rstd_N, Ref<const T, 1> w_D,
-                        Write write);
+                        Write write, Ref<float, 1> amax = {});
 
 }  // namespace koios

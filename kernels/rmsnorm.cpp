@@ -16,21 +16,30 @@ constexpr std::int64_t kCudaPartials = 528;  // four per multiprocessor of an H1
 
 template <class T>
 void rmsnorm_forward(Stream& s, Ref<T, 2> y_ND, Ref<float, 1> rstd_N, Ref<const T, 2> x_ND,
-                     Ref<const T, 1> w_D, float eps, NormRounding rounding) {
+                     Ref<const T, 1> w_D, float eps, NormRounding rounding, Ref<float, 1> amax) {
+  detail::require_one_amax(amax);
   detail::norm_forward(
       s, "rmsnorm_forward",
       detail::NormForward<T, NormKind::rms, false>{
-          {}, y_ND, {}, rstd_N, x_ND, {}, w_D, eps, rounding == NormRounding::twice});
+          {}, y_ND, {}, rstd_N, x_ND, {}, w_D, eps, rounding == NormRounding::twice, amax.data});
 }
 
 template <class T>
 void add_rmsnorm_forward(Stream& s, Ref<T, 2> sum_ND, Ref<T, 2> y_ND, Ref<float, 1> rstd_N,
                          Ref<const T, 2> x_ND, Ref<const T, 2> residual_ND, Ref<const T, 1> w_D,
-                         float eps, NormRounding rounding) {
-  detail::norm_forward(
-      s, "add_rmsnorm_forward",
-      detail::NormForward<T, NormKind::rms, true>{
-          sum_ND, y_ND, {}, rstd_N, x_ND, residual_ND, w_D, eps, rounding == NormRounding::twice});
+                         float eps, NormRounding rounding, Ref<float, 1> amax) {
+  detail::require_one_amax(amax);
+  detail::norm_forward(s, "add_rmsnorm_forward",
+                       detail::NormForward<T, NormKind::rms, true>{sum_ND,
+                                                                   y_ND,
+                                                                   {},
+                                                                   rstd_N,
+                                                                   x_ND,
+                                                                   residual_ND,
+                                                                   w_D,
+                                                                   eps,
+                                                                   rounding == NormRounding::twice,
+                                                                   amax.data});
 }
 
 std::int64_t norm_backward_partials(Backend backend) {
@@ -40,25 +49,28 @@ std::int64_t norm_backward_partials(Backend backend) {
 template <class T>
 void rmsnorm_backward(Stream& s, Ref<T, 2> dx_ND, Ref<float, 1> dw_D, Ref<float, 2> partial_PD,
                       Ref<const T, 2> dy_ND, Ref<const T, 2> dresidual_ND, Ref<const T, 2> x_ND,
-                      Ref<const float, 1> rstd_N, Ref<const T, 1> w_D, Write write) {
+                      Ref<const float, 1> rstd_N, Ref<const T, 1> w_D, Write write,
+                      Ref<float, 1> amax) {
+  detail::require_one_amax(amax);
   const std::int64_t parts = norm_backward_partials(s.backend());
   KOIOS_REQUIRE(partial_PD.extent[0] == parts && dw_D.extent[0] == x_ND.extent[1],
                 partial_PD.extent[0], " partial sums, dw has ", dw_D.extent[0]);
-  detail::norm_backward(s, "rmsnorm_backward",
-                        detail::NormBackward<T, NormKind::rms>{
-                            dx_ND, partial_PD, dy_ND, dresidual_ND, x_ND, {}, rstd_N, w_D});
+  detail::norm_backward(
+      s, "rmsnorm_backward",
+      detail::NormBackward<T, NormKind::rms>{
+          dx_ND, partial_PD, dy_ND, dresidual_ND, x_ND, {}, rstd_N, w_D, amax.data});
   detail::column_sum(s, "rmsnorm_backward_weight", dw_D, partial_PD, write == Write::accumulate);
 }
 
 #define KOIOS_INSTANTIATE(T)                                                                     \
   template void rmsnorm_forward<T>(Stream&, Ref<T, 2>, Ref<float, 1>, Ref<const T, 2>,           \
-                                   Ref<const T, 1>, float, NormRounding);                        \
+                                   Ref<const T, 1>, float, NormRounding, Ref<float, 1>);         \
   template void add_rmsnorm_forward<T>(Stream&, Ref<T, 2>, Ref<T, 2>, Ref<float, 1>,             \
                                        Ref<const T, 2>, Ref<const T, 2>, Ref<const T, 1>, float, \
-                                       NormRounding);                                            \
+                                       NormRounding, Ref<float, 1>);                             \
   template void rmsnorm_backward<T>(Stream&, Ref<T, 2>, Ref<float, 1>, Ref<float, 2>,            \
                                     Ref<const T, 2>, Ref<const T, 2>, Ref<const T, 2>,           \
-                                    Ref<const float, 1>, Ref<const T, 1>, Write);
+                                    Ref<const float, 1>, Ref<const T, 1>, Write, Ref<float, 1>);
 KOIOS_INSTANTIATE(float)
 KOIOS_INSTANTIATE(bf16)
 #undef KOIOS_INSTANTIATE

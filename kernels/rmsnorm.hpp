@@ -13,17 +13,21 @@ namespace koios {
 /// torchtitan's unfused norm does. One in float32.
 enum class NormRounding { once, twice };
 
+// amax, where it is not empty: one float that is raised to the largest magnitude of y, or of dx.
+
 /// y = rmsnorm(x); rstd_N is saved for the backward pass. y may alias x.
 template <class T>
 void rmsnorm_forward(Stream& s, Ref<T, 2> y_ND, Ref<float, 1> rstd_N, Ref<const T, 2> x_ND,
-                     Ref<const T, 1> w_D, float eps, NormRounding rounding = NormRounding::once);
+                     Ref<const T, 1> w_D, float eps, NormRounding rounding = NormRounding::once,
+                     Ref<float, 1> amax = {});
 
 /// sum = x + residual (rounded to T), then y = rmsnorm(sum), in one pass. sum may alias x or
 /// residual.
 template <class T>
 void add_rmsnorm_forward(Stream& s, Ref<T, 2> sum_ND, Ref<T, 2> y_ND, Ref<float, 1> rstd_N,
                          Ref<const T, 2> x_ND, Ref<const T, 2> residual_ND, Ref<const T, 1> w_D,
-                         float eps, NormRounding rounding = NormRounding::once);
+                         float eps, NormRounding rounding = NormRounding::once,
+                         Ref<float, 1> amax = {});
 
 /// Rows of partial weight-gradient sums that the backward pass of a norm wants on a backend.
 std::int64_t norm_backward_partials(Backend backend);
@@ -34,6 +38,7 @@ std::int64_t norm_backward_partials(Backend backend);
 template <class T>
 void rmsnorm_backward(Stream& s, Ref<T, 2> dx_ND, Ref<float, 1> dw_D, Ref<float, 2> partial_PD,
                       Ref<const T, 2> dy_ND, Ref<const T, 2> dresidual_ND, Ref<const T, 2> x_ND,
-                      Ref<const float, 1> rstd_N, Ref<const T, 1> w_D, Write write);
+                      Ref<const float, 1> rstd_N, Ref<const T, 1> w_D, Write write,
+                      Ref<float, 1> amax = {});
 
 }  // namespace koios

@@ -31,16 +31,18 @@ struct Turn {
   float direction;
 
   template <class Width>
-  KOKKOS_FUNCTION void operator()(Width width, std::int64_t j, std::int64_t i) const {
+  KOKKOS_FUNCTION typename Width::Pack operator()(Width width, std::int64_t j,
+                                                  std::int64_t i) const {
     const std::int64_t n = heads.quotient(j);
     const float* angle = table.row(seq_len.remainder(n)) + i;
     T* at = x.row(n) + heads.remainder(j) * table.extent[1] + i;
-    store(at, turn_pairs(load(width, at), load(width, angle), direction));
+    return written(at, turn_pairs(load(width, at), load(width, angle), direction));
   }
 };
 
 template <class T>
-void turn(Stream& s, const char* label, Ref<T, 2> x, Ref<const float, 2> table, float direction) {
+void turn(Stream& s, const char* label, Ref<T, 2> x, Ref<const float, 2> table, float direction,
+          Ref<float, 1> amax = {}) {
   const std::int64_t tokens = x.extent[0];
   const std::int64_t seq_len = table.extent[0];
   const std::int64_t head_dim = table.extent[1];
@@ -48,8 +50,8 @@ void turn(Stream& s, const char* label, Ref<T, 2> x, Ref<const float, 2> table, 
                 x.extent[1], " are not whole heads of ", head_dim);
   if (x.size() == 0) return;
   const std::int64_t heads = x.extent[1] / head_dim;
-  detail::for_each_pack<T, 2>(
-      s, label, tokens * heads, head_dim, detail::allows_packs(x, table),
+  detail::for_each_pack_with_amax<T, 2>(
+      s, label, tokens * heads, head_dim, detail::allows_packs(x, table), amax,
       Turn<T>{x, table, detail::Divider(heads), detail::Divider(seq_len), direction});
 }
 
@@ -67,13 +69,13 @@ void rope_forward(Stream& s, Ref<T, 2> x, Ref<const float, 2> table_TE) {
 }
 
 template <class T>
-void rope_backward(Stream& s, Ref<T, 2> dx, Ref<const float, 2> table_TE) {
-  turn(s, "rope_backward", dx, table_TE, -1.0F);
+void rope_backward(Stream& s, Ref<T, 2> dx, Ref<const float, 2> table_TE, Ref<float, 1> amax) {
+  turn(s, "rope_backward", dx, table_TE, -1.0F, amax);
 }
 
 #define KOIOS_INSTANTIATE(T)                                              \
   template void rope_forward<T>(Stream&, Ref<T, 2>, Ref<const float, 2>); \
-  template void rope_backward<T>(Stream&, Ref<T, 2>, Ref<const float, 2>);
+  template void rope_backward<T>(Stream&, Ref<T, 2>, Ref<const float, 2>, Ref<float, 1>);
 KOIOS_INSTANTIATE(float)
 KOIOS_INSTANTIATE(bf16)
 #undef KOIOS_INSTANTIATE

@@ -18,8 +18,9 @@ void rope_table(Stream& s, Ref<float, 2> table_TE, double theta, std::int64_t fi
 template <class T>
 void rope_forward(Stream& s, Ref<T, 2> x, Ref<const float, 2> table_TE);
 
-/// The transposed rotation, for gradients.
+/// The transposed rotation, for gradients. amax, where it is not empty: one float that is raised to
+/// the largest magnitude of what is written.
 template <class T>
-void rope_backward(Stream& s, Ref<T, 2> dx, Ref<const float, 2> table_TE);
+void rope_backward(Stream& s, Ref<T, 2> dx, Ref<const float, 2> table_TE, Ref<float, 1> amax = {});
 
 }  // namespace koios

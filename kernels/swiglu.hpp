@@ -7,13 +7,17 @@
 
 namespace koios {
 
+// amax, where it is not empty: one float that is raised to the largest magnitude of what is
+// written.
+
 template <class T>
-void swiglu_forward(Stream& s, Ref<T, 2> y_NF, Ref<const T, 2> gate_NF, Ref<const T, 2> up_NF);
+void swiglu_forward(Stream& s, Ref<T, 2> y_NF, Ref<const T, 2> gate_NF, Ref<const T, 2> up_NF,
+                    Ref<float, 1> amax = {});
 
 /// d_gate and d_up (overwritten) from dy; they may alias gate and up.
 template <class T>
 void swiglu_backward(Stream& s, Ref<T, 2> d_gate_NF, Ref<T, 2> d_up_NF, Ref<const T, 2> dy_NF,
-                     Ref<const T, 2> gate_NF, Ref<const T, 2> up_NF);
+                     Ref<const T, 2> gate_NF, Ref<const T, 2> up_NF, Ref<float, 1> amax = {});
 
 /// The same where gate and up are the two halves of one GEMM's output: gate first.
 template <class T>

@@ -157,6 +157,9 @@ struct HostLane {
       packs_ = larger_magnitude(packs_, x);
     }
     KOIOS_HOST_DEVICE void add(const ArrayPack<1>& x) { tail_ = larger_magnitude(tail_, x.v[0]); }
+    KOIOS_HOST_DEVICE void add(const ArrayPack<2>& x) {
+      tail_ = larger_magnitude(tail_, largest_magnitude(x));
+    }
     KOIOS_HOST_DEVICE float value() const {
       return larger_magnitude(largest_magnitude(packs_), tail_);
     }
@@ -191,6 +194,11 @@ KOKKOS_INLINE_FUNCTION void raise_magnitude(float* at, float magnitude) {
   auto* bits = reinterpret_cast<std::uint32_t*>(at);
   const auto mine = __builtin_bit_cast(std::uint32_t, magnitude);
   if (mine > *static_cast<volatile std::uint32_t*>(bits)) Kokkos::atomic_max(bits, mine);
+}
+
+/// One, or none.
+inline void require_one_amax(Ref<float, 1> amax) {
+  KOIOS_REQUIRE(amax.data == nullptr || amax.extent[0] == 1, "one amax, not ", amax.extent[0]);
 }
 
 // ---- loops of the host ----
@@ -264,6 +272,36 @@ void for_each_pack(Stream& s, const char* label, std::int64_t rows, std::int64_t
       [&](auto exec) {
 #if defined(KOIOS_CUDA)
         cuda_packs<T, kTail>(exec, label, rows, row_size, packs, body);
+#else
+        (void)exec;
+#endif
+      });
+}
+
+/// The same with a body that returns what it has written: amax[0] is raised to its largest
+/// magnitude. Where amax is empty, nobody wants to know.
+template <class T, int kTail = 1, class Body>
+void for_each_pack_with_amax(Stream& s, const char* label, std::int64_t rows, std::int64_t row_size,
+                             bool packs, Ref<float, 1> amax, const Body& body) {
+  if (amax.data == nullptr) return for_each_pack<T, kTail>(s, label, rows, row_size, packs, body);
+  require_one_amax(amax);
+  if (rows == 0 || row_size == 0) return;
+  dispatch(
+      s,
+      [&](HostExec) {
+        host_rows(label, rows, row_size, [=](const HostLane&, std::int64_t row) {
+          HostLane::Magnitude largest;
+          std::int64_t i = 0;
+          for (; i + kSimdFloats <= row_size; i += kSimdFloats) {
+            largest.add(body(HostLane::Simd{}, row, i));
+          }
+          for (; i < row_size; i += kTail) largest.add(body(ArrayWidth<kTail>{}, row, i));
+          raise_magnitude(amax.data, largest.value());
+        });
+      },
+      [&](auto exec) {
+#if defined(KOIOS_CUDA)
+        cuda_packs_with_amax<T, kTail>(exec, label, rows, row_size, packs, amax.data, body);
 #else
         (void)exec;
 #endif

@@ -287,6 +287,50 @@ struct PacksOfArray {
 using CudaRange =
     Kokkos::RangePolicy<Kokkos::Cuda, Kokkos::IndexType<std::int64_t>, Kokkos::LaunchBounds<256>>;
 
+/// A block takes kTurns packs with each of its threads, and raises amax once.
+template <int W, class Body>
+struct PacksWithAmax {
+  static constexpr int kBlock = 256;
+  static constexpr int kTurns = 4;
+  static constexpr std::int64_t kTogether = kBlock * kTurns;
+  Body body;
+  Divider packs_of_row;
+  std::int64_t packs;
+  float* amax;
+
+  KOKKOS_FUNCTION void operator()(std::int64_t team, int rank) const {
+    float largest = 0;
+    for (int turn = 0; turn < kTurns; ++turn) {
+      const std::int64_t k = team * kTogether + turn * kBlock + rank;
+      if (k >= packs) break;
+      const auto written =
+          body(ArrayWidth<W>{}, packs_of_row.quotient(k), packs_of_row.remainder(k) * W);
+      largest = larger_magnitude(largest, largest_magnitude(written));
+    }
+    largest = across_threads<kBlock>(largest, rank, LargerMagnitude{});
+    if (rank == 0) raise_magnitude(amax, largest);
+  }
+};
+
+template <class T, int kTail, class Body>
+void cuda_packs_with_amax(const Kokkos::Cuda& exec, const char* label, std::int64_t rows,
+                          std::int64_t row_size, bool packs, float* amax, const Body& body) {
+  const auto run = [&]<int W>(ArrayWidth<W>) {
+    using Functor = PacksWithAmax<W, Body>;
+    const std::int64_t packs_of_row = row_size / W;
+    const std::int64_t count = rows * packs_of_row;
+    KOIOS_REQUIRE(count <= Divider::kLargest, rows, "x", row_size, " elements");
+    cuda_teams<Functor::kBlock, 4>(exec, label, ceil_div(count, Functor::kTogether),
+                                   Functor{body, Divider(packs_of_row), count, amax});
+  };
+  constexpr int W = 16 / sizeof(T);
+  if (packs && row_size % W == 0) {
+    run(ArrayWidth<W>{});
+  } else {
+    run(ArrayWidth<kTail>{});
+  }
+}
+
 template <class T, int kTail, class Body>
 void cuda_packs(const Kokkos::Cuda& exec, const char* label, std::int64_t rows,
                 std::int64_t row_size, bool packs, const Body& body) {

@@ -26,6 +26,14 @@ using NormShapes = std::conditional_t<
                        Shapes<Shape<32, 4, 8>, Shape<128, 2, 10>, Shape<256, 2, 5>,
                               Shape<256, 4, 4>, Shape<512, 4, 2>>>>;
 
+/// What the lanes have found, together.
+template <class Lanes>
+KOKKOS_FUNCTION void raise_amax_of(const Lanes& lanes, float* amax,
+                                   const typename Lanes::Magnitude& largest) {
+  const float found = lanes.magnitude(largest.value());
+  if (lanes.rank() == 0) raise_magnitude(amax, found);
+}
+
 /// y = (x - mean) rstd w with 1 / rstd^2 = mean((x - mean)^2) + eps; rms: mean is 0.
 template <class T, NormKind kKind, bool kAdd>
 struct NormForward {
@@ -36,6 +44,7 @@ struct NormForward {
   Ref<const T, 1> w;
   float eps;
   bool rounds_twice;  // to T before the weight, too
+  float* amax;        // raised to the largest |y|; or null
 
   template <class Lanes>
   KOKKOS_FUNCTION void operator()(const Lanes& lanes, std::int64_t n) const {
@@ -75,14 +84,18 @@ struct NormForward {
     }
     const float r = 1.0F / Kokkos::sqrt(square + eps);
     if (lanes.rank() == 0) rstd[n] = r;
+    typename Lanes::Magnitude largest;
     lanes.each(size, [&](auto width, int p, std::int64_t i) {
       auto v = row.get(width, p, in + i);
       if constexpr (kCentered<kKind>) v = v - m;
       v = v * r;
       if (rounds_twice) v = unpack(pack_as<T>(v));
       if constexpr (kWeighted<kKind>) v = v * weight.get(width, p, w.data + i);
-      store(y.row(n) + i, v);
+      const auto rounded = pack_as<T>(v);
+      store_image(y.row(n) + i, rounded);
+      if (amax != nullptr) largest.add(unpack(rounded));
     });
+    if (amax != nullptr) raise_amax_of(lanes, amax, largest);
   }
 };
 
@@ -108,6 +121,7 @@ struct NormBackward {
   Ref<const T, 2> dy, dresidual, x;
   Ref<const float, 1> mean, rstd;
   Ref<const T, 1> w;
+  float* amax;  // raised to the largest |dx|; or null
 
   /// Rows begin to end of part. With g = dy w and xc = x - mean:
   /// dx = rstd (g - mean(g)) - xc rstd^3 mean(g xc), dw = sum_n dy xc rstd; rms: without mean(g).
@@ -122,6 +136,7 @@ struct NormBackward {
     const bool has_residual = dresidual.data != nullptr;
     RowSum dw(lanes, partial.row(part), size);
     Held x_row, dy_row, residual_row;
+    typename Lanes::Magnitude largest;
     for (std::int64_t n = begin; n < end; ++n) {
       const float r = rstd[n];
       const float m = kCentered<kKind> ? mean[n] : 0.0F;
@@ -162,10 +177,13 @@ struct NormBackward {
         if constexpr (kWeighted<kKind>) {
           dw.add(width, p, i, dy_row.get(width, p, dy.row(n) + i) * xc * r);
         }
-        store(dx.row(n) + i, d);
+        const auto rounded = pack_as<T>(d);
+        store_image(dx.row(n) + i, rounded);
+        if (amax != nullptr) largest.add(unpack(rounded));
       });
     }
     dw.write(lanes, size);
+    if (amax != nullptr) raise_amax_of(lanes, amax, largest);
   }
 };
 

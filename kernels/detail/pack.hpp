@@ -474,5 +474,12 @@ template <class T, class Pack>
 KOIOS_HOST_DEVICE inline void store(T* p, const Pack& a) {
   store_image(p, pack_as<T>(a));
 }
+/// Stores, and returns what is there now.
+template <class T, class Pack>
+KOIOS_HOST_DEVICE inline Pack written(T* p, const Pack& a) {
+  const auto image = pack_as<T>(a);
+  store_image(p, image);
+  return unpack(image);
+}
 
 }  // namespace koios::detail

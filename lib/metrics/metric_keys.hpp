@@ -25,6 +25,10 @@ inline constexpr std::string_view kMfuCausalPct = "mfu_causal(%)";
 // Of the steps since the last row.
 inline constexpr std::string_view kSkippedSteps = "skipped_steps";
 
+// With FP8, of the casts of inputs and gradients since the last row, over all ranks.
+inline constexpr std::string_view kFp8Saturated = "fp8/saturated";
+inline constexpr std::string_view kFp8ZeroAmax = "fp8/zero_amax";
+
 // Seconds per step, averaged over the steps since the last row, and the share of a step.
 inline constexpr std::string_view kStepTime = "time_metrics/end_to_end(s)";
 inline constexpr std::string_view kDataTime = "time_metrics/data_loading(s)";

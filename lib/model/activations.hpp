@@ -41,6 +41,8 @@ struct Fp8Saved {
   Ref<fp8_e4m3, 2> x_IN[kBlockLinears];
   Ref<float, 2> scale[kBlockLinears];
   Ref<float, 1> amax;  // tensorwise: of the inputs, then of the outputs' gradients
+  /// Which of these are found, or will be when the kernel has run that writes the tensor.
+  bool is_known[2 * kBlockLinears] = {};
 };
 
 /// Which scales inputs and gradients have, and which weights.
@@ -98,6 +100,7 @@ struct BlockGradients {
   Ref<T, 2> mid_SD;
   Ref<T, 2> qkv_NQ;
   Ref<T, 2> x_SD;
+  Ref<float, 1> x_amax{};  // wanted by the block before, in FP8; else empty
 };
 
 template <class T>

@@ -23,7 +23,8 @@ void turn(StageContext<T>& c, Ref<T, 2> x) {
 template <class T>
 void activate(StageContext<T>& c, BlockSaved<T>& v) {
   const Region region(c.stream, "swiglu", passes_over(v.gate_NF, v.up_NF, v.activated_NF));
-  swiglu_forward<T>(c.stream, v.activated_NF, v.gate_NF, v.up_NF);
+  swiglu_forward<T>(c.stream, v.activated_NF, v.gate_NF, v.up_NF,
+                    fp8_input_amax(c, v, kDownLinear));
   c.made("silu(gate) up", "activated", v.activated_NF);
 }
 
@@ -43,12 +44,11 @@ void k_forward(StageContext<T>& c, BlockSaved<T>& v, Ref<const T, 2> normed1_ND,
   c.made("product with wk and rope", "k", v.k_N);
 }
 
-/// Step 2. again: in the backward pass.
+/// Step 2.
 template <class T>
-void qkv_forward(StageContext<T>& c, BlockSaved<T>& v, const UnitView<const T>& w,
-                 bool again = false) {
+void qkv_forward(StageContext<T>& c, BlockSaved<T>& v, const UnitView<const T>& w) {
   const auto normed1_ND = c.tp.gather(v.normed1_SD);
-  if (v.is_fp8()) fp8_input(c, v, kQkvLinear, normed1_ND.all(), again);
+  if (v.is_fp8()) fp8_input(c, v, kQkvLinear, normed1_ND.all());
   if (v.is_stacked()) {
     if (v.is_fp8()) {
       fp8_forward(c, v, kQkvLinear, v.qkv_NQ, w, kWq, kWv);
@@ -82,9 +82,9 @@ void attend(StageContext<T>& c, BlockSaved<T>& v) {
 /// Steps 4 and 8: a layer whose inputs the tensor-parallel ranks share; their outputs are summed.
 template <class T>
 void project(StageContext<T>& c, BlockSaved<T>& v, BlockLinear layer, Ref<T, 2> delta_SD,
-             Ref<const T, 2> x_NI, const UnitView<const T>& w, int parameter, bool again = false) {
+             Ref<const T, 2> x_NI, const UnitView<const T>& w, int parameter) {
   if (v.is_fp8()) {
-    fp8_input(c, v, layer, x_NI, again);
+    fp8_input(c, v, layer, x_NI);
     fp8_forward(c, v, layer, c.tp.partial(delta_SD).all(), w, parameter, parameter);
   } else {
     linear_forward<T>(c.math, c.stream, c.tp.partial(delta_SD), x_NI, w.matrix(parameter));
@@ -105,10 +105,9 @@ void up_forward(StageContext<T>& c, BlockSaved<T>& v, Ref<const T, 2> normed2_ND
 
 /// Step 6.
 template <class T>
-void gate_up_forward(StageContext<T>& c, BlockSaved<T>& v, const UnitView<const T>& w,
-                     bool again = false) {
+void gate_up_forward(StageContext<T>& c, BlockSaved<T>& v, const UnitView<const T>& w) {
   const auto normed2_ND = c.tp.gather(v.normed2_SD);
-  if (v.is_fp8()) fp8_input(c, v, kGateUpLinear, normed2_ND.all(), again);
+  if (v.is_fp8()) fp8_input(c, v, kGateUpLinear, normed2_ND.all());
   if (v.is_stacked()) {
     if (v.is_fp8()) {
       fp8_forward(c, v, kGateUpLinear, v.gate_up_N2F, w, kW1, kW3);
@@ -132,13 +131,14 @@ void gate_up_forward(StageContext<T>& c, BlockSaved<T>& v, const UnitView<const 
 template <class T>
 void block_forward(StageContext<T>& c, BlockSaved<T>& v, Ref<const T, 2> previous_SD,
                    Ref<T, 2> delta_SD, const UnitView<const T>& w) {
-  if (v.is_fp8()) fill(c.stream, v.fp8.amax, 0);
+  if (v.is_fp8()) fp8_forget_amax(c, v);
+  const Ref<float, 1> normed1_amax = fp8_input_amax(c, v, kQkvLinear);
   // 1  x = previous + delta, normed1 = norm(x)
   if (previous_SD.data != nullptr) {
     add_norm_forward<T>(c, w.norm(kAttentionNorm), v.x_SD, v.normed1_SD, v.rows1, previous_SD,
-                        delta_SD);
+                        delta_SD, normed1_amax);
   } else {
-    norm_forward<T>(c, w.norm(kAttentionNorm), v.normed1_SD, v.rows1, v.x_SD);
+    norm_forward<T>(c, w.norm(kAttentionNorm), v.normed1_SD, v.rows1, v.x_SD, normed1_amax);
   }
   // 2  q|k|v = normed1 wq|wk|wv, q and k turned by their positions
   qkv_forward(c, v, w);
@@ -147,7 +147,8 @@ void block_forward(StageContext<T>& c, BlockSaved<T>& v, Ref<const T, 2> previou
   // 4  delta = attention wo
   project<T>(c, v, kOutLinear, delta_SD, v.attention_NA, w, kWo);
   // 5  mid = x + delta, normed2 = norm(mid)
-  add_norm_forward<T>(c, w.norm(kFfnNorm), v.mid_SD, v.normed2_SD, v.rows2, v.x_SD, delta_SD);
+  add_norm_forward<T>(c, w.norm(kFfnNorm), v.mid_SD, v.normed2_SD, v.rows2, v.x_SD, delta_SD,
+                      fp8_input_amax(c, v, kGateUpLinear));
   // 6  gate|up = normed2 w1|w3
   gate_up_forward(c, v, w);
   // 7  activated = silu(gate) up
@@ -163,29 +164,29 @@ void block_recompute(StageContext<T>& c, BlockSaved<T>& v, Ref<T, 2> delta_SD,
   // With FP8 every input is cast again, from the amax that is known, and so gathered before.
   norm_forward<T>(c, w.norm(kAttentionNorm), v.normed1_SD, v.rows1, v.x_SD);
   if (level == Recompute::full) {
-    qkv_forward(c, v, w, true);
+    qkv_forward(c, v, w);
     attend(c, v);
   } else if (v.is_fp8() || level == Recompute::op_half) {
     const Ref<const T, 2> normed1_ND = c.tp.gather(v.normed1_SD).all();
-    if (v.is_fp8()) fp8_input(c, v, kQkvLinear, normed1_ND, true);
+    if (v.is_fp8()) fp8_input(c, v, kQkvLinear, normed1_ND);
     if (level == Recompute::op_half) k_forward(c, v, normed1_ND, w);
   }
   if (level == Recompute::op) {
-    if (v.is_fp8()) fp8_input<T>(c, v, kOutLinear, v.attention_NA, true);
+    if (v.is_fp8()) fp8_input<T>(c, v, kOutLinear, v.attention_NA);
     norm_forward<T>(c, w.norm(kFfnNorm), v.normed2_SD, v.rows2, v.mid_SD);
   } else {
-    project<T>(c, v, kOutLinear, delta_SD, v.attention_NA, w, kWo, true);
+    project<T>(c, v, kOutLinear, delta_SD, v.attention_NA, w, kWo);
     add_norm_forward<T>(c, w.norm(kFfnNorm), v.mid_SD, v.normed2_SD, v.rows2, v.x_SD, delta_SD);
   }
   if (level == Recompute::full) {
-    gate_up_forward(c, v, w, true);
+    gate_up_forward(c, v, w);
   } else if (v.is_fp8() || level == Recompute::op_half) {
     const Ref<const T, 2> normed2_ND = c.tp.gather(v.normed2_SD).all();
-    if (v.is_fp8()) fp8_input(c, v, kGateUpLinear, normed2_ND, true);
+    if (v.is_fp8()) fp8_input(c, v, kGateUpLinear, normed2_ND);
     if (level == Recompute::op_half) up_forward(c, v, normed2_ND, w);
   }
   activate(c, v);
-  if (v.is_fp8()) fp8_input<T>(c, v, kDownLinear, v.activated_NF, true);
+  if (v.is_fp8()) fp8_input<T>(c, v, kDownLinear, v.activated_NF);
 }
 
 template <class T>
@@ -247,7 +248,8 @@ void block_backward_input(StageContext<T>& c, BlockSaved<T>& v, const BlockGradi
     const Region region(s, "swiglu backward",
                         passes_over(d_activated_NF, v.gate_NF, v.up_NF, d.gate_up_N2F));
     swiglu_backward<T>(s, column_range(d.gate_up_N2F, 0, ffn),
-                       column_range(d.gate_up_N2F, ffn, ffn), d_activated_NF, v.gate_NF, v.up_NF);
+                       column_range(d.gate_up_N2F, ffn, ffn), d_activated_NF, v.gate_NF, v.up_NF,
+                       fp8_gradient_amax(c, v, kGateUpLinear));
   }
   c.made("silu(gate) up, backward", "d_gate|d_up", d.gate_up_N2F);
   // 6  gate|up = normed2 w1|w3
@@ -266,7 +268,7 @@ void block_backward_input(StageContext<T>& c, BlockSaved<T>& v, const BlockGradi
   c.made("sum over tensor-parallel ranks, backward", "d_normed2", d_normed_SD);
   // 5  normed2 = norm(mid); mid goes to out as it is, too
   norm_backward<T>(c, w.norm(kFfnNorm), g.norm(kFfnNorm), d.mid_SD, d_normed_SD, d.out_SD, v.mid_SD,
-                   v.rows2, write);
+                   v.rows2, write, fp8_gradient_amax(c, v, kOutLinear));
   c.made("ffn_norm, backward", "d_mid", d.mid_SD);
 
   // 4  mid = x + attention wo
@@ -293,7 +295,9 @@ void block_backward_input(StageContext<T>& c, BlockSaved<T>& v, const BlockGradi
   {
     const Region region(s, "rope backward",
                         passes_over(d_columns(0, q + kv), d_columns(0, q + kv)));
-    rope_backward<T>(s, d_columns(0, q + kv), c.scratch.rope_TE);
+    const Ref<float, 1> amax = fp8_gradient_amax(c, v, kQkvLinear);
+    rope_backward<T>(s, d_columns(0, q + kv), c.scratch.rope_TE, amax);
+    if (amax.data != nullptr) raise_amax<T>(s, amax, d_columns(q + kv, kv));
   }
   const auto normed1_ND = gather_for_weights(v.normed1_SD);
   if (v.is_fp8()) {
@@ -309,7 +313,7 @@ void block_backward_input(StageContext<T>& c, BlockSaved<T>& v, const BlockGradi
   c.made("sum over tensor-parallel ranks, backward", "d_normed1", d_normed_SD);
   // 1  normed1 = norm(x); x goes to mid as it is, too
   norm_backward<T>(c, w.norm(kAttentionNorm), g.norm(kAttentionNorm), d.x_SD, d_normed_SD, d.mid_SD,
-                   v.x_SD, v.rows1, write);
+                   v.x_SD, v.rows1, write, d.x_amax);
   c.made("attention_norm, backward", "dx", d.x_SD);
 }
 

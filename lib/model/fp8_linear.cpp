@@ -57,11 +57,10 @@ RowAndColumnAmax find_amax(StageContext<T>& c, Ref<const T, 2> m) {
   return amax;
 }
 
-/// m, inputs or gradients of tokens, and its transpose, in 8 bits. amax: the tensor's; known: it
-/// was found before.
+/// m, inputs or gradients of tokens, and its transpose, in 8 bits. which: the tensor's amax.
 template <class Q, class T>
-void cast_tokens(StageContext<T>& c, const Target<Q>& straight, const Target<Q>& turned,
-                 Ref<const T, 2> m, Ref<float, 1> amax, bool known) {
+void cast_tokens(StageContext<T>& c, const Fp8Saved& saved, const Target<Q>& straight,
+                 const Target<Q>& turned, Ref<const T, 2> m, int which) {
   Stream& s = c.stream;
   const Region region(s, "cast to FP8",
                       {.bytes = static_cast<double>(m.size()) * (sizeof(T) + 2 * sizeof(Q))});
@@ -79,7 +78,8 @@ void cast_tokens(StageContext<T>& c, const Target<Q>& straight, const Target<Q>&
                                   m, counts);
       return;
     default:
-      if (!known) raise_amax<T>(s, amax, m);
+      const Ref<float, 1> amax = slice(saved.amax, which, 1);
+      if (!saved.is_known[which]) raise_amax<T>(s, amax, m);
       const Fp8Scales scales{amax, flat(turned.scale)};
       cast_to_fp8_with_transpose<Q, T>(s, straight.values, turned.values, m, scales, scales,
                                        counts);
@@ -113,16 +113,16 @@ void each_weight(StageContext<T>& c, const BlockSaved<T>& v, BlockLinear layer,
     const auto other = place(scratch.w_turned, w_OI.extent[1], w_OI.extent[0], kind);
     if (kind == Fp8ScaleKind::square) {
       cast_to_fp8_in_squares<fp8_e4m3, T>(s, straight.values, straight.scale, other.values,
-                                          other.scale, w_OI, scratch.counts);
+                                          other.scale, w_OI, {});
     } else {
       const RowAndColumnAmax amax = find_amax(c, w_OI);
       const Fp8Scales of_rows{amax.of_rows, flat(straight.scale)};
       if (turned) {
         cast_to_fp8_with_transpose<fp8_e4m3, T>(s, straight.values, other.values, w_OI, of_rows,
                                                 {amax.of_columns, flat(other.scale)},
-                                                scratch.counts);
+                                                {});
       } else {
-        cast_to_fp8<fp8_e4m3, T>(s, straight.values, w_OI, of_rows, scratch.counts);
+        cast_to_fp8<fp8_e4m3, T>(s, straight.values, w_OI, of_rows, {});
       }
     }
     use(piece.first_row, (turned ? other : straight).read());
@@ -165,13 +165,44 @@ std::int64_t rows_in(const Pieces& pieces) {
   return pieces.back().first_row + pieces.back().matrix.extent[0];
 }
 
+/// Places of the amaxes.
+int of_input(BlockLinear layer) { return layer; }
+int of_gradient(BlockLinear layer) { return kBlockLinears + layer; }
+
+/// Promises that the amax will be known. is_gathered: with tensor parallelism no rank writes all.
+Ref<float, 1> promise(const TensorParallelOptions& tensor, Fp8Saved& saved, int which,
+                      bool is_gathered) {
+  const bool has_one = saved.recipe == Fp8Recipe::tensorwise;
+  if (!has_one || saved.is_known[which] || (is_gathered && tensor.ranks > 1)) return {};
+  saved.is_known[which] = true;
+  return slice(saved.amax, which, 1);
+}
+
 }  // namespace
 
 template <class T>
-void fp8_input(StageContext<T>& c, BlockSaved<T>& v, BlockLinear layer, Ref<const T, 2> x_NI,
-               bool again) {
-  cast_tokens<fp8_e4m3, T>(c, straight_input(c, v, layer), turned_input(v, layer), x_NI,
-                           slice(v.fp8.amax, layer, 1), again);
+void fp8_forget_amax(StageContext<T>& c, BlockSaved<T>& v) {
+  fill(c.stream, v.fp8.amax, 0);
+  for (bool& known : v.fp8.is_known) known = false;
+}
+
+template <class T>
+Ref<float, 1> fp8_input_amax(const StageContext<T>& c, BlockSaved<T>& v, BlockLinear layer) {
+  const bool is_gathered = layer == kQkvLinear || layer == kGateUpLinear;
+  return promise(c.tensor, v.fp8, of_input(layer), is_gathered);
+}
+
+template <class T>
+Ref<float, 1> fp8_gradient_amax(const StageContext<T>& c, BlockSaved<T>& v, BlockLinear layer) {
+  const bool is_gathered = layer == kOutLinear || layer == kDownLinear;
+  return promise(c.tensor, v.fp8, of_gradient(layer), is_gathered);
+}
+
+template <class T>
+void fp8_input(StageContext<T>& c, BlockSaved<T>& v, BlockLinear layer, Ref<const T, 2> x_NI) {
+  cast_tokens<fp8_e4m3, T>(c, v.fp8, straight_input(c, v, layer), turned_input(v, layer), x_NI,
+                           of_input(layer));
+  v.fp8.is_known[of_input(layer)] = true;
 }
 
 template <class T>
@@ -189,8 +220,8 @@ template <class T>
 void fp8_gradient(StageContext<T>& c, const BlockSaved<T>& v, BlockLinear layer,
                   Ref<const T, 2> dy_NO) {
   const std::int64_t O = dy_NO.extent[1];
-  cast_tokens<fp8_e5m2, T>(c, straight_gradient(c, v, O), turned_gradient(c, v, O), dy_NO,
-                           slice(v.fp8.amax, kBlockLinears + layer, 1), false);
+  cast_tokens<fp8_e5m2, T>(c, v.fp8, straight_gradient(c, v, O), turned_gradient(c, v, O), dy_NO,
+                           of_gradient(layer));
 }
 
 template <class T>
@@ -220,16 +251,19 @@ void fp8_backward_weight(StageContext<T>& c, const BlockSaved<T>& v, BlockLinear
   }
 }
 
-#define KOIOS_INSTANTIATE(T)                                                                   \
-  template void fp8_input<T>(StageContext<T>&, BlockSaved<T>&, BlockLinear, Ref<const T, 2>,   \
-                             bool);                                                            \
-  template void fp8_forward<T>(StageContext<T>&, const BlockSaved<T>&, BlockLinear, Ref<T, 2>, \
-                               const UnitView<const T>&, int, int);                            \
-  template void fp8_gradient<T>(StageContext<T>&, const BlockSaved<T>&, BlockLinear,           \
-                                Ref<const T, 2>);                                              \
-  template void fp8_backward_input<T>(StageContext<T>&, const BlockSaved<T>&, BlockLinear,     \
-                                      Ref<T, 2>, const UnitView<const T>&, int, int);          \
-  template void fp8_backward_weight<T>(StageContext<T>&, const BlockSaved<T>&, BlockLinear,    \
+#define KOIOS_INSTANTIATE(T)                                                                     \
+  template void fp8_forget_amax<T>(StageContext<T>&, BlockSaved<T>&);                            \
+  template Ref<float, 1> fp8_input_amax<T>(const StageContext<T>&, BlockSaved<T>&, BlockLinear); \
+  template Ref<float, 1> fp8_gradient_amax<T>(const StageContext<T>&, BlockSaved<T>&,            \
+                                              BlockLinear);                                      \
+  template void fp8_input<T>(StageContext<T>&, BlockSaved<T>&, BlockLinear, Ref<const T, 2>);    \
+  template void fp8_forward<T>(StageContext<T>&, const BlockSaved<T>&, BlockLinear, Ref<T, 2>,   \
+                               const UnitView<const T>&, int, int);                              \
+  template void fp8_gradient<T>(StageContext<T>&, const BlockSaved<T>&, BlockLinear,             \
+                                Ref<const T, 2>);                                                \
+  template void fp8_backward_input<T>(StageContext<T>&, const BlockSaved<T>&, BlockLinear,       \
+                                      Ref<T, 2>, const UnitView<const T>&, int, int);            \
+  template void fp8_backward_weight<T>(StageContext<T>&, const BlockSaved<T>&, BlockLinear,      \
                                        const UnitView<float>&, int, int, Write);
 KOIOS_INSTANTIATE(float)
 KOIOS_INSTANTIATE(bf16)

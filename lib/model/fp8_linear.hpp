@@ -17,10 +17,23 @@
 
 namespace koios {
 
-/// Casts the layer's input. again: it was cast before, by block_forward, and is the same.
+// The kernel that writes a tensor can find its largest magnitude (amax) as it does so. Otherwise
+// the cast has to read the tensor twice.
+
+/// Before block_forward: no amax is known.
 template <class T>
-void fp8_input(StageContext<T>& c, BlockSaved<T>& v, BlockLinear layer, Ref<const T, 2> x_NI,
-               bool again = false);
+void fp8_forget_amax(StageContext<T>& c, BlockSaved<T>& v);
+/// Where the kernel that writes the layer's input, or the gradient of its output, must raise the
+/// amax. Empty where it cannot or need not: the recipe wants none, the tensor is gathered from
+/// tensor-parallel ranks, or was written before with the same values.
+template <class T>
+Ref<float, 1> fp8_input_amax(const StageContext<T>& c, BlockSaved<T>& v, BlockLinear layer);
+template <class T>
+Ref<float, 1> fp8_gradient_amax(const StageContext<T>& c, BlockSaved<T>& v, BlockLinear layer);
+
+/// Casts the layer's input.
+template <class T>
+void fp8_input(StageContext<T>& c, BlockSaved<T>& v, BlockLinear layer, Ref<const T, 2> x_NI);
 
 /// y_NO = x w^T for the layer's parameters first..last, x as fp8_input left it just now.
 template <class T>

@@ -11,7 +11,8 @@ template <class T>
 void head_forward_backward(StageContext<T>& c, const HeadSaved<T>& v, Ref<T, 2> dx_SD,
                            Ref<const T, 2> previous_SD, Ref<const T, 2> delta_SD,
                            Ref<const std::int32_t, 1> label_N, float loss_scale,
-                           const UnitView<const T>& w, const UnitView<float>& g, Write write) {
+                           const UnitView<const T>& w, const UnitView<float>& g, Write write,
+                           Ref<float, 1> dx_amax) {
   Stream& s = c.stream;
   const std::int64_t tokens = label_N.size();
   const std::int64_t chunk = c.scratch.logits_CV.extent[0];
@@ -38,7 +39,7 @@ void head_forward_backward(StageContext<T>& c, const HeadSaved<T>& v, Ref<T, 2> 
   c.made("product with output, backward", "this rank's part of d_normed", d_normed_ND);
   c.tp.reduce_scatter(d_normed_SD);
   norm_backward<T>(c, w.norm(kFinalNorm), g.norm(kFinalNorm), dx_SD, d_normed_SD, {}, v.x_SD,
-                   v.rows, write);
+                   v.rows, write, dx_amax);
   c.made("final norm, backward", "dx", dx_SD);
 }
 
@@ -61,12 +62,13 @@ void head_forward(StageContext<T>& c, const HeadSaved<T>& v, Ref<const T, 2> pre
   }
 }
 
-#define KOIOS_INSTANTIATE(T)                                                                       \
-  template void head_forward_backward<T>(                                                          \
-      StageContext<T>&, const HeadSaved<T>&, Ref<T, 2>, Ref<const T, 2>, Ref<const T, 2>,          \
-      Ref<const std::int32_t, 1>, float, const UnitView<const T>&, const UnitView<float>&, Write); \
-  template void head_forward<T>(StageContext<T>&, const HeadSaved<T>&, Ref<const T, 2>,            \
-                                Ref<const T, 2>, Ref<const std::int32_t, 1>,                       \
+#define KOIOS_INSTANTIATE(T)                                                                      \
+  template void head_forward_backward<T>(                                                         \
+      StageContext<T>&, const HeadSaved<T>&, Ref<T, 2>, Ref<const T, 2>, Ref<const T, 2>,         \
+      Ref<const std::int32_t, 1>, float, const UnitView<const T>&, const UnitView<float>&, Write, \
+      Ref<float, 1>);                                                                             \
+  template void head_forward<T>(StageContext<T>&, const HeadSaved<T>&, Ref<const T, 2>,           \
+                                Ref<const T, 2>, Ref<const std::int32_t, 1>,                      \
                                 const UnitView<const T>&);
 KOIOS_INSTANTIATE(float)
 KOIOS_INSTANTIATE(bf16)

@@ -15,28 +15,29 @@ NormRounding rounding(Norm norm) {
 
 template <class T>
 void norm_forward(StageContext<T>& c, Ref<const T, 1> w_D, Ref<T, 2> y_SD,
-                  const RowStatistics& rows, Ref<const T, 2> x_SD) {
+                  const RowStatistics& rows, Ref<const T, 2> x_SD, Ref<float, 1> amax) {
   const ModelSpec& m = c.model;
   const Region region(c.stream, "norm", passes_over(x_SD, y_SD));
   if (has_mean(m.norm)) {
-    layernorm_forward<T>(c.stream, y_SD, rows.mean_S, rows.rstd_S, x_SD, w_D, m.norm_eps);
+    layernorm_forward<T>(c.stream, y_SD, rows.mean_S, rows.rstd_S, x_SD, w_D, m.norm_eps, amax);
   } else {
-    rmsnorm_forward<T>(c.stream, y_SD, rows.rstd_S, x_SD, w_D, m.norm_eps, rounding(m.norm));
+    rmsnorm_forward<T>(c.stream, y_SD, rows.rstd_S, x_SD, w_D, m.norm_eps, rounding(m.norm), amax);
   }
   c.made("norm", "its result", y_SD);
 }
 
 template <class T>
 void add_norm_forward(StageContext<T>& c, Ref<const T, 1> w_D, Ref<T, 2> sum_SD, Ref<T, 2> y_SD,
-                      const RowStatistics& rows, Ref<const T, 2> x_SD, Ref<const T, 2> delta_SD) {
+                      const RowStatistics& rows, Ref<const T, 2> x_SD, Ref<const T, 2> delta_SD,
+                      Ref<float, 1> amax) {
   const ModelSpec& m = c.model;
   const Region region(c.stream, "add+norm", passes_over(x_SD, delta_SD, sum_SD, y_SD));
   if (has_mean(m.norm)) {
     add_layernorm_forward<T>(c.stream, sum_SD, y_SD, rows.mean_S, rows.rstd_S, x_SD, delta_SD, w_D,
-                             m.norm_eps);
+                             m.norm_eps, amax);
   } else {
     add_rmsnorm_forward<T>(c.stream, sum_SD, y_SD, rows.rstd_S, x_SD, delta_SD, w_D, m.norm_eps,
-                           rounding(m.norm));
+                           rounding(m.norm), amax);
   }
   c.made("residual addition", "the residual stream", sum_SD);
   c.made("norm", "its result", y_SD);
@@ -45,27 +46,28 @@ void add_norm_forward(StageContext<T>& c, Ref<const T, 1> w_D, Ref<T, 2> sum_SD,
 template <class T>
 void norm_backward(StageContext<T>& c, Ref<const T, 1> w_D, Ref<float, 1> dw_D, Ref<T, 2> dx_SD,
                    Ref<const T, 2> d_normed_SD, Ref<const T, 2> dresidual_SD, Ref<const T, 2> x_SD,
-                   const RowStatistics& rows, Write write) {
+                   const RowStatistics& rows, Write write, Ref<float, 1> amax) {
   const Region region(c.stream, "norm backward",
                       passes_over(d_normed_SD, dresidual_SD, x_SD, dx_SD));
   const Ref<float, 2> partial_PD = c.scratch.norm_partial_PD;
   if (has_mean(c.model.norm)) {
     layernorm_backward<T>(c.stream, dx_SD, dw_D, partial_PD, d_normed_SD, dresidual_SD, x_SD,
-                          rows.mean_S, rows.rstd_S, w_D, write);
+                          rows.mean_S, rows.rstd_S, w_D, write, amax);
   } else {
     rmsnorm_backward<T>(c.stream, dx_SD, dw_D, partial_PD, d_normed_SD, dresidual_SD, x_SD,
-                        rows.rstd_S, w_D, write);
+                        rows.rstd_S, w_D, write, amax);
   }
 }
 
 #define KOIOS_INSTANTIATE(T)                                                                  \
   template void norm_forward<T>(StageContext<T>&, Ref<const T, 1>, Ref<T, 2>,                 \
-                                const RowStatistics&, Ref<const T, 2>);                       \
+                                const RowStatistics&, Ref<const T, 2>, Ref<float, 1>);        \
   template void add_norm_forward<T>(StageContext<T>&, Ref<const T, 1>, Ref<T, 2>, Ref<T, 2>,  \
-                                    const RowStatistics&, Ref<const T, 2>, Ref<const T, 2>);  \
+                                    const RowStatistics&, Ref<const T, 2>, Ref<const T, 2>,   \
+                                    Ref<float, 1>);                                           \
   template void norm_backward<T>(StageContext<T>&, Ref<const T, 1>, Ref<float, 1>, Ref<T, 2>, \
                                  Ref<const T, 2>, Ref<const T, 2>, Ref<const T, 2>,           \
-                                 const RowStatistics&, Write);
+                                 const RowStatistics&, Write, Ref<float, 1>);
 KOIOS_INSTANTIATE(float)
 KOIOS_INSTANTIATE(bf16)
 #undef KOIOS_INSTANTIATE

@@ -8,21 +8,23 @@
 
 namespace koios {
 
-/// y = norm(x). w_D: empty where the norm has no weight, as in all three.
+/// y = norm(x). In all three w_D is empty where the norm has no weight, and amax where nobody wants
+/// to know the largest magnitude of the result.
 template <class T>
 void norm_forward(StageContext<T>& c, Ref<const T, 1> w_D, Ref<T, 2> y_SD,
-                  const RowStatistics& rows, Ref<const T, 2> x_SD);
+                  const RowStatistics& rows, Ref<const T, 2> x_SD, Ref<float, 1> amax = {});
 
 /// sum = x + delta, y = norm(sum).
 template <class T>
 void add_norm_forward(StageContext<T>& c, Ref<const T, 1> w_D, Ref<T, 2> sum_SD, Ref<T, 2> y_SD,
-                      const RowStatistics& rows, Ref<const T, 2> x_SD, Ref<const T, 2> delta_SD);
+                      const RowStatistics& rows, Ref<const T, 2> x_SD, Ref<const T, 2> delta_SD,
+                      Ref<float, 1> amax = {});
 
 /// dx = dresidual + gradient of norm(x) from d_normed; dx may be dresidual. The weight's gradient
 /// goes to dw_D.
 template <class T>
 void norm_backward(StageContext<T>& c, Ref<const T, 1> w_D, Ref<float, 1> dw_D, Ref<T, 2> dx_SD,
                    Ref<const T, 2> d_normed_SD, Ref<const T, 2> dresidual_SD, Ref<const T, 2> x_SD,
-                   const RowStatistics& rows, Write write);
+                   const RowStatistics& rows, Write write, Ref<float, 1> amax = {});
 
 }  // namespace koios

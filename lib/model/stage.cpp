@@ -5,6 +5,7 @@
 #include "core/error.hpp"
 #include "kernels/elementwise.hpp"
 #include "kernels/rope.hpp"
+#include "model/fp8_linear.hpp"
 #include "model/head.hpp"
 #include "runtime/copy.hpp"
 #include "runtime/region.hpp"
@@ -32,13 +33,18 @@ Stage<T>::Stage(const StageShape& shape, const ShardLayout& layout, StageBuffers
     rope_table(compute, row_range(buffers_.scratch.rope_TE, chunk * rows, rows),
                shape_.model.rope_theta, part.begin(chunk, shape_.micro_batch.seq_len));
   }
-  if (shape.fp8.is_on()) fill_zero(compute, any(buffers_.scratch.fp8.counts));
+  forget_fp8_counts();
   for (const std::vector<int>& run : layout.runs()) {
     int blocks = 0;
     for (const int unit : run) {
       if (layout.unit(unit).role == UnitRole::block) position_[index(unit)] = blocks++;
     }
   }
+}
+
+template <class T>
+void Stage<T>::forget_fp8_counts() {
+  if (shape_.fp8.is_on()) fill_zero(context_.stream, any(buffers_.scratch.fp8.counts));
 }
 
 template <class T>
@@ -90,7 +96,7 @@ void Stage<T>::forward_backward_head(int unit, int slot, float loss_scale,
   head_forward_backward<T>(context(slot), saved(slot).head, saved(slot).dx_SD,
                            stream_before(unit, slot), buffers_.scratch.delta_SD,
                            batch(slot).label_N, loss_scale, weights, gradients.view,
-                           gradients.write);
+                           gradients.write, amax_before(slot, saved(slot).block.size()));
 }
 
 template <class T>
@@ -105,15 +111,26 @@ void Stage<T>::recompute(int unit, int slot, const UnitView<const T>& weights) {
 }
 
 template <class T>
+Ref<float, 1> Stage<T>::amax_before(int slot, std::size_t blocks) {
+  if (blocks == 0) return {};
+  return fp8_gradient_amax(context_, saved(slot).block[blocks - 1], kDownLinear);
+}
+
+template <class T>
 BlockGradients<T> Stage<T>::gradients_of(int unit, int slot) {
   StageSaved<T>& s = saved(slot);
   const std::size_t at = position(unit);
   BlockSaved<T>& v = s.block[at];
   const Ref<T, 2> d_qkv_NQ = buffers_.scratch.d_qkv_NQ;
-  if (!shape_.splits_backward) return {s.dx_SD, v.gate_up_N2F, s.dx_SD, d_qkv_NQ, s.dx_SD};
+  const Ref<float, 1> amax = amax_before(slot, at);
+  if (!shape_.splits_backward) return {s.dx_SD, v.gate_up_N2F, s.dx_SD, d_qkv_NQ, s.dx_SD, amax};
   const bool is_last = at + 1 == s.block.size();
-  return {is_last ? s.dx_SD : s.block[at + 1].x_SD, v.gate_up_N2F, v.mid_SD, d_qkv_NQ,
-          at == 0 ? s.d_in_SD : v.x_SD};
+  return {is_last ? s.dx_SD : s.block[at + 1].x_SD,
+          v.gate_up_N2F,
+          v.mid_SD,
+          d_qkv_NQ,
+          at == 0 ? s.d_in_SD : v.x_SD,
+          amax};
 }
 
 template <class T>

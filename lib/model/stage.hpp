@@ -78,6 +78,10 @@ class Stage {
   Ref<T, 2> output_gradient(int slot) const { return buffers_.slot[index(slot)].dx_SD; }
   Ref<T, 2> input_gradient(int slot) const { return buffers_.slot[index(slot)].d_in_SD; }
 
+  /// Fp8Count: since the start, or since they were forgotten; empty without FP8.
+  Ref<const std::int64_t, 1> fp8_counts() const { return buffers_.scratch.fp8.counts; }
+  void forget_fp8_counts();
+
   Ref<const float, 1> losses() const { return buffers_.scratch.loss_N; }
 
  private:
@@ -94,6 +98,8 @@ class Stage {
   /// Of the embedding table's rows on this rank.
   std::int64_t first_token() const { return context_.tp.rank() * local_.vocab; }
   BlockGradients<T> gradients_of(int unit, int slot);
+  /// Wanted by the first `blocks` blocks of the slot, in FP8, of the gradient of what they make.
+  Ref<float, 1> amax_before(int slot, std::size_t blocks);
 
   StageShape shape_;
   LocalShape local_;

@@ -84,7 +84,7 @@ void TrainStep<T>::run(std::int64_t steps_done, const NextBatch& next_batch, Ste
   }
   find_scales();
   for (const Action& action : training_) perform(action, next_batch, steps_done);
-  results.record(streams_.compute, memory_.loss_sum, memory_.norm.norm);
+  results.record(streams_.compute, memory_.loss_sum, memory_.norm.norm, stage_.fp8_counts());
 }
 
 template <class T>
@@ -99,6 +99,7 @@ void TrainStep<T>::rehearse() {
   batch.index = make_embedding_index(batch.tokens);
   const NextBatch same = [&] { return batch; };
   for (const Action& action : rehearsal_) perform(action, same, 0);
+  stage_.forget_fp8_counts();
 }
 
 template <class T>

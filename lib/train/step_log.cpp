@@ -127,6 +127,11 @@ StepLog::Interval StepLog::bring_together(std::int64_t reserved_bytes, const Wai
     sums.push_back(value.value_or(0));
     sums.push_back(value ? 1 : 0);
   }
+  const std::size_t fp8_at = sums.size();
+  const Fp8Counts told = std::exchange(fp8_counts_told_, fp8_counts_);
+  for (std::size_t i = 0; i < told.size(); ++i) {
+    sums.push_back(static_cast<double>(fp8_counts_[i] - told[i]));
+  }
   const std::size_t by_rank_at = sums.size();
   constexpr std::size_t kByRank = 3;
   sums.resize(by_rank_at + kByRank * static_cast<std::size_t>(mesh_.size()));
@@ -166,6 +171,7 @@ StepLog::Interval StepLog::bring_together(std::int64_t reserved_bytes, const Wai
                               sums[8] / ranks},
                   .checkpoint_s = maxima[6],
                   .samples_hash = std::fmod(sums[3], 0x1p32),
+                  .fp8_counts = {sums[fp8_at], sums[fp8_at + 1]},
                   .reserved_bytes = maxima[2],
                   .resident_bytes = maxima[3],
                   .free_bytes = -maxima[4],
@@ -270,6 +276,13 @@ void StepLog::write_row(std::int64_t step, double lr, const Interval& all,
   const auto add_known = [&](std::string_view key, std::optional<double> value) {
     if (value) row.push_back({key, value});
   };
+  if (shape_.fp8.is_on()) {
+    const auto count = [&](Fp8Count which) {
+      return all.fp8_counts[static_cast<std::size_t>(which)];
+    };
+    row.push_back({metric::kFp8Saturated, count(Fp8Count::saturated)});
+    row.push_back({metric::kFp8ZeroAmax, count(Fp8Count::zero_amax)});
+  }
   if (const auto slowest = slowest_rank(all.own_s_by_rank, stages_)) {
     row.push_back({metric::kSlowestRank, slowest->factor()});
   }

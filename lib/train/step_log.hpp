@@ -2,6 +2,7 @@
 // metrics.jsonl and one line on the console.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -46,6 +47,8 @@ class StepLog {
 
   /// Adds a step to what the next line will say. is_skipped: its update was not made.
   void add(const StepResult& result, bool is_skipped);
+  /// What casts to FP8 have counted on this rank since the start.
+  void set_fp8_counts(const Fp8Counts& counts) { fp8_counts_ = counts; }
   /// Adds what a step's communication took on the host.
   void add_waits(const WaitSeconds& seconds) { waits_ += seconds; }
   /// Takes time out of what the next line will say of speed, with what of it ranks met for.
@@ -76,6 +79,7 @@ class StepLog {
     WaitSeconds parts_s;            // the same by what was waited for
     double checkpoint_s;            // in all
     double samples_hash;
+    std::array<double, kFp8Counts> fp8_counts;
     double reserved_bytes, resident_bytes;  // the most of any rank
     double free_bytes;                      // the least of any rank
     GpuReading gpu;                         // means, the highest temperature; energy: the sum
@@ -107,6 +111,7 @@ class StepLog {
   double loss_max_ = 0;
   double grad_norm_ = 0;
   std::int64_t skipped_steps_ = 0;
+  Fp8Counts fp8_counts_{}, fp8_counts_told_{};  // told: in the last line
   WaitSeconds waits_;
   double meetings_s_ = 0;    // Communicator::host_seconds of host_world at the last line
   std::vector<int> stages_;  // by rank

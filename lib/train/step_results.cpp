@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <cmath>
+#include <cstring>
 
 #include "core/error.hpp"
 
@@ -16,15 +17,22 @@ StepResults::StepResults(Backend backend, std::int64_t capacity, std::int64_t to
     : capacity_(capacity),
       tokens_(tokens),
       values_(backend, capacity * 2 * std::int64_t{sizeof(float)}),
-      last_(backend) {}
+      fp8_counts_(backend, sizeof(Fp8Counts)),
+      last_(backend) {
+  std::memset(fp8_counts_.data(), 0, sizeof(Fp8Counts));
+}
 
 void StepResults::record(Stream& compute, Ref<const float, 1> loss_sum,
-                         Ref<const float, 1> grad_norm) {
+                         Ref<const float, 1> grad_norm, Ref<const std::int64_t, 1> fp8_counts) {
   KOIOS_REQUIRE(!full(), "results of ", capacity_, " steps are waiting");
   float* slot = static_cast<float*>(values_.data()) + 2 * count_++;
   slot[1] = kNotYet;
   copy(compute, any(make_ref(slot, 1)), any(loss_sum));
   copy(compute, any(make_ref(slot + 1, 1)), any(grad_norm));
+  if (fp8_counts.data != nullptr) {
+    auto* counts = static_cast<std::int64_t*>(fp8_counts_.data());
+    copy(compute, any(make_ref(counts, kFp8Counts)), any(fp8_counts));
+  }
   last_.record(compute);
 }
 
@@ -49,6 +57,12 @@ std::vector<StepResult> StepResults::read() {
   }
   count_ = 0;
   return results;
+}
+
+Fp8Counts StepResults::fp8_counts() const {
+  Fp8Counts counts;
+  std::memcpy(counts.data(), fp8_counts_.data(), sizeof(counts));
+  return counts;
 }
 
 }  // namespace koios

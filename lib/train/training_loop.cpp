@@ -195,6 +195,7 @@ void TrainingLoop<T>::read_results(std::int64_t step, const StepDecision& decisi
     nonfinite_.judge(++at, result, is_first ? found : std::nullopt);
     step_log_.add(result, !is_finite && config_.training.on_nonfinite != OnNonfinite::go_on);
   }
+  step_log_.set_fp8_counts(results_.fp8_counts());
   exposed_ = step_.exposed_wait();
 }
 

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -197,6 +198,35 @@ class DeviceVector {
   std::int64_t offset_;
   DeviceMatrix<T> matrix_;
 };
+
+/// The largest magnitude; NaN if there is one.
+inline double amax_of(const std::vector<double>& values) {
+  double largest = 0;
+  for (const double v : values) {
+    if (std::isnan(v)) return v;
+    largest = std::max(largest, std::abs(v));
+  }
+  return largest;
+}
+
+/// run(amax): a kernel that writes `out` and raises amax. It is that of what is there afterwards,
+/// and asking for it changes no bit.
+template <class T, class Run>
+void expect_amax_of(Stream& s, const DeviceMatrix<T>& out, const Run& run) {
+  run(Ref<float, 1>{});
+  const auto before = out.bits();
+  for (const double low : {0.0, 1e30}) {
+    const DeviceVector<float> amax(s, {low});
+    run(amax.ref());
+    const double found = amax_of(out.read());
+    if (std::isnan(found)) {
+      EXPECT_TRUE(std::isnan(amax.read()[0])) << amax.read()[0];
+    } else {
+      EXPECT_EQ(amax.read()[0], std::max(found, static_cast<double>(static_cast<float>(low))));
+    }
+    EXPECT_TRUE(std::memcmp(out.bits().data(), before.data(), before.size() * sizeof(T)) == 0);
+  }
+}
 
 template <class T>
 bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {

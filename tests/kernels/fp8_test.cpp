@@ -14,6 +14,7 @@
 namespace koios {
 namespace {
 
+using test::amax_of;
 using test::DeviceMatrix;
 using test::DeviceVector;
 using test::random_values;
@@ -123,15 +124,6 @@ float scale_of(double amax, bool powers_of_two = false) {
 template <class Q>
 Q cast_value(double x, float scale) {
   return Q(static_cast<float>(x) * scale);
-}
-
-double amax_of(const std::vector<double>& values) {
-  double largest = 0;
-  for (const double v : values) {
-    if (std::isnan(v)) return kNaN;
-    largest = std::max(largest, std::abs(v));
-  }
-  return largest;
 }
 
 void expect_same(const std::vector<double>& got, const std::vector<double>& want) {

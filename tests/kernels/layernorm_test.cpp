@@ -88,6 +88,34 @@ TYPED_TEST(LayerNorm, forward_matches_reference) {
   }
 }
 
+TYPED_TEST(LayerNorm, finds_the_largest_magnitude) {
+  using T = typename TypeParam::T;
+  Stream& s = this->stream;
+  for (const auto [N, D, gap] : kDims) {
+    SCOPED_TRACE(cat(N, "x", D, "+", gap));
+    const DeviceMatrix<T> x_ND(s, N, D, gap, shifted_values<T>(N * D, 1));
+    const DeviceMatrix<T> dy_ND(s, N, D, gap, random_values<T>(N * D, 2));
+    const DeviceMatrix<T> y_ND(s, N, D, gap), sum_ND(s, N, D);
+    const DeviceVector<float> mean_N(s, N), rstd_N(s, N), dw_D(s, D);
+    const DeviceMatrix<float> partial_PD(s, norm_backward_partials(s.backend()), D);
+    with_and_without_weight<T>(s, D, [&](const auto&, Ref<const T, 1> w_D) {
+      test::expect_amax_of(s, y_ND, [&](Ref<float, 1> amax) {
+        layernorm_forward<T>(s, y_ND.ref(), mean_N.ref(), rstd_N.ref(), x_ND.cref(), w_D, kEps,
+                             amax);
+      });
+      test::expect_amax_of(s, y_ND, [&](Ref<float, 1> amax) {
+        layernorm_backward<T>(s, y_ND.ref(), dw_D.ref(), partial_PD.ref(), dy_ND.cref(), {},
+                              x_ND.cref(), mean_N.cref(), rstd_N.cref(), w_D, Write::overwrite,
+                              amax);
+      });
+      test::expect_amax_of(s, y_ND, [&](Ref<float, 1> amax) {
+        add_layernorm_forward<T>(s, sum_ND.ref(), y_ND.ref(), mean_N.ref(), rstd_N.ref(),
+                                 x_ND.cref(), dy_ND.cref(), w_D, kEps, amax);
+      });
+    });
+  }
+}
+
 TYPED_TEST(LayerNorm, backward_matches_reference) {
   using T = typename TypeParam::T;
   for (const auto [N, D, gap] : kDims) {

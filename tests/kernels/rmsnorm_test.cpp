@@ -103,6 +103,35 @@ TYPED_TEST(RmsNorm, add_forward_matches_reference) {
   }
 }
 
+TYPED_TEST(RmsNorm, finds_the_largest_magnitude) {
+  using T = typename TypeParam::T;
+  Stream& s = this->stream;
+  for (const auto [N, D, gap] : kDims) {
+    for (const bool with_nan : {false, true}) {
+      SCOPED_TRACE(cat(N, "x", D, "+", gap, with_nan ? " with NaN" : ""));
+      auto x = random_values<T>(N * D, 1);
+      if (with_nan) x[N * D - 1] = std::numeric_limits<double>::quiet_NaN();
+      const DeviceMatrix<T> x_ND(s, N, D, gap, x), dy_ND(s, N, D, gap, random_values<T>(N * D, 2));
+      const DeviceMatrix<T> y_ND(s, N, D, gap), sum_ND(s, N, D);
+      const DeviceVector<T> w_D(s, random_values<T>(D, 3));
+      const DeviceVector<float> rstd_N(s, N), dw_D(s, D);
+      const DeviceMatrix<float> partial_PD(s, norm_backward_partials(s.backend()), D);
+      const auto once = NormRounding::once;
+      test::expect_amax_of(s, y_ND, [&](Ref<float, 1> amax) {
+        rmsnorm_forward<T>(s, y_ND.ref(), rstd_N.ref(), x_ND.cref(), w_D.cref(), kEps, once, amax);
+      });
+      test::expect_amax_of(s, y_ND, [&](Ref<float, 1> amax) {
+        rmsnorm_backward<T>(s, y_ND.ref(), dw_D.ref(), partial_PD.ref(), dy_ND.cref(), {},
+                            x_ND.cref(), rstd_N.cref(), w_D.cref(), Write::overwrite, amax);
+      });
+      test::expect_amax_of(s, y_ND, [&](Ref<float, 1> amax) {
+        add_rmsnorm_forward<T>(s, sum_ND.ref(), y_ND.ref(), rstd_N.ref(), x_ND.cref(), dy_ND.cref(),
+                               w_D.cref(), kEps, once, amax);
+      });
+    }
+  }
+}
+
 TYPED_TEST(RmsNorm, backward_matches_reference) {
   using T = typename TypeParam::T;
   for (const auto [N, D, gap] : kDims) {

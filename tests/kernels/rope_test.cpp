@@ -10,6 +10,7 @@ namespace koios {
 namespace {
 
 using test::DeviceMatrix;
+using test::DeviceVector;
 using test::expect_close;
 using test::random_values;
 
@@ -35,6 +36,25 @@ TYPED_TEST(Rope, table_matches_reference) {
     const auto want = reference::rope_table(T, E, kTheta);
     // Rounded once from double; the angle itself is good to a few units of its last place.
     for (std::size_t k = 0; k < want.size(); ++k) ASSERT_NEAR(got[k], want[k], 0x1p-25 + 1e-11);
+  }
+}
+
+TYPED_TEST(Rope, finds_the_largest_magnitude) {
+  using Element = typename TypeParam::T;
+  Stream& s = this->stream;
+  for (const auto [batch, T, heads, E, gap] : kDims) {
+    SCOPED_TRACE(cat(batch, "x", T, ", heads ", heads, "x", E, "+", gap));
+    const auto x = random_values<Element>(batch * T * heads * E, 1);
+    DeviceMatrix<float> table_TE(s, T, E);
+    rope_table(s, table_TE.ref(), kTheta);
+    DeviceMatrix<Element> x_N(s, batch * T, heads * E, gap, x);
+    for (const double low : {0.0, 1e30}) {
+      x_N.write(x);
+      const DeviceVector<float> amax(s, {low});
+      rope_backward<Element>(s, x_N.ref(), table_TE.cref(), amax.ref());
+      const double least = static_cast<float>(low);
+      EXPECT_EQ(amax.read()[0], std::max(test::amax_of(x_N.read()), least));
+    }
   }
 }
 

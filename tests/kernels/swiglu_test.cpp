@@ -58,6 +58,34 @@ TYPED_TEST(SwiGlu, backward_matches_reference) {
   }
 }
 
+TYPED_TEST(SwiGlu, finds_the_largest_magnitude) {
+  using T = typename TypeParam::T;
+  Stream& s = this->stream;
+  for (const auto [N, F, gap] : kDims) {
+    for (const bool with_nan : {false, true}) {
+      SCOPED_TRACE(cat(N, "x", F, "+", gap, with_nan ? " with NaN" : ""));
+      auto gate_up = random_values<T>(N * 2 * F, 1, kGateScale);
+      if (with_nan) gate_up[N * 2 * F - 1] = std::numeric_limits<double>::quiet_NaN();
+      const DeviceMatrix<T> gate_up_N2F(s, N, 2 * F, gap, gate_up), y_NF(s, N, F, gap);
+      const DeviceMatrix<T> dy_NF(s, N, F, gap, random_values<T>(N * F, 2));
+      const DeviceMatrix<T> d_gate_up_N2F(s, N, 2 * F, gap);
+      const auto halves = [F = F](const auto& both) {
+        return std::pair(column_range(both, 0, F), column_range(both, F, F));
+      };
+      const auto [gate, up] = halves(gate_up_N2F.cref());
+      const auto [d_gate, d_up] = halves(d_gate_up_N2F.ref());
+      test::expect_amax_of(s, y_NF, [&, gate = gate, up = up](Ref<float, 1> amax) {
+        swiglu_forward<T>(s, y_NF.ref(), gate, up, amax);
+      });
+      test::expect_amax_of(
+          s, d_gate_up_N2F,
+          [&, gate = gate, up = up, d_gate = d_gate, d_up = d_up](Ref<float, 1> amax) {
+            swiglu_backward<T>(s, d_gate, d_up, dy_NF.cref(), gate, up, amax);
+          });
+    }
+  }
+}
+
 TYPED_TEST(SwiGlu, extreme_gates_stay_finite) {
   using T = typename TypeParam::T;
   // As many as a pack, so that both kinds of code see them.
