@@ -128,7 +128,10 @@ struct CudaRowAndColumnAmax : RowAndColumnAmax<T> {
 
 }  // namespace
 
-Ref<float, 2> fp8_scales(float* data, std::int64_t rows, std::int64_t columns, Fp8ScaleKind kind) {
+namespace {
+
+template <class T>
+Ref<T, 2> scales_at(T* data, std::int64_t rows, std::int64_t columns, Fp8ScaleKind kind) {
   const std::int64_t pieces = ceil_div(columns, kFp8Block);
   switch (kind) {
     case Fp8ScaleKind::row:
@@ -143,9 +146,19 @@ Ref<float, 2> fp8_scales(float* data, std::int64_t rows, std::int64_t columns, F
   return make_ref(data, std::int64_t{1}, std::int64_t{1});
 }
 
+}  // namespace
+
+Ref<float, 2> fp8_scales(float* data, std::int64_t rows, std::int64_t columns, Fp8ScaleKind kind) {
+  return scales_at(data, rows, columns, kind);
+}
+Ref<const float, 2> fp8_scales(const float* data, std::int64_t rows, std::int64_t columns,
+                               Fp8ScaleKind kind) {
+  return scales_at(data, rows, columns, kind);
+}
+
 std::int64_t fp8_scale_floats(std::int64_t rows, std::int64_t columns, Fp8ScaleKind kind) {
   if (kind == Fp8ScaleKind::matrix) return kFp8ScalePitch;
-  const Ref<float, 2> scales = fp8_scales(nullptr, rows, columns, kind);
+  const Ref<float, 2> scales = scales_at<float>(nullptr, rows, columns, kind);
   return scales.extent[0] * scales.pitch;
 }
 

@@ -45,8 +45,9 @@ template <class Q, class T>
 void cast_to_fp8(Stream& s, Ref<Q, 2> q_NK, Ref<const T, 2> x_NK, const Fp8Scales& scales,
                  Ref<std::int64_t, 1> counts);
 
-/// Both q and its transpose in one pass. of_columns: the scales of the transpose, whose rows are
-/// the columns of x; the same as of_rows where there is one scale for all.
+/// Both q and its transpose in one pass; where q is empty, the transpose alone. of_columns: the
+/// scales of the transpose, whose rows are the columns of x; the same as of_rows where there is one
+/// scale for all.
 template <class Q, class T>
 void cast_to_fp8_with_transpose(Stream& s, Ref<Q, 2> q_NK, Ref<Q, 2> q_KN, Ref<const T, 2> x_NK,
                                 const Fp8Scales& of_rows, const Fp8Scales& of_columns,
@@ -70,9 +71,12 @@ enum class Fp8ScaleKind {
 
 /// Scales of a matrix, at data, and how many floats they take.
 Ref<float, 2> fp8_scales(float* data, std::int64_t rows, std::int64_t columns, Fp8ScaleKind kind);
+Ref<const float, 2> fp8_scales(const float* data, std::int64_t rows, std::int64_t columns,
+                               Fp8ScaleKind kind);
 std::int64_t fp8_scale_floats(std::int64_t rows, std::int64_t columns, Fp8ScaleKind kind);
 
 /// x in pieces of 1 x 128: of a row for q_NK, of a column for q_KN, amax found in the same pass.
+/// q_NK may be empty: then nobody asks for it or its scales.
 /// Inverse scales lie as cuBLASLt wants them: the pieces that follow one another along the rows of
 /// q are rows, inverse_row_BN for B = ceil(K / 128), and inverse_column_BK for B = ceil(N / 128).
 template <class Q, class T>

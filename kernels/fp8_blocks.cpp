@@ -127,7 +127,7 @@ struct CudaBlockCast {
           inverse_column(start.k / kFp8Block, start.n / kFp8Block) = inverse;
           counters.scale_of(row_amax[0]);
         }
-      } else if (rank % kGroup == 0) {
+      } else if (q_NK.data != nullptr && rank % kGroup == 0) {
         KOIOS_UNROLL
         for (int i = 0; i < kHeldRows; ++i) {
           if (n + i >= x.extent[0]) continue;
@@ -157,7 +157,7 @@ struct CudaBlockCast {
         for (int i = 0; i < kHeldRows; ++i) {
           const auto values = unpack(held[half][i]);
           codes[i] = detail::pack_as<Q>(values * row_scale[i]);
-          put<V, kPacks>(q_NK, n + i, k(half), codes[i]);
+          if (q_NK.data != nullptr) put<V, kPacks>(q_NK, n + i, k(half), codes[i]);
           if constexpr (!kSquare) codes[i] = detail::pack_as<Q>(values * column_scale);
         }
         if (half > 0) __syncthreads();  // the first half is read
@@ -191,9 +191,11 @@ void cast_to_fp8_in_pieces(Stream& s, Ref<Q, 2> q_NK, Ref<float, 2> inverse_row_
                            Ref<std::int64_t, 1> counts) {
   const std::int64_t N = x_NK.extent[0];
   const std::int64_t K = x_NK.extent[1];
-  detail::require_same_shape("q", q_NK, x_NK);
   detail::require_transposed_shape(q_KN, x_NK);
-  require_block_scales("inverse_row_BN", inverse_row_BN, ceil_div(K, kFp8Block), N);
+  if (q_NK.data != nullptr) {
+    detail::require_same_shape("q", q_NK, x_NK);
+    require_block_scales("inverse_row_BN", inverse_row_BN, ceil_div(K, kFp8Block), N);
+  }
   require_block_scales("inverse_column_BK", inverse_column_BK, ceil_div(N, kFp8Block), K);
   require_counters(counts);
   if (x_NK.size() == 0) return;
@@ -216,9 +218,9 @@ void cast_to_fp8_in_pieces(Stream& s, Ref<Q, 2> q_NK, Ref<float, 2> inverse_row_
             const auto value = static_cast<float>(x_NK(n, k));
             const float row_scale = detail::fp8_scale<Q>(of_row[n - start.n], false);
             const float column_scale = detail::fp8_scale<Q>(of_column[k - start.k], false);
-            q_NK(n, k) = Q(value * row_scale);
+            if (q_NK.data != nullptr) q_NK(n, k) = Q(value * row_scale);
             q_KN(k, n) = Q(value * column_scale);
-            if (k == start.k) {
+            if (q_NK.data != nullptr && k == start.k) {
               inverse_row_BN(k / kFp8Block, n) = 1.0F / row_scale;
               counters.scale_of(of_row[n - start.n]);
             }

@@ -21,6 +21,7 @@
 #include "kernels/elementwise.hpp"
 #include "kernels/embedding.hpp"
 #include "kernels/fp8.hpp"
+#include "kernels/fp8_weights.hpp"
 #include "kernels/reduce.hpp"
 #include "kernels/rmsnorm.hpp"
 #include "kernels/rope.hpp"
@@ -236,6 +237,38 @@ class Bench {
     add_case("cast_to_fp8_in_squares", NF * (b + 2), [=, &s] {
       cast_to_fp8_in_squares<fp8_e4m3, T>(s, q_NF, inverse_BF, q_FN, inverse_BN, C(a_NF), counts);
     });
+    // Kernels that find the largest magnitude as they write.
+    const auto gate = column_range(C(gate_up), 0, F), up = column_range(C(gate_up), F, F);
+    const auto d_gate = column_range(d_gate_up, 0, F), d_up = column_range(d_gate_up, F, F);
+    add_case("rmsnorm_forward amax", 2 * ND * b,
+             [=, &s] { rmsnorm_forward<T>(s, y, rstd, x, w, 1e-5F, NormRounding::once, amax); });
+    add_case("add_rmsnorm_forward amax", 4 * ND * b, [=, &s] {
+      add_rmsnorm_forward<T>(s, z, y, rstd, x, dx, w, 1e-5F, NormRounding::once, amax);
+    });
+    add_case("rmsnorm_backward amax", 4 * ND * b, [=, &s] {
+      rmsnorm_backward<T>(s, dx, dw, parts, y, dx, x, rstd, w, Write::accumulate, amax);
+    });
+    add_case("rope_backward amax", 2 * static_cast<double>(qk.size()) * b,
+             [=, &s] { rope_backward<T>(s, qk, table, amax); });
+    add_case("swiglu_forward amax", 3 * NF * b,
+             [=, &s] { swiglu_forward<T>(s, f, gate, up, amax); });
+    add_case("swiglu_backward amax", 5 * NF * b,
+             [=, &s] { swiglu_backward<T>(s, d_gate, d_up, f, gate, up, amax); });
+    // A rank's rows of weights.
+    const std::int64_t rows = std::min({F, P / D, N * F / D}) / kFp8Block * kFp8Block;
+    const double weights = static_cast<double>(rows * D);
+    const auto w_ND = Ref<const float, 2>(make_ref(p.data, rows, D));
+    const auto q_ND = make_ref(q_NF.data, rows, D), r_ND = make_ref(q_FN.data, rows, D);
+    const auto of_w_N = floats(rows), of_w_D = floats(D);
+    const auto of_w = arena.take<float>("bench", rows / kFp8Block, ceil_div(D, kFp8Block));
+    add_case("raise_amax_of_squares", 4 * weights,
+             [=, &s] { raise_amax_of_squares(s, of_w, w_ND, 0); });
+    add_case("cast_weights_by_square", 5 * weights,
+             [=, &s] { cast_weights_by_square(s, q_ND, w_ND, of_w, 0); });
+    add_case("amax of a weight's rows, columns", 4 * weights,
+             [=, &s] { raise_amax_of_rows_and_columns<float>(s, of_w_N, of_w_D, w_ND); });
+    add_case("cast_weights_by_row_and_column", 6 * weights,
+             [=, &s] { cast_weights_by_row_and_column(s, q_ND, r_ND, w_ND, of_w_N, of_w_D); });
     add_case("transpose_fp8", 2 * NF,
              [=, &s] { transpose_fp8<fp8_e4m3>(s, q_FN, Ref<const fp8_e4m3, 2>(q_NF)); });
     const std::int64_t ranges = 300;

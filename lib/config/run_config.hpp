@@ -189,6 +189,7 @@ struct TrainingConfig {
   ReducePrecision mixed_precision_reduce = ReducePrecision::float32;
   Fp8Recipe fp8_linear = Fp8Recipe::none;
   std::vector<int> fp8_skip_blocks;
+  bool fp8_fast_backward = false;
   OnNonfinite on_nonfinite = OnNonfinite::stop;
   std::int64_t nonfinite_budget = 100;  // steps in a row
 

@@ -84,6 +84,13 @@ void check_fp8(Rules& rules, const RunConfig& c) {
                 {"training/fp8_linear", "parallel/async_tp"},
                 cat("[training] fp8_linear = ", to_string(c.training.fp8_linear),
                     " needs all rows before it can scale them: set [parallel] async_tp = false"));
+  const Fp8Recipe recipe = c.training.fp8_linear;
+  rules.require(!c.training.fp8_fast_backward || recipe == Fp8Recipe::tensorwise ||
+                    recipe == Fp8Recipe::rowwise,
+                {"training/fp8_fast_backward", "training/fp8_linear"},
+                cat("[training] fp8_fast_backward = true: there is nothing to sum so with "
+                    "fp8_linear = ",
+                    to_string(recipe), "; set it to tensorwise or rowwise"));
   for (const int block : c.training.fp8_skip_blocks) {
     rules.require(block >= 0 && block < c.model.n_layers,
                   {"training/fp8_skip_blocks", "model/n_layers"},

@@ -177,7 +177,7 @@ Fp8Room<Q> take_room(Arena& arena, std::initializer_list<std::pair<std::int64_t,
 }
 
 Fp8Scratch take_fp8_scratch(Arena& arena, const ModelSpec& m, const LocalShape& local,
-                            Fp8Recipe recipe) {
+                            Fp8Recipe recipe, bool casts_weights) {
   constexpr std::string_view kLabel = "8-bit operands";
   const std::int64_t n = local.tokens;
   const std::int64_t qkv = local.qkv_cols();
@@ -190,7 +190,7 @@ Fp8Scratch take_fp8_scratch(Arena& arena, const ModelSpec& m, const LocalShape& 
   scratch.x = take_room<fp8_e4m3>(arena, {{n, widest_in}}, of_tokens);
   scratch.dy = take_room<fp8_e5m2>(arena, {{n, widest_out}}, of_tokens);
   scratch.dy_turned = take_room<fp8_e5m2>(arena, {{widest_out, n}}, of_tokens);
-  if (recipe != Fp8Recipe::tensorwise) {
+  if (casts_weights) {
     scratch.w = take_room<fp8_e4m3>(
         arena, {{qkv, m.dim}, {m.dim, local.q_cols}, {gate_up, m.dim}, {m.dim, local.ffn}},
         of_weights);
@@ -199,8 +199,7 @@ Fp8Scratch take_fp8_scratch(Arena& arena, const ModelSpec& m, const LocalShape& 
       arena, {{m.dim, qkv}, {local.q_cols, m.dim}, {m.dim, gate_up}, {local.ffn, m.dim}},
       of_weights);
   if (recipe == Fp8Recipe::rowwise) {
-    const std::int64_t longest = std::max({n, m.dim, local.q_cols, local.ffn});
-    scratch.amax = arena.take<float>(kLabel, longest + widest_out);
+    scratch.amax = arena.take<float>(kLabel, n + std::max(widest_in, widest_out));
   }
   scratch.counts = arena.take<std::int64_t>(kLabel, kFp8Counts);
   return scratch;
@@ -282,6 +281,7 @@ StageBuffers<T>::StageBuffers(Arena& arena, const StageShape& shape, const Shard
         saved.block.emplace_back(arena, m, local, level,
                                  shape.fp8.of_block(layout.unit(unit).layer), shared, before,
                                  is_received ? &input[place] : nullptr);
+        saved.block.back().fp8.fast_backward = shape.fp8.fast_backward;
         if (level != Recompute::none) shared = &saved.block.back();
       }
       saved.dx_SD = arena.take<T>(kScratch, local.rows, m.dim);
@@ -296,7 +296,9 @@ StageBuffers<T>::StageBuffers(Arena& arena, const StageShape& shape, const Shard
   scratch.d_qkv_NQ = arena.take<T>(kScratch, local.tokens, local.qkv_cols());
   scratch.d_activated_NF = arena.take<T>(kScratch, local.tokens, local.ffn);
   if (has_head) take_logits(arena, shape, local, scratch);
-  if (shape.fp8.is_on()) scratch.fp8 = take_fp8_scratch(arena, m, local, shape.fp8.recipe);
+  if (shape.fp8.is_on()) {
+    scratch.fp8 = take_fp8_scratch(arena, m, local, shape.fp8.recipe, shape.casts_weights);
+  }
   const std::int64_t parts = has_weight(m.norm) ? norm_backward_partials(backend) : 0;
   scratch.norm_partial_PD = arena.take<float>(kScratch, parts, m.dim);
   scratch.rope_TE =

@@ -38,6 +38,7 @@ struct RowStatistics {
 /// weight gradients, and their scales.
 struct Fp8Saved {
   Fp8Recipe recipe = Fp8Recipe::none;
+  bool fast_backward = false;  // Fp8Policy
   Ref<fp8_e4m3, 2> x_IN[kBlockLinears];
   Ref<float, 2> scale[kBlockLinears];
   Ref<float, 1> amax;  // tensorwise: of the inputs, then of the outputs' gradients
@@ -130,7 +131,7 @@ struct Fp8Room {
 struct Fp8Scratch {
   Fp8Room<fp8_e4m3> x;
   Fp8Room<fp8_e5m2> dy, dy_turned;
-  Fp8Room<fp8_e4m3> w, w_turned;  // w: not tensorwise
+  Fp8Room<fp8_e4m3> w, w_turned;  // w: with StageShape::casts_weights
   Ref<float, 1> amax;             // rowwise: of rows, then of columns
   Ref<std::int64_t, 1> counts;    // Fp8Count: since the start of the run
 };
@@ -170,6 +171,7 @@ struct StageShape {
   std::vector<RunShape> runs = {{}};
   int outputs = 0;  // residual streams on their way to the next stage; 0: nothing is sent
   Fp8Policy fp8;    // of the blocks' linear layers
+  bool casts_weights = false;  // with FP8: they come in the compute type
   /// backward_weight comes later than backward_input: wants Recompute::none.
   bool splits_backward = false;
   int context_scratch_factor = 0;  // reduce_scratch_factor of what context-parallel ranks exchange

@@ -161,6 +161,8 @@ template <class T>
 void block_recompute(StageContext<T>& c, BlockSaved<T>& v, Ref<T, 2> delta_SD,
                      const UnitView<const T>& w) {
   const Recompute level = v.recompute;
+  const bool has_products = level == Recompute::op_half;
+  const Fp8Use use_again = has_products ? Fp8Use::products : Fp8Use::weight_gradient;
   // With FP8 every input is cast again, from the amax that is known, and so gathered before.
   norm_forward<T>(c, w.norm(kAttentionNorm), v.normed1_SD, v.rows1, v.x_SD);
   if (level == Recompute::full) {
@@ -168,11 +170,13 @@ void block_recompute(StageContext<T>& c, BlockSaved<T>& v, Ref<T, 2> delta_SD,
     attend(c, v);
   } else if (v.is_fp8() || level == Recompute::op_half) {
     const Ref<const T, 2> normed1_ND = c.tp.gather(v.normed1_SD).all();
-    if (v.is_fp8()) fp8_input(c, v, kQkvLinear, normed1_ND);
+    if (v.is_fp8()) fp8_input(c, v, kQkvLinear, normed1_ND, use_again);
     if (level == Recompute::op_half) k_forward(c, v, normed1_ND, w);
   }
   if (level == Recompute::op) {
-    if (v.is_fp8()) fp8_input<T>(c, v, kOutLinear, v.attention_NA);
+    if (v.is_fp8()) {
+      fp8_input<T>(c, v, kOutLinear, v.attention_NA, Fp8Use::weight_gradient);
+    }
     norm_forward<T>(c, w.norm(kFfnNorm), v.normed2_SD, v.rows2, v.mid_SD);
   } else {
     project<T>(c, v, kOutLinear, delta_SD, v.attention_NA, w, kWo);
@@ -182,11 +186,11 @@ void block_recompute(StageContext<T>& c, BlockSaved<T>& v, Ref<T, 2> delta_SD,
     gate_up_forward(c, v, w);
   } else if (v.is_fp8() || level == Recompute::op_half) {
     const Ref<const T, 2> normed2_ND = c.tp.gather(v.normed2_SD).all();
-    if (v.is_fp8()) fp8_input(c, v, kGateUpLinear, normed2_ND);
+    if (v.is_fp8()) fp8_input(c, v, kGateUpLinear, normed2_ND, use_again);
     if (level == Recompute::op_half) up_forward(c, v, normed2_ND, w);
   }
   activate(c, v);
-  if (v.is_fp8()) fp8_input<T>(c, v, kDownLinear, v.activated_NF);
+  if (v.is_fp8()) fp8_input<T>(c, v, kDownLinear, v.activated_NF, Fp8Use::weight_gradient);
 }
 
 template <class T>
@@ -236,7 +240,7 @@ void block_backward_input(StageContext<T>& c, BlockSaved<T>& v, const BlockGradi
   const auto d_out_ND = c.tp.gather(d.out_SD);
   if (v.is_fp8()) {
     fp8_gradient(c, v, kDownLinear, d_out_ND.all());
-    fp8_backward_input(c, v, kDownLinear, d_activated_NF, w, kW2, kW2);
+    fp8_backward_input(c, v, d_activated_NF, w, kW2, kW2);
   } else {
     linear_backward_input<T>(c.math, s, d_activated_NF, d_out_ND, w.matrix(kW2));
   }
@@ -256,7 +260,7 @@ void block_backward_input(StageContext<T>& c, BlockSaved<T>& v, const BlockGradi
   const auto normed2_ND = gather_for_weights(v.normed2_SD);
   if (v.is_fp8()) {
     fp8_gradient<T>(c, v, kGateUpLinear, d.gate_up_N2F);
-    fp8_backward_input(c, v, kGateUpLinear, c.tp.partial(d_normed_SD).all(), w, kW1, kW3);
+    fp8_backward_input(c, v, c.tp.partial(d_normed_SD).all(), w, kW1, kW3);
   } else {
     stacked_backward_input<T>(c.math, s, c.tp.partial(d_normed_SD), d.gate_up_N2F,
                               w.stacked(kW1, kW3));
@@ -276,7 +280,7 @@ void block_backward_input(StageContext<T>& c, BlockSaved<T>& v, const BlockGradi
   c.attention.prepare_backward({v.q_NA, v.k_N, v.v_N});  // to travel beside the products
   if (v.is_fp8()) {
     fp8_gradient(c, v, kOutLinear, d_mid_ND.all());
-    fp8_backward_input(c, v, kOutLinear, d_attention_NA, w, kWo, kWo);
+    fp8_backward_input(c, v, d_attention_NA, w, kWo, kWo);
   } else {
     linear_backward_input<T>(c.math, s, d_attention_NA, d_mid_ND, w.matrix(kWo));
   }
@@ -302,7 +306,7 @@ void block_backward_input(StageContext<T>& c, BlockSaved<T>& v, const BlockGradi
   const auto normed1_ND = gather_for_weights(v.normed1_SD);
   if (v.is_fp8()) {
     fp8_gradient<T>(c, v, kQkvLinear, d.qkv_NQ);
-    fp8_backward_input(c, v, kQkvLinear, c.tp.partial(d_normed_SD).all(), w, kWq, kWv);
+    fp8_backward_input(c, v, c.tp.partial(d_normed_SD).all(), w, kWq, kWv);
   } else {
     stacked_backward_input<T>(c.math, s, c.tp.partial(d_normed_SD), d.qkv_NQ, w.stacked(kWq, kWv));
   }

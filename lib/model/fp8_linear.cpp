@@ -2,6 +2,7 @@
 
 #include "core/integers.hpp"
 #include "kernels/elementwise.hpp"
+#include "kernels/fp8_weights.hpp"
 #include "runtime/region.hpp"
 
 namespace koios {
@@ -62,8 +63,9 @@ template <class Q, class T>
 void cast_tokens(StageContext<T>& c, const Fp8Saved& saved, const Target<Q>& straight,
                  const Target<Q>& turned, Ref<const T, 2> m, int which) {
   Stream& s = c.stream;
+  const int results = straight.values.data != nullptr ? 2 : 1;
   const Region region(s, "cast to FP8",
-                      {.bytes = static_cast<double>(m.size()) * (sizeof(T) + 2 * sizeof(Q))});
+                      {.bytes = static_cast<double>(m.size()) * (sizeof(T) + results * sizeof(Q))});
   const Ref<std::int64_t, 1> counts = c.scratch.fp8.counts;
   switch (straight.kind) {
     case Fp8ScaleKind::row: {
@@ -86,46 +88,43 @@ void cast_tokens(StageContext<T>& c, const Fp8Saved& saved, const Target<Q>& str
   }
 }
 
-/// use(first row, 8-bit matrix) for each piece of the layer's parameters first..last, turned or as
-/// it is, one after the other. Tensorwise they were gathered in 8 bits.
+/// The squares of weights that were gathered in the compute type: one of both results is used.
 template <class T, class Use>
-void each_weight(StageContext<T>& c, const BlockSaved<T>& v, BlockLinear layer,
-                 const UnitView<const T>& w, int first, int last, bool turned, const Use& use) {
-  Stream& s = c.stream;
+void each_cast_weight(StageContext<T>& c, const UnitView<const T>& w, int first, int last,
+                      bool turned, const Use& use) {
   const Fp8Scratch& scratch = c.scratch.fp8;
-  const Fp8ScaleKind kind = fp8_weight_scale(v.fp8.recipe);
-  if (kind == Fp8ScaleKind::matrix) {
-    for (const auto& piece : w.narrow().stacked(first, last)) {
-      const auto scale = make_ref(w.inverse_scale(layer).data, std::int64_t{1}, std::int64_t{1});
-      Ref<const fp8_e4m3, 2> values = piece.matrix;
-      if (turned) {
-        const auto w_IO = place(scratch.w_turned, values.extent[1], values.extent[0], kind).values;
-        transpose_fp8<fp8_e4m3>(s, w_IO, values);
-        values = w_IO;
-      }
-      use(piece.first_row, Fp8Matrix<fp8_e4m3>{values, scale, kind});
-    }
-    return;
-  }
   for (const auto& piece : w.stacked(first, last)) {
-    const Ref<const T, 2> w_OI = piece.matrix;
-    const auto straight = place(scratch.w, w_OI.extent[0], w_OI.extent[1], kind);
-    const auto other = place(scratch.w_turned, w_OI.extent[1], w_OI.extent[0], kind);
-    if (kind == Fp8ScaleKind::square) {
-      cast_to_fp8_in_squares<fp8_e4m3, T>(s, straight.values, straight.scale, other.values,
-                                          other.scale, w_OI, {});
-    } else {
-      const RowAndColumnAmax amax = find_amax(c, w_OI);
-      const Fp8Scales of_rows{amax.of_rows, flat(straight.scale)};
-      if (turned) {
-        cast_to_fp8_with_transpose<fp8_e4m3, T>(s, straight.values, other.values, w_OI, of_rows,
-                                                {amax.of_columns, flat(other.scale)},
-                                                {});
+    const auto [O, I] = piece.matrix.extent;
+    const auto w_OI = place(scratch.w, O, I, Fp8ScaleKind::square);
+    const auto w_IO = place(scratch.w_turned, I, O, Fp8ScaleKind::square);
+    cast_to_fp8_in_squares<fp8_e4m3, T>(c.stream, w_OI.values, w_OI.scale, w_IO.values, w_IO.scale,
+                                        piece.matrix, {});
+    use(piece.first_row, (turned ? w_IO : w_OI).read());
+  }
+}
+
+/// use(first row, 8-bit matrix) for each piece of the layer's parameters first..last, turned or as
+/// it is, one after the other.
+template <class T, class Use>
+void each_weight(StageContext<T>& c, const BlockSaved<T>& v, const UnitView<const T>& w, int first,
+                 int last, bool turned, const Use& use) {
+  if (!w.is_narrow(first)) return each_cast_weight(c, w, first, last, turned, use);
+  const Fp8ScaleKind kind = fp8_weight_scale(v.fp8.recipe);
+  for (const auto& piece : (turned ? w.narrow_to_turn() : w.narrow()).stacked(first, last)) {
+    const auto [O, I] = piece.matrix.extent;
+    const NarrowUnit::Scales& scales = w.scales(piece.parameter);
+    Fp8Matrix<fp8_e4m3> matrix{piece.matrix, fp8_scales(scales.straight, O, I, kind), kind};
+    if (turned) {
+      const auto w_IO = place(c.scratch.fp8.w_turned, I, O, kind);
+      transpose_fp8<fp8_e4m3>(c.stream, w_IO.values, piece.matrix);
+      if (kind == Fp8ScaleKind::square) {
+        transpose_scales(c.stream, w_IO.scale, matrix.scale);
+        matrix = w_IO.read();
       } else {
-        cast_to_fp8<fp8_e4m3, T>(s, straight.values, w_OI, of_rows, {});
+        matrix = {w_IO.values, fp8_scales(scales.turned, I, O, kind), kind};
       }
     }
-    use(piece.first_row, (turned ? other : straight).read());
+    use(piece.first_row, matrix);
   }
 }
 
@@ -157,6 +156,11 @@ Target<fp8_e5m2> straight_gradient(const StageContext<T>& c, const BlockSaved<T>
 template <class T>
 Target<fp8_e5m2> turned_gradient(const StageContext<T>& c, const BlockSaved<T>& v, std::int64_t O) {
   return place(c.scratch.fp8.dy_turned, O, c.local.tokens, fp8_token_scale(v.fp8.recipe));
+}
+
+template <class T>
+Accumulation backward_accumulation(const BlockSaved<T>& v) {
+  return v.fp8.fast_backward ? Accumulation::fast : Accumulation::exact;
 }
 
 /// Rows of all pieces together.
@@ -199,9 +203,11 @@ Ref<float, 1> fp8_gradient_amax(const StageContext<T>& c, BlockSaved<T>& v, Bloc
 }
 
 template <class T>
-void fp8_input(StageContext<T>& c, BlockSaved<T>& v, BlockLinear layer, Ref<const T, 2> x_NI) {
-  cast_tokens<fp8_e4m3, T>(c, v.fp8, straight_input(c, v, layer), turned_input(v, layer), x_NI,
-                           of_input(layer));
+void fp8_input(StageContext<T>& c, BlockSaved<T>& v, BlockLinear layer, Ref<const T, 2> x_NI,
+               Fp8Use use) {
+  Target<fp8_e4m3> straight = straight_input(c, v, layer);
+  if (use == Fp8Use::weight_gradient) straight.values = {};
+  cast_tokens<fp8_e4m3, T>(c, v.fp8, straight, turned_input(v, layer), x_NI, of_input(layer));
   v.fp8.is_known[of_input(layer)] = true;
 }
 
@@ -209,7 +215,7 @@ template <class T>
 void fp8_forward(StageContext<T>& c, const BlockSaved<T>& v, BlockLinear layer, Ref<T, 2> y_NO,
                  const UnitView<const T>& w, int first, int last) {
   const Fp8Matrix<fp8_e4m3> x_NI = straight_input(c, v, layer).read();
-  each_weight(c, v, layer, w, first, last, false,
+  each_weight(c, v, w, first, last, false,
               [&](std::int64_t first_row, const Fp8Matrix<fp8_e4m3>& w_OI) {
                 fp8_product(c.math, c.stream, column_range(y_NO, first_row, w_OI.values.extent[0]),
                             x_NI, w_OI, Write::overwrite, Accumulation::fast);
@@ -225,17 +231,16 @@ void fp8_gradient(StageContext<T>& c, const BlockSaved<T>& v, BlockLinear layer,
 }
 
 template <class T>
-void fp8_backward_input(StageContext<T>& c, const BlockSaved<T>& v, BlockLinear layer,
-                        Ref<T, 2> dx_NI, const UnitView<const T>& w, int first, int last) {
+void fp8_backward_input(StageContext<T>& c, const BlockSaved<T>& v, Ref<T, 2> dx_NI,
+                        const UnitView<const T>& w, int first, int last) {
   const Fp8Matrix<fp8_e5m2> dy_NO = straight_gradient(c, v, rows_in(w.stacked(first, last))).read();
   Write write = Write::overwrite;
-  each_weight(c, v, layer, w, first, last, true,
-              [&](std::int64_t first_row, const Fp8Matrix<fp8_e4m3>& w_IO) {
-                fp8_product(c.math, c.stream, dx_NI,
-                            columns_of(dy_NO, first_row, w_IO.values.extent[1]), w_IO, write,
-                            Accumulation::exact);
-                write = Write::accumulate;
-              });
+  each_weight(
+      c, v, w, first, last, true, [&](std::int64_t first_row, const Fp8Matrix<fp8_e4m3>& w_IO) {
+        fp8_product(c.math, c.stream, dx_NI, columns_of(dy_NO, first_row, w_IO.values.extent[1]),
+                    w_IO, write, backward_accumulation(v));
+        write = Write::accumulate;
+      });
 }
 
 template <class T>
@@ -247,7 +252,7 @@ void fp8_backward_weight(StageContext<T>& c, const BlockSaved<T>& v, BlockLinear
   for (const auto& piece : pieces) {
     fp8_product(c.math, c.stream, piece.matrix,
                 rows_of(dy_ON, piece.first_row, piece.matrix.extent[0]), x_IN, write,
-                Accumulation::exact);
+                backward_accumulation(v));
   }
 }
 
@@ -256,13 +261,14 @@ void fp8_backward_weight(StageContext<T>& c, const BlockSaved<T>& v, BlockLinear
   template Ref<float, 1> fp8_input_amax<T>(const StageContext<T>&, BlockSaved<T>&, BlockLinear); \
   template Ref<float, 1> fp8_gradient_amax<T>(const StageContext<T>&, BlockSaved<T>&,            \
                                               BlockLinear);                                      \
-  template void fp8_input<T>(StageContext<T>&, BlockSaved<T>&, BlockLinear, Ref<const T, 2>);    \
+  template void fp8_input<T>(StageContext<T>&, BlockSaved<T>&, BlockLinear, Ref<const T, 2>,     \
+                             Fp8Use);                                                            \
   template void fp8_forward<T>(StageContext<T>&, const BlockSaved<T>&, BlockLinear, Ref<T, 2>,   \
                                const UnitView<const T>&, int, int);                              \
   template void fp8_gradient<T>(StageContext<T>&, const BlockSaved<T>&, BlockLinear,             \
                                 Ref<const T, 2>);                                                \
-  template void fp8_backward_input<T>(StageContext<T>&, const BlockSaved<T>&, BlockLinear,       \
-                                      Ref<T, 2>, const UnitView<const T>&, int, int);            \
+  template void fp8_backward_input<T>(StageContext<T>&, const BlockSaved<T>&, Ref<T, 2>,         \
+                                      const UnitView<const T>&, int, int);                       \
   template void fp8_backward_weight<T>(StageContext<T>&, const BlockSaved<T>&, BlockLinear,      \
                                        const UnitView<float>&, int, int, Write);
 KOIOS_INSTANTIATE(float)

@@ -31,9 +31,12 @@ Ref<float, 1> fp8_input_amax(const StageContext<T>& c, BlockSaved<T>& v, BlockLi
 template <class T>
 Ref<float, 1> fp8_gradient_amax(const StageContext<T>& c, BlockSaved<T>& v, BlockLinear layer);
 
-/// Casts the layer's input.
+/// Casts the layer's input. use: what for; a recomputed input may be wanted for the weight gradient
+/// alone.
+enum class Fp8Use { products, weight_gradient };
 template <class T>
-void fp8_input(StageContext<T>& c, BlockSaved<T>& v, BlockLinear layer, Ref<const T, 2> x_NI);
+void fp8_input(StageContext<T>& c, BlockSaved<T>& v, BlockLinear layer, Ref<const T, 2> x_NI,
+               Fp8Use use = Fp8Use::products);
 
 /// y_NO = x w^T for the layer's parameters first..last, x as fp8_input left it just now.
 template <class T>
@@ -45,10 +48,10 @@ template <class T>
 void fp8_gradient(StageContext<T>& c, const BlockSaved<T>& v, BlockLinear layer,
                   Ref<const T, 2> dy_NO);
 
-/// dx_NI = dy w for the layer's parameters first..last, dy as fp8_gradient left it just now.
+/// dx_NI = dy w for a layer's parameters first..last, dy as fp8_gradient left it just now.
 template <class T>
-void fp8_backward_input(StageContext<T>& c, const BlockSaved<T>& v, BlockLinear layer,
-                        Ref<T, 2> dx_NI, const UnitView<const T>& w, int first, int last);
+void fp8_backward_input(StageContext<T>& c, const BlockSaved<T>& v, Ref<T, 2> dx_NI,
+                        const UnitView<const T>& w, int first, int last);
 
 /// dw (=|+=) dy^T x.
 template <class T>

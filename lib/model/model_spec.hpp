@@ -42,6 +42,7 @@ enum HeadParameter { kOutput, kFinalNorm };
 struct Fp8Policy {
   Fp8Recipe recipe = Fp8Recipe::none;
   std::vector<int> skip_blocks;
+  bool fast_backward = false;  // sums of the backward pass as those of the forward pass
 
   bool is_on() const { return recipe != Fp8Recipe::none; }
   Fp8Recipe of_block(std::int64_t layer) const;

@@ -210,20 +210,29 @@ class Gathers {
   }
 
  private:
+  struct Held {
+    int unit = -1;
+    unsigned values = 0;  // WeightValues
+  };
   const StageUnit& unit_of(const Action& action) const { return unit_.at(action.unit); }
   bool uses_buffer(const Action& action) const {
     if (action.unit < 0) return false;
     const StageUnit& unit = unit_of(action);
     return needs_weights(action, unit) && unit.weight_buffer >= 0;
   }
-  bool is_held(const Action& action) const {
-    const auto held = held_.find(unit_of(action).weight_buffer);
-    return held != held_.end() && held->second == action.unit;
-  }
   void gather(const Action& action, std::vector<Action>& all) {
-    if (is_held(action)) return;
-    all.push_back({Kind::gather, action.unit, action.micro_batch});
-    held_[unit_of(action).weight_buffer] = action.unit;
+    const StageUnit& unit = unit_of(action);
+    Held& held = held_[unit.weight_buffer];
+    if (held.unit != action.unit) held = {action.unit, 0};
+    const bool is_forward = action.kind == Kind::forward || action.kind == Kind::evaluate;
+    const unsigned wanted = is_forward ? unit.forward_values : unit.backward_values;
+    const unsigned missing = wanted & ~held.values;
+    if (missing == 0) return;
+    all.push_back({.kind = Kind::gather,
+                   .unit = action.unit,
+                   .micro_batch = action.micro_batch,
+                   .values = missing});
+    held.values |= missing;
   }
 
   /// Gathers for the next `prefetch_` computations on other units after actions[now], as far as no
@@ -244,7 +253,7 @@ class Gathers {
 
   int prefetch_;
   std::map<int, StageUnit> unit_;
-  std::map<int, int> held_;  // buffer -> unit
+  std::map<int, Held> held_;  // by buffer
 };
 
 }  // namespace

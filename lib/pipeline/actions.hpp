@@ -10,6 +10,7 @@
 #include "model/activations.hpp"
 #include "pipeline/schedule.hpp"
 #include "shard/layout.hpp"
+#include "shard/unit_view.hpp"
 
 namespace koios {
 
@@ -38,6 +39,7 @@ struct Action {
   bool accumulate = false;  // adds to the gradients that are there
   int slot = 0;             // of the micro-batch on its run of units
   int buffer = 0;           // of the stage's inputs or outputs; reload: the slot it was loaded for
+  unsigned values = kAllValues;  // WeightValues, to be gathered
 
   bool operator==(const Action&) const = default;
 };
@@ -48,6 +50,10 @@ struct StageUnit {
   UnitRole role = UnitRole::block;
   int weight_buffer = -1;      // which gather buffer it uses; -1: the masters serve as weights
   bool is_recomputed = false;  // keeps less than its backward pass wants; the rest is in scratch
+  /// WeightValues, where the two passes have their own: of the pass back, what is computed again
+  /// among it.
+  unsigned forward_values = kAllValues;
+  unsigned backward_values = kAllValues;
 };
 
 struct ActionOptions {
@@ -61,9 +67,9 @@ struct ActionOptions {
 
 /// The actions of a schedule. A unit is gathered when the one `prefetch` computations before it
 /// begins, or as soon as its buffer's last user has run; never again while its buffer still holds
-/// it. A block's gradients leave when its backward pass has been enqueued, and are added up over
-/// replicas once, when the last micro-batch's have left. What a pass receives is asked for when the
-/// pass before it begins, and travels beside it.
+/// it, but for values that were not wanted before. A block's gradients leave when its backward pass
+/// has been enqueued, and are added up over replicas once, when the last micro-batch's have left.
+/// What a pass receives is asked for when the pass before it begins, and travels beside it.
 std::vector<Action> make_actions(const std::vector<Pass>& schedule,
                                  const std::vector<StageUnit>& units, const ActionOptions& options);
 

@@ -17,6 +17,22 @@ template <class T>
 struct StackedRows {
   std::int64_t first_row = 0;
   Ref<T, 2> matrix;
+  int parameter = 0;  // the first
+};
+
+/// What of a unit's weights is gathered, where the backward pass multiplies with other values than
+/// the forward pass: in FP8 with scales of rows. Elsewhere one is both.
+enum WeightValues : unsigned { kForwardValues = 1, kBackwardValues = 2, kAllValues = 3 };
+
+/// A unit's matrices in FP8 (shard/fp8_weights.hpp), laid out as in its full array.
+struct NarrowUnit {
+  struct Scales {  // inverse ones of a parameter; those of what is stacked follow one another
+    const float* straight;
+    const float* turned;  // of the transpose; the same where squares or all have one
+  };
+  const fp8_e4m3* values = nullptr;
+  const fp8_e4m3* by_column = nullptr;  // with scales of rows: the values of the transpose's rows
+  std::vector<Scales> scales;
 };
 
 template <class T>
@@ -25,21 +41,19 @@ class UnitView {
   /// first: the place in the unit's full array that `full` points to.
   UnitView(const UnitLayout& layout, T* full, std::int64_t first = 0)
       : layout_(&layout), full_(full), first_(first) {}
-  /// With matrices in FP8: 8-bit parameters at narrow, the others at full, and the inverse scale of
-  /// each group.
-  UnitView(const UnitLayout& layout, T* full, std::int64_t first, const fp8_e4m3* narrow,
-           std::vector<Ref<const float, 1>> inverse_scales)
-      : layout_(&layout),
-        full_(full),
-        first_(first),
-        narrow_(narrow),
-        inverse_scales_(std::move(inverse_scales)) {}
+  /// With matrices in FP8: the other parameters at full.
+  UnitView(const UnitLayout& layout, T* full, std::int64_t first, NarrowUnit narrow)
+      : layout_(&layout), full_(full), first_(first), narrow_(std::move(narrow)) {}
 
   /// Whether the parameter is to be had by narrow() alone.
   bool is_narrow(int parameter) const { return at(parameter).full_offset < first_; }
-  UnitView<const fp8_e4m3> narrow() const { return {*layout_, narrow_}; }
-  Ref<const float, 1> inverse_scale(int group) const {
-    return inverse_scales_[static_cast<std::size_t>(group)];
+  UnitView<const fp8_e4m3> narrow() const { return {*layout_, narrow_.values}; }
+  /// What is to be transposed.
+  UnitView<const fp8_e4m3> narrow_to_turn() const {
+    return {*layout_, narrow_.by_column != nullptr ? narrow_.by_column : narrow_.values};
+  }
+  const NarrowUnit::Scales& scales(int parameter) const {
+    return narrow_.scales[static_cast<std::size_t>(parameter)];
   }
 
   Ref<T, 2> matrix(int parameter) const {
@@ -65,7 +79,7 @@ class UnitView {
       if (!pieces.empty() && pieces.back().matrix.row(pieces.back().matrix.extent[0]) == m.data) {
         pieces.back().matrix.extent[0] += m.extent[0];
       } else {
-        pieces.push_back({row, m});
+        pieces.push_back({row, m, i});
       }
       row += m.extent[0];
     }
@@ -80,8 +94,7 @@ class UnitView {
   const UnitLayout* layout_;
   T* full_;
   std::int64_t first_;
-  const fp8_e4m3* narrow_ = nullptr;
-  std::vector<Ref<const float, 1>> inverse_scales_;
+  NarrowUnit narrow_;
 };
 
 }  // namespace koios

@@ -12,15 +12,16 @@
 namespace koios {
 
 bool must_gather(DType compute, const ShardLayout& layout, const GatherOptions& options) {
-  return compute != DType::float32 || layout.ranks() > 1 || options.narrow;
+  return compute != DType::float32 || layout.ranks() > 1 || options.narrow.has_value();
 }
 
 std::int64_t gathered_bytes(const UnitLayout& unit, DType compute, const ShardLayout& layout,
-                            const GatherOptions& options) {
+                            const GatherOptions& options, unsigned values) {
   std::int64_t bytes = 0;
   for (const ParameterLayout& p : unit.parameters) {
     const bool is_narrow = options.narrow && p.spec.scale_group >= 0;
-    bytes += p.part_size() * layout.ranks() * (is_narrow ? 1 : size_of(compute));
+    bytes += p.part_size() * layout.ranks() *
+             (is_narrow ? narrow_values(*options.narrow, values) : size_of(compute));
   }
   return bytes;
 }
@@ -35,11 +36,12 @@ GatherBuffers<T>::GatherBuffers(Arena& arena, const ShardLayout& layout,
                                 const GatherOptions& options) {
   if (!must_gather(dtype_of<T>, layout, options)) return;
   const auto size = [&](const UnitLayout& unit) {
-    const std::int64_t narrow = options.narrow ? narrow_elements(unit) : 0;
-    return unit.full_size - narrow + div_exact(narrow, sizeof(T));
+    if (!options.narrow) return unit.full_size;
+    const std::int64_t narrow = narrow_elements(unit);
+    return unit.full_size - narrow + div_exact(narrow * narrow_values(*options.narrow), sizeof(T));
   };
   slots.emplace(arena, "gathered weights", layout, gather_block_buffers(layout, options), size);
-  if (options.narrow) scales.emplace(arena, layout);
+  if (options.narrow) scales.emplace(arena, layout, *options.narrow);
 }
 
 template <class T>
@@ -63,25 +65,25 @@ WeightGather<T>::WeightGather(const ShardLayout& layout, GatherBuffers<T> buffer
 }
 
 template <class T>
-AnyRef WeightGather<T>::cast_mine(int unit, const ParameterLayout& p) {
-  const std::int64_t mine = layout_.rank() * p.part_size();
+void WeightGather<T>::cast_mine(int unit, int parameter, unsigned values,
+                                std::vector<AnyRef>& full) {
+  const UnitLayout& of_unit = layout_.unit(unit);
+  const ParameterLayout& p = of_unit.parameters[static_cast<std::size_t>(parameter)];
   const std::int64_t size = p.part_size() * layout_.ranks();
-  const auto masters = slice(masters_, p.shard_offset, p.part_size());
   if (scales_ != nullptr && p.spec.scale_group >= 0) {
-    fp8_e4m3* full = narrow_part(unit) + p.full_offset;
-    cast_to_fp8<fp8_e4m3, float>(
-        stream_, make_ref(full + mine, std::int64_t{1}, p.part_size()),
-        make_ref(masters.data, std::int64_t{1}, p.part_size()),
-        {scales_->amax(unit, p.spec.scale_group), scales_->inverse(unit, p.spec.scale_group)}, {});
-    return any(make_ref(full, size));
+    for (fp8_e4m3* cast : scales_->cast_mine(stream_, unit, parameter, narrow_part(unit), values)) {
+      full.push_back(any(make_ref(cast, size)));
+    }
+    return;
   }
-  T* full = wide_part(unit) + (p.full_offset - narrow_end(layout_.unit(unit)));
-  cast(stream_, make_ref(full + mine, p.part_size()), masters);
-  return any(make_ref(full, size));
+  T* wide = wide_part(unit) + (p.full_offset - narrow_end(of_unit));
+  cast(stream_, make_ref(wide + layout_.rank() * p.part_size(), p.part_size()),
+       slice(masters_, p.shard_offset, p.part_size()));
+  full.push_back(any(make_ref(wide, size)));
 }
 
 template <class T>
-void WeightGather<T>::gather(int unit) {
+void WeightGather<T>::gather(int unit, unsigned values) {
   Slot& slot = slot_of(unit);
   const UnitLayout& unit_layout = layout_.unit(unit);
   stream_.wait(slot.released);
@@ -90,7 +92,8 @@ void WeightGather<T>::gather(int unit) {
   const Region region(stream_, unit_layout.name.c_str(),
                       {.bytes = static_cast<double>(buffer.size() * size_of(dtype_of<T>))});
   std::vector<AnyRef> full;
-  for (const ParameterLayout& p : unit_layout.parameters) full.push_back(cast_mine(unit, p));
+  const int parameters = koios::narrow<int>(std::ssize(unit_layout.parameters));
+  for (int p = 0; p < parameters; ++p) cast_mine(unit, p, values, full);
   {
     GroupCall call(group_);
     for (const AnyRef& parameter : full) group_.all_gather(parameter, stream_);
@@ -122,13 +125,7 @@ UnitView<const T> WeightGather<T>::Lease::view() const {
     T* wide = owner_->wide_part(unit_);
     const std::int64_t narrow = owner_->narrow_end(unit);
     if (narrow == 0) return {unit, wide};
-    std::vector<Ref<const float, 1>> inverse_scales;
-    for (const ParameterLayout& p : unit.parameters) {
-      if (p.spec.scale_group == std::ssize(inverse_scales)) {
-        inverse_scales.push_back(owner_->scales_->inverse(unit_, p.spec.scale_group));
-      }
-    }
-    return {unit, wide, narrow, owner_->narrow_part(unit_), std::move(inverse_scales)};
+    return {unit, wide, narrow, owner_->scales_->view(unit_, owner_->narrow_part(unit_))};
   }
   if constexpr (std::is_same_v<T, float>) {
     return {unit, owner_->masters_.data + unit.shard_offset};

@@ -30,8 +30,8 @@ struct GatherOptions {
   /// backward pass (ZeRO-3); false keeps every block gathered for the whole step (ZeRO-2).
   bool reshard_after_forward = true;
   int prefetch_blocks = 1;
-  /// The matrices of blocks as 8-bit values: shard/fp8_weights.hpp.
-  bool narrow = false;
+  /// The matrices of blocks as 8-bit values, by which scales: shard/fp8_weights.hpp.
+  std::optional<Fp8ScaleKind> narrow{};
 };
 
 /// The gather buffers; absent where the masters serve.
@@ -45,9 +45,9 @@ struct GatherBuffers {
 
 /// Whether weights must be made from the masters before they are used.
 bool must_gather(DType compute, const ShardLayout& layout, const GatherOptions& options);
-/// Payload bytes of one gather of a unit, padding rows included.
+/// Payload bytes of one gather of a unit's WeightValues, padding rows included.
 std::int64_t gathered_bytes(const UnitLayout& unit, DType compute, const ShardLayout& layout,
-                            const GatherOptions& options);
+                            const GatherOptions& options, unsigned values);
 /// How many buffers the blocks share.
 int gather_block_buffers(const ShardLayout& layout, const GatherOptions& options);
 
@@ -77,8 +77,8 @@ class WeightGather {
     int unit_;
   };
 
-  /// Starts gathering `unit` into its buffer, whose last user has been released.
-  void gather(int unit);
+  /// Starts gathering `unit`'s WeightValues into its buffer, whose last user has been released.
+  void gather(int unit, unsigned values = kAllValues);
   /// The unit must have been gathered since the masters changed.
   Lease acquire(int unit);
   /// The masters changed on the compute stream: what was gathered is stale.
@@ -94,13 +94,15 @@ class WeightGather {
   std::int64_t narrow_end(const UnitLayout& unit) const {
     return scales_ != nullptr ? narrow_elements(unit) : 0;
   }
-  /// Casts this rank's rows into their place, and says what is to be gathered.
-  AnyRef cast_mine(int unit, const ParameterLayout& p);
+  /// Casts this rank's rows into their place, and adds what is to be gathered.
+  void cast_mine(int unit, int parameter, unsigned values, std::vector<AnyRef>& full);
   fp8_e4m3* narrow_part(int unit) const {
     return reinterpret_cast<fp8_e4m3*>(buffers_.slots->of(unit).data);
   }
   T* wide_part(int unit) const {
-    return reinterpret_cast<T*>(narrow_part(unit) + narrow_end(layout_.unit(unit)));
+    const std::int64_t narrow = narrow_end(layout_.unit(unit));
+    const int values = scales_ != nullptr ? narrow_values(scales_->kind()) : 1;
+    return reinterpret_cast<T*>(narrow_part(unit) + narrow * values);
   }
   Slot& slot_of(int unit) { return slots_[buffers_.slots->slot(unit)]; }
 

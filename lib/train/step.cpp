@@ -133,7 +133,7 @@ void TrainStep<T>::perform(const Action& action, const NextBatch& next_batch,
     case Kind::reload:
       return stage_.set_batch_of(action.slot, action.buffer);
     case Kind::gather:
-      return weights_.gather(action.unit);
+      return weights_.gather(action.unit, action.values);
     case Kind::receive:
     case Kind::send:
     case Kind::receive_gradient:

@@ -15,11 +15,17 @@ std::vector<StageUnit> stage_units(const TrainingShape& shape, const ShardLayout
   for (int unit = 0; unit < static_cast<int>(layout.units().size()); ++unit) {
     const UnitLayout& u = layout.unit(unit);
     if (!u.is_held) continue;
-    units.push_back({.unit = unit,
-                     .role = u.role,
-                     .weight_buffer = gathers ? buffers[static_cast<std::size_t>(unit)] : -1,
-                     .is_recomputed = u.role == UnitRole::block &&
-                                      shape.recompute.of_block(u.layer) != Recompute::none});
+    const Recompute level =
+        u.role == UnitRole::block ? shape.recompute.of_block(u.layer) : Recompute::none;
+    const bool multiplies_again = level == Recompute::op_half || level == Recompute::full;
+    const bool has_two = shape.gather.narrow == Fp8ScaleKind::row && narrow_elements(u) > 0;
+    units.push_back(
+        {.unit = unit,
+         .role = u.role,
+         .weight_buffer = gathers ? buffers[static_cast<std::size_t>(unit)] : -1,
+         .is_recomputed = level != Recompute::none,
+         .forward_values = has_two ? kForwardValues : kAllValues,
+         .backward_values = has_two && !multiplies_again ? kBackwardValues : kAllValues});
   }
   return units;
 }

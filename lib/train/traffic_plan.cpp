@@ -116,7 +116,8 @@ TrafficPlan plan_traffic(const TrainingShape& shape, int stage) {
     const UnitLayout& unit = layout.unit(action.unit);
     const auto sent = [&](std::int64_t bytes) { return bytes / ranks * (ranks - 1); };
     if (action.kind == Action::Kind::gather) {
-      plan.all_gather_bytes += sent(gathered_bytes(unit, shape.compute, layout, shape.gather));
+      plan.all_gather_bytes +=
+          sent(gathered_bytes(unit, shape.compute, layout, shape.gather, action.values));
     } else if (action.kind == Action::Kind::reduce) {
       plan.reduce_scatter_bytes +=
           sent(unit.gathered_elements(layout.ranks()) * size_of(shape.reduce.dtype));
@@ -131,9 +132,11 @@ TrafficPlan plan_traffic(const TrainingShape& shape, int stage) {
   }
   plan.all_reduce_bytes += all_reduce_sent(sizeof(float), shape.mesh.ranks());
   if (shape.gather.narrow) {
-    const std::int64_t bytes = ScaleRanges(layout).count() * size_of(DType::float32);
-    plan.all_reduce_bytes +=
-        all_reduce_sent(bytes, ranks) + all_reduce_sent(bytes, shape.tensor.ranks);
+    const std::int64_t bytes = shared_scale_bytes(layout, *shape.gather.narrow);
+    plan.all_reduce_bytes += all_reduce_sent(bytes, ranks);
+    if (*shape.gather.narrow == Fp8ScaleKind::matrix) {
+      plan.all_reduce_bytes += all_reduce_sent(bytes, shape.tensor.ranks);
+    }
   }
   return plan;
 }

@@ -37,6 +37,19 @@ void require_equal_vocabularies(std::int64_t vocab_size, std::int64_t tensor_ran
       ": what is beyond the tokenizer's is padding"));
 }
 
+/// How a rank can cast its rows of a block's matrices before they are gathered. Squares that reach
+/// over two parameters belong to the stack that a product multiplies with: that is cast as a whole.
+std::optional<Fp8ScaleKind> narrow_scale(const TrainingShape& shape) {
+  if (!shape.fp8.is_on()) return std::nullopt;
+  const Fp8ScaleKind kind = fp8_weight_scale(shape.fp8.recipe);
+  if (kind != Fp8ScaleKind::square) return kind;
+  const LocalShape local{shape.model, shape.tensor, shape.micro_batch};
+  for (const std::int64_t rows : {local.q_cols, local.kv_cols, local.ffn, shape.model.dim}) {
+    if (rows % kFp8Block != 0) return std::nullopt;
+  }
+  return kind;
+}
+
 /// What the products ask of the sizes of a rank's matrices.
 void require_fp8_sizes(const TrainingShape& shape) {
   if (!shape.fp8.is_on()) return;
@@ -54,7 +67,7 @@ void require_fp8_sizes(const TrainingShape& shape) {
             "multiples of ",
             kMultiple, ", and ", name, " is ", size));
   }
-  // A block of 128 x 128 must not reach over two parameters that lie apart.
+  // A square of 128 x 128 must not reach over two parameters that lie apart.
   const int ranks = shape.shard_ranks();
   if (shape.fp8.recipe != Fp8Recipe::block) return;
   for (const std::int64_t rows : {local.q_cols, local.kv_cols, local.ffn}) {
@@ -105,12 +118,13 @@ TrainingShape training_shape(const RunConfig& config, const MeshShape& mesh, Bac
   shape.micro_batch = {config.training.batch_size, config.training.seq_len,
                        config.data.document_mask, mesh.size(Axis::cp)};
   shape.mesh = mesh;
-  shape.fp8 = {config.training.fp8_linear, config.training.fp8_skip_blocks};
+  shape.fp8 = {config.training.fp8_linear, config.training.fp8_skip_blocks,
+               config.training.fp8_fast_backward};
   const bool has_stages = mesh.size(Axis::pp) > 1;
   // Between the stages' passes weights would be gathered, and gradients reduced, micro-batch by
   // micro-batch: with stages they stay where they are for a whole step.
   shape.gather = {is_on(config.training.reshard_after_forward, !has_stages),
-                  config.training.prefetch_blocks, shape.fp8.recipe == Fp8Recipe::tensorwise};
+                  config.training.prefetch_blocks, narrow_scale(shape)};
   const bool is_narrow = config.training.mixed_precision_reduce == ReducePrecision::bfloat16;
   shape.reduce = {.dtype = is_narrow ? DType::bfloat16 : DType::float32,
                   .every_micro_batch = is_on(config.training.reduce_every_micro_batch, !has_stages),
@@ -148,7 +162,8 @@ StageShape TrainingShape::stage(int stage) const {
                .recompute = recompute,
                .math = math,
                .runs = {},
-               .fp8 = fp8};
+               .fp8 = fp8,
+               .casts_weights = fp8.is_on() && !gather.narrow};
   const std::vector<Pass> passes = schedule(stage);
   for (int run = 0; run < pipeline.runs; ++run) {
     const int slots = micro_batches_in_flight(passes, run);

@@ -43,6 +43,14 @@ TEST(Rules, fp8_needs_all_rows) {
             "them: set [parallel] async_tp = false\n");
 }
 
+TEST(Rules, fp8_fast_backward_wants_sums_that_can_be_fast) {
+  const std::string fast = "[training]\nfp8_fast_backward = true\nfp8_linear = ";
+  EXPECT_EQ(rules_of(fast + "rowwise\n"), "");
+  EXPECT_EQ(rules_of(fast + "block\n"),
+            "error: x.ini:2: [training] fp8_fast_backward = true: there is nothing to sum so with "
+            "fp8_linear = block; set it to tensorwise or rowwise\n");
+}
+
 TEST(Rules, fp8_skips_blocks_that_are_there) {
   const std::string eight = "[model]\nn_layers = 8\n[training]\nfp8_linear = rowwise\n";
   EXPECT_EQ(rules_of(eight + "fp8_skip_blocks = 0, 7\n"), "");

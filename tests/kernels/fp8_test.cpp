@@ -8,6 +8,7 @@
 #include <fstream>
 #include <string>
 
+#include "kernels/fp8_weights.hpp"
 #include "tests/kernels/backends.hpp"
 #include "tests/kernels/compare.hpp"
 
@@ -269,6 +270,10 @@ void check_cast(Stream& stream, const Dims& dims, const std::vector<double>& x,
   expect_same(both_NK.read(), want);
   expect_same(q_KN.read(), want_turned);
   if (amax_K.size() > 1) expect_same(inverse_K_dev.read(), inverse_K);
+  DeviceMatrix<Q> only_KN(stream, K, N, gap);
+  cast_to_fp8_with_transpose<Q, T>(stream, {}, only_KN.ref(), x_dev.cref(), rows,
+                                   amax_K.size() == 1 && amax_N.size() == 1 ? rows : columns, {});
+  expect_same(only_KN.read(), want_turned);
 
   DeviceMatrix<Q> turned(stream, K, N, gap);
   transpose_fp8<Q>(stream, turned.ref(), q_NK.cref());
@@ -395,6 +400,10 @@ TYPED_TEST(Fp8Kernels, casts_in_pieces_and_squares) {
       expect_same(inverse_BN.read(), row_inverse);
       expect_same(q_KN.read(), transposed(columns, K));
       expect_same(inverse_BK.read(), column_inverse);
+      DeviceMatrix<Q> only_KN(this->stream, K, N, gap);
+      cast_to_fp8_in_pieces<Q, T>(this->stream, {}, {}, only_KN.ref(), inverse_BK.ref(),
+                                  x_dev.cref(), {});
+      expect_same(only_KN.read(), transposed(columns, K));
 
       const auto [squares, inverse] =
           cast_in_groups<Q>(x, K, of_row * of_column,
@@ -407,6 +416,100 @@ TYPED_TEST(Fp8Kernels, casts_in_pieces_and_squares) {
       expect_same(q_KN.read(), transposed(squares, K));
       expect_same(inverse_NK.read(), inverse);
       expect_same(inverse_KN.read(), transposed(inverse, of_row));
+    }
+  }
+}
+
+/// Ranks cast their rows of a weight; together they give what a cast of the whole weight gives.
+template <class Case>
+class Fp8Weights : public test::KernelTest<Case> {
+ protected:
+  static std::vector<double> values(std::int64_t N, std::int64_t K, bool with_nan) {
+    auto x = random_values<float>(N * K, 5);
+    for (std::int64_t k = 0; k < K; ++k) x[N / 2 * K + k] = 0;
+    if (with_nan) x[N * K / 2] = kNaN;
+    return x;
+  }
+  /// The first row of each rank, and the end of the last one's; not all within whole squares.
+  static std::vector<std::int64_t> bounds(std::int64_t N) { return {0, N / 3, N / 3, N / 2, N}; }
+  template <class Work>
+  static void each_rank(std::int64_t N, const Work& work) {
+    const auto begin = bounds(N);
+    for (std::size_t rank = 0; rank + 1 < begin.size(); ++rank) {
+      work(begin[rank], begin[rank + 1] - begin[rank]);
+    }
+  }
+};
+TYPED_TEST_SUITE(Fp8Weights, test::FloatCases, test::CaseName);
+
+TYPED_TEST(Fp8Weights, in_squares) {
+  using Q = fp8_e4m3;
+  Stream& s = this->stream;
+  for (const auto [N, K, gap] : kDims) {
+    for (const bool with_nan : {false, true}) {
+      SCOPED_TRACE(cat(N, "x", K, "+", gap, with_nan ? " with NaN" : ""));
+      const std::int64_t rows = ceil_div(N, kFp8Block), columns = ceil_div(K, kFp8Block);
+      const DeviceMatrix<float> x(s, N, K, gap, this->values(N, K, with_nan));
+      const DeviceMatrix<Q> want_NK(s, N, K), want_KN(s, K, N);
+      const DeviceMatrix<float> want_inverse(s, rows, columns), want_turned(s, columns, rows);
+      cast_to_fp8_in_squares<Q, float>(s, want_NK.ref(), want_inverse.ref(), want_KN.ref(),
+                                       want_turned.ref(), x.cref(), {});
+
+      const std::vector<double> zeros(rows * columns, 0.0);
+      const DeviceMatrix<float> scale(s, rows, columns, 0, zeros), inverse(s, rows, columns);
+      const DeviceMatrix<float> turned(s, columns, rows);
+      const DeviceMatrix<Q> q_NK(s, N, K, gap);
+      this->each_rank(N, [&](std::int64_t first, std::int64_t count) {
+        raise_amax_of_squares(s, scale.ref(), row_range(x.cref(), first, count), first);
+      });
+      const auto flat = [](const Ref<float, 2>& m) { return make_ref(m.data, m.size()); };
+      make_weight_scales(s, flat(scale.ref()), flat(inverse.ref()));
+      this->each_rank(N, [&](std::int64_t first, std::int64_t count) {
+        cast_weights_by_square(s, row_range(q_NK.ref(), first, count),
+                               row_range(x.cref(), first, count), scale.cref(), first);
+      });
+      transpose_scales(s, turned.ref(), inverse.cref());
+      expect_same(q_NK.read(), want_NK.read());
+      expect_same(inverse.read(), want_inverse.read());
+      expect_same(turned.read(), want_turned.read());
+    }
+  }
+}
+
+TYPED_TEST(Fp8Weights, by_row_and_by_column) {
+  using Q = fp8_e4m3;
+  Stream& s = this->stream;
+  for (const auto [N, K, gap] : kDims) {
+    for (const bool with_nan : {false, true}) {
+      if (N == 1 || K == 1) continue;
+      SCOPED_TRACE(cat(N, "x", K, "+", gap, with_nan ? " with NaN" : ""));
+      const DeviceMatrix<float> x(s, N, K, gap, this->values(N, K, with_nan));
+      const DeviceVector<float> scale_N(s, std::vector<double>(N)), inverse_N(s, N);
+      const DeviceVector<float> scale_K(s, std::vector<double>(K)), inverse_K(s, K);
+      raise_amax_of_rows_and_columns<float>(s, scale_N.ref(), scale_K.ref(), x.cref());
+      const DeviceMatrix<Q> want_NK(s, N, K), want_KN(s, K, N);
+      const DeviceVector<float> want_N(s, N), want_K(s, K);
+      cast_to_fp8_with_transpose<Q, float>(s, want_NK.ref(), want_KN.ref(), x.cref(),
+                                           {scale_N.cref(), want_N.ref()},
+                                           {scale_K.cref(), want_K.ref()}, {});
+
+      make_weight_scales(s, scale_N.ref(), inverse_N.ref());
+      make_weight_scales(s, scale_K.ref(), inverse_K.ref());
+      const DeviceMatrix<Q> by_row(s, N, K, gap), by_column(s, N, K, gap);
+      this->each_rank(N, [&](std::int64_t first, std::int64_t count) {
+        cast_weights_by_row_and_column(
+            s, row_range(by_row.ref(), first, count), row_range(by_column.ref(), first, count),
+            row_range(x.cref(), first, count), slice(scale_N.cref(), first, count), scale_K.cref());
+      });
+      expect_same(by_row.read(), want_NK.read());
+      expect_same(transposed(by_column.read(), K), want_KN.read());
+      const DeviceMatrix<Q> one(s, N, K, gap);
+      cast_weights_by_row_and_column(s, one.ref(), {}, x.cref(), scale_N.cref(), scale_K.cref());
+      expect_same(one.read(), want_NK.read());
+      cast_weights_by_row_and_column(s, {}, one.ref(), x.cref(), scale_N.cref(), scale_K.cref());
+      expect_same(transposed(one.read(), K), want_KN.read());
+      expect_same(inverse_N.read(), want_N.read());
+      expect_same(inverse_K.read(), want_K.read());
     }
   }
 }

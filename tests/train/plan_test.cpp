@@ -6,6 +6,7 @@
 #include "train/flops.hpp"
 #include "train/host_memory.hpp"
 #include "train/start_report.hpp"
+#include "train/step_actions.hpp"
 #include "train/traffic_plan.hpp"
 #include "train/training_memory.hpp"
 
@@ -205,6 +206,36 @@ TEST(TrafficPlan, resharding_gathers_all_but_the_last_blocks_twice) {
   EXPECT_EQ(plan_traffic(shape).reduce_scatter_bytes, everything * 4 * 3 / 4);
   shape.reduce.dtype = DType::bfloat16;
   EXPECT_EQ(plan_traffic(shape).reduce_scatter_bytes, everything * 2 * 3 / 4);
+}
+
+/// What is gathered of each block in a step, one digit of WeightValues after the other.
+std::vector<std::string> gathered_values(const TrainingShape& shape) {
+  const ShardLayout layout = shard_layout(shape, 0);
+  std::vector<std::string> of_block(static_cast<std::size_t>(shape.model.n_layers));
+  for (const Action& action : training_actions(shape, layout)) {
+    if (action.kind != Action::Kind::gather) continue;
+    const UnitLayout& unit = layout.unit(action.unit);
+    if (unit.role != UnitRole::block) continue;
+    of_block[static_cast<std::size_t>(unit.layer)] += std::to_string(action.values);
+  }
+  return of_block;
+}
+
+// With scales of rows the backward pass multiplies with other values than the forward pass. The
+// last two blocks are there still when it begins, and lack only these.
+TEST(TrafficPlan, rowwise_fp8_gathers_what_each_pass_multiplies_with) {
+  TrainingShape shape = shape_of(4, DType::bfloat16);
+  shape.model.n_layers = 4;
+  shape.fp8 = {Fp8Recipe::rowwise, {1}};
+  shape.gather.narrow = Fp8ScaleKind::row;
+  using Values = std::vector<std::string>;
+  EXPECT_EQ(gathered_values(shape), (Values{"12", "33", "12", "12"}));
+  shape.recompute.level = Recompute::op;
+  EXPECT_EQ(gathered_values(shape), (Values{"12", "33", "12", "12"}));
+  shape.recompute.level = Recompute::full;  // which multiplies again
+  EXPECT_EQ(gathered_values(shape), (Values{"13", "33", "12", "12"}));
+  shape.gather.reshard_after_forward = false;
+  EXPECT_EQ(gathered_values(shape), (Values{"12", "3", "12", "12"}));
 }
 
 TEST(TrafficPlan, tensor_parallel_ranks_move_activations) {

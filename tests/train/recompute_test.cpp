@@ -37,10 +37,11 @@ RunConfig tiny(Norm norm) {
 struct Trained {
   std::vector<double> losses, norms;  // of each step
   std::vector<float> parameters;      // this rank's
+  Fp8Counts fp8_counts;
 };
 
 template <class T>
-Trained train(Backend backend, RunConfig run, int dp, int tp) {
+Trained train(Backend backend, RunConfig run, int dp, int tp, bool with_labels = true) {
   const MpiEnv& mpi = mpi_env();
   run.training.mixed_precision_param =
       std::is_same_v<T, float> ? ParamPrecision::float32 : ParamPrecision::bfloat16;
@@ -67,7 +68,9 @@ Trained train(Backend backend, RunConfig run, int dp, int tp) {
         s,
         [&] {
           at += each;
-          return random_batch(at - each, each, run.training.seq_len, kVocab);
+          Batch batch = random_batch(at - each, each, run.training.seq_len, kVocab);
+          if (!with_labels) std::fill(batch.labels.begin(), batch.labels.end(), -1);
+          return batch;
         },
         results);
     first += kSequences;
@@ -76,6 +79,7 @@ Trained train(Backend backend, RunConfig run, int dp, int tp) {
     trained.norms.push_back(result.grad_norm);
   }
   trained.parameters = to_host(streams.compute, memory.parameters.master);
+  trained.fp8_counts = results.fp8_counts();
 
   const TrafficPlan plan = plan_traffic(shape);
   EXPECT_EQ(mesh.tp().traffic().all_gather_bytes, plan.tensor_all_gather_bytes * kSteps);
@@ -158,6 +162,27 @@ TEST_P(RecomputeModes, are_bit_equal_to_none_in_fp8) {
   check_every_mode<bf16>(backend, norm, 2e-2, Fp8Recipe::tensorwise, {1});
   check_every_mode<bf16>(backend, norm, 2e-2, Fp8Recipe::rowwise);
   check_every_mode<bf16>(backend, norm, 2e-2, Fp8Recipe::block, {0});
+}
+
+// Without a label all gradients are zeros: those of four products in each block.
+TEST_P(RecomputeModes, fp8_counts_scales_of_zeros) {
+  const auto& [backend, norm] = GetParam();
+  const int ranks = mpi_env().size();
+  if (backend == Backend::cuda &&
+      (device_env().backend() != backend || count_gpus() < mpi_env().local_size())) {
+    GTEST_SKIP() << "fewer GPUs than ranks";
+  }
+  device_env();
+  RunConfig run = tiny(norm);
+  run.model.dim = run.model.ffn_dim = 96;
+  run.training.seq_len = 16;
+  run.training.fp8_linear = Fp8Recipe::tensorwise;
+  run.training.fp8_skip_blocks = {1};
+  EXPECT_EQ(train<float>(backend, run, ranks, 1).fp8_counts, (Fp8Counts{0, 0}));
+  const std::int64_t zeros = kSteps * kMicroBatches * (run.model.n_layers - 1) * 4;
+  EXPECT_EQ(train<float>(backend, run, ranks, 1, false).fp8_counts, (Fp8Counts{0, zeros}));
+  run.training.fp8_linear = Fp8Recipe::rowwise;  // a scale for each token and for each column
+  EXPECT_GT(train<float>(backend, run, ranks, 1, false).fp8_counts[1], 100 * zeros);
 }
 
 // Blocks that are left out of FP8 have the bits that they had without it.
