@@ -55,10 +55,13 @@ Problem parse_part(std::string_view text, MixturePart& part) {
 
 Problem parse_value(std::string_view text, Mixture& mixture) {
   Mixture parts;
+  const bool has_commas = find_comma(text) < text.size();
   while (!trim(text).empty()) {
     const std::size_t comma = find_comma(text);
     const Problem problem = parse_part(trim(text.substr(0, comma)), parts.emplace_back());
-    if (!problem.empty()) return problem;
+    if (!problem.empty()) {
+      return has_commas ? problem + "; a comma in a path is written \\," : problem;
+    }
     text.remove_prefix(std::min(comma + 1, text.size()));
   }
   mixture = std::move(parts);

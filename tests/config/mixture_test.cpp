@@ -40,17 +40,20 @@ TEST(Mixture, a_comma_in_a_path_is_written_with_a_backslash) {
 }
 
 TEST(Mixture, says_what_is_wrong) {
+  const std::string kComma = "a comma in a path is written \\,";
   EXPECT_EQ(problem_of("data/a.txt"), "'data/a.txt' is not DATASET:PATH:WEIGHT");
   EXPECT_EQ(problem_of("text:a.txt"), "'text:a.txt' is not DATASET:PATH:WEIGHT");
   EXPECT_EQ(problem_of("txt:a.txt:1"),
             "'txt' is no dataset; there are: text, jsonl, alpaca, openwebtext, c4, tokens");
   EXPECT_EQ(problem_of("text::1"), "'text::1' has no path");
   for (const char* weight : {"", "0", "-1", "x", "1x", "nan", "inf", "1e7"}) {
-    EXPECT_EQ(
-        problem_of(std::string("text:a:1, text:a.txt:") + weight),
-        std::string("the weight '") + weight + "' of a.txt is no number above 0 and up to 1e6");
+    EXPECT_EQ(problem_of(std::string("text:a:1, text:a.txt:") + weight),
+              std::string("the weight '") + weight +
+                  "' of a.txt is no number above 0 and up to 1e6; " + kComma);
   }
-  EXPECT_EQ(problem_of("text:a:1,,text:b:1"), "'' is not DATASET:PATH:WEIGHT");
+  EXPECT_EQ(problem_of("text:a:1,,text:b:1"), "'' is not DATASET:PATH:WEIGHT; " + kComma);
+  EXPECT_EQ(problem_of("text:/data/a,b.txt:1"),
+            "'text:/data/a' is not DATASET:PATH:WEIGHT; " + kComma);
 }
 
 }  // namespace
