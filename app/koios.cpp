@@ -82,6 +82,7 @@ ExitCode train_or_test(const CommandLine& line, std::vector<std::string> command
 
 int main(int argc, char** argv) {
   koios::keep_blas_threads_from_starting(argv);
+  koios::files::hold_standard_descriptors();
   koios::files::report_too_large_files();
   return koios::guard([&] {
     const CommandLine line = parse_command_line({argv + 1, argv + argc});

@@ -114,6 +114,7 @@ ExitCode run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  koios::files::hold_standard_descriptors();
   koios::files::report_too_large_files();
   return koios::guard([&] { return run(argc, argv); });
 }

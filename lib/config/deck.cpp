@@ -50,6 +50,12 @@ struct KeyAndValue {
   std::string value;
 };
 
+/// For messages, as much of a line as tells which it is.
+std::string quoted(std::string_view line) {
+  constexpr std::size_t kMost = 100;
+  return cat('"', line.substr(0, kMost), line.size() > kMost ? "...\"" : "\"");
+}
+
 /// Characters of a line that Debian's inih takes; the rest of its buffer is for newline and NUL.
 constexpr std::size_t kInihLine = 198;
 
@@ -89,7 +95,7 @@ class DeckReader {
       return fail("the line holds a control character; is this a deck?");
     }
     if (kBlanks.find(raw[0]) != std::string_view::npos) {
-      fail(cat("\"", line, "\" is indented; every line of a deck starts at its first column"));
+      fail(cat(quoted(line), " is indented; every line of a deck starts at its first column"));
     }
     if (line[0] == '[') return open_section(line);
     if (line.size() <= kInihLine) return take_entry(line, part_by_inih(std::string(line)));
@@ -107,14 +113,14 @@ class DeckReader {
     section_.reset();
     before_first_header_ = false;
     if (line.find(']') != line.size() - 1) {
-      return fail(cat("\"", line, "\" is not a section header; expected [section]"));
+      return fail(cat(quoted(line), " is not a section header; expected [section]"));
     }
     section_ = trim(line.substr(1, line.size() - 2));
     deck_.sections.push_back({*section_, here()});
   }
 
   void take_entry(std::string_view line, std::optional<KeyAndValue> found) {
-    if (!found) return fail(cat("\"", line, "\" is not \"key = value\""));
+    if (!found) return fail(cat(quoted(line), " is not \"key = value\""));
     auto& [key, value] = *found;
     if (key.empty()) return fail("the key is missing before \"=\"");
     if (!section_) {  // after a header that is already reported, or before any

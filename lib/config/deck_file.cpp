@@ -38,7 +38,7 @@ class DeckFile {
     while (true) {
       if (S_ISFIFO(info.st_mode) || S_ISSOCK(info.st_mode)) wait();
       const ssize_t count = ::read(fd_, block.data(), block.size());
-      if (count == 0) return text;
+      if (count == 0) break;
       if (count < 0 && (errno == EINTR || errno == EAGAIN)) continue;
       if (count < 0) refuse(std::strerror(errno));
       text.append(block.data(), static_cast<std::size_t>(count));
@@ -46,6 +46,9 @@ class DeckFile {
         refuse(cat("it has more than ", kLargestDeck, " bytes; is this a deck?"));
       }
     }
+    // What should have written it has failed; the defaults would run in its place.
+    if (text.find_first_not_of(" \t\r\n") == std::string::npos) refuse("it is empty");
+    return text;
   }
 
  private:

@@ -101,6 +101,14 @@ std::string reason(int error, int fd) {
   return text;
 }
 
+void hold_standard_descriptors() {
+  for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    // An open gets the lowest number that is free; what may not be done with it is what would be.
+    if (::fcntl(fd, F_GETFD) >= 0 || errno != EBADF) continue;
+    if (::open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) != fd) return;
+  }
+}
+
 void report_too_large_files() { std::signal(SIGXFSZ, SIG_IGN); }
 
 FileDescriptor create(const fs::path& path) {

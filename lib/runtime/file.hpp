@@ -29,6 +29,9 @@ bool write_all(int fd, std::string_view text);
 
 /// The system's words for `error`; where there is no more room, also how much there is for `fd`.
 std::string reason(int error, int fd = -1);
+/// Where the program was started without standard input, output or error, their numbers are taken,
+/// so that no file that it opens gets what is printed: whoever uses them gets an error as before.
+void hold_standard_descriptors();
 /// From here on a file that outgrows `ulimit -f` is an error as a full disk is, where the system
 /// would end the process without a word.
 void report_too_large_files();

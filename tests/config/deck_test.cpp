@@ -180,14 +180,18 @@ TEST(Deck, of_very_many_wrong_lines_the_first_are_told) {
   EXPECT_EQ(deck.errors.untold(), 950);
 }
 
+TEST(Deck, of_a_very_long_wrong_line_the_first_is_told) {
+  const Deck deck = parse_deck("[a]\n" + std::string(900000, '['), "x.ini");
+  ASSERT_EQ(deck.errors.told().size(), 1u);
+  EXPECT_EQ(deck.errors.told()[0].message,
+            cat('"', std::string(100, '['), "...\" is not a section header; expected [section]"));
+}
+
 TEST(DeckFile, is_read_or_the_reason_given) {
   const std::filesystem::path folder = testing::TempDir();
   const std::string path = (folder / "koios_deck_test.ini").string();
   std::ofstream(path) << "[a]\nk = 1\n";
   EXPECT_EQ(read_deck_file(path), "[a]\nk = 1\n");
-  std::ofstream(path, std::ios::trunc).close();
-  EXPECT_EQ(read_deck_file(path), "");
-  std::filesystem::remove(path);
 
   const auto message_of = [](const std::string& name) -> std::string {
     try {
@@ -197,6 +201,11 @@ TEST(DeckFile, is_read_or_the_reason_given) {
     }
     return "no error";
   };
+  for (const char* text : {"", "\n \n"}) {
+    std::ofstream(path) << text;
+    EXPECT_EQ(message_of(path), cat("cannot read the deck ", path, ": it is empty"));
+  }
+  std::filesystem::remove(path);
   EXPECT_EQ(message_of(path), cat("cannot read the deck ", path, ": No such file or directory"));
   EXPECT_EQ(message_of(folder.string()),
             cat("cannot read the deck ", folder.string(), ": it is a folder"));

@@ -8,7 +8,7 @@ import subprocess
 import threading
 import unittest
 
-from koios_run import BINARY, SOURCE, Run, Workplace
+from koios_run import BINARY, SOURCE, Run, Workplace, digest
 
 
 class Decks(unittest.TestCase):
@@ -51,6 +51,29 @@ class Decks(unittest.TestCase):
                           deck=pipe)
         writer.join()
         self.assertIn(f"steps = 4  # {pipe}:2", (self.path / "piped/effective.ini").read_text())
+
+    def test_a_deck_that_is_empty(self):
+        self.refuses(r"error: cannot read the deck \(standard input\): it is empty", {}, deck="-",
+                     input="\n")
+        (self.path / "empty.ini").touch()
+        self.refuses(r"error: cannot read the deck empty.ini: it is empty", {}, deck="empty.ini")
+
+    def test_without_standard_streams(self):
+        command = self.workplace.command(1, {"training/steps": 2, "checkpoint/folder": "saved",
+                                             "training/warmup_steps": 1})
+        def start(redirection, deck=()):
+            return subprocess.run(["sh", "-c", f'exec "$@" {redirection}', "sh", BINARY, *deck,
+                                   *command[command.index(BINARY) + 1:]], cwd=self.path, text=True,
+                                  capture_output=True, timeout=60, check=False)
+        run = start("<&-", ["-"])
+        self.assertEqual(run.returncode, 2, run.stderr)
+        self.assertIn("error: cannot read the deck (standard input): ", run.stderr)
+        start(">&- 2>&-")  # what would be printed goes into no file of the run
+        for file in (self.path / "run").rglob("*"):
+            if file.is_file() and file.name != "provenance.json":
+                self.assertNotIn(b"[koios]", file.read_bytes(), file)
+        self.assertEqual(len(Run(run, self.path / "run").rows()), 2)
+        digest(self.path / "run/saved/step_00000002.h5")
 
     def test_a_deck_without_an_end(self):
         self.refuses(r"error: cannot read the deck /dev/zero: it has more than 1048576 bytes", {},
