@@ -3,16 +3,19 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <charconv>
-#include <chrono>
 #include <csignal>
 #include <cstdint>
 #include <cstdlib>
 #include <exception>
 #include <fstream>
+#include <iterator>
+#include <limits>
 #include <optional>
 #include <set>
+#include <sstream>
 #include <string_view>
 #include <vector>
 
@@ -84,23 +87,6 @@ std::vector<Session> find_sessions(const fs::path& folder) {
   return found;
 }
 
-/// Folders of jobs (jf.NUMBER) that have lost what was in them: a live job's holds its ranks'. One
-/// that is new may be about to get them.
-void remove_empty_jobs(const fs::path& folder) {
-  constexpr std::chrono::minutes kNew{1};
-  if (!is_own(folder, S_IFDIR)) return;
-  std::error_code error;
-  for (const auto& entry : fs::directory_iterator(folder, error)) {
-    const std::string name = entry.path().filename().string();
-    if (!name.starts_with("jf.") || !number_in(std::string_view(name).substr(3))) continue;
-    if (!is_own(entry.path(), S_IFDIR)) continue;
-    std::error_code gone;
-    const auto changed = fs::last_write_time(entry.path(), gone);
-    if (gone || fs::file_time_type::clock::now() - changed < kNew) continue;
-    ::rmdir(entry.path().c_str());  // refuses what is not empty
-  }
-}
-
 /// Of all jobs of one launcher, the upper half of their numbers: contact.txt begins with one.
 std::optional<std::uint32_t> job_family(const fs::path& session) {
   std::ifstream contact(session / "contact.txt");
@@ -109,10 +95,39 @@ std::optional<std::uint32_t> job_family(const fs::path& session) {
   return number >> 16;
 }
 
-/// Every file that a process of this user has open or mapped. Open ones first: a segment is mapped
-/// before its maker closes it.
-std::set<std::string> files_in_use() {
-  std::set<std::string> used;
+/// What the processes of this user do.
+struct Processes {
+  std::set<std::string> files;  // that any has open or mapped
+  double first_mpi_start_s;     // of those with Open MPI in them, in seconds since the epoch
+};
+
+/// The words of /proc/stat that say when the machine was started.
+double boot_time_s() {
+  std::ifstream stat("/proc/stat");
+  double seconds = 0;
+  for (std::string word; stat >> word;) {
+    if (word == "btime" && stat >> seconds) break;
+  }
+  return seconds;
+}
+
+/// 0, which is before everything, where it cannot be told.
+double start_time_s(const fs::path& process, double boot_s) {
+  constexpr int kStartTime = 22;  // proc(5), counted from 1
+  std::ifstream file(process / "stat");
+  std::string stat{std::istreambuf_iterator<char>(file), {}};
+  std::istringstream fields(stat.substr(std::min(stat.rfind(')') + 1, stat.size())));
+  std::string field;
+  for (int i = 2; i < kStartTime; ++i) fields >> field;
+  const auto ticks = fields ? number_in(field) : std::nullopt;
+  return ticks ? boot_s + static_cast<double>(*ticks) / static_cast<double>(::sysconf(_SC_CLK_TCK))
+               : 0;
+}
+
+/// Open files first: a segment is mapped before its maker closes it.
+Processes look_at_processes() {
+  Processes found{{}, std::numeric_limits<double>::infinity()};
+  const double boot_s = boot_time_s();
   std::error_code error;
   for (const auto& process : fs::directory_iterator("/proc", error)) {
     const fs::path& folder = process.path();
@@ -122,14 +137,22 @@ std::set<std::string> files_in_use() {
          file.increment(ended)) {
       std::error_code closed;
       const fs::path target = fs::read_symlink(file->path(), closed);
-      if (!closed) used.insert(target.string());
+      if (!closed) found.files.insert(target.string());
     }
     std::ifstream maps(folder / "maps");
+    bool has_mpi = !maps && fs::exists(folder, ended);
     for (std::string line; std::getline(maps, line);) {
-      if (const auto path = line.find('/'); path != line.npos) used.insert(line.substr(path));
+      const auto path = line.find('/');
+      if (path == line.npos) continue;
+      has_mpi = has_mpi || line.find("/libmpi.") != line.npos ||
+                line.find("/libopen-rte.") != line.npos || line.find("/libpmix.") != line.npos;
+      found.files.insert(line.substr(path));
+    }
+    if (has_mpi) {
+      found.first_mpi_start_s = std::min(found.first_mpi_start_s, start_time_s(folder, boot_s));
     }
   }
-  return used;
+  return found;
 }
 
 bool is_within(const std::string& folder, const std::set<std::string>& files) {
@@ -152,31 +175,77 @@ fs::path sessions_folder() {
   return "/tmp";
 }
 
+/// When a file or folder was last changed, in seconds since the epoch; infinity where it is gone.
+double changed_s(const fs::path& path) {
+  struct stat status = {};
+  if (::lstat(path.c_str(), &status) != 0) return std::numeric_limits<double>::infinity();
+  return static_cast<double>(status.st_mtim.tv_sec);
+}
+
+/// Folders of jobs that had no launcher (jf.FAMILY). Nothing in them need be open while their job
+/// lives, but whoever made one was started before that.
+std::vector<fs::path> find_jobs(const fs::path& folder) {
+  std::vector<fs::path> found;
+  if (!is_own(folder, S_IFDIR)) return found;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(folder, error)) {
+    const std::string name = entry.path().filename().string();
+    if (!name.starts_with("jf.") || !number_in(std::string_view(name).substr(3))) continue;
+    if (is_own(entry.path(), S_IFDIR)) found.push_back(entry.path());
+  }
+  return found;
+}
+
+/// Semaphores of files that MPI-IO had open.
+std::vector<fs::path> find_semaphores(const fs::path& folder) {
+  std::vector<fs::path> found;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(folder, error)) {
+    const bool is_one = entry.path().filename().string().starts_with("sem.OMPIO_");
+    if (is_one && is_own(entry.path(), S_IFREG)) found.push_back(entry.path());
+  }
+  return found;
+}
+
 /// First the lists, then who uses what is on them: what is made in between is on none.
 void remove_unused(const std::string& node, const MpiLeftoverPlaces& places) {
-  const fs::path folder = places.sessions.empty() ? sessions_folder() : places.sessions;
-  remove_empty_jobs(folder / cat("ompi.", node));
+  constexpr double kMarginS = 60;  // clocks are set
+  const fs::path folder =
+      (places.sessions.empty() ? sessions_folder() : places.sessions) / cat("ompi.", node);
   const std::vector<Segment> segments = find_segments(places.segments, node);
-  const std::vector<Session> sessions = find_sessions(folder / cat("ompi.", node));
-  if (segments.empty() && sessions.empty()) return;
-  const std::set<std::string> used = files_in_use();
+  const std::vector<fs::path> semaphores = find_semaphores(places.segments);
+  const std::vector<fs::path> jobs = find_jobs(folder);
+  const std::vector<Session> sessions = find_sessions(folder);
+  if (segments.empty() && semaphores.empty() && jobs.empty() && sessions.empty()) return;
+  const Processes live = look_at_processes();
+  const auto is_older_than_all = [&](const fs::path& path) {
+    return changed_s(path) + kMarginS < live.first_mpi_start_s;
+  };
 
   std::set<std::uint32_t> live_families;
   std::set<std::uint32_t> live_jobs;
+  std::error_code error;
   for (const Session& session : sessions) {
-    if (is_alive(session.launcher) || is_within(session.path.string(), used)) {
+    if (is_alive(session.launcher) || is_within(session.path.string(), live.files)) {
       if (const auto family = job_family(session.path)) live_families.insert(*family);
     } else {
-      std::error_code error;
       fs::remove_all(session.path, error);  // follows no links
     }
   }
   for (const Segment& segment : segments) {
-    if (used.contains(segment.path.string())) live_jobs.insert(segment.job);
+    if (live.files.contains(segment.path.string())) live_jobs.insert(segment.job);
   }
   for (const Segment& segment : segments) {
     if (live_jobs.contains(segment.job) || live_families.contains(segment.job >> 16)) continue;
     ::unlink(segment.path.c_str());
+  }
+  for (const fs::path& job : jobs) {
+    if (is_older_than_all(job) && !is_within(job.string(), live.files)) fs::remove_all(job, error);
+  }
+  for (const fs::path& semaphore : semaphores) {
+    if (is_older_than_all(semaphore) && !live.files.contains(semaphore.string())) {
+      ::unlink(semaphore.c_str());
+    }
   }
 }
 

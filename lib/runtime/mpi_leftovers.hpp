@@ -13,10 +13,11 @@ struct MpiLeftoverPlaces {
 };
 
 /// Removes the shared-memory segments (vader_segment.HOST.UID.JOB.RANK) and the launchers' session
-/// folders (ompi.HOST.UID/pid.PID) of this user on this host whose processes have all ended, and
-/// folders of jobs (ompi.HOST.UID/jf.NUMBER) that have been empty for a minute. What a process has
-/// open or mapped stays, and so does all of its job. Does nothing where processes may be hidden
-/// from this one, as in a container. Never throws: what cannot be removed stays.
+/// folders (ompi.HOST.UID/pid.PID) of this user on this host whose processes have all ended; and
+/// the folders of jobs without a launcher (ompi.HOST.UID/jf.NUMBER) and semaphores of MPI-IO
+/// (sem.OMPIO_FILE) that are older than every process of this user with Open MPI in it. What a
+/// process has open or mapped stays, and so does all of its job. Does nothing where processes may
+/// be hidden from this one, as in a container. Never throws: what cannot be removed stays.
 void remove_mpi_leftovers(const std::string& host, const MpiLeftoverPlaces& places = {}) noexcept;
 
 }  // namespace koios

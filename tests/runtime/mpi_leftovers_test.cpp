@@ -92,25 +92,30 @@ TEST_F(MpiLeftovers, a_session_that_a_rank_still_uses_stays) {
   EXPECT_TRUE(fs::exists(file));
 }
 
-TEST_F(MpiLeftovers, of_the_folders_of_jobs_old_empty_ones_go) {
+TEST_F(MpiLeftovers, what_is_older_than_every_process_with_mpi_goes) {
   const fs::path folder = session(1).parent_path();
-  const auto make = [&](const std::string& name) {
-    fs::create_directories(folder / name);
-    return folder / name;
+  const auto make = [&](const fs::path& path) {
+    write(path / "1/0/file");
+    return path;
   };
-  const auto age = [](const fs::path& path) {
-    fs::last_write_time(path, fs::file_time_type::clock::now() - std::chrono::minutes(2));
+  const auto age = [](const fs::path& path) {  // longer than any process runs
+    fs::last_write_time(path, fs::file_time_type::clock::now() - std::chrono::hours(24 * 3650));
+    return path;
   };
-  const fs::path empty = make("jf.13337");
-  const fs::path other = make("jf.x1");
-  const fs::path with_ranks = make("jf.13585/1/0").parent_path().parent_path();
-  const fs::path recent = make("jf.2287");
-  for (const fs::path& path : {empty, other, with_ranks}) age(path);
+  const fs::path dead = age(make(folder / "jf.13337"));
+  const fs::path other = age(make(folder / "jf.x1"));
+  const fs::path used = age(make(folder / "jf.13585"));
+  const fs::path recent = make(folder / "jf.2287");
+  const fs::path semaphore = age(write(places_.segments / "sem.OMPIO_step_00000073.h5.partial"));
+  const fs::path recent_semaphore = write(places_.segments / "sem.OMPIO_step_00000074.h5.partial");
+  const fs::path other_semaphore = age(write(places_.segments / "sem.other"));
+  const FileDescriptor file(::open((used / "1/0/file").c_str(), O_RDONLY | O_CLOEXEC));
   remove();
-  EXPECT_FALSE(fs::exists(empty));
-  EXPECT_TRUE(fs::exists(other));
-  EXPECT_TRUE(fs::exists(with_ranks));
-  EXPECT_TRUE(fs::exists(recent));
+  EXPECT_FALSE(fs::exists(dead));
+  EXPECT_FALSE(fs::exists(semaphore));
+  for (const auto& path : {other, used, recent, recent_semaphore, other_semaphore}) {
+    EXPECT_TRUE(fs::exists(path)) << path;
+  }
 }
 
 TEST_F(MpiLeftovers, other_names_links_and_what_links_lead_to_stay) {
