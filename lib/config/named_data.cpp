@@ -44,16 +44,20 @@ std::string pattern_of(const fs::path& path) {
   return pattern;
 }
 
-std::vector<std::string> files_that_fit(const std::string& path) {
+NamedData what_fits(const std::string& path) {
   glob_t matches{};
   const int code = ::glob(pattern_of(path).c_str(), 0, nullptr, &matches);
-  std::vector<std::string> files;
+  NamedData found;
   for (std::size_t i = 0; code == 0 && i < matches.gl_pathc; ++i) {
     std::error_code ignored;
-    if (fs::is_regular_file(matches.gl_pathv[i], ignored)) files.emplace_back(matches.gl_pathv[i]);
+    const fs::file_type type = fs::status(matches.gl_pathv[i], ignored).type();
+    if (type == fs::file_type::directory) continue;
+    auto& list = type == fs::file_type::regular ? found.files : found.others;
+    list.emplace_back(matches.gl_pathv[i]);
   }
   ::globfree(&matches);
-  return files;
+  if (found.files.empty()) found.problem = "no file fits the pattern";
+  return found;
 }
 
 }  // namespace
@@ -94,16 +98,14 @@ std::string file_problem(const std::string& path) {
 
 NamedData find_named_data(const std::string& path) {
   std::error_code ignored;
-  if (fs::is_directory(path, ignored)) return {true, {}, ""};
+  if (fs::is_directory(path, ignored)) return {true, {}, {}, ""};
   const bool is_name = path.find_first_of(kPatternCharacters) == std::string::npos ||
                        fs::symlink_status(path, ignored).type() != fs::file_type::not_found;
   if (is_name) {
     const std::string problem = file_problem(path);
-    return {false, problem.empty() ? std::vector{path} : std::vector<std::string>{}, problem};
+    return {false, problem.empty() ? std::vector{path} : std::vector<std::string>{}, {}, problem};
   }
-  std::vector<std::string> files = files_that_fit(path);
-  const char* problem = files.empty() ? "no file fits the pattern" : "";
-  return {false, std::move(files), problem};
+  return what_fits(path);
 }
 
 }  // namespace koios

@@ -9,8 +9,9 @@ namespace koios {
 
 struct NamedData {
   bool is_folder = false;
-  std::vector<std::string> files;  // a file: itself; a pattern: the regular files that fit
-  std::string problem;             // why there is nothing to read; empty where there is something
+  std::vector<std::string> files;   // a file: itself; a pattern: the regular files that fit
+  std::vector<std::string> others;  // what fits the pattern and is neither file nor folder
+  std::string problem;              // why there is nothing to read; empty where there is something
 };
 
 NamedData find_named_data(const std::string& path);

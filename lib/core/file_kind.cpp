@@ -11,7 +11,7 @@ namespace {
 
 using namespace std::string_view_literals;
 
-constexpr std::array<std::pair<std::string_view, std::string_view>, 16> kBinaries = {{
+constexpr std::array<std::pair<std::string_view, std::string_view>, 17> kBinaries = {{
     {"\x89HDF\r\n\x1a\n"sv, "an HDF5 file"},
     {"KOIOSTOK"sv, "a token file of koios-tokenize"},
     {"\x1f\x8b"sv, "compressed by gzip"},
@@ -22,6 +22,7 @@ constexpr std::array<std::pair<std::string_view, std::string_view>, 16> kBinarie
     {"\x04\x22\x4d\x18"sv, "compressed by lz4"},
     {"\x1f\x9d"sv, "compressed by compress"},
     {"LZIP\x01"sv, "compressed by lzip"},
+    {"\x5d\0\0"sv, "compressed by lzma"},
     {"PK\x03\x04"sv, "a zip archive"},
     {"7z\xbc\xaf\x27\x1c"sv, "a 7z archive"},
     {"Rar!\x1a\x07"sv, "a RAR archive"},

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "core/error.hpp"
+#include "core/file_kind.hpp"
 #include "core/integers.hpp"
 
 namespace koios {
@@ -86,7 +87,9 @@ void TokenFile::check_header() {
   read_bytes(0,
              std::as_writable_bytes(std::span(&header_, 1)).first(static_cast<std::size_t>(size)));
   if (header_.magic != TokenFileHeader::kMagic) {
-    throw UserError(cat(path_, ": not a token file of koios-tokenize"));
+    const std::string kind = file_kind(file_head(path_));
+    throw UserError(
+        cat(path_, ": not a token file of koios-tokenize", kind.empty() ? "" : ", but ", kind));
   }
   if (header_.version != TokenFileHeader::kVersion) {
     throw UserError(cat(path_, ": a token file of version ", header_.version,
