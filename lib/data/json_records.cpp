@@ -44,7 +44,7 @@ char next_character(ByteReader& bytes) {
   return bytes.ahead().empty() ? '\0' : bytes.ahead().front();
 }
 
-/// Finds the end of an object or array, whose bytes come in pieces, by its brackets and strings
+/// Finds the end of an object, array or string, whose bytes come in pieces, by brackets and quotes
 /// alone.
 class Brackets {
  public:
@@ -55,8 +55,9 @@ class Brackets {
       if (is_escaped_) {
         is_escaped_ = false;
       } else if (in_string_) {
-        if (c == '"') in_string_ = false;
-        if (c == '\\') is_escaped_ = true;
+        in_string_ = c != '"';
+        is_escaped_ = c == '\\';
+        if (!in_string_ && depth_ == 0) return at + 1;
       } else if (c == '"') {
         in_string_ = true;
       } else if (c == '{' || c == '[') {
@@ -96,6 +97,22 @@ std::optional<std::size_t> find_object(ByteReader& bytes, bool is_wanted) {
     if (!bytes.fetch()) {
       throw BadFile(cat(place, ": the file ends inside of the object that begins here"));
     }
+  }
+}
+
+/// Passes over what stands in an object's place.
+void pass_other_value(ByteReader& bytes) {
+  const char first = bytes.ahead().front();
+  if (first == '[' || first == '"') {
+    find_object(bytes, false);
+    return;
+  }
+  bool is_more = true;
+  while (is_more) {  // a number or a word
+    const std::string_view ahead = bytes.ahead();
+    const std::size_t end = ahead.find_first_of(",]} \t\r\n");
+    bytes.consume(std::min(end, ahead.size()), 0);
+    is_more = end == std::string_view::npos && bytes.fetch();
   }
 }
 
@@ -176,12 +193,17 @@ Found read_alpaca(ByteReader& bytes, Document* document, std::string& why) {
                       "field text are format jsonl"));
   }
   if (c == '\0') return Found::end;
-  if (c != '{') throw BadFile(cat(where(bytes), ": no JSON object, where one should begin"));
+  if (c == ',' || c == ']' || c == '}') {
+    throw BadFile(cat(where(bytes), ": no JSON object, where one should begin"));
+  }
 
   const std::string place = where(bytes);
   const std::int64_t line = bytes.lines_before() + 1;
   std::optional<std::string> text;
-  if (const auto size = find_object(bytes, document != nullptr)) {
+  if (c != '{') {
+    why = ": no JSON object, but another value";
+    pass_other_value(bytes);
+  } else if (const auto size = find_object(bytes, document != nullptr)) {
     const std::string_view object = bytes.ahead().substr(0, *size);
     text = prompt_of(object, bytes.byte(), why);
     bytes.consume(*size, std::ranges::count(object, '\n'));
@@ -194,9 +216,8 @@ Found read_alpaca(ByteReader& bytes, Document* document, std::string& why) {
                       c == '\0' ? "; the file is cut short" : ""));
   }
   bytes.consume(1, 0);
-  if (c == ',' && next_character(bytes) != '{') {
-    throw BadFile(cat(where(bytes), ": no JSON object after a comma",
-                      bytes.ahead().empty() ? "; the file is cut short" : ""));
+  if (c == ',' && next_character(bytes) == '\0') {
+    throw BadFile(cat(where(bytes), ": no JSON object after a comma; the file is cut short"));
   }
   if (document == nullptr) return Found::document;
   if (!text) {

@@ -111,6 +111,30 @@ TEST(Alpaca, records_of_one_line_are_told_by_their_number) {
   EXPECT_CONTAINS(again.take_news().texts.at(0), "(record 8 of the file)");
 }
 
+TEST(Alpaca, what_stands_in_an_objects_place_is_one_bad_record) {
+  const std::string good = R"({"instruction":"i","input":"","output":"o"})";
+  std::string array = "[" + good;
+  const std::vector<std::string> others = {
+      "null", "\"a ] , { \\\" b\"", "-1.5e3", "[[1, \"]\"], {}]", "nonsense", "\"\""};
+  for (const std::string& other : others) array += cat(",\n", other, ",", good);
+  const TempFolder folder;
+  const auto file = folder.write("a.json", array + "]");
+  BadData bad(OnBadData::skip);
+  RecordReader reader(DataFormat::alpaca, {file}, &bad);
+  int whole = 0;
+  for (Document d; reader.next(d);) whole += d.is_bad ? 0 : 1;
+  EXPECT_EQ(whole, 7);
+  const auto news = bad.take_news();
+  ASSERT_EQ(news.texts.size(), others.size());
+  for (std::size_t i = 0; i < others.size(); ++i) {
+    EXPECT_CONTAINS(news.texts[i], cat("a.json:", i + 2,
+                                       ": no JSON object, but another value "
+                                       "(record ",
+                                       2 * i + 2, " of the file)"));
+  }
+  EXPECT_CONTAINS(error("[" + good + ",]"), "no JSON object, where one should begin");
+}
+
 TEST(Alpaca, what_is_no_such_array) {
   EXPECT_CONTAINS(error("{\"text\": \"a\"}\n"), ":1: not a JSON array");
   const std::string whole = kTwo;
