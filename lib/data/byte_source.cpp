@@ -82,10 +82,11 @@ std::unique_ptr<ByteSource> open_file(const std::string& path, std::int64_t* pas
 }
 
 std::string_view PeekSource::peek(std::size_t size) {
+  constexpr std::size_t kAtOnce = 4096;  // all of a small file
   while (ahead_.size() < size) {
     const std::size_t kept = ahead_.size();
-    ahead_.resize(size);
-    const std::size_t count = source_->read(ahead_.data() + kept, size - kept);
+    ahead_.resize(std::max(size, kAtOnce));
+    const std::size_t count = source_->read(ahead_.data() + kept, ahead_.size() - kept);
     ahead_.resize(kept + count);
     if (count == 0) break;
   }

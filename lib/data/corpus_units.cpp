@@ -1,6 +1,5 @@
 #include "data/corpus_units.hpp"
 
-#include <filesystem>
 #include <sstream>
 
 namespace koios {
@@ -13,9 +12,8 @@ constexpr std::int64_t kGroupBytes = 4 * 1024 * 1024;
 }  // namespace
 
 std::vector<CorpusUnit> cut_file(DataFormat format, const std::vector<std::string>& files,
-                                 std::int64_t file, BadData* bad) {
+                                 std::int64_t file, std::int64_t bytes, BadData* bad) {
   const std::string& path = files[static_cast<std::size_t>(file)];
-  const auto bytes = static_cast<std::int64_t>(std::filesystem::file_size(path));
   if (bytes <= 2 * kUnitBytes || is_packed(path)) return {{file, 1, {}, -1, bytes}};
 
   std::vector<CorpusUnit> units = {{file, 1, {}, -1, 0}};

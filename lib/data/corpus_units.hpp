@@ -18,11 +18,11 @@ struct CorpusUnit {
   std::int64_t bytes = 0;       // of the file on the disk, for progress
 };
 
-/// The units of one file: a plain one is cut about every 32 MiB, which takes a pass over its lines;
-/// a packed one, in which there is no going to a place, is one unit. Where `bad` skips, damage that
-/// ends the file early is left to whoever reads the last unit.
+/// The units of one file of `bytes` bytes: a plain one is cut about every 32 MiB, which takes a
+/// pass over its lines; a packed one, in which there is no going to a place, is one unit. Where
+/// `bad` skips, damage that ends the file early is left to whoever reads the last unit.
 std::vector<CorpusUnit> cut_file(DataFormat format, const std::vector<std::string>& files,
-                                 std::int64_t file, BadData* bad = nullptr);
+                                 std::int64_t file, std::int64_t bytes, BadData* bad = nullptr);
 
 /// Small files that lie one behind the other become one unit of a few MiB: of many loose files,
 /// each as a unit would take longer to open, name and close than to tokenize. `units` are of whole

@@ -10,9 +10,11 @@
 #include <cstring>
 #include <filesystem>
 #include <functional>
+#include <iterator>
 #include <map>
 #include <set>
 #include <span>
+#include <string_view>
 #include <system_error>
 #include <utility>
 
@@ -75,13 +77,16 @@ void note_doubts(BadData& bad, const std::string& folder, const std::vector<std:
     bad.note(cat(folder, ": the files in its subfolders (", some_of(subfolders),
                  ") are not read, only those directly in it"));
   }
-  const std::set<std::string> all(files.begin(), files.end());
+  std::set<std::string> unpacked;  // names that packed files would have
+  for (const std::string_view file : files) {
+    for (const std::string_view extension : {".gz", ".zst", ".xz"}) {
+      if (file.ends_with(extension)) unpacked.emplace(file, 0, file.size() - extension.size());
+    }
+  }
   std::vector<std::string> twice;
-  for (const std::string& file : files) {
-    const std::string unpacked = fs::path(file).replace_extension().string();
-    const std::string extension = fs::path(file).extension().string();
-    if (extension != ".gz" && extension != ".zst" && extension != ".xz") continue;
-    if (all.contains(unpacked)) twice.push_back(unpacked);
+  if (!unpacked.empty()) {
+    std::ranges::copy_if(files, std::back_inserter(twice),
+                         [&](const std::string& file) { return unpacked.contains(file); });
   }
   if (!twice.empty()) {
     bad.note(cat(folder, ": ", some_of(twice), twice.size() == 1 ? " is" : " are",
@@ -112,6 +117,8 @@ std::vector<std::string> files_of_folder(const std::string& folder, const Record
       tell_bad(bad, cat(path, ": is a link to a file that is not there"));
     } else if (not_followed) {
       tell_bad(bad, cat(path, ": cannot be looked at: ", not_followed.message()));
+    } else if (!entry->is_directory(not_followed)) {
+      tell_bad(bad, cat(path, ": ", file_problem(path)));
     }
   }
   if (error) throw UserError(cat(folder, ": ", error.message()));
@@ -186,6 +193,9 @@ std::vector<std::string> find_dataset_files(const std::string& path, DataFormat 
   if (path.empty()) throw UserError("no data: training/dataset_path is a file, a folder or a glob");
   NamedData named = find_named_data(path);
   if (!named.problem.empty()) throw UserError(cat(path, ": ", named.problem));
+  for (const std::string& other : named.others) {
+    tell_bad(bad, cat(other, ": ", file_problem(other)));
+  }
   std::vector<std::string> files = std::move(named.files);
   if (named.is_folder) {
     files = files_of_folder(path, record_format(format), bad);
@@ -199,7 +209,8 @@ std::vector<std::string> find_dataset_files(const std::string& path, DataFormat 
   return files;
 }
 
-std::uint64_t files_fingerprint(const std::vector<std::string>& files) {
+std::uint64_t files_fingerprint(const std::vector<std::string>& files,
+                                std::vector<std::int64_t>* sizes) {
   constexpr std::int64_t kSample = 4096;
   std::array<char, 2 * kSample> sample{};
   const auto bytes = std::as_writable_bytes(std::span(sample));
@@ -211,6 +222,7 @@ std::uint64_t files_fingerprint(const std::vector<std::string>& files) {
       throw UserError(cat(file, ": may not be read: ", std::strerror(errno)));
     }
     const std::int64_t size = status.st_size;
+    if (sizes != nullptr) sizes->push_back(size);
     const std::int64_t first = std::min(kSample, size);
     const std::int64_t last = std::min(kSample, size - first);
     std::int64_t count = files::read_at(in.get(), 0, bytes.first(first));

@@ -1,6 +1,7 @@
 // dataset_path to files: a file, a folder or a glob.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -23,7 +24,8 @@ std::vector<std::string> find_dataset_files(const std::string& path, DataFormat 
                                             BadData* bad = nullptr);
 
 /// 64 bits of names, sizes, first and last bytes, by which a run that goes on notices that its data
-/// has changed. Folders do not count, so that data may move.
-std::uint64_t files_fingerprint(const std::vector<std::string>& files);
+/// has changed. Folders do not count, so that data may move. `sizes` gets the bytes of each file.
+std::uint64_t files_fingerprint(const std::vector<std::string>& files,
+                                std::vector<std::int64_t>* sizes = nullptr);
 
 }  // namespace koios

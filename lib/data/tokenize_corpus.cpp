@@ -65,6 +65,7 @@ class TokenizeJob {
   std::string lock_path_;
   FileDescriptor lock_;  // of rank 0
   std::vector<std::string> files_;
+  std::vector<std::int64_t> sizes_;  // of each
   std::uint64_t job_ = 0;
   TokenFileHeader header_;
   std::vector<CorpusUnit> units_;
@@ -89,7 +90,7 @@ TokenizeJob::TokenizeJob(const TokenizeOptions& options, const Tokenizer& tokeni
   header_.vocab_size = tokenizer.vocab_size();
   if (options.marks.bos) header_.bos = tokenizer.bos();
   if (options.marks.eos) header_.eos = tokenizer.eos();
-  job_ = stream_of(to_string(options.format)) + files_fingerprint(files_);
+  job_ = stream_of(to_string(options.format)) + files_fingerprint(files_, &sizes_);
   for (const std::uint64_t part :
        {header_.tokenizer_hash, std::uint64_t{options.marks.bos}, std::uint64_t{options.marks.eos},
         std::uint64_t{options.bad_data != nullptr && options.bad_data->skips()}}) {
@@ -162,7 +163,8 @@ void TokenizeJob::plan() {
   } else {
     std::vector<CorpusUnit> mine;
     for (std::int64_t file = mpi_.rank(); file < std::ssize(files_); file += mpi_.size()) {
-      std::ranges::copy(cut_file(options_.format, files_, file, options_.bad_data),
+      std::ranges::copy(cut_file(options_.format, files_, file,
+                                 sizes_[static_cast<std::size_t>(file)], options_.bad_data),
                         std::back_inserter(mine));
     }
     for (const std::string& text : mpi_.all_gather(to_text(mine))) {
@@ -255,7 +257,8 @@ TokenFileHeader TokenizeJob::assemble() {
   for (std::size_t unit = 0; unit < units_.size(); ++unit) paths.push_back(part_path(unit));
   TokenFileAssembly assembly(options_.output, header_, paths, gather_parts());
   if (assembly.header().tokens == 0) {
-    throw UserError(cat(options_.path, ": no documents in ", files_.size(), " files (format ",
+    throw UserError(cat(options_.path, ": no documents in ", files_.size(),
+                        files_.size() == 1 ? " file" : " files", " (format ",
                         to_string(options_.format), ")"));
   }
   if (is_root()) assembly.create();

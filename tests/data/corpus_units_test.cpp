@@ -1,6 +1,8 @@
 // A dataset cut into units of work: all documents once, whatever is wrong with the end of a file.
 #include "data/corpus_units.hpp"
 
+#include <filesystem>
+
 #include "packing_tools.hpp"
 
 namespace koios {
@@ -10,10 +12,16 @@ using testing::shell;
 using testing::TempFolder;
 using testing::user_error;
 
+std::vector<CorpusUnit> units_of(DataFormat format, const std::vector<std::string>& files,
+                                 std::int64_t file = 0, BadData* bad = nullptr) {
+  const auto bytes = std::filesystem::file_size(files[static_cast<std::size_t>(file)]);
+  return cut_file(format, files, file, static_cast<std::int64_t>(bytes), bad);
+}
+
 /// The first letters of the documents that all units of a file hold, in order.
 std::string first_letters(DataFormat format, const std::string& path, BadData* bad) {
   std::string letters;
-  for (const CorpusUnit& unit : cut_file(format, {path}, 0, bad)) {
+  for (const CorpusUnit& unit : units_of(format, {path}, 0, bad)) {
     RecordReader reader(format, {path}, bad);
     reader.seek(unit.begin);
     for (Document document; (unit.end_record < 0 || reader.mark().record < unit.end_record) &&
@@ -36,11 +44,11 @@ std::string large_lines() {
 TEST(CorpusUnits, hold_every_document_once) {
   const TempFolder folder;
   const auto plain = folder.write("a.jsonl", large_lines());
-  EXPECT_GT(cut_file(DataFormat::jsonl, {plain}, 0).size(), 1u);
+  EXPECT_GT(units_of(DataFormat::jsonl, {plain}, 0).size(), 1u);
   EXPECT_EQ(first_letters(DataFormat::jsonl, plain, nullptr), "abcdefghij");
   // Of what is packed, whatever its name, no part can be read without all before it.
   shell(folder, "tar -cf misnamed.jsonl a.jsonl");
-  EXPECT_EQ(cut_file(DataFormat::jsonl, {folder.path("misnamed.jsonl")}, 0).size(), 1u);
+  EXPECT_EQ(units_of(DataFormat::jsonl, {folder.path("misnamed.jsonl")}, 0).size(), 1u);
   EXPECT_EQ(first_letters(DataFormat::jsonl, folder.path("misnamed.jsonl"), nullptr), "abcdefghij");
 }
 
@@ -51,7 +59,7 @@ TEST(CorpusUnits, of_a_file_that_breaks_off_go_as_far_as_it_does_and_tell_it_onc
   std::string array = "[" + object;
   for (int i = 1; i < 9; ++i) array += "," + object;
   const auto file = folder.write("a.json", array.substr(0, array.size() - 5));
-  EXPECT_CONTAINS(user_error([&] { cut_file(DataFormat::alpaca, {file}, 0); }), "the file ends");
+  EXPECT_CONTAINS(user_error([&] { units_of(DataFormat::alpaca, {file}, 0); }), "the file ends");
   BadData bad(OnBadData::skip);
   EXPECT_EQ(first_letters(DataFormat::alpaca, file, &bad), "BBBBBBBB");
   EXPECT_EQ(bad.count(), 1);
@@ -65,7 +73,7 @@ TEST(CorpusUnits, small_files_are_grouped_and_come_once) {
     const bool is_large = i == 40;
     files.push_back(folder.write(cat("f", 100 + i, ".txt"),
                                  cat(std::string(is_large ? 2'000'000 : 100'000, 'x'), "\n")));
-    for (const CorpusUnit& unit : cut_file(DataFormat::text, files, i)) units.push_back(unit);
+    for (const CorpusUnit& unit : units_of(DataFormat::text, files, i)) units.push_back(unit);
   }
   const auto groups = group_small_files(units);
   EXPECT_EQ(groups.size(), 4u);  // 40 files, a large one, 41 of 4 MiB, the rest
