@@ -1,6 +1,8 @@
 #include "data/record_reader.hpp"
 
+#include <filesystem>
 #include <new>
+#include <system_error>
 #include <utility>
 
 #include "core/error.hpp"
@@ -13,13 +15,31 @@ constexpr std::int64_t kMostUseless = 1'000'000;
 
 }  // namespace
 
+void refuse_changed_data(const std::string& what) {
+  throw UserError(cat(what, ": the data has changed since the position in it was saved; put it ",
+                      "back as it was, or start anew in another job/dump_folder (which ",
+                      "checkpoint/initial_load_path can give the weights of this run)"));
+}
+
 RecordReader::RecordReader(DataFormat format, std::vector<std::string> files, BadData* bad)
     : format_(&record_format(format)), files_(std::move(files)), bad_(bad) {}
 
+std::string RecordReader::why_not(const RecordMark& mark) const {
+  if (mark.file >= std::ssize(files_)) {
+    return cat("in file ", mark.file + 1, " of ", files_.size());
+  }
+  const std::string& path = files_[static_cast<std::size_t>(mark.file)];
+  std::error_code not_there;  // told when it is opened
+  const auto bytes = static_cast<std::int64_t>(std::filesystem::file_size(path, not_there));
+  if (!not_there && mark.byte > bytes && !is_packed(path)) {
+    return cat(path, " has ", bytes, " bytes");
+  }
+  return "";
+}
+
 void RecordReader::seek(const RecordMark& mark) {
   if (mark.file > std::ssize(files_)) {
-    throw UserError(
-        cat("the data has changed: it had at least ", mark.file, " files, now ", files_.size()));
+    refuse_changed_data(cat("there were at least ", mark.file, " files, now ", files_.size()));
   }
   mark_ = mark;
   bytes_.reset();
@@ -58,8 +78,7 @@ void RecordReader::open_at_mark() {
     }
     member_begin_ += there;
   }
-  throw UserError(cat(path, ": is shorter than when this position in it (byte ", mark_.byte,
-                      ") was saved; the data has changed"));
+  refuse_changed_data(cat(path, ": is shorter than the position in it (byte ", mark_.byte, ")"));
 }
 
 /// Of the record at the mark, where its line would not tell enough.

@@ -23,6 +23,10 @@ struct RecordMark {
   bool operator==(const RecordMark&) const = default;
 };
 
+/// Throws the UserError for data that are not those in which a position was saved; `what` says
+/// where they differ.
+[[noreturn]] void refuse_changed_data(const std::string& what);
+
 class RecordReader {
  public:
   /// bad: told of what cannot be used, and must outlive the reader; null: it is thrown.
@@ -38,6 +42,8 @@ class RecordReader {
   const RecordMark& mark() const { return mark_; }
   /// Who is told of what cannot be used; null: nobody.
   BadData* bad_data() const { return bad_; }
+  /// Why a mark cannot have been taken in these files, as far as their sizes tell; else empty.
+  std::string why_not(const RecordMark& mark) const;
   /// To a mark taken before on the same files; RecordMark{} is the beginning.
   void seek(const RecordMark& mark);
 

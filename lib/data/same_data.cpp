@@ -4,18 +4,12 @@
 #include <vector>
 
 #include "core/error.hpp"
-#include "core/random.hpp"
 #include "data/saved_position.hpp"
 
 namespace koios {
 
 void require_same_data(const SequenceState& start, const MpiEnv& mpi) {
-  std::uint64_t hash = 0;
-  for (const auto& [name, list] : save_position(start)) {
-    hash = mix64(hash + stream_of(name));
-    for (const std::int64_t value : list) hash = mix64(hash + static_cast<std::uint64_t>(value));
-  }
-  require_same_data(hash, mpi);
+  require_same_data(hash_of(save_position(start)), mpi);
 }
 
 void require_same_data(std::uint64_t hash, const MpiEnv& mpi) {

@@ -5,9 +5,11 @@
 #include <cmath>
 #include <numeric>
 #include <span>
+#include <utility>
 
 #include "core/error.hpp"
 #include "core/integers.hpp"
+#include "core/random.hpp"
 #include "data/stream_source.hpp"
 
 namespace koios {
@@ -15,16 +17,22 @@ namespace {
 
 using List = std::vector<std::int64_t>;
 
+/// Over all the others.
+constexpr const char* kCheck = "position_check";
+
 /// The integers of a stream's position; each is a list over the streams of all sources.
 constexpr std::array kStreamLists = {
-    "stream_samples",    "stream_epoch",        "stream_window",
-    "stream_index",      "stream_token_offset", "window_start_record",
-    "window_start_file", "window_start_byte",   "window_start_line"};
+    "stream_samples",      "stream_epoch",        "stream_window",     "stream_index",
+    "stream_token_offset", "window_start_record", "window_start_file", "window_start_byte",
+    "window_start_line",   "stream_moved",        "window_text"};
+/// These first ones are in every checkpoint; the others are 0 where they are not.
+constexpr std::size_t kOldLists = 9;
 
 std::array<std::int64_t*, kStreamLists.size()> integers_of(StreamState& s) {
-  RecordMark& start = s.document.window_start;
-  return {&s.samples,    &s.document.epoch, &s.document.window, &s.document.index, &s.token_offset,
-          &start.record, &start.file,       &start.byte,        &start.line};
+  DocumentPosition& at = s.document;
+  RecordMark& start = at.window_start;
+  return {&s.samples,  &at.epoch,   &at.window,  &at.index, &s.token_offset, &start.record,
+          &start.file, &start.byte, &start.line, &at.moved, &at.window_text};
 }
 
 // What no run reaches: sums and products of integers below these do not overflow.
@@ -70,6 +78,19 @@ void require_counts(const SequenceState& state, const List& streams, const List&
   }
 }
 
+/// A stream has passed over no more than it gave; one that gave nothing is at its beginning.
+void require_course(StreamState stream, std::int64_t seq_len, const std::string& name) {
+  const std::int64_t samples = std::exchange(stream.samples, 0);
+  if (samples == 0 && stream != StreamState{}) refuse(cat(name, " has given nothing, and moved"));
+  for (const auto& [of, value] : {std::pair("stream_epoch", stream.document.epoch),
+                                  std::pair("stream_token_offset", stream.token_offset)}) {
+    if (value / (seq_len + 1) > samples) {
+      refuse(cat(of, " of ", name, " is ", value, ", it has given ", samples, " samples of ",
+                 seq_len + 1, " tokens"));
+    }
+  }
+}
+
 /// A list of `size` integers; of any size where that is negative.
 const List& find(const SavedPosition& saved, const std::string& name, std::int64_t size = -1) {
   const auto at = saved.find(name);
@@ -104,10 +125,27 @@ SavedPosition save_position(const SequenceState& state) {
       }
     }
   }
+  saved[kCheck] = {static_cast<std::int64_t>(hash_of(saved))};
   return saved;
 }
 
+std::uint64_t hash_of(const SavedPosition& position) {
+  std::uint64_t hash = 0;
+  for (const auto& [name, list] : position) {
+    hash = mix64(hash + stream_of(name));
+    for (const std::int64_t value : list) hash = mix64(hash + static_cast<std::uint64_t>(value));
+  }
+  return hash;
+}
+
 SequenceState restore_position(const SavedPosition& saved) {
+  if (saved.contains(kCheck)) {
+    SavedPosition others = saved;
+    others.erase(kCheck);
+    if (static_cast<std::int64_t>(hash_of(others)) != find(saved, kCheck, 1)[0]) {
+      refuse("its integers do not have their checksum");
+    }
+  }
   SequenceState state;
   state.next_sample = find(saved, "next_sample", 1)[0];
   state.seq_len = find(saved, "seq_len", 1)[0];
@@ -120,9 +158,11 @@ SequenceState restore_position(const SavedPosition& saved) {
   require_counts(state, streams, samples);
 
   const std::int64_t all_streams = std::accumulate(streams.begin(), streams.end(), std::int64_t{0});
+  const List zeros(narrow<std::size_t>(all_streams));
   std::array<const List*, kStreamLists.size()> lists{};
   for (std::size_t i = 0; i < lists.size(); ++i) {
-    lists[i] = &find(saved, kStreamLists[i], all_streams);
+    const bool is_there = i < kOldLists || saved.contains(kStreamLists[i]);
+    lists[i] = is_there ? &find(saved, kStreamLists[i], all_streams) : &zeros;
     require_range(kStreamLists[i], *lists[i]);
   }
   std::size_t next = 0;
@@ -137,6 +177,7 @@ SequenceState restore_position(const SavedPosition& saved) {
         refuse(cat("stream ", k, " of ", streams[s], " has given ", stream.samples,
                    " samples, not ", expected, " of ", samples[s]));
       }
+      require_course(stream, state.seq_len, cat("stream ", k, " of ", streams[s]));
     }
     state.sources.push_back(std::move(source));
   }

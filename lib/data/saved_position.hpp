@@ -16,9 +16,13 @@ using SavedPosition = std::map<std::string, std::vector<std::int64_t>>;
 
 SavedPosition save_position(const SequenceState& state);
 
+/// Over names and integers.
+std::uint64_t hash_of(const SavedPosition& position);
+
 /// UserError where a list is missing or of another length than the others, or where its integers
 /// are no position that save_position() gave: they come from a file, which may be damaged or made
-/// by somebody else.
+/// by somebody else. What only the data can tell is compared when they are read
+/// (DocumentStream::seek). Checkpoints of before have no checksum, and no lists of what came later.
 SequenceState restore_position(const SavedPosition& saved);
 
 /// Each rank moves only the streams that it reads. Collective: the states that all ranks have of

@@ -99,8 +99,7 @@ SourceState StreamSource::state() const {
 
 void StreamSource::restore(const SourceState& state) {
   if (state.fingerprint != fingerprint_) {
-    throw UserError(cat(path_, ": the data has changed since the position in it was saved: other ",
-                        "files, or files of other sizes"));
+    refuse_changed_data(cat(path_, ": other files, or files of other sizes"));
   }
   if (std::ssize(state.streams) != streams()) {
     throw UserError(cat(path_, ": the saved position in the data is of ", state.streams.size(),

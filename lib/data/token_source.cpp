@@ -46,8 +46,7 @@ void TokenSource::take(std::span<std::int32_t> sample, std::span<std::int32_t> d
 
 void TokenSource::restore(const SourceState& state) {
   if (state.fingerprint != fingerprint_ || !state.streams.empty()) {
-    throw UserError(cat(path_, ": the token files have changed since the position in them was ",
-                        "saved; a run goes on with those that it began with only"));
+    refuse_changed_data(cat(path_, ": other token files"));
   }
   next_sample_ = state.samples;
 }

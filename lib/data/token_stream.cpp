@@ -27,7 +27,7 @@ TokenStream::TokenStream(DocumentStream documents, const Tokenizer& tokenizer, D
 
 /// What cannot be tokenized is passed over, until all of the data has been tried.
 void TokenStream::tokenize_current() {
-  const std::int64_t epoch = documents_.position().epoch;
+  std::int64_t epoch = documents_.position().epoch;
   while (true) {
     const Document& document = documents_.current();
     auto tokens = encode_or_tell(*tokenizer_, marks_, document, documents_.bad_data());
@@ -37,14 +37,15 @@ void TokenStream::tokenize_current() {
     }
     to_next_document();
     if (documents_.position().epoch > epoch + 1) {
-      throw UserError(no_memory_at(documents_.current().file, "the tokens of any document"));
+      documents_.move_on(no_memory_at(documents_.current().file, "the tokens of any document"));
+      epoch = documents_.position().epoch;
     }
   }
   const Document& document = documents_.current();
   if (offset_ > std::ssize(tokens_)) {
-    throw UserError(cat(document.file, ":", document.line, ": the data has changed: ", offset_,
-                        " tokens of this document were used before the save, now it has only ",
-                        tokens_.size()));
+    refuse_changed_data(cat(document.file, ":", document.line, ": ", offset_,
+                            " tokens of this document were used, now it has only ",
+                            tokens_.size()));
   }
 }
 

@@ -169,7 +169,7 @@ TEST_F(ExactlyOnce, other_data_is_refused) {
   const auto error = [&] { return user_error([&] { DataLoader(o, kBytes, 0, 1, state); }); };
   o.batch_size = 1;
   counted_tokens(folder_, "a.tokens", 1001);
-  EXPECT_CONTAINS(error(), "the token files have changed");
+  EXPECT_CONTAINS(error(), "other token files: the data has changed");
   counted_tokens(folder_, "a.tokens", 1000);
   DataLoader(o, kBytes, 0, 1, state);
   o.seq_len = 8;

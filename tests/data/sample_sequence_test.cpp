@@ -2,9 +2,12 @@
 #include "data/sample_sequence.hpp"
 
 #include <algorithm>
+#include <array>
 #include <map>
+#include <new>
 #include <set>
 
+#include "data/saved_position.hpp"
 #include "fixtures.hpp"
 
 namespace koios {
@@ -266,6 +269,51 @@ TEST(BadData, no_text_at_all) {
   options.format = DataFormat::text;
   EXPECT_EQ(user_error([&] { SampleSequence(options, kBytes); }),
             options.path + ": no documents in 1 file (format text): there is no text to train on");
+}
+
+/// Bytes, but for texts that are "too large" for the memory.
+class SmallTokenizer final : public ByteTokenizer {
+ public:
+  std::vector<std::int32_t> encode(std::string_view text) const override {
+    if (text.starts_with("too large")) throw std::bad_alloc();
+    return ByteTokenizer::encode(text);
+  }
+};
+
+TEST(BadData, a_stream_of_which_nothing_fits_reads_the_next_ones) {
+  const TempFolder folder;
+  std::string lines;
+  for (int i = 0; i < 12; ++i) {
+    lines += cat("{\"text\": \"", i % 4 == 1 || i % 4 == 2 ? "too large" : "fits", i, "\"}\n");
+  }
+  auto options = jsonl_options(folder.write("a", lines), 10);
+  options.streams = 4;
+  BadData bad(OnBadData::skip);
+  options.bad_data = &bad;
+  const SmallTokenizer tokenizer;
+  SampleSequence sequence(options, tokenizer);
+  std::array<std::string, 4> streams;
+  for (std::size_t i = 0; i < 40; ++i) streams[i % 4] += take(sequence, 10);
+  const SequenceState state = sequence.state();
+  EXPECT_EQ(state.sources[0].streams[1].document.moved, 2);
+  EXPECT_EQ(state.sources[0].streams[2].document.moved, 1);
+  const auto news = bad.take_news();
+  EXPECT_EQ(news.texts.size(), 6u);
+  ASSERT_EQ(news.notes.size(), 3u);
+  EXPECT_EQ(news.notes.back(),
+            "stream 2 of 4 has no document that can be used; it reads those of stream 3");
+  for (const std::size_t stream : {1, 2, 3}) {
+    for (const int i : {3, 7, 11}) EXPECT_CONTAINS(streams[stream], cat("<fits", i, ">"));
+  }
+
+  SampleSequence restored(options, tokenizer);
+  restored.restore(restore_position(save_position(state)));
+  EXPECT_EQ(take(sequence, 10, 40), take(restored, 10, 40));
+
+  options.path = folder.write("b", "{\"text\": \"too large\"}\n{\"text\": \"too large\"}\n");
+  SampleSequence none(options, tokenizer);
+  EXPECT_CONTAINS(user_error([&] { take(none, 10, 1); }),
+                  "b: no memory for the tokens of any document; the least is left of");
 }
 
 TEST(BadData, lies_where_it_likes_and_no_stream_is_without_a_document) {

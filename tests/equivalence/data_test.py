@@ -98,8 +98,25 @@ class BadData(DataCase):
         for name, dataset in (("books.txt", "text"), ("urlsf_subset00.tar", "openwebtext")):
             self.refuses(rf"error: .*{name}: is a Git LFS pointer, not the file itself",
                          self.write(name, pointer), dataset)
+        self.refuses("error: .*pointer.tokens: not a token file of koios-tokenize, but a Git LFS pointer",
+                     self.write("pointer.tokens", pointer), "tokens")
         self.refuses(r"error: .*c4\.json\.gz: its name says compressed, but it is an HTML page",
                      self.write("c4.json.gz", b"<!doctype html><title>Sign in</title>"), "c4")
+
+    def test_what_is_no_file_is_not_passed_over(self):
+        self.write("odd/a.jsonl", self.lines())
+        os.mkfifo(self.path / "odd/b.jsonl")
+        self.refuses(r"error: .*odd/b\.jsonl: is a pipe, which can be read only once", self.path / "odd")
+        self.refuses(r"error: .*odd/b\.jsonl: is a pipe, which can be read only once",
+                     self.path / "odd/*.jsonl")
+        (self.path / "odd/b.jsonl").unlink()
+        (self.path / "odd/b.jsonl").symlink_to("nowhere")
+        self.refuses(r"error: .*odd/b\.jsonl: is a link to a file that is not there",
+                     self.path / "odd/*.jsonl")
+        run = self.workplace.run(1, {**STEPS, "training/dataset": "jsonl", "data/on_bad_data": "skip",
+                                     "training/dataset_path": self.path / "odd/*.jsonl"})
+        self.assertEqual(run.returncode, 0, run.output)
+        self.assertRegex(run.stderr, r"left out \(1 so far\): .*odd/b\.jsonl: is a link")
 
     def test_nothing_goes_on_under_stop(self):
         half = gzip.compress(os.urandom(50000).hex().encode())[:30000]
@@ -128,7 +145,26 @@ class BadData(DataCase):
         run = self.workplace.run(2, {**data, "training/steps": 6}, timeout=60)
         self.assertNotEqual(run.returncode, 0, run.output)
         self.assertRegex(run.output, r"a\.jsonl has changed since the last start in this folder")
-        self.assertRegex(run.stderr, r"error: .*a\.jsonl: the data has changed since the position")
+        self.assertRegex(run.stderr, r"error: .*a\.jsonl: other files, or files of other sizes: "
+                                     "the data has changed since the position")
+
+    def test_a_file_that_changed_where_its_size_and_ends_do_not_show_it(self):
+        path = self.write("a.jsonl", self.lines(2000))
+        data = {**STEPS, "training/dataset": "jsonl", "training/dataset_path": path,
+                "checkpoint/folder": "checkpoints"}
+        run = self.workplace.run(2, data)
+        self.assertEqual(run.returncode, 0, run.output)
+        text = path.read_bytes()
+        middle = text[5000:-5000].replace(b"document", b"DOCUMENT")
+        self.write("a.jsonl", text[:5000] + middle + text[-5000:])
+        run = self.workplace.run(2, {**data, "training/steps": 6}, timeout=60)
+        self.assertEqual(run.returncode, 1, run.output)
+        self.assertRegex(run.stderr, r"error: .*a\.jsonl:\d+ to .*: these documents are not those that "
+                                     r"were there: the data has changed since .*; put it back as it was")
+        self.assertEqual(len(run.rows()), 3)  # not a step more
+        self.write("a.jsonl", text)
+        run = self.workplace.run(2, {**data, "training/steps": 6})
+        self.assertEqual(run.returncode, 0, run.output)
 
     def test_nodes_whose_files_differ_do_not_train(self):
         for node, lines in (("one", self.lines(200)), ("two", self.lines(199))):
@@ -222,6 +258,13 @@ class BadData(DataCase):
         message = (r"text.jsonl:21: no memory for the tokens of this document of 39000000 bytes; "
                    r"the least is left of the address space that ulimit -v allows \(800 MiB\)")
         self.assertRegex(run.stderr, r"left out \(1 so far\): " + message)
+        # Where it is all that a stream has, others' documents come in its place.
+        run = self.workplace.run(1, {**options, "data/on_bad_data": "skip", "data/streams": 41},
+                                 below=limit, folder="alone")
+        self.assertEqual(run.returncode, 0, run.output)
+        self.assertRegex(run.stderr, r"left out \(1 so far\): " + message)
+        self.assertRegex(run.stderr, "stream 20 of 41 has no document that can be used; it reads "
+                                     "those of stream 21")
         run = self.workplace.run(1, options, below=limit)
         self.assertEqual(run.returncode, 1, run.output)
         self.assertRegex(run.stderr, r"error: " + message)

@@ -17,6 +17,8 @@ use_python_with("h5py, numpy", "requirements-checkpoint.txt")
 import h5py  # noqa: E402
 import numpy as np  # noqa: E402
 
+import koios_file  # noqa: E402
+
 ROOT = pathlib.Path(os.environ["KOIOS_SOURCE_DIR"])
 sys.path.insert(0, str(ROOT / "tests/equivalence"))
 from koios_run import Workplace  # noqa: E402
@@ -115,6 +117,25 @@ class HostileCheckpoint(unittest.TestCase):
         def ring(file):
             file["model/ring"] = file["/"]
         self.passes_over("lies deeper than any group", ring)
+
+    def test_positions_that_another_program_wrote(self):
+        def put(name, value):
+            def change(file):
+                array = file["data_state/" + name][:]
+                array[0] += value
+                del file["data_state/" + name]
+                koios_file.add(file["data_state"], name, array)
+            return change
+
+        for name in ("stream_epoch", "stream_index", "window_start_record", "stream_token_offset",
+                     "window_text", "next_sample"):
+            self.passes_over("the saved position in the data is damaged: its integers do not have "
+                             "their checksum", put(name, 1))
+
+        def forge(file):
+            put("stream_epoch", 1 << 40)(file)
+            del file["data_state/position_check"]
+        self.passes_over("stream_epoch of stream .* is 1099511627776, it has given", forge)
 
     def test_what_is_no_file_or_not_hdf5(self):
         self.passes_over("is not a file", put=os.mkfifo)
