@@ -229,7 +229,7 @@ std::uint64_t files_fingerprint(const std::vector<std::string>& files,
     if (last > 0 && count == first) {
       count += files::read_at(in.get(), size - last, bytes.subspan(kSample, last));
     }
-    sum = mix64(sum + stream_of(fs::path(file).filename().native()));
+    sum = mix64(sum + stream_of(std::string_view(file).substr(file.rfind('/') + 1)));
     sum = mix64(sum + static_cast<std::uint64_t>(size));
     // Of 8 KiB, zeros where the file is shorter.
     const auto there = static_cast<std::size_t>(count);
