@@ -64,13 +64,13 @@ void warn_of(const std::vector<std::string>& changes) {
   }
 }
 
-/// data_files.txt: which files the run reads, one a line with a fingerprint and a size, so that a
-/// later start in the same folder can name those that have changed since.
-void note_data_files(const RunFolder& folder, const DataOptions& options) {
-  const fs::path path = folder.file("data_files.txt");
+/// Compares with data_files.txt, which files the run before read, one a line with a fingerprint and
+/// a size. Returns what it shall hold.
+std::string compare_data_files(const fs::path& path, const DataOptions& options) {
   const Listing now = list_files(options);
+  const Listing before = read_listing(path);
   std::vector<std::string> changes;
-  for (const auto& [file, was] : read_listing(path)) {
+  for (const auto& [file, was] : before) {
     const auto at = now.find(file);
     if (at == now.end()) {
       changes.push_back(cat(file, " was read by the last start in this folder, not by this one"));
@@ -78,10 +78,15 @@ void note_data_files(const RunFolder& folder, const DataOptions& options) {
       changes.push_back(cat(file, " has changed since the last start in this folder"));
     }
   }
-  warn_of(changes);
   std::string text;
-  for (const auto& [file, is] : now) text += cat(is, " ", file, "\n");
-  files::replace(path, text);
+  for (const auto& [file, is] : now) {
+    text += cat(is, " ", file, "\n");
+    if (!before.empty() && !before.contains(file)) {
+      changes.push_back(cat(file, " was not read by the last start in this folder"));
+    }
+  }
+  warn_of(changes);
+  return text;
 }
 
 }  // namespace
@@ -98,7 +103,11 @@ RunFiles::RunFiles(const RunConfig& config, const Launch& launch,
                             .libraries = launch.library_versions,
                             .hosts = hosts,
                             .threads_per_rank = DeviceEnv::host_threads()});
-  note_data_files(folder, data);
+  data_files_ = compare_data_files(folder.file("data_files.txt"), data);
+}
+
+void RunFiles::note_data_files() const {
+  files::replace(folder.file("data_files.txt"), data_files_);
 }
 
 }  // namespace koios

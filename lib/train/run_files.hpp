@@ -17,9 +17,16 @@ struct RunFiles {
   RunFolder folder;
   MetricsWriter metrics;
 
-  /// Warns of files of `data` that have changed, or are gone, since the last start in this folder.
+  /// Warns of files of `data` that have changed, are gone or are new since they were last noted.
   RunFiles(const RunConfig& config, const Launch& launch, const std::vector<std::string>& hosts,
            const DataOptions& data);
+
+  /// When the run has taken them for the data of the start before: until then each start names what
+  /// has changed.
+  void note_data_files() const;
+
+ private:
+  std::string data_files_;
 };
 
 }  // namespace koios

@@ -81,6 +81,7 @@ TrainingOutcome run_training(const RunConfig& config, const MeshShape& mesh_shap
     launch.watchdog.start("taking memory");
     TrainingLoop<T> loop(config, shape, plan, mesh, launch, *tokenizer, metrics);
     launch.start.done("memory, model and data");
+    if (files) files->note_data_files();
     return loop.run();
   };
   const TrainingOutcome outcome = shape.compute == DType::bfloat16 ? train(bf16{}) : train(float{});

@@ -142,9 +142,10 @@ class BadData(DataCase):
         run = self.workplace.run(2, data)
         self.assertEqual(run.returncode, 0, run.output)
         self.write("a.jsonl", self.lines(200).replace(b"document 0", b"Document 0"))
-        run = self.workplace.run(2, {**data, "training/steps": 6}, timeout=60)
-        self.assertNotEqual(run.returncode, 0, run.output)
-        self.assertRegex(run.output, r"a\.jsonl has changed since the last start in this folder")
+        for _ in range(2):  # each start names it
+            run = self.workplace.run(2, {**data, "training/steps": 6}, timeout=60)
+            self.assertNotEqual(run.returncode, 0, run.output)
+            self.assertRegex(run.output, r"a\.jsonl has changed since the last start in this folder")
         self.assertRegex(run.stderr, r"error: .*a\.jsonl: other files, or files of other sizes: "
                                      "the data has changed since the position")
 
