@@ -7,6 +7,7 @@
 //   input     x -> 8 bits, and its transpose in the same pass: that is kept for the weight gradient
 //   forward   y  = x w^T                          gradient   dy -> 8 bits, and its transpose
 //   backward  dx = dy w, for which w is turned    weights    dw = dy^T x
+// Weights come in 8 bits (shard/fp8_weights.hpp), or are cast here where they cannot.
 //
 // All operands lie along the dimension that is summed over: GPUs multiply 8-bit matrices only so.
 // Scales of rows and of pieces are those of the rows that the product reads, so a matrix and its
