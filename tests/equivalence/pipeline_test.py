@@ -60,11 +60,24 @@ class Pipeline(MeshTest):
             self.assertEqual(planned, measured, name)
 
     def test_stages_change_no_bit_in_fp8(self):
-        one, two = (self.run_of(pp, f"fp8_{pp}", settings(pp, training__fp8_linear="tensorwise"))
-                    for pp in (1, 2))
-        self.assertEqual(one.losses(), two.losses())
-        self.assertNotEqual(one.losses(), self.one.losses())
-        self.assertEqual(digest(one.folder / SAVED), digest(two.folder / SAVED))
+        for recipe in ("tensorwise", "rowwise"):
+            with self.subTest(recipe):
+                one, two = (self.run_of(pp, f"{recipe}_{pp}",
+                                        settings(pp, training__fp8_linear=recipe))
+                            for pp in (1, 2))
+                self.assertEqual(one.losses(), two.losses())
+                self.assertNotEqual(one.losses(), self.one.losses())
+                self.assertEqual(digest(one.folder / SAVED), digest(two.folder / SAVED))
+                for key in ("fp8/saturated", "fp8/zero_amax"):
+                    self.assertEqual(one.column(key), two.column(key))
+                    self.assertNotIn(key, self.one.rows()[0])
+                self.assertEqual(sum(one.column("fp8/saturated")), 0)
+
+    def test_fp8_sends_what_the_plan_says(self):
+        for recipe in ("tensorwise", "rowwise", "block"):
+            run = self.run_of(2, f"sent_{recipe}",
+                              settings(1, dp=2, training__fp8_linear=recipe, training__steps=2))
+            self.assertEqual(run.traffic("plan"), run.traffic("measured"), recipe)
 
     def test_checkpoints_change_the_mesh(self):
         # 10 steps on each mesh, on from the last one's checkpoint.
