@@ -4,6 +4,7 @@
 
 #include "app/arguments.hpp"
 #include "app/failure.hpp"
+#include "config/values.hpp"
 
 namespace koios {
 namespace {
@@ -13,6 +14,14 @@ int positive_integer(const std::string& option, const std::string& text) {
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (error != std::errc{} || end != text.data() + text.size() || value < 1) {
     throw CommandLineError(cat(option, " takes a whole number from 1 on, not '", text, "'"));
+  }
+  return value;
+}
+
+double positive_number(const std::string& option, const std::string& text) {
+  double value = 0;
+  if (!parse_value(text, value).empty() || value <= 0) {
+    throw CommandLineError(cat(option, " takes a number above 0, not '", text, "'"));
   }
   return value;
 }
@@ -30,10 +39,37 @@ GpuMemory gpu_named(const std::string& text) {
   return *gpu;
 }
 
+/// What was given that the task does not take.
+void require_task_of_options(const CommandLine& line) {
+  const PredictionOptions& p = line.prediction;
+  const bool plans = line.task == Task::dry_run || line.task == Task::suggest;
+  if (!plans && (line.ranks || line.backend || line.gpu)) {
+    throw CommandLineError(
+        "--ranks, --backend and --gpu belong to --dry-run; a run takes its ranks from mpirun "
+        "or srun and its backend from job/backend");
+  }
+  if (line.gpu && line.backend == Backend::host) {
+    throw CommandLineError("--gpu asks for a plan of --backend cuda, not of host");
+  }
+  const bool predicts = plans && (line.gpu || p.rates_file);
+  if (!predicts && (p.rates_file || p.ranks_of_node || p.between_nodes_gbs || p.tokens)) {
+    throw CommandLineError(
+        "--rates, --node, --between-nodes and --tokens belong to a prediction: --dry-run or "
+        "--suggest with --gpu or --rates");
+  }
+  if (line.task != Task::suggest && p.sequences) {
+    throw CommandLineError("--sequences belongs to --suggest; elsewhere the deck says it");
+  }
+  if (line.task == Task::suggest && (!line.ranks || !line.gpu)) {
+    throw CommandLineError("--suggest needs --ranks N, how many GPUs, and --gpu, which");
+  }
+}
+
 }  // namespace
 
 CommandLine parse_command_line(const std::vector<std::string>& arguments) {
   CommandLine line;
+  PredictionOptions& p = line.prediction;
   const auto is = [&line](Task task) { return [&line, task] { line.task = task; }; };
   std::vector<std::string> walltime;
   DeckArguments deck = parse_arguments(
@@ -43,22 +79,27 @@ CommandLine parse_command_line(const std::vector<std::string>& arguments) {
        {"--help-deck", is(Task::help_deck)},
        {"--version", is(Task::version)},
        {"--dry-run", is(Task::dry_run)},
+       {"--suggest", is(Task::suggest)},
        {"--self-test", is(Task::self_test)},
        {"-t", {}, [&](const auto& time) { walltime = {cat("job/walltime=", time)}; }},
        {"--ranks", {}, [&](const auto& text) { line.ranks = positive_integer("--ranks", text); }},
        {"--backend", {}, [&](const auto& text) { line.backend = backend_named(text); }},
-       {"--gpu", {}, [&](const auto& text) { line.gpu = gpu_named(text); }}});
+       {"--gpu", {}, [&](const auto& text) { line.gpu = gpu_named(text); }},
+       {"--rates", {}, [&](const auto& text) { p.rates_file = text; }},
+       {"--node",
+        {},
+        [&](const auto& text) { p.ranks_of_node = positive_integer("--node", text); }},
+       {"--between-nodes",
+        {},
+        [&](const auto& text) { p.between_nodes_gbs = positive_number("--between-nodes", text); }},
+       {"--tokens", {}, [&](const auto& text) { p.tokens = positive_number("--tokens", text); }},
+       {"--sequences", {}, [&](const auto& text) {
+          p.sequences = positive_integer("--sequences", text);
+        }}});
   line.deck = std::move(deck.deck);
   line.overrides = std::move(deck.overrides);
   line.overrides.insert(line.overrides.end(), walltime.begin(), walltime.end());
-  if (line.task != Task::dry_run && (line.ranks || line.backend || line.gpu)) {
-    throw CommandLineError(
-        "--ranks, --backend and --gpu belong to --dry-run; a run takes its ranks from mpirun "
-        "or srun and its backend from job/backend");
-  }
-  if (line.gpu && line.backend == Backend::host) {
-    throw CommandLineError("--gpu asks for a plan of --backend cuda, not of host");
-  }
+  require_task_of_options(line);
   return line;
 }
 
@@ -72,7 +113,21 @@ std::string usage() {
       "training.\n"
       "                                       --gpu: whether it fits such a GPU (exit code 1 if "
       "not),\n"
-      "                                       and what would make it fit\n"
+      "                                       and what would make it fit; h100, h200: how fast it "
+      "would be\n"
+      "        [--rates FILE] [--node RANKS] [--between-nodes GB/S] [--tokens N]\n"
+      "                                       rates of another machine, as --self-test writes "
+      "them; "
+      "ranks\n"
+      "                                       of a node (8), the link of each to other nodes, "
+      "tokens of\n"
+      "                                       the whole run (docs/planning.md)\n"
+      "  koios [DECK] [section/key=value ...] --suggest --ranks N --gpu h100|h200 [--sequences G]\n"
+      "                                       the fastest meshes for the deck's model on N GPUs, "
+      "by "
+      "the\n"
+      "                                       plan, with the overrides to paste; G sequences a "
+      "step\n"
       "  mpirun -np N koios [DECK] [section/key=value ...] --self-test\n"
       "                                       measures what each rank and each axis of the mesh is "
       "given,\n"

@@ -1,5 +1,4 @@
-// From the command line to a checked configuration and mesh, the same on every rank; and the dry
-// run, which stops there.
+// From the command line to a checked configuration and mesh, the same on every rank.
 #pragma once
 
 #include <optional>
@@ -21,10 +20,8 @@ struct DeckSetup {
 /// As parse_on_all_ranks(), with every rank looking for the deck's files on its own node.
 std::optional<DeckSetup> set_up_on_all_ranks(const CommandLine& line, const MpiEnv& mpi);
 
-/// Prints effective deck, mesh, memory and traffic plan for any mesh, and whether that fits the GPU
-/// asked for: ExitCode::failure where it does not. Of the deck's files it only warns: data may come
-/// later.
-ExitCode dry_run(const CommandLine& line);
+/// The deck's degrees on so many ranks.
+MeshShape mesh_shape(const RunConfig& config, int ranks);
 
 /// job/backend = auto is cuda where this build has it and finds a GPU.
 Backend choose_backend(BackendChoice choice);

@@ -150,21 +150,23 @@ std::optional<GpuMemory> gpu_memory(const std::string& name) {
   return GpuMemory{cat(show_value(size), " GiB"), static_cast<std::int64_t>(size * kGiB)};
 }
 
+std::int64_t most_planned_bytes(const GpuMemory& gpu) { return gpu.bytes - kBesidePlan; }
+
 FitReport report_fit(const GpuMemory& gpu, const RunConfig& config, int ranks,
                      const PlanWith& plan_with) {
   const std::int64_t planned = plan_with({}, ranks).value_or(0);
   FitReport report;
-  report.fits = planned + kBesidePlan <= gpu.bytes;
+  report.fits = planned <= most_planned_bytes(gpu);
   report.lines.push_back(cat(report.fits ? "fits " : "does not fit ", gpu.name, ": plan ",
                              gib(planned), " and ", gib(kBesidePlan),
                              " for CUDA, NCCL and the like, of ", gib(gpu.bytes)));
   if (report.fits) {
     const std::int64_t longest =
-        longest_sequence(gpu.bytes - kBesidePlan, config, ranks, plan_with);
+        longest_sequence(most_planned_bytes(gpu), config, ranks, plan_with);
     report.lines.push_back(cat("longest training/seq_len that fits, by the plan: ", longest));
     return report;
   }
-  const Search search(gpu.bytes - kBesidePlan, ranks, plan_with);
+  const Search search(most_planned_bytes(gpu), ranks, plan_with);
   const Changes changes = changes_of(config, ranks);
   std::vector<std::string> found;
   for (const auto* kind :

@@ -20,6 +20,9 @@ struct GpuMemory {
 /// h100, h200, a100 (the one of 80 GB), or a number of GiB; none where it is neither.
 std::optional<GpuMemory> gpu_memory(const std::string& name);
 
+/// What a plan may take of it: the rest is CUDA's, NCCL's and the like.
+std::int64_t most_planned_bytes(const GpuMemory& gpu);
+
 /// The planned bytes of a rank with `overrides` behind those of the command line; none where the
 /// rules of a deck forbid it.
 using PlanWith = std::function<std::optional<std::int64_t>(

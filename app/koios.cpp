@@ -4,6 +4,8 @@
 #include "app/command_line.hpp"
 #include "app/deck_setup.hpp"
 #include "app/failure.hpp"
+#include "app/planner.hpp"
+#include "app/suggest.hpp"
 #include "app/versions.hpp"
 #include "comm/watchdog.hpp"
 #include "core/integers.hpp"
@@ -36,6 +38,9 @@ ExitCode answer(const CommandLine& line) {
       break;
     case Task::dry_run:
       if (const ExitCode code = dry_run(line); code != ExitCode::done) return code;
+      break;
+    case Task::suggest:
+      if (const ExitCode code = suggest(line); code != ExitCode::done) return code;
       break;
     case Task::train:
     case Task::self_test:

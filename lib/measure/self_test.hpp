@@ -8,6 +8,7 @@
 
 #include "comm/mesh.hpp"
 #include "core/dtype.hpp"
+#include "measure/machine_rates.hpp"
 #include "measure/outliers.hpp"
 #include "runtime/mpi_env.hpp"
 
@@ -16,14 +17,16 @@ namespace koios {
 struct SelfTestReport {
   std::vector<Measurement> measurements;
   std::vector<std::string> findings;  // what is wrong, one line each; empty: nothing
+  MachineRates rates;                 // of the slowest rank each: what a step can count on
 };
 
-/// Products in `compute`, an all-reduce of each axis of the mesh, 64 MiB that each rank writes to
-/// `folder` and removes, host memory, clocks. The same report on every rank. Collective.
+/// Products and attention in `compute`, a copy in the device's memory, an all-reduce of each axis
+/// of the mesh, 64 MiB that each rank writes to `folder` and removes, host memory, clocks. The same
+/// report on every rank. Collective.
 SelfTestReport self_test(const MpiEnv& mpi, const Mesh& mesh, Backend backend, DType compute,
                          const std::filesystem::path& folder);
 
-/// As JSON, with the value of every rank.
+/// As JSON, with the value of every rank, and the rates for --dry-run --rates.
 std::string to_json(const SelfTestReport& report, const std::vector<std::string>& hosts);
 
 }  // namespace koios

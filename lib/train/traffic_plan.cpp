@@ -19,24 +19,31 @@ std::int64_t all_reduce_sent(std::int64_t bytes, std::int64_t ranks) {
 void add_context_parallel(TrafficPlan& plan, const TrainingShape& shape, int stage,
                           const ShardLayout& layout, const std::vector<Action>& actions) {
   const LocalShape local = shape.stage(stage).local();
-  const std::int64_t elements = (local.context.ranks - 1) * local.tokens * 2 * local.kv_cols;
   for (const Action& action : actions) {
-    if (action.unit < 0 || layout.unit(action.unit).role != UnitRole::block) continue;
-    const bool attends_again =
-        action.kind == Action::Kind::recompute && shape.recompute.level == Recompute::full;
-    const bool is_backward =
-        action.kind == Action::Kind::backward || action.kind == Action::Kind::backward_input;
-    if (action.kind == Action::Kind::forward || attends_again || is_backward) {
-      plan.context_all_gather_bytes += elements * size_of(shape.compute);
-    }
-    if (is_backward) plan.context_reduce_scatter_bytes += elements * std::int64_t{sizeof(float)};
+    if (action.unit < 0) continue;
+    const ContextBytes bytes = context_bytes_of(action, shape, local, layout.unit(action.unit));
+    plan.context_all_gather_bytes += bytes.all_gather;
+    plan.context_reduce_scatter_bytes += bytes.reduce_scatter;
   }
 }
 
-/// How many activations [N, D] the tensor-parallel ranks gather and reduce-scatter for an action.
-struct Exchanges {
-  std::int64_t gathers = 0, reduce_scatters = 0;
-};
+}  // namespace
+
+ContextBytes context_bytes_of(const Action& action, const TrainingShape& shape,
+                              const LocalShape& local, const UnitLayout& unit) {
+  if (unit.role != UnitRole::block) return {};
+  const std::int64_t elements = (local.context.ranks - 1) * local.tokens * 2 * local.kv_cols;
+  const bool attends_again =
+      action.kind == Action::Kind::recompute && shape.recompute.level == Recompute::full;
+  const bool is_backward =
+      action.kind == Action::Kind::backward || action.kind == Action::Kind::backward_input;
+  ContextBytes bytes;
+  if (action.kind == Action::Kind::forward || attends_again || is_backward) {
+    bytes.all_gather = elements * size_of(shape.compute);
+  }
+  if (is_backward) bytes.reduce_scatter = elements * std::int64_t{sizeof(float)};
+  return bytes;
+}
 
 Exchanges exchanges_of(const Action& action, const TrainingShape& shape, const UnitLayout& unit) {
   const bool is_block = unit.role == UnitRole::block;
@@ -61,6 +68,8 @@ Exchanges exchanges_of(const Action& action, const TrainingShape& shape, const U
       return {};
   }
 }
+
+namespace {
 
 /// Between tensor-parallel ranks.
 void add_tensor_parallel(TrafficPlan& plan, const TrainingShape& shape, const ShardLayout& layout,

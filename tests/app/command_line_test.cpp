@@ -36,6 +36,24 @@ TEST(CommandLine, a_deck_on_standard_input_and_a_kind_of_gpu) {
   EXPECT_THROW(parse_command_line({"--gpu", "h100"}), UserError);
 }
 
+TEST(CommandLine, what_a_prediction_takes) {
+  const CommandLine line = parse_command_line({"--suggest", "--ranks=512", "--gpu", "h200",
+                                               "--node=4", "--between-nodes", "25", "--tokens=2e12",
+                                               "--sequences=1024", "--rates=a.json"});
+  EXPECT_EQ(line.task, Task::suggest);
+  EXPECT_EQ(line.prediction.ranks_of_node, 4);
+  EXPECT_EQ(line.prediction.between_nodes_gbs, 25);
+  EXPECT_EQ(line.prediction.tokens, 2e12);
+  EXPECT_EQ(line.prediction.sequences, 1024);
+  EXPECT_EQ(line.prediction.rates_file, "a.json");
+  EXPECT_THROW(parse_command_line({"--suggest", "--ranks=8"}), UserError);
+  EXPECT_THROW(parse_command_line({"--suggest", "--gpu=h100"}), UserError);
+  EXPECT_THROW(parse_command_line({"--dry-run", "--tokens=1e9"}), UserError);
+  EXPECT_THROW(parse_command_line({"--dry-run", "--gpu=h100", "--tokens=0"}), UserError);
+  EXPECT_THROW(parse_command_line({"--dry-run", "--gpu=h100", "--sequences=8"}), UserError);
+  EXPECT_THROW(parse_command_line({"a.ini", "--rates=a.json"}), UserError);
+}
+
 TEST(GpuFit, says_what_would_make_it_fit_by_the_plan) {
   RunConfig config;
   config.training.batch_size = 8;

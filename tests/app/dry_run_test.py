@@ -90,6 +90,80 @@ class DryRun(unittest.TestCase):
             again = self.plan(*command, *change.split())
             self.assertIn(f"# fits h100: plan {bytes_planned} ", again.stdout)
 
+    def refused(self, *arguments):
+        done = subprocess.run([BINARY, *arguments], capture_output=True, text=True, timeout=60,
+                              check=False, cwd=self.folder)
+        self.assertNotEqual(done.returncode, 0, done.stdout)
+        return done.stderr
+
+    def test_the_parts_of_a_predicted_step_make_the_step(self):
+        command = [ROOT / "input/llama2_70b.ini", "model/vocab_size=32000", "--ranks=512",
+                   "--gpu=h100"]
+        text = self.plan(*command, "--tokens=2e12").stdout
+        parts = [float(ms) for ms in re.findall(r"(?m)^#   \S.* ([\d.]+) ms  +[\d.]+%$", text)]
+        step = float(re.search(r"(?m)^#   step +([\d.]+) ms$", text)[1])
+        self.assertGreaterEqual(len(parts), 8)
+        self.assertAlmostEqual(sum(parts), step, delta=0.1 * len(parts))
+        speed = float(re.search(r"# predicted speed: ([\d,]+) tokens/s", text)[1].replace(",", ""))
+        days = float(re.search(r"# predicted time to 2e\+12 tokens: ([\d.]+) days", text)[1])
+        self.assertAlmostEqual(2e12 / (512 * speed * 86400) / days, 1, delta=0.01)
+        slower = self.plan(*command, "--tokens=2e12", "--between-nodes=1").stdout
+        self.assertGreater(float(re.search(r"(?m)^#   step +([\d.]+) ms$", slower)[1]), step)
+        self.assertIn("exposed: reduction of gradients", slower)
+
+    def test_rates_of_another_machine(self):
+        rates = self.folder / "rates.json"
+        rates.write_text('{"rates": {"name": "a box", "gemm_tflops": 100, "memory_gbs": 1000, '
+                         '"attention_forward_tflops": 50, "attention_backward_tflops": 40}}')
+        text = self.plan("model/vocab_size=1000", "job/backend=cuda", "--rates", rates).stdout
+        self.assertRegex(text, r"(?m)^# predicted step on a box, 8 ranks a node; rates \S+rates.json:$")
+        self.assertNotIn("kWh", text)
+        self.assertRegex(self.refused("model/vocab_size=1000", "--dry-run", "--ranks=2", "--rates", rates),
+                         r"error: no prediction of speed: the rates of a box .* lack collective_gbs; ")
+        for content, problem in (("{", "is not JSON"), ("[]", 'has no object "rates"'),
+                                 ('{"rates": {"gem": 1}}', '"gem" is no rate'),
+                                 ('{"rates": {"gemm_tflops": 0}}', "must be a number above 0")):
+            rates.write_text(content)
+            self.assertIn(problem, self.refused("model/vocab_size=1000", "--dry-run", "--rates", rates))
+        rates.unlink()
+        self.assertIn("cannot be read", self.refused("--dry-run", "--rates", rates))
+
+    def test_what_is_suggested_is_accepted_and_predicted_alike(self):
+        for deck, ranks, more in (("llama2_70b", 64, ["--sequences=256"]),
+                                  ("llama2_7b", 16, []),
+                                  ("llama2_7b_128k", 16, ["--sequences=32"])):
+            command = [ROOT / f"input/{deck}.ini", "model/vocab_size=32000", "--gpu=h100",
+                       f"--ranks={ranks}"]
+            done = subprocess.run([BINARY, *command, "--suggest", *more], capture_output=True,
+                                  text=True, timeout=100, check=False, cwd=self.folder)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            found = re.findall(r"(?m)^\d+\. ([\d,]+) tokens/s .*, plan ([\d.]+ GiB): .*\n"
+                               r"   limits: (.+)\n   (.+)$", done.stdout)
+            self.assertGreaterEqual(len(found), 3, done.stdout)
+            speeds = [int(speed.replace(",", "")) for speed, *_ in found]
+            self.assertEqual(speeds, sorted(speeds, reverse=True))
+            for speed, planned, _, overrides in found[:5]:
+                again = self.plan(*command, *overrides.split()).stdout
+                self.assertIn(f"# fits h100: plan {planned} ", again)
+                self.assertAlmostEqual(
+                    int(re.search(r"# predicted speed: ([\d,]+)", again)[1].replace(",", "")),
+                    int(speed.replace(",", "")), delta=1)
+                if more:
+                    sequences = int(more[0].split("=")[1])
+                    length = int(re.search(r"(?m)^seq_len = (\d+)", again)[1])
+                    self.assertIn(f" {sequences * length:,} tokens a step", again)
+
+    def test_suggest_says_what_it_lacks(self):
+        deck = [ROOT / "input/llama2_70b.ini", "model/vocab_size=32000", "--suggest"]
+        self.assertIn("--suggest needs --ranks N", self.refused(*deck, "--gpu=h100"))
+        self.assertRegex(self.refused(*deck, "--gpu=h100", "--ranks=12"),
+                         r"error: the deck's own degrees do not make up 12 ranks, .*--sequences G")
+        self.assertIn("no rates of a100 are known", self.refused(*deck, "--gpu=a100", "--ranks=64"))
+        none = subprocess.run([BINARY, *deck, "--gpu=h100", "--ranks=8", "--sequences=8"],
+                              capture_output=True, text=True, timeout=60, check=False, cwd=self.folder)
+        self.assertEqual(none.returncode, 1)
+        self.assertIn("none fits, or none divides these sequences over the ranks", none.stdout)
+
     def test_without_a_vocabulary(self):
         done = subprocess.run([BINARY, "--dry-run"], capture_output=True, text=True, timeout=60,
                               check=False, cwd=self.folder)

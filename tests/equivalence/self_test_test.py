@@ -48,6 +48,9 @@ class SelfTest(unittest.TestCase):
         run = self.run_it(4)
         self.assertEqual(self.findings(run), [])
         for line in (r"GEMM 1024 x 1024 x 1024, float32 +TFLOP/s",
+                     r"attention forward, 512 tokens, 8 heads +TFLOP/s",
+                     r"attention backward, 512 tokens, 8 heads +TFLOP/s",
+                     r"memory of the device, copied by a kernel +GB/s",
                      r"all-reduce tp, 4 MiB over 2 +GB/s", r"all-reduce replicate, 4 MiB over 2 +GB/s",
                      r"all-reduce all ranks, 4 MiB over 4 +GB/s", r"free .* of the node +GiB",
                      r"host memory, copied by one thread +GB/s", r"clock, ahead of rank 0's +ms",
@@ -60,6 +63,12 @@ class SelfTest(unittest.TestCase):
             if not measurement["name"].startswith("clock"):
                 self.assertTrue(all(value > 0 for value in measurement["of_rank"]), measurement)
         self.assertEqual([file.name for file in self.folder.iterdir()], ["self_test.json"])
+        # What it leaves, a prediction takes.
+        plan = subprocess.run([BINARY, "model/vocab_size=1000", "--dry-run", "--ranks=4", "--backend=host",
+                               "--rates", self.folder / "self_test.json"],
+                              capture_output=True, text=True, timeout=60, check=False)
+        self.assertRegex(plan.stdout, r"(?m)^# predicted step on this machine, 8 ranks a node; "
+                         r"rates \S+/self_test.json:$", plan.stderr)
 
     def test_a_late_clock_is_found(self):
         run = self.run_it(2, rank_1=f"export LD_PRELOAD={LATE_CLOCK} KOIOS_TEST_LATE_S=3")
