@@ -35,6 +35,7 @@ struct DataOptions {
   std::int64_t streams = 8;            // taken round robin; no more than there are documents
   std::int64_t vocab_size = 0;         // of the model; 0: whatever the tokenizer has
   std::int64_t prefetch = 4;           // micro-batches made ahead
+  const MpiEnv* ranks = nullptr;       // all of which read the same data; null: this process alone
   BadData* bad_data = nullptr;         // told of what cannot be used; null: it is thrown
 };
 

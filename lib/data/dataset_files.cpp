@@ -14,6 +14,7 @@
 #include <map>
 #include <set>
 #include <span>
+#include <sstream>
 #include <string_view>
 #include <system_error>
 #include <utility>
@@ -236,6 +237,62 @@ std::uint64_t files_fingerprint(const std::vector<std::string>& files,
     sum = mix64(sum + stream_of_longer(stream_of({sample.data(), there}), sample.size() - there));
   }
   return sum;
+}
+
+namespace {
+
+/// At most so many, the first among them.
+std::vector<std::string> spread_over(const std::vector<std::string>& files) {
+  constexpr std::size_t kMost = 256;
+  const std::size_t every = (files.size() + kMost - 1) / kMost;
+  std::vector<std::string> some;
+  for (std::size_t i = 0; i < files.size(); i += every) some.push_back(files[i]);
+  return some;
+}
+
+}  // namespace
+
+DatasetFiles find_shared_files(const std::string& path, DataFormat format, DataSplit split,
+                               BadData* bad, const MpiEnv* mpi) {
+  DatasetFiles found;
+  const auto find = [&] {
+    found.files = find_dataset_files(path, format, split, bad);
+    found.fingerprint = files_fingerprint(found.files, &found.sizes);
+  };
+  if (mpi == nullptr || mpi->size() == 1) {
+    find();
+    return found;
+  }
+  std::string problem;
+  if (mpi->rank() == 0) {
+    try {
+      find();
+    } catch (const UserError& error) {
+      problem = error.what();
+    }
+  }
+  problem = mpi->broadcast(problem);
+  if (!problem.empty()) throw UserError(problem);
+  std::string message;  // names and sizes; a path has no zero byte
+  for (std::size_t i = 0; i < found.files.size(); ++i) {
+    message += cat(found.files[i], '\0', found.sizes[i], '\0');
+  }
+  message = mpi->broadcast(message);
+  if (mpi->rank() > 0) {
+    std::istringstream in(message);
+    std::string size;
+    for (std::string file; std::getline(in, file, '\0') && std::getline(in, size, '\0');) {
+      found.files.push_back(file);
+      found.sizes.push_back(std::stoll(size));
+    }
+  }
+  // A rank that looks at the same bytes as rank 0 has the same data.
+  const std::uint64_t seen = files_fingerprint(spread_over(found.files));
+  const std::string of_root = mpi->broadcast(cat(found.fingerprint, " ", seen));
+  const std::size_t space = of_root.find(' ');
+  found.fingerprint = std::stoull(of_root.substr(0, space));
+  if (std::stoull(of_root.substr(space + 1)) != seen) found.fingerprint ^= mix64(seen);
+  return found;
 }
 
 }  // namespace koios

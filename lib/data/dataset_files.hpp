@@ -7,6 +7,7 @@
 
 #include "data/bad_data.hpp"
 #include "data/record_format.hpp"
+#include "runtime/mpi_env.hpp"
 
 namespace koios {
 
@@ -22,6 +23,21 @@ enum class DataSplit { training, validation };
 std::vector<std::string> find_dataset_files(const std::string& path, DataFormat format,
                                             DataSplit split = DataSplit::training,
                                             BadData* bad = nullptr);
+
+/// What a dataset is on every rank: rank 0 finds the files and takes their fingerprint, so that a
+/// folder of a million files is listed and opened once, and not once a rank.
+struct DatasetFiles {
+  std::vector<std::string> files;
+  std::vector<std::int64_t> sizes;  // bytes of each
+  /// As files_fingerprint() gives it, but another one where this rank sees other files under these
+  /// names (it looks at some of them, spread over all): require_same_data() names such ranks.
+  std::uint64_t fingerprint = 0;
+};
+
+/// As find_dataset_files(). Collective over all ranks, which `bad` of rank 0 speaks for and which
+/// all get rank 0's UserError; null: of this process alone.
+DatasetFiles find_shared_files(const std::string& path, DataFormat format, DataSplit split,
+                               BadData* bad, const MpiEnv* mpi);
 
 /// 64 bits of names, sizes, first and last bytes, by which a run that goes on notices that its data
 /// has changed. Folders do not count, so that data may move. `sizes` gets the bytes of each file.

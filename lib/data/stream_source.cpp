@@ -55,9 +55,12 @@ StreamSource::StreamSource(const DataSource& data, const DataOptions& options,
                            const Tokenizer& tokenizer)
     : path_(data.path) {
   KOIOS_REQUIRE(options.streams > 0, options.streams, " streams");
-  const auto files = find_dataset_files(data.path, data.format, options.split, options.bad_data);
-  fingerprint_ = files_fingerprint(files);
-  const auto open = [&] { return RecordReader(data.format, files, options.bad_data); };
+  const auto [files, fingerprint] =
+      find_shared_files(data.path, data.format, options.split, options.bad_data, options.ranks);
+  fingerprint_ = fingerprint;
+  const auto open = [&, &files = files] {
+    return RecordReader(data.format, files, options.bad_data);
+  };
   const auto count = count_streams(data, options, open(), files.size());
   for (std::int64_t stream = 0; stream < count; ++stream) {
     const StreamOptions share{stream, count, options.seed, options.shuffle, options.shuffle_window};

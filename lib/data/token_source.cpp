@@ -12,7 +12,9 @@ namespace koios {
 TokenSource::TokenSource(const DataSource& data, const DataOptions& options,
                          const Tokenizer& tokenizer)
     : path_(data.path), seed_(options.seed), shuffle_(options.shuffle) {
-  for (const std::string& path : find_dataset_files(data.path, data.format, options.split)) {
+  const DatasetFiles found =
+      find_shared_files(data.path, data.format, options.split, nullptr, options.ranks);
+  for (const std::string& path : found.files) {
     TokenFile file(path);
     file.require_tokenizer(tokenizer);
     first_window_.push_back(windows_);

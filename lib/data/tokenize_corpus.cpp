@@ -64,8 +64,8 @@ class TokenizeJob {
   std::string folder_;
   std::string lock_path_;
   FileDescriptor lock_;  // of rank 0
-  std::vector<std::string> files_;
-  std::vector<std::int64_t> sizes_;  // of each
+  DatasetFiles found_;
+  const std::vector<std::string>& files_ = found_.files;
   std::uint64_t job_ = 0;
   TokenFileHeader header_;
   std::vector<CorpusUnit> units_;
@@ -83,14 +83,14 @@ TokenizeJob::TokenizeJob(const TokenizeOptions& options, const Tokenizer& tokeni
       mpi_(mpi),
       folder_(options.output + ".parts"),
       lock_path_(options.output + ".lock"),
-      files_(
-          find_dataset_files(options.path, options.format, DataSplit::training, options.bad_data)) {
+      found_(find_shared_files(options.path, options.format, DataSplit::training, options.bad_data,
+                               &mpi)) {
   header_.token_bytes = tokenizer.vocab_size() <= (1 << 16) ? 2 : 4;
   header_.tokenizer_hash = tokenizer.hash();
   header_.vocab_size = tokenizer.vocab_size();
   if (options.marks.bos) header_.bos = tokenizer.bos();
   if (options.marks.eos) header_.eos = tokenizer.eos();
-  job_ = stream_of(to_string(options.format)) + files_fingerprint(files_, &sizes_);
+  job_ = stream_of(to_string(options.format)) + found_.fingerprint;
   for (const std::uint64_t part :
        {header_.tokenizer_hash, std::uint64_t{options.marks.bos}, std::uint64_t{options.marks.eos},
         std::uint64_t{options.bad_data != nullptr && options.bad_data->skips()}}) {
@@ -164,7 +164,7 @@ void TokenizeJob::plan() {
     std::vector<CorpusUnit> mine;
     for (std::int64_t file = mpi_.rank(); file < std::ssize(files_); file += mpi_.size()) {
       std::ranges::copy(cut_file(options_.format, files_, file,
-                                 sizes_[static_cast<std::size_t>(file)], options_.bad_data),
+                                 found_.sizes[static_cast<std::size_t>(file)], options_.bad_data),
                         std::back_inserter(mine));
     }
     for (const std::string& text : mpi_.all_gather(to_text(mine))) {

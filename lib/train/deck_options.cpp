@@ -4,7 +4,8 @@
 #include "train/training_shape.hpp"
 
 namespace koios {
-DataOptions training_data(const RunConfig& config, std::int64_t vocab_size, BadData& bad) {
+DataOptions training_data(const RunConfig& config, std::int64_t vocab_size, BadData& bad,
+                          const MpiEnv* ranks) {
   DataOptions options;
   options.format = config.data.dataset;
   options.path = config.data.dataset_path;
@@ -20,12 +21,14 @@ DataOptions training_data(const RunConfig& config, std::int64_t vocab_size, BadD
   options.shuffle_window = config.data.shuffle_window;
   options.streams = config.data.streams;
   options.vocab_size = vocab_size;
+  options.ranks = ranks;
   options.bad_data = &bad;
   return options;
 }
 
-DataOptions validation_data(const RunConfig& config, std::int64_t vocab_size, BadData& bad) {
-  DataOptions options = training_data(config, vocab_size, bad);
+DataOptions validation_data(const RunConfig& config, std::int64_t vocab_size, BadData& bad,
+                            const MpiEnv* ranks) {
+  DataOptions options = training_data(config, vocab_size, bad, ranks);
   options.format = config.validation.dataset;
   options.path = config.validation.dataset_path;
   options.mixture.clear();

@@ -7,11 +7,14 @@
 
 namespace koios {
 
-/// vocab_size: the model's. bad: told of data that cannot be used.
-DataOptions training_data(const RunConfig& config, std::int64_t vocab_size, BadData& bad);
+/// vocab_size: the model's. bad: told of data that cannot be used. ranks: that read it together;
+/// null: this process alone.
+DataOptions training_data(const RunConfig& config, std::int64_t vocab_size, BadData& bad,
+                          const MpiEnv* ranks);
 
 /// [validation], which must be on: one stream in published order.
-DataOptions validation_data(const RunConfig& config, std::int64_t vocab_size, BadData& bad);
+DataOptions validation_data(const RunConfig& config, std::int64_t vocab_size, BadData& bad,
+                            const MpiEnv* ranks);
 
 /// [comm].
 CommOptions comm_options(const RunConfig& config);

@@ -44,7 +44,7 @@ std::unique_ptr<RunFiles> open_run_files(const RunConfig& config, std::int64_t v
   if (mesh.rank() == 0) {
     BadData unused(OnBadData::skip);
     files = std::make_unique<RunFiles>(config, launch, hosts,
-                                       training_data(config, vocab_size, unused));
+                                       training_data(config, vocab_size, unused, nullptr));
   }
   barrier(mesh.host_world());
   return files;

@@ -34,7 +34,7 @@ TrainingLoop<T>::TrainingLoop(const RunConfig& config, const TrainingShape& shap
       start_(begin(shape)),
       step_(config, shape, layout_, memory_, math_, mesh, streams_),
       bad_data_(config.data.on_bad_data),
-      data_(training_data(config, shape.model.vocab_size, bad_data_), tokenizer,
+      data_(training_data(config, shape.model.vocab_size, bad_data_, &launch.mpi), tokenizer,
             shape.mesh.dp_coordinate(mesh.rank()), shape.mesh.dp(), start_.data,
             shape.sequence_part(mesh.rank())),
       job_time_(launch.start, config.job.walltime,
@@ -64,7 +64,8 @@ TrainingLoop<T>::TrainingLoop(const RunConfig& config, const TrainingShape& shap
   require_same_data(data_.state(), launch.mpi);
   if (const std::string how = mesh.share_memory(arena_.memory()); !how.empty()) log::info(how);
   launch_.memory.note("loading and data");
-  if (config.validation.is_on()) validation_.emplace(config, shape, tokenizer, mesh, bad_data_);
+  if (config.validation.is_on())
+    validation_.emplace(config, shape, tokenizer, mesh, launch.mpi, bad_data_);
 }
 
 template <class T>

@@ -6,12 +6,13 @@ import json
 import math
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
 import unittest
 
-from koios_run import SOURCE, Workplace
+from koios_run import BINARY, SOURCE, Workplace
 
 STEPS = {"training/steps": 3, "training/batch_size": 2}
 
@@ -179,6 +180,29 @@ class BadData(DataCase):
                              text=True, timeout=60, check=False)
         self.assertEqual(run.returncode, 1, run.stdout + run.stderr)
         self.assertRegex(run.stderr, r"error: 1 rank reads other data than rank 0 on .* \(1 on ")
+
+    @unittest.skipUnless(shutil.which("strace"), "needs strace")
+    def test_a_folder_of_many_files_is_listed_and_opened_once(self):
+        count = 3000
+        for i in range(count):
+            self.write(f"many/{i:05}.txt", b"a document of some length, number %d\n" % i)
+        command = self.workplace.command(3, {**STEPS, "training/dataset_path": self.path / "many",
+                                             "data/shuffle": "false"})  # reads no more than it needs
+        binary = command.index(BINARY)
+        trace = ["sh", "-c", "exec strace -f -qq -e trace=openat -o $0.$OMPI_COMM_WORLD_RANK \"$@\"",
+                 str(self.path / "trace")]
+        run = subprocess.run(command[:binary] + trace + command[binary:], capture_output=True,
+                             text=True, timeout=120, check=False)
+        self.assertEqual(run.returncode, 0, run.stdout + run.stderr)
+        for rank in range(3):
+            opened = (self.path / f"trace.{rank}").read_text()
+            lists = len(re.findall(r'/many", [^)]*O_DIRECTORY', opened))
+            files = len(re.findall(r"/many/\d+\.txt", opened))
+            if rank == 0:
+                self.assertGreaterEqual(files, count)
+            else:
+                self.assertEqual(lists, 1)  # for one look whether it is there
+                self.assertLess(files, count / 5)
 
     def test_left_out_and_counted(self):
         good = [b'{"text": "document %d of some length"}\n' % i for i in range(60)]
