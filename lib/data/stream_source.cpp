@@ -55,12 +55,11 @@ StreamSource::StreamSource(const DataSource& data, const DataOptions& options,
                            const Tokenizer& tokenizer)
     : path_(data.path) {
   KOIOS_REQUIRE(options.streams > 0, options.streams, " streams");
-  const auto [files, fingerprint] =
+  const DatasetFiles found =
       find_shared_files(data.path, data.format, options.split, options.bad_data, options.ranks);
-  fingerprint_ = fingerprint;
-  const auto open = [&, &files = files] {
-    return RecordReader(data.format, files, options.bad_data);
-  };
+  const std::vector<std::string>& files = found.files;
+  fingerprint_ = found.fingerprint;
+  const auto open = [&] { return RecordReader(data.format, files, options.bad_data); };
   const auto count = count_streams(data, options, open(), files.size());
   for (std::int64_t stream = 0; stream < count; ++stream) {
     const StreamOptions share{stream, count, options.seed, options.shuffle, options.shuffle_window};
