@@ -48,6 +48,10 @@ class SentencePieceTokenizer final : public Tokenizer {
                           "not read (", model.size(), " bytes): ", status.message()));
     }
     const bool lacks_bos = needed.bos && bos() < 0;
+    if (bos() < 0 && eos() < 0) {
+      throw UserError(cat(path, ": has neither a bos nor an eos piece, and without one nothing ",
+                          "parts the documents"));
+    }
     if (lacks_bos || (needed.eos && eos() < 0)) {
       const char* mark = lacks_bos ? "bos" : "eos";
       throw UserError(cat(path, ": has no ", mark, " piece, which data/add_", mark,

@@ -140,7 +140,8 @@ Processes look_at_processes() {
       if (!closed) found.files.insert(target.string());
     }
     std::ifstream maps(folder / "maps");
-    bool has_mpi = !maps && fs::exists(folder, ended);
+    // One that does not show its own may have it; but not the one that started the machine.
+    bool has_mpi = !maps && fs::exists(folder, ended) && folder.filename() != "1";
     for (std::string line; std::getline(maps, line);) {
       const auto path = line.find('/');
       if (path == line.npos) continue;

@@ -133,6 +133,11 @@ RunState read_state(const CheckpointHead& head) {
     }
   }
   state.data = restore_position(position);
+  const std::int64_t seq_len = std::max<std::int64_t>(1, state.data.seq_len);
+  if (state.tokens % seq_len != 0 || state.tokens / seq_len != state.data.next_sample) {
+    throw UserError(cat("it is of ", state.tokens, " tokens, its position in the data of ",
+                        state.data.next_sample, " samples of ", state.data.seq_len));
+  }
   return state;
 }
 

@@ -247,6 +247,9 @@ TEST_F(SmallModel, only_marks_that_are_asked_for_are_needed) {
   const auto without_eos = train("--eos_id=-1");
   EXPECT_CONTAINS(user_error([&] { load_sentencepiece(without_eos); }), "data/add_eos");
   EXPECT_GE(load_sentencepiece(without_eos, {.bos = true, .eos = false})->bos(), 0);
+  const auto without_both = train("--bos_id=-1 --eos_id=-1");
+  EXPECT_CONTAINS(user_error([&] { load_sentencepiece(without_both); }),
+                  "has neither a bos nor an");
 }
 
 TEST(RealModel, ids_are_those_of_the_python_package) {

@@ -132,6 +132,10 @@ class HostileCheckpoint(unittest.TestCase):
             self.passes_over("the saved position in the data is damaged: its integers do not have "
                              "their checksum", put(name, 1))
 
+        def count(file):
+            file["train_state"].attrs["tokens"] += 16
+        self.passes_over("it is of 80 tokens, its position in the data of 4 samples of 16", count)
+
         def forge(file):
             put("stream_epoch", 1 << 40)(file)
             del file["data_state/position_check"]
