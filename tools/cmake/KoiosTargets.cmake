@@ -11,6 +11,10 @@
 #     a GoogleTest program and its CTest entries: one labelled `unit` and `program` (the target
 #     unit_programs builds all of those), or with RANKS one per number of ranks, <name>_np<n>,
 #     labelled `mpi`.
+#   koios_test_load(<test> <half cores> <seconds>)
+#     how busy a test keeps a machine of two cores, and for how long. ctest runs side by side what
+#     four half cores carry (`jobs` of the test presets), and starts the busiest first, so that
+#     those which mostly wait run beside them. A test of koios_add_test: two half cores a rank.
 #
 # SOURCES are plain C++ for the host compiler and must not include Kokkos. KOKKOS_SOURCES may: they
 # are C++ in the host build and CUDA in the cuda build, where KOIOS_CUDA is also defined.
@@ -106,6 +110,11 @@ set(koios_mpi_test_environment
     OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_mpi_yield_when_idle=1
     OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 KOKKOS_DISABLE_WARNINGS=1)
 
+function(koios_test_load name half_cores seconds)
+  math(EXPR cost "1000 * ${half_cores} + ${seconds}") # ctest's order: the greatest first
+  set_tests_properties(${name} PROPERTIES PROCESSORS ${half_cores} COST ${cost})
+endfunction()
+
 function(koios_add_test name)
   if(NOT GTest_FOUND)
     return()
@@ -143,14 +152,15 @@ function(koios_add_test name)
     endif()
     add_test(NAME ${name} COMMAND ${name})
     set_tests_properties(${name} PROPERTIES LABELS "${arg_LABELS}" TIMEOUT ${arg_TIMEOUT}
-                         ENVIRONMENT "${koios_mpi_test_environment}")
+                         PROCESSORS 2 ENVIRONMENT "${koios_mpi_test_environment}")
     return()
   endif()
   foreach(ranks ${arg_RANKS})
+    math(EXPR half_cores "2 * ${ranks}")
     add_test(NAME ${name}_np${ranks}
              COMMAND ${MPIEXEC_EXECUTABLE} --oversubscribe --bind-to none
                      ${MPIEXEC_NUMPROC_FLAG} ${ranks} $<TARGET_FILE:${name}>)
-    set_tests_properties(${name}_np${ranks} PROPERTIES LABELS "${arg_LABELS}" PROCESSORS ${ranks}
+    set_tests_properties(${name}_np${ranks} PROPERTIES LABELS "${arg_LABELS}" PROCESSORS ${half_cores}
                          TIMEOUT ${arg_TIMEOUT} ENVIRONMENT "${koios_mpi_test_environment}")
   endforeach()
 endfunction()
