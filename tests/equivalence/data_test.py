@@ -185,9 +185,9 @@ class BadData(DataCase):
     def test_a_folder_of_many_files_is_listed_and_opened_once(self):
         count = 3000
         for i in range(count):
-            self.write(f"many/{i:05}.txt", b"a document of some length, number %d\n" % i)
+            self.write(f"many/{i:05}.txt", b"a document of some length, number %d. " % i * 20)
         command = self.workplace.command(3, {**STEPS, "training/dataset_path": self.path / "many",
-                                             "data/shuffle": "false"})  # reads no more than it needs
+                                             "data/shuffle": "false", "data/shuffle_window": 16})
         binary = command.index(BINARY)
         trace = ["sh", "-c", "exec strace -f -qq -e trace=openat -o $0.$OMPI_COMM_WORLD_RANK \"$@\"",
                  str(self.path / "trace")]
