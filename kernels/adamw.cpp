@@ -13,6 +13,7 @@ using detail::store;
 struct Update {
   Ref<float, 1> parameter, exp_avg, exp_avg_sq;
   Ref<const float, 1> gradient, grad_scale;
+  Ref<bf16, 1> rounded;  // or empty
   float one_minus_beta1, beta2, one_minus_beta2, eps;
   float coupled_decay;    // g += coupled_decay * p
   float kept;             // p *= kept
@@ -41,6 +42,7 @@ struct Update {
     store(parameter.data + i, p);
     store(exp_avg.data + i, m);
     store(exp_avg_sq.data + i, v);
+    if (rounded.data != nullptr) store(rounded.data + i, p);
     return p;
   }
 };
@@ -82,19 +84,21 @@ struct UpdateWithAmax {
 
 Update make_update(Ref<float, 1> parameter, Ref<float, 1> exp_avg, Ref<float, 1> exp_avg_sq,
                    Ref<const float, 1> gradient, Ref<const float, 1> grad_scale,
-                   const AdamStep& step) {
+                   const AdamStep& step, Ref<bf16, 1> rounded = {}) {
   const std::int64_t size = parameter.extent[0];
   KOIOS_REQUIRE(exp_avg.extent[0] == size && exp_avg_sq.extent[0] == size &&
-                    gradient.extent[0] == size && grad_scale.extent[0] == 1,
+                    gradient.extent[0] == size && grad_scale.extent[0] == 1 &&
+                    (rounded.data == nullptr || rounded.extent[0] == size),
                 "parameter has ", size, ", exp_avg ", exp_avg.extent[0], ", exp_avg_sq ",
                 exp_avg_sq.extent[0], ", gradient ", gradient.extent[0], ", grad_scale ",
-                grad_scale.extent[0]);
+                grad_scale.extent[0], ", rounded ", rounded.extent[0]);
   return {
       .parameter = parameter,
       .exp_avg = exp_avg,
       .exp_avg_sq = exp_avg_sq,
       .gradient = gradient,
       .grad_scale = grad_scale,
+      .rounded = rounded,
       .one_minus_beta1 = static_cast<float>(1 - step.beta1),
       .beta2 = static_cast<float>(step.beta2),
       .one_minus_beta2 = static_cast<float>(1 - step.beta2),
@@ -107,15 +111,17 @@ Update make_update(Ref<float, 1> parameter, Ref<float, 1> exp_avg, Ref<float, 1>
 }
 
 bool allows_packs(const Update& u) {
-  return detail::allows_packs(u.parameter, u.exp_avg, u.exp_avg_sq, u.gradient);
+  return detail::allows_packs(u.parameter, u.exp_avg, u.exp_avg_sq, u.gradient) &&
+         (u.rounded.data == nullptr || detail::allows_packs(u.rounded));
 }
 
 }  // namespace
 
 void adam_update(Stream& s, Ref<float, 1> parameter, Ref<float, 1> exp_avg,
                  Ref<float, 1> exp_avg_sq, Ref<const float, 1> gradient,
-                 Ref<const float, 1> grad_scale, const AdamStep& step) {
-  const Update update = make_update(parameter, exp_avg, exp_avg_sq, gradient, grad_scale, step);
+                 Ref<const float, 1> grad_scale, const AdamStep& step, Ref<bf16, 1> rounded) {
+  const Update update =
+      make_update(parameter, exp_avg, exp_avg_sq, gradient, grad_scale, step, rounded);
   detail::for_each_element<float>(s, "adam_update", parameter.extent[0], allows_packs(update),
                                   update);
 }

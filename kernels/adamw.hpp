@@ -24,9 +24,11 @@ struct AdamStep {
 /// operations: m = b1 m + (1-b1) g, v = b2 v + (1-b2) g^2, p -= lr/bc1 * m / (sqrt(v/bc2) + eps).
 /// grad_scale: one float in the backend's memory (the clip factor; 0 with a non-finite norm marks
 /// a step to be skipped: nothing is changed then).
+/// rounded: of the parameters' size, or empty: gets the new parameters, rounded as cast()
+/// (kernels/elementwise.hpp) rounds. Where the step is skipped it is not written.
 void adam_update(Stream& s, Ref<float, 1> parameter, Ref<float, 1> exp_avg,
                  Ref<float, 1> exp_avg_sq, Ref<const float, 1> gradient,
-                 Ref<const float, 1> grad_scale, const AdamStep& step);
+                 Ref<const float, 1> grad_scale, const AdamStep& step, Ref<bf16, 1> rounded = {});
 
 /// Consecutive ranges of a flat array, and the largest magnitude in each. In the backend's memory.
 struct AmaxRanges {

@@ -185,6 +185,7 @@ struct TrainingConfig {
   AutoSwitch reduce_every_micro_batch = AutoSwitch::automatic;
   AutoSwitch reshard_after_forward = AutoSwitch::automatic;
   int prefetch_blocks = 1;
+  AutoSwitch keep_cast_shards = AutoSwitch::automatic;
   ParamPrecision mixed_precision_param = ParamPrecision::automatic;
   ReducePrecision mixed_precision_reduce = ReducePrecision::float32;
   Fp8Recipe fp8_linear = Fp8Recipe::none;

@@ -26,15 +26,24 @@ std::int64_t gathered_bytes(const UnitLayout& unit, DType compute, const ShardLa
   return bytes;
 }
 
+namespace {
+bool keeps_cast(const GatherOptions& options) { return options.keep_cast && !options.narrow; }
+}  // namespace
+
 int gather_block_buffers(const ShardLayout& layout, const GatherOptions& options) {
-  return options.reshard_after_forward ? options.prefetch_blocks + 1
-                                       : narrow<int>(std::ssize(layout.units()));
+  const bool is_in_place = keeps_cast(options) && layout.ranks() == 1;
+  return options.reshard_after_forward && !is_in_place ? options.prefetch_blocks + 1
+                                                       : narrow<int>(std::ssize(layout.units()));
 }
 
 template <class T>
 GatherBuffers<T>::GatherBuffers(Arena& arena, const ShardLayout& layout,
                                 const GatherOptions& options) {
   if (!must_gather(dtype_of<T>, layout, options)) return;
+  if (dtype_of<T> != DType::float32 && keeps_cast(options)) {
+    cast = arena.take<T>("cast parameters", layout.shard_size());
+    if (layout.ranks() == 1) return;
+  }
   const auto size = [&](const UnitLayout& unit) {
     if (!options.narrow) return unit.full_size;
     const std::int64_t narrow = narrow_elements(unit);
@@ -56,55 +65,75 @@ WeightGather<T>::WeightGather(const ShardLayout& layout, GatherBuffers<T> buffer
       group_(group),
       compute_(compute),
       stream_(gather),
+      is_cast_(layout.units().size(), false),
       exposed_(exposed),
       updated_(compute.backend()) {
-  if (!buffers_.slots) return;
-  for (std::size_t i = 0; i < buffers_.slots->buffer.size(); ++i) {
+  if (!buffers_.slots && !buffers_.cast) return;
+  const std::size_t count = buffers_.slots ? buffers_.slots->buffer.size() : layout.units().size();
+  for (std::size_t i = 0; i < count; ++i) {
     slots_.push_back({-1, Event(compute.backend()), Event(compute.backend())});
   }
 }
 
 template <class T>
 void WeightGather<T>::cast_mine(int unit, int parameter, unsigned values,
-                                std::vector<AnyRef>& full) {
+                                std::vector<Gathered>& parts) {
   const UnitLayout& of_unit = layout_.unit(unit);
   const ParameterLayout& p = of_unit.parameters[static_cast<std::size_t>(parameter)];
   const std::int64_t size = p.part_size() * layout_.ranks();
+  const std::int64_t first = layout_.rank() * p.part_size();
   if (scales_ != nullptr && p.spec.scale_group >= 0) {
     for (fp8_e4m3* cast : scales_->cast_mine(stream_, unit, parameter, narrow_part(unit), values)) {
-      full.push_back(any(make_ref(cast, size)));
+      parts.push_back({any(make_ref(cast + first, p.part_size())), any(make_ref(cast, size))});
     }
     return;
   }
   T* wide = wide_part(unit) + (p.full_offset - narrow_end(of_unit));
-  cast(stream_, make_ref(wide + layout_.rank() * p.part_size(), p.part_size()),
-       slice(masters_, p.shard_offset, p.part_size()));
-  full.push_back(any(make_ref(wide, size)));
+  const auto masters = slice(masters_, p.shard_offset, p.part_size());
+  AnyRef mine = any(make_ref(wide + first, p.part_size()));
+  if (buffers_.cast) {
+    mine = any(slice(*buffers_.cast, p.shard_offset, p.part_size()));
+  } else {
+    cast(stream_, make_ref(wide + first, p.part_size()), masters);
+  }
+  parts.push_back({mine, any(make_ref(wide, size))});
+}
+
+template <class T>
+void WeightGather<T>::refresh_cast(int unit) {
+  if (!buffers_.cast || is_cast_[static_cast<std::size_t>(unit)]) return;
+  const UnitLayout& of_unit = layout_.unit(unit);
+  cast(stream_, slice(*buffers_.cast, of_unit.shard_offset, of_unit.shard_size),
+       slice(masters_, of_unit.shard_offset, of_unit.shard_size));
+  is_cast_[static_cast<std::size_t>(unit)] = true;
 }
 
 template <class T>
 void WeightGather<T>::gather(int unit, unsigned values) {
   Slot& slot = slot_of(unit);
+  slot.unit = unit;
+  if (!buffers_.slots && is_cast_[static_cast<std::size_t>(unit)]) return;
   const UnitLayout& unit_layout = layout_.unit(unit);
   stream_.wait(slot.released);
   stream_.wait(updated_);
-  const Ref<T, 1> buffer = buffers_.slots->of(unit);
+  const std::int64_t size =
+      buffers_.slots ? buffers_.slots->of(unit).size() : unit_layout.shard_size;
   const Region region(stream_, unit_layout.name.c_str(),
-                      {.bytes = static_cast<double>(buffer.size() * size_of(dtype_of<T>))});
-  std::vector<AnyRef> full;
-  const int parameters = koios::narrow<int>(std::ssize(unit_layout.parameters));
-  for (int p = 0; p < parameters; ++p) cast_mine(unit, p, values, full);
-  {
+                      {.bytes = static_cast<double>(size * size_of(dtype_of<T>))});
+  refresh_cast(unit);
+  if (buffers_.slots) {
+    std::vector<Gathered> parts;
+    const int parameters = koios::narrow<int>(std::ssize(unit_layout.parameters));
+    for (int p = 0; p < parameters; ++p) cast_mine(unit, p, values, parts);
     GroupCall call(group_);
-    for (const AnyRef& parameter : full) group_.all_gather(parameter, stream_);
+    for (const auto& [mine, full] : parts) group_.all_gather(mine, full, stream_);
   }
   slot.ready.record(stream_);
-  slot.unit = unit;
 }
 
 template <class T>
 typename WeightGather<T>::Lease WeightGather<T>::acquire(int unit) {
-  if (buffers_.slots) {
+  if (!slots_.empty()) {
     const Slot& slot = slot_of(unit);
     KOIOS_REQUIRE(slot.unit == unit, "the buffer of unit ", unit, " holds ", slot.unit);
     exposed_.wait(slot.ready);
@@ -113,8 +142,9 @@ typename WeightGather<T>::Lease WeightGather<T>::acquire(int unit) {
 }
 
 template <class T>
-void WeightGather<T>::invalidate() {
+void WeightGather<T>::invalidate(bool is_cast) {
   updated_.record(compute_);
+  if (!is_cast) is_cast_.assign(is_cast_.size(), false);
   for (Slot& slot : slots_) slot.unit = -1;
 }
 
@@ -127,6 +157,7 @@ UnitView<const T> WeightGather<T>::Lease::view() const {
     if (narrow == 0) return {unit, wide};
     return {unit, wide, narrow, owner_->scales_->view(unit_, owner_->narrow_part(unit_))};
   }
+  if (owner_->buffers_.cast) return {unit, owner_->buffers_.cast->data + unit.shard_offset};
   if constexpr (std::is_same_v<T, float>) {
     return {unit, owner_->masters_.data + unit.shard_offset};
   } else {
@@ -136,7 +167,7 @@ UnitView<const T> WeightGather<T>::Lease::view() const {
 
 template <class T>
 WeightGather<T>::Lease::~Lease() noexcept(false) {
-  if (owner_ == nullptr || !owner_->buffers_.slots || is_unwinding()) return;
+  if (owner_ == nullptr || owner_->slots_.empty() || is_unwinding()) return;
   owner_->slot_of(unit_).released.record(owner_->compute_);
 }
 

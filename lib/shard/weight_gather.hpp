@@ -6,8 +6,9 @@
 //   block.forward(..., w.view(), ...);   // w's destructor lets the buffer be used again
 //
 // comm: one grouped all-gather per unit over the shard group, on its own stream; the master rows
-// are cast straight into this rank's place in the full array and gathered in place.
-// On one rank in float32 there is nothing to gather or cast: the masters are the weights.
+// are cast straight into this rank's place in the full array and gathered in place, or gathered
+// from a cast shard that is kept. On one rank there is nothing to gather: the cast shard, or in
+// float32 the masters, are the weights.
 #pragma once
 
 #include <optional>
@@ -32,11 +33,16 @@ struct GatherOptions {
   int prefetch_blocks = 1;
   /// The matrices of blocks as 8-bit values, by which scales: shard/fp8_weights.hpp.
   std::optional<Fp8ScaleKind> narrow{};
+  /// Without `narrow`: keep this rank's rows in the compute type beside the float32 masters, cast
+  /// by the update instead of by each gather.
+  bool keep_cast = false;
 };
 
-/// The gather buffers; absent where the masters serve.
+/// What weights are made in; absent where the masters serve.
 template <class T>
 struct GatherBuffers {
+  /// Laid out as the masters. Where a rank holds all rows it is the weights.
+  std::optional<Ref<T, 1>> cast;
   std::optional<UnitSlots<T>> slots;
   std::optional<WeightScaleBuffers> scales;  // with GatherOptions::narrow
 
@@ -81,8 +87,11 @@ class WeightGather {
   void gather(int unit, unsigned values = kAllValues);
   /// The unit must have been gathered since the masters changed.
   Lease acquire(int unit);
-  /// The masters changed on the compute stream: what was gathered is stale.
-  void invalidate();
+  /// For an update that writes it beside the masters; empty where none is kept.
+  Ref<T, 1> cast_shard() const { return buffers_.cast.value_or(Ref<T, 1>{}); }
+  /// The masters changed on the compute stream: what was gathered is stale, and so is the cast
+  /// shard, unless the update wrote it.
+  void invalidate(bool is_cast);
 
  private:
   struct Slot {
@@ -94,8 +103,13 @@ class WeightGather {
   std::int64_t narrow_end(const UnitLayout& unit) const {
     return scales_ != nullptr ? narrow_elements(unit) : 0;
   }
-  /// Casts this rank's rows into their place, and adds what is to be gathered.
-  void cast_mine(int unit, int parameter, unsigned values, std::vector<AnyRef>& full);
+  struct Gathered {
+    AnyRef mine, full;
+  };
+  /// Casts this rank's rows where they are not kept, and adds what is to be gathered.
+  void cast_mine(int unit, int parameter, unsigned values, std::vector<Gathered>& parts);
+  /// The unit's part of the kept shard, unless that holds its current rows.
+  void refresh_cast(int unit);
   fp8_e4m3* narrow_part(int unit) const {
     return reinterpret_cast<fp8_e4m3*>(buffers_.slots->of(unit).data);
   }
@@ -104,7 +118,9 @@ class WeightGather {
     const int values = scales_ != nullptr ? narrow_values(scales_->kind()) : 1;
     return reinterpret_cast<T*>(narrow_part(unit) + narrow * values);
   }
-  Slot& slot_of(int unit) { return slots_[buffers_.slots->slot(unit)]; }
+  Slot& slot_of(int unit) {
+    return slots_[buffers_.slots ? buffers_.slots->slot(unit) : static_cast<std::size_t>(unit)];
+  }
 
   const ShardLayout& layout_;
   GatherBuffers<T> buffers_;
@@ -113,7 +129,8 @@ class WeightGather {
   Communicator& group_;
   Stream& compute_;
   Stream& stream_;
-  std::vector<Slot> slots_;
+  std::vector<Slot> slots_;    // of the buffers; without these one for each unit
+  std::vector<bool> is_cast_;  // by unit: the kept shard holds its current rows
   ExposedWait& exposed_;
   Event updated_;
 };

@@ -115,7 +115,7 @@ template <class T>
 void TrainStep<T>::find_scales() {
   if (!scales_ || scales_->is_known()) return;
   exposed_.reduce.run([&] { scales_->find(); });
-  weights_.invalidate();
+  weights_.invalidate(false);
 }
 
 template <class T>
@@ -275,13 +275,15 @@ void TrainStep<T>::update(std::int64_t steps_done) {
   }
   if (update_after_ != nullptr) compute.wait(*update_after_);
   const ParameterBuffers& p = memory_.parameters;
+  Ref<bf16, 1> cast;
+  if constexpr (std::is_same_v<T, bf16>) cast = weights_.cast_shard();
   const Region region(compute, "optimizer",
                       passes_over(gradients_.shard(), p.master, p.master, p.exp_avg, p.exp_avg,
-                                  p.exp_avg_sq, p.exp_avg_sq));
+                                  p.exp_avg_sq, p.exp_avg_sq, cast));
   optimizer_.update(compute, steps_done + 1, lr(steps_done), gradients_.shard(), memory_.norm.scale,
-                    scales_ ? scales_->begin_update() : AmaxRanges{});
+                    cast, scales_ ? scales_->begin_update() : AmaxRanges{});
   if (scales_) exposed_.reduce.run([&] { scales_->end_update(); });
-  weights_.invalidate();
+  weights_.invalidate(cast.size() > 0);
 }
 
 template class TrainStep<float>;

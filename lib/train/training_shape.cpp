@@ -124,7 +124,8 @@ TrainingShape training_shape(const RunConfig& config, const MeshShape& mesh, Bac
   // Between the stages' passes weights would be gathered, and gradients reduced, micro-batch by
   // micro-batch: with stages they stay where they are for a whole step.
   shape.gather = {is_on(config.training.reshard_after_forward, !has_stages),
-                  config.training.prefetch_blocks, narrow_scale(shape)};
+                  config.training.prefetch_blocks, narrow_scale(shape),
+                  is_on(config.training.keep_cast_shards, shape.shard_ranks() == 1)};
   const bool is_narrow = config.training.mixed_precision_reduce == ReducePrecision::bfloat16;
   shape.reduce = {.dtype = is_narrow ? DType::bfloat16 : DType::float32,
                   .every_micro_batch = is_on(config.training.reduce_every_micro_batch, !has_stages),

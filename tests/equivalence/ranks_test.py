@@ -61,6 +61,22 @@ class Ranks(MeshTest):
             self.assertLessEqual(worst, self.LOSS_BOUND, more)
             self.assertEqual(run.traffic("plan"), run.traffic("measured"), more)
 
+    def test_kept_casts_change_no_bit(self):
+        for ranks, accumulation in ((1, 1), (3, 1), (2, 3)):
+            kept, not_kept = (
+                self.workplace.run(ranks, settings(
+                    ranks, training__mixed_precision_param="bfloat16", training__steps=5,
+                    training__gradient_accumulation_steps=accumulation,
+                    training__batch_size=GLOBAL_BATCH // ranks // accumulation,
+                    training__keep_cast_shards=keep), folder=f"cast-{keep}-{ranks}")
+                for keep in ("true", "false"))
+            self.assertEqual((kept.planned("cast parameters") > 0,
+                              "cast parameters" in not_kept.output), (True, False))
+            for key in ("loss_metrics/global_avg_loss", "grad_norm"):
+                self.assertEqual(len(kept.column(key)), 5, kept.output)
+                self.assertEqual(kept.column(key), not_kept.column(key), ranks)
+            self.assertEqual(kept.traffic("plan"), kept.traffic("measured"))
+
     def test_gradients_reduced_in_bfloat16(self):
         # Each rank rounds its share of a gradient once, by at most 2^-9 of it: a perturbation far
         # above float32's, which 20 steps carry into the third digit of the loss at most.

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "kernels/elementwise.hpp"
 #include "tests/kernels/backends.hpp"
 #include "tests/kernels/compare.hpp"
 #include "tests/kernels/reference.hpp"
@@ -75,6 +76,33 @@ TYPED_TEST(Adam, a_scale_of_zero_changes_nothing) {
   EXPECT_EQ(p_dev.read(), p);
   EXPECT_EQ(m_dev.read(), m);
   EXPECT_EQ(v_dev.read(), v);
+}
+
+TYPED_TEST(Adam, writes_rounded_parameters_and_changes_no_bit) {
+  const std::int64_t size = 20011;
+  const AdamStep step{.lr = 1e-2, .weight_decay = 0.1};
+  auto p = random_values<float>(size, 1);
+  p[7] = std::numeric_limits<double>::infinity();
+  const auto m = random_values<float>(size, 2), g = random_values<float>(size, 3);
+  const std::vector<double> v(size, 0.5), before(size, 3.0);
+  for (const std::int64_t offset : {0, 1}) {
+    for (const double scale : {0.5, 0.0}) {
+      SCOPED_TRACE(cat("offset ", offset, ", scale ", scale));
+      DeviceVector<float> g_dev(this->stream, g, offset), scale_dev(this->stream, {scale});
+      DeviceVector<float> p0(this->stream, p, offset), m0(this->stream, m, offset);
+      DeviceVector<float> v0(this->stream, v, offset), p1(this->stream, p, offset);
+      DeviceVector<float> m1(this->stream, m, offset), v1(this->stream, v, offset);
+      DeviceVector<bf16> rounded(this->stream, before, offset), want(this->stream, before, offset);
+      adam_update(this->stream, p0.ref(), m0.ref(), v0.ref(), g_dev.cref(), scale_dev.cref(), step);
+      adam_update(this->stream, p1.ref(), m1.ref(), v1.ref(), g_dev.cref(), scale_dev.cref(), step,
+                  rounded.ref());
+      if (scale != 0) cast(this->stream, want.ref(), p0.cref());
+      EXPECT_TRUE(test::same_bits(p0.bits(), p1.bits()));
+      EXPECT_TRUE(test::same_bits(m0.bits(), m1.bits()));
+      EXPECT_TRUE(test::same_bits(v0.bits(), v1.bits()));
+      EXPECT_TRUE(test::same_bits(rounded.bits(), want.bits()));
+    }
+  }
 }
 
 TYPED_TEST(Adam, finds_amax_and_changes_no_bit) {

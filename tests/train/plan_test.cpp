@@ -66,9 +66,21 @@ TEST(MemoryPlan, the_mask_of_documents_takes_four_bytes_a_token) {
   EXPECT_EQ(by_label(plan_memory(shape))["batch"], without + 4 * shape.micro_batch.tokens());
 }
 
-TEST(MemoryPlan, one_float32_rank_gathers_nothing) {
+TEST(MemoryPlan, one_rank_gathers_nothing_where_its_masters_or_casts_serve) {
   EXPECT_FALSE(by_label(plan_memory(shape_of(1, DType::float32))).contains("gathered weights"));
-  EXPECT_TRUE(by_label(plan_memory(shape_of(1, DType::bfloat16))).contains("gathered weights"));
+  // One rank's cast shard is what its blocks use; several gather from it.
+  for (const int ranks : {1, 2}) {
+    TrainingShape shape = shape_of(ranks, DType::bfloat16);
+    for (const bool keep : {false, true}) {
+      shape.gather.keep_cast = keep;
+      const auto plan = by_label(plan_memory(shape));
+      EXPECT_EQ(plan.contains("gathered weights"), ranks > 1 || !keep);
+      EXPECT_EQ(plan.contains("cast parameters"), keep);
+      if (keep) {
+        EXPECT_EQ(plan.at("cast parameters"), plan.at("master parameters") / 2);
+      }
+    }
+  }
 }
 
 /// Bytes that one block keeps, by docs/recomputation.md: N tokens, c bytes an element.
