@@ -63,6 +63,7 @@ ExitCode train_or_test(const CommandLine& line, std::vector<std::string> command
   FlightRecorder recorder(mpi.rank(), narrow<int>(config.comm.trace_buf_size));
   Watchdog watchdog(mpi, recorder, comm_options(config), config.job.dump_folder);
   watchdog.start("starting the device");
+  if (deck->mesh.size(Axis::pp) > 1) load_kernels_at_start();
   const DeviceEnv device(choose_backend(config.job.backend), mpi.local_rank());
   MemoryBook memory(device.backend());
   start.done("device");

@@ -127,6 +127,8 @@ std::string kokkos_version() {
   return cat(KOKKOS_VERSION / 10000, ".", KOKKOS_VERSION / 100 % 100, ".", KOKKOS_VERSION % 100);
 }
 
+void load_kernels_at_start() { setenv("CUDA_MODULE_LOADING", "EAGER", 0); }
+
 // CUDA reads the variable when it starts. Streams that share one of its 8 queues wait for each
 // other in the order of their calls: the computation for what stages of a pipeline have asked for,
 // which comes only once it goes on.

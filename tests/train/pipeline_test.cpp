@@ -138,6 +138,7 @@ void expect_close(const Trained& a, const Trained& b, double bound = kOtherOrder
 
 class Meshes : public ::testing::TestWithParam<Backend> {
  protected:
+  static void SetUpTestSuite() { load_kernels_at_start(); }
   void SetUp() override {
     device_env();
     const bool is_cuda = GetParam() == Backend::cuda;
