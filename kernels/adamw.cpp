@@ -22,19 +22,13 @@ struct Update {
 
   template <class Width>
   KOKKOS_FUNCTION void operator()(Width width, std::int64_t i) const {
-    updated(width, i);
-  }
-
-  /// The parameters as they are afterwards.
-  template <class Width>
-  KOKKOS_FUNCTION typename Width::Pack updated(Width width, std::int64_t i) const {
     // All reads are under way before the first is waited for.
     const float scale = grad_scale[0];
     auto p = load(width, parameter.data + i);
     auto m = load(width, exp_avg.data + i);
     auto v = load(width, exp_avg_sq.data + i);
     auto g = load(width, gradient.data + i);
-    if (scale == 0) return p;
+    if (scale == 0) return;
     g = g * scale + p * coupled_decay;
     m = m + (g - m) * one_minus_beta1;
     v = v * beta2 + g * g * one_minus_beta2;
@@ -43,42 +37,6 @@ struct Update {
     store(exp_avg.data + i, m);
     store(exp_avg_sq.data + i, v);
     if (rounded.data != nullptr) store(rounded.data + i, p);
-    return p;
-  }
-};
-
-/// A piece of the array, range by range.
-struct UpdateWithAmax {
-  using CudaShapes = detail::Shapes<>;
-  static constexpr std::int64_t kPiece = 16384;
-  Update update;
-  AmaxRanges ranges;
-
-  template <class Lanes>
-  KOKKOS_FUNCTION void operator()(const Lanes& lanes, std::int64_t piece) const {
-    std::int64_t begin = piece * kPiece;
-    const std::int64_t end = Kokkos::min(begin + kPiece, update.parameter.extent[0]);
-    for (std::int64_t range = range_of(begin); begin < end; ++range) {
-      const std::int64_t stop = Kokkos::min(end, ranges.begin[range + 1]);
-      typename Lanes::Magnitude largest;
-      lanes.each(stop - begin, [&](auto width, int, std::int64_t i) {
-        largest.add(update.updated(width, begin + i));
-      });
-      const float found = lanes.magnitude(largest.value());
-      if (lanes.rank() == 0) detail::raise_magnitude(ranges.amax.data + range, found);
-      begin = stop;
-    }
-  }
-
-  /// The last range that begins at i or before.
-  KOKKOS_FUNCTION std::int64_t range_of(std::int64_t i) const {
-    std::int64_t low = 0;
-    std::int64_t high = ranges.amax.extent[0];
-    while (high - low > 1) {
-      const std::int64_t middle = (low + high) / 2;
-      (ranges.begin[middle] <= i ? low : high) = middle;
-    }
-    return low;
   }
 };
 
@@ -124,19 +82,6 @@ void adam_update(Stream& s, Ref<float, 1> parameter, Ref<float, 1> exp_avg,
       make_update(parameter, exp_avg, exp_avg_sq, gradient, grad_scale, step, rounded);
   detail::for_each_element<float>(s, "adam_update", parameter.extent[0], allows_packs(update),
                                   update);
-}
-
-void adam_update(Stream& s, Ref<float, 1> parameter, Ref<float, 1> exp_avg,
-                 Ref<float, 1> exp_avg_sq, Ref<const float, 1> gradient,
-                 Ref<const float, 1> grad_scale, const AdamStep& step, const AmaxRanges& ranges) {
-  const Update update = make_update(parameter, exp_avg, exp_avg_sq, gradient, grad_scale, step);
-  KOIOS_REQUIRE(ranges.begin.extent[0] == ranges.amax.extent[0] + 1, ranges.begin.extent[0],
-                " bounds of ", ranges.amax.extent[0], " ranges");
-  const std::int64_t size = parameter.extent[0];
-  const std::int64_t pieces = ceil_div(size, UpdateWithAmax::kPiece);
-  detail::for_each_row<float>(s, "adam_update_with_amax", pieces, UpdateWithAmax::kPiece,
-                              allows_packs(update) && size % 16 == 0,
-                              UpdateWithAmax{update, ranges});
 }
 
 }  // namespace koios

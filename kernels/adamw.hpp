@@ -30,16 +30,4 @@ void adam_update(Stream& s, Ref<float, 1> parameter, Ref<float, 1> exp_avg,
                  Ref<float, 1> exp_avg_sq, Ref<const float, 1> gradient,
                  Ref<const float, 1> grad_scale, const AdamStep& step, Ref<bf16, 1> rounded = {});
 
-/// Consecutive ranges of a flat array, and the largest magnitude in each. In the backend's memory.
-struct AmaxRanges {
-  Ref<const std::int64_t, 1> begin;  // of each range, and the end of the last; multiples of 16
-  Ref<float, 1> amax;                // raised to the largest magnitude found; NaN stays
-};
-
-/// The same, bit for bit, and the amax of the parameters as they are afterwards: also where the
-/// step is skipped. The ranges cover the whole array.
-void adam_update(Stream& s, Ref<float, 1> parameter, Ref<float, 1> exp_avg,
-                 Ref<float, 1> exp_avg_sq, Ref<const float, 1> gradient,
-                 Ref<const float, 1> grad_scale, const AdamStep& step, const AmaxRanges& ranges);
-
 }  // namespace koios

@@ -6,7 +6,7 @@ namespace koios {
 
 void Optimizer::update(Stream& stream, std::int64_t t, double lr,
                        Ref<const float, 1> gradient_shard, Ref<const float, 1> grad_scale,
-                       Ref<bf16, 1> cast, const AmaxRanges& ranges) const {
+                       Ref<bf16, 1> cast) const {
   const auto steps = static_cast<double>(t);
   AdamStep step;
   step.lr = lr;
@@ -18,13 +18,7 @@ void Optimizer::update(Stream& stream, std::int64_t t, double lr,
   step.bias_correction1 = 1 - std::pow(config_.beta1, steps);
   step.bias_correction2 = 1 - std::pow(config_.beta2, steps);
   const ParameterBuffers& p = parameters_;
-  if (ranges.amax.data == nullptr) {
-    adam_update(stream, p.master, p.exp_avg, p.exp_avg_sq, gradient_shard, grad_scale, step, cast);
-  } else {
-    KOIOS_REQUIRE(cast.size() == 0, "an update writes casts or finds amaxes");
-    adam_update(stream, p.master, p.exp_avg, p.exp_avg_sq, gradient_shard, grad_scale, step,
-                ranges);
-  }
+  adam_update(stream, p.master, p.exp_avg, p.exp_avg_sq, gradient_shard, grad_scale, step, cast);
 }
 
 }  // namespace koios

@@ -16,11 +16,9 @@ class Optimizer {
       : config_(config), parameters_(parameters) {}
 
   /// Step `t`, counted from 1, with gradients multiplied by grad_scale[0] (0: the step is skipped).
-  /// cast: gets the masters' values, rounded; or empty. ranges: of the masters, whose amax is to be
-  /// raised; or empty. Not both.
+  /// cast: gets the masters' values, rounded; or empty.
   void update(Stream& stream, std::int64_t t, double lr, Ref<const float, 1> gradient_shard,
-              Ref<const float, 1> grad_scale, Ref<bf16, 1> cast = {},
-              const AmaxRanges& ranges = {}) const;
+              Ref<const float, 1> grad_scale, Ref<bf16, 1> cast = {}) const;
 
  private:
   OptimizerConfig config_;

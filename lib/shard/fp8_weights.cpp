@@ -4,7 +4,6 @@
 #include "core/integers.hpp"
 #include "kernels/elementwise.hpp"
 #include "kernels/fp8_weights.hpp"
-#include "runtime/copy.hpp"
 
 namespace koios {
 namespace {
@@ -33,12 +32,11 @@ ScalePlaces::ScalePlaces(const ShardLayout& layout, Fp8ScaleKind kind) {
     const ParameterLayout* before = nullptr;
     for (std::size_t i = 0; i < unit.parameters.size(); ++i) {
       const ParameterLayout& p = unit.parameters[i];
+      if (p.spec.scale_group < 0) break;  // the others follow
       if (kind == Fp8ScaleKind::matrix) {
-        if (before == nullptr || before->spec.scale_group != p.spec.scale_group) {
-          range_begin.push_back(p.shard_offset);
-        }
-        if (p.spec.scale_group >= 0) places[i].straight = std::ssize(range_begin) - 1;
-      } else if (p.spec.scale_group >= 0) {
+        if (before == nullptr || before->spec.scale_group != p.spec.scale_group) ++scales;
+        places[i].straight = scales - 1;
+      } else {
         const bool is_joined = before != nullptr && are_joined(*before, p);
         if (!is_joined) scales = round_up(scales, kFp8ScalePitch);
         places[i].straight = scales;
@@ -60,10 +58,6 @@ ScalePlaces::ScalePlaces(const ShardLayout& layout, Fp8ScaleKind kind) {
       scales = places[i].turned + p.cols;
     }
   }
-  if (kind != Fp8ScaleKind::matrix) return;
-  range_begin.push_back(layout.shard_size());
-  scales = std::ssize(range_begin) - 1;
-  KOIOS_REQUIRE(range_begin.front() == 0, "the first parameter begins at ", range_begin.front());
 }
 
 std::int64_t shared_scale_bytes(const ShardLayout& layout, Fp8ScaleKind kind) {
@@ -75,7 +69,6 @@ WeightScaleBuffers::WeightScaleBuffers(Arena& arena, const ShardLayout& layout, 
   constexpr std::string_view kLabel = "scales of weights";
   const ScalePlaces places(layout, kind);
   const bool is_matrix = kind == Fp8ScaleKind::matrix;
-  if (is_matrix) range_begin = arena.take<std::int64_t>(kLabel, std::ssize(places.range_begin));
   amax = arena.take<float>(kLabel, places.scales);
   inverse = arena.take<float>(kLabel, places.scales * (is_matrix ? kFp8ScalePitch : 1));
 }
@@ -89,11 +82,7 @@ WeightScales::WeightScales(const ShardLayout& layout, const WeightScaleBuffers& 
       masters_(masters),
       rows_(rows),
       parts_(parts),
-      compute_(compute) {
-  const std::vector<std::int64_t>& begin = places_.range_begin;
-  if (begin.empty()) return;
-  copy(compute, any(buffers_.range_begin), any(make_ref(begin.data(), std::ssize(begin))));
-}
+      compute_(compute) {}
 
 template <class F>
 void WeightScales::each_narrow(const F& f) const {
@@ -110,20 +99,13 @@ Ref<const float, 2> WeightScales::mine(const ParameterLayout& p) const {
 }
 
 void WeightScales::raise_amax_of_masters() {
-  if (kind() == Fp8ScaleKind::matrix) {
-    const std::vector<std::int64_t>& begin = places_.range_begin;
-    for (std::int64_t r = 0; r < places_.scales; ++r) {
-      const std::int64_t first = begin[static_cast<std::size_t>(r)];
-      const std::int64_t size = begin[static_cast<std::size_t>(r + 1)] - first;
-      raise_amax<float>(compute_, slice(buffers_.amax, r, 1),
-                        make_ref(masters_.data + first, std::int64_t{1}, size));
-    }
-    return;
-  }
   each_narrow([&](int unit, int parameter) {
     const ParameterLayout& p = layout_of(unit, parameter);
     const std::int64_t first = layout_.rank() * p.part_rows;
-    if (kind() == Fp8ScaleKind::row) {
+    if (kind() == Fp8ScaleKind::matrix) {
+      raise_amax<float>(compute_, slice(buffers_.amax, places_.of(unit, parameter).straight, 1),
+                        mine(p));
+    } else if (kind() == Fp8ScaleKind::row) {
       raise_amax_of_rows_and_columns<float>(
           compute_, slice(of_rows(buffers_.amax, unit, parameter), first, p.rows_here),
           of_columns(buffers_.amax, unit, parameter), mine(p));
@@ -137,20 +119,6 @@ void WeightScales::find() {
   fill(compute_, buffers_.amax, 0);
   raise_amax_of_masters();
   share();
-}
-
-AmaxRanges WeightScales::begin_update() {
-  if (kind() != Fp8ScaleKind::matrix) return {};
-  fill(compute_, buffers_.amax, 0);
-  return {buffers_.range_begin, buffers_.amax};
-}
-
-void WeightScales::end_update() {
-  if (kind() == Fp8ScaleKind::matrix) {
-    share();
-  } else {
-    find();
-  }
 }
 
 // As integers: magnitudes have the same order, and NaN is the largest and survives.

@@ -281,8 +281,8 @@ void TrainStep<T>::update(std::int64_t steps_done) {
                       passes_over(gradients_.shard(), p.master, p.master, p.exp_avg, p.exp_avg,
                                   p.exp_avg_sq, p.exp_avg_sq, cast));
   optimizer_.update(compute, steps_done + 1, lr(steps_done), gradients_.shard(), memory_.norm.scale,
-                    cast, scales_ ? scales_->begin_update() : AmaxRanges{});
-  if (scales_) exposed_.reduce.run([&] { scales_->end_update(); });
+                    cast);
+  if (scales_) exposed_.reduce.run([&] { scales_->find(); });
   weights_.invalidate(cast.size() > 0);
 }
 
