@@ -57,13 +57,12 @@ class Standstill(unittest.TestCase):
                                       "training/gradient_accumulation_steps": 4})
         os.kill(ranks[1], signal.SIGSTOP)
         self.assertEqual(job.end(timeout=60), 75, job.output)
-        action = r"step \d+, [a-z -]+( [\w.]+)?"
-        micro = r", micro-batch \d"  # of an action within a pass; the stop may come at an update
+        # Rank 1 is stopped wherever it happens to be: in a pass, at an update, waiting for data.
         self.assertRegex(self.verdict(job),
                          rf"^rank 1 on {HOST} is stopped \(SIGSTOP or a debugger\); it never entered "
                          rf"(send|recv) \d+ of (activations of|gradients for) stage 0, where rank 0 "
-                         rf"waits \({action}{micro} on stage 0\); last sign of it [\d.]+ s ago: "
-                         rf"{action}({micro})? on stage 1")
+                         rf"waits \(step \d+, [a-z -]+( [\w.]+)?, micro-batch \d on stage 0\); last "
+                         rf"sign of it [\d.]+ s ago: step \d+, \S+")
 
     def test_a_killed_rank(self):
         job, ranks = self.start(3)
