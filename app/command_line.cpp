@@ -45,7 +45,8 @@ void require_task_of_options(const CommandLine& line) {
   const bool plans = line.task == Task::dry_run || line.task == Task::suggest;
   if (!plans && (line.ranks || line.backend || line.gpu)) {
     throw CommandLineError(
-        "--ranks, --backend and --gpu belong to --dry-run; a run takes its ranks from mpirun "
+        "--ranks, --backend and --gpu belong to --dry-run and --suggest; a run takes its ranks "
+        "from mpirun "
         "or srun and its backend from job/backend");
   }
   if (line.gpu && line.backend == Backend::host) {

@@ -102,12 +102,14 @@ class Search {
 
   /// The best of all that differ in more than copies of the model, the fastest first.
   std::vector<Candidate> run() {
-    for (int tp = 1; tp <= nodes_.ranks; tp *= 2) {
+    const int most_tp = std::min({nodes_.ranks, ranks_, 1 << 16});
+    for (int tp = 1; tp <= most_tp; tp *= 2) {
       for (int cp = 1; cp == 1 || config_.training.seq_len / cp >= kShortestPart; cp *= 2) {
         for (int pp = 1; pp <= std::min<std::int64_t>(kMostStages, config_.model.n_layers);
              pp *= 2) {
-          const int others = tp * cp * pp;
-          if (ranks_ % others == 0) try_replicas({tp, cp, pp, 1}, ranks_ / others);
+          const std::int64_t others = std::int64_t{tp} * cp * pp;
+          if (ranks_ % others != 0) continue;
+          try_replicas({tp, cp, pp, 1}, static_cast<int>(ranks_ / others));
         }
       }
     }
@@ -195,9 +197,11 @@ std::string limits_of(const StepTime& time) {
 }
 
 void print(const Candidate& c, std::size_t number) {
+  char mfu[32] = "";  // of a GPU whose peak is known
+  if (c.run.mfu > 0) std::snprintf(mfu, sizeof mfu, ", mfu %.1f%%", 100 * c.run.mfu);
   char text[160];
-  std::snprintf(text, sizeof text, "%zu. %s tokens/s of each rank, mfu %.1f%%, step %.2f s", number,
-                with_commas(static_cast<std::int64_t>(c.run.tokens_per_s)).c_str(), 100 * c.run.mfu,
+  std::snprintf(text, sizeof text, "%zu. %s tokens/s of each rank%s, step %.2f s", number,
+                with_commas(static_cast<std::int64_t>(c.run.tokens_per_s)).c_str(), mfu,
                 c.run.step_s);
   std::cout << text << ", plan " << gib(c.planned_bytes) << ": " << c.shape.mesh.describe()
             << "\n   limits: " << limits_of(c.time) << "\n  ";

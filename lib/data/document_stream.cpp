@@ -137,9 +137,10 @@ void DocumentStream::move_on(const std::string& why) {
 void DocumentStream::seek(const DocumentPosition& position) {
   const RecordMark& start = position.window_start;
   const auto refuse = [&](const char* name, std::int64_t value, const auto&... why) {
-    throw UserError(cat("the saved position in the data is damaged: ", name, " of stream ",
-                        options_.stream, " of ", options_.streams, " is ", value, ", ", why...,
-                        "; without this checkpoint the run goes on from the one before"));
+    throw UserError(
+        cat("the saved position in the data is damaged: ", name, " of stream ", options_.stream,
+            " of ", options_.streams, " is ", value, ", ", why...,
+            "; move the newest checkpoint away, and the run goes on from the one before"));
   };
   position_ = position;
   if (position.moved >= options_.streams) {

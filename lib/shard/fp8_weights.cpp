@@ -98,7 +98,8 @@ Ref<const float, 2> WeightScales::mine(const ParameterLayout& p) const {
   return make_ref(masters_.data + p.shard_offset, p.rows_here, p.cols);
 }
 
-void WeightScales::raise_amax_of_masters() {
+void WeightScales::look() {
+  fill(compute_, buffers_.amax, 0);
   each_narrow([&](int unit, int parameter) {
     const ParameterLayout& p = layout_of(unit, parameter);
     const std::int64_t first = layout_.rank() * p.part_rows;
@@ -113,12 +114,6 @@ void WeightScales::raise_amax_of_masters() {
       raise_amax_of_squares(compute_, of_squares(buffers_.amax, unit, parameter), mine(p), first);
     }
   });
-}
-
-void WeightScales::find() {
-  fill(compute_, buffers_.amax, 0);
-  raise_amax_of_masters();
-  share();
 }
 
 // As integers: magnitudes have the same order, and NaN is the largest and survives.

@@ -70,8 +70,10 @@ class WeightScales {
                Ref<const float, 1> masters, Communicator& rows, Communicator& parts,
                Stream& compute);
 
-  /// Finds all scales, after the masters were made, loaded or updated.
-  void find();
+  /// After the masters were made, loaded or updated: finds the amax of this rank's rows, and ...
+  void look();
+  /// ... brings those of all ranks together.
+  void share();
   bool is_known() const { return known_; }
 
   /// Casts this rank's rows of an 8-bit parameter into their place in the unit's gathered memory.
@@ -83,8 +85,6 @@ class WeightScales {
   Fp8ScaleKind kind() const { return buffers_.kind; }
 
  private:
-  void raise_amax_of_masters();
-  void share();
   Ref<const float, 2> mine(const ParameterLayout& p) const;
   const ParameterLayout& layout_of(int unit, int parameter) const {
     return layout_.unit(unit).parameters[static_cast<std::size_t>(parameter)];

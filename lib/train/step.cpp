@@ -114,8 +114,14 @@ Ref<const float, 1> TrainStep<T>::loss_sum(const Batch& batch) {
 template <class T>
 void TrainStep<T>::find_scales() {
   if (!scales_ || scales_->is_known()) return;
-  exposed_.reduce.run([&] { scales_->find(); });
+  renew_scales();
   weights_.invalidate(false);
+}
+
+template <class T>
+void TrainStep<T>::renew_scales() {
+  scales_->look();
+  exposed_.reduce.run([&] { scales_->share(); });
 }
 
 template <class T>
@@ -282,7 +288,7 @@ void TrainStep<T>::update(std::int64_t steps_done) {
                                   p.exp_avg_sq, p.exp_avg_sq, cast));
   optimizer_.update(compute, steps_done + 1, lr(steps_done), gradients_.shard(), memory_.norm.scale,
                     cast);
-  if (scales_) exposed_.reduce.run([&] { scales_->find(); });
+  if (scales_) renew_scales();
   weights_.invalidate(cast.size() > 0);
 }
 

@@ -86,6 +86,7 @@ class TrainStep {
   WeightScales* make_scales();
   /// Of masters that were made or loaded.
   void find_scales();
+  void renew_scales();
   /// With job/check_numerics, throws where a parameter or a gradient is not finite: those of this
   /// rank's shard, or a unit's whole ones.
   void check_shard(const char* operation, const char* of, Ref<const float, 1> shard);

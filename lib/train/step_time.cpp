@@ -37,8 +37,6 @@ constexpr double kSlowedByReceives = 0.05;
 /// Of the rate of the other kernels that the memory limits, those that cast to 8 bits reach this:
 /// they read for the largest magnitude, then read again and write two layouts.
 constexpr double kNarrowCasts = 0.65;
-/// Adam takes so many times as long where it finds the largest magnitudes of its weights, too.
-constexpr double kAdamWithAmax = 1.2;
 /// Of a ring over nodes, each rank adds so much to the time of a collective. Assumed.
 constexpr double kHop_s = 5e-6;
 
@@ -267,15 +265,13 @@ class Timeline {
     attention_s_ = short_sequence * (w.attention_forward / rates_.attention_forward +
                                      w.attention_backward / rates_.attention_backward);
     const bool again = action.kind == Kind::recompute;
-    const bool finds_largest = shape_.gather.narrow == Fp8ScaleKind::matrix;
     spend(again ? StepPart::recomputed : StepPart::gemm, gemm);
     spend(again ? StepPart::recomputed : StepPart::attention, attention_s_);
     spend(again ? StepPart::recomputed : StepPart::elementwise,
           w.elementwise_bytes / rates_.memory);
     spend(again ? StepPart::recomputed : StepPart::casts,
           (w.cast_bytes + w.narrow_cast_bytes / kNarrowCasts) / rates_.memory);
-    spend(StepPart::optimizer,
-          w.optimizer_bytes / rates_.memory * (finds_largest ? kAdamWithAmax : 1));
+    spend(StepPart::optimizer, w.optimizer_bytes / rates_.memory);
   }
 
   /// Between tensor-parallel and context-parallel ranks, within an action.

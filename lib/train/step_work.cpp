@@ -102,12 +102,17 @@ RankWork embedding(const Sizes& z, bool is_forward) {
   return w;
 }
 
-/// Own rows: masters to what is gathered.
+bool keeps_casts(const TrainingShape& shape) {
+  return shape.gather.keep_cast && !shape.gather.narrow && shape.compute != DType::float32;
+}
+
+/// Own rows: masters to what is gathered, unless the update has done that.
 RankWork gather(const Action& action, const TrainingShape& shape, const ShardLayout& layout) {
   const UnitLayout& unit = layout.unit(action.unit);
   const std::int64_t gathered =
       gathered_bytes(unit, shape.compute, layout, shape.gather, action.values);
   RankWork w;
+  if (keeps_casts(shape)) return w;
   w.cast_bytes = sizeof(float) * static_cast<double>(unit.shard_size) +
                  static_cast<double>(gathered) / layout.ranks();
   return w;
@@ -131,12 +136,12 @@ RankWork work_of(const Action& action, const TrainingShape& shape, const ShardLa
   const Sizes z(shape);
   const auto seq_len = static_cast<double>(shape.micro_batch.seq_len);
   if (action.kind == Kind::update) {
-    // The norm reads the gradients; Adam reads four arrays and writes three. Where the scales of
-    // weights are not found by Adam, a pass over the masters follows.
-    const bool finds_scales = shape.gather.narrow && *shape.gather.narrow != Fp8ScaleKind::matrix;
+    // The norm reads the gradients; Adam reads four arrays and writes three, and where casts are
+    // kept these, too. A pass over the masters finds the scales of weights.
+    const double arrays = shape.gather.narrow ? 9 : 8;
+    const double cast = keeps_casts(shape) ? static_cast<double>(size_of(shape.compute)) : 0;
     RankWork w;
-    w.optimizer_bytes =
-        (finds_scales ? 9 : 8) * sizeof(float) * static_cast<double>(layout.shard_size());
+    w.optimizer_bytes = (arrays * sizeof(float) + cast) * static_cast<double>(layout.shard_size());
     return w;
   }
   if (action.unit < 0) return {};
