@@ -46,8 +46,7 @@ void require_task_of_options(const CommandLine& line) {
   if (!plans && (line.ranks || line.backend || line.gpu)) {
     throw CommandLineError(
         "--ranks, --backend and --gpu belong to --dry-run and --suggest; a run takes its ranks "
-        "from mpirun "
-        "or srun and its backend from job/backend");
+        "from mpirun or srun and its backend from job/backend");
   }
   if (line.gpu && line.backend == Backend::host) {
     throw CommandLineError("--gpu asks for a plan of --backend cuda, not of host");
@@ -110,25 +109,19 @@ std::string usage() {
       "\n"
       "  mpirun -np N koios [DECK] [section/key=value ...]   train\n"
       "  koios [DECK] [section/key=value ...] --dry-run [--ranks N] [--backend host|cuda]\n"
-      "        [--gpu h100|h200|a100|GiB]     the deck in force, mesh, memory and traffic; no "
-      "training.\n"
-      "                                       --gpu: whether it fits such a GPU (exit code 1 if "
-      "not),\n"
-      "                                       and what would make it fit; h100, h200: how fast it "
-      "would be\n"
+      "        [--gpu h100|h200|a100|GiB]     the deck in force, mesh, memory and traffic; no\n"
+      "                                       training. --gpu: whether it fits such a GPU (exit\n"
+      "                                       code 1 if not), and what would make it fit; h100,\n"
+      "                                       h200: how fast it would be\n"
       "        [--rates FILE] [--node RANKS] [--between-nodes GB/S] [--tokens N]\n"
-      "                                       rates of another machine, as --self-test writes "
-      "them; "
-      "ranks\n"
-      "                                       of a node (8), the link of each to other nodes, "
-      "tokens of\n"
-      "                                       the whole run (docs/planning.md)\n"
+      "                                       rates of another machine, as --self-test writes\n"
+      "                                       them; ranks of a node (8), the link of each to\n"
+      "                                       other nodes, tokens of the whole run\n"
+      "                                       (docs/planning.md)\n"
       "  koios [DECK] [section/key=value ...] --suggest --ranks N --gpu h100|h200 [--sequences G]\n"
-      "                                       the fastest meshes for the deck's model on N GPUs, "
-      "by "
-      "the\n"
-      "                                       plan, with the overrides to paste; G sequences a "
-      "step\n"
+      "                                       the fastest meshes for the deck's model on N GPUs,\n"
+      "                                       by the plan, with the overrides to paste; G\n"
+      "                                       sequences a step\n"
       "  mpirun -np N koios [DECK] [section/key=value ...] --self-test\n"
       "                                       measures what each rank and each axis of the mesh is "
       "given,\n"

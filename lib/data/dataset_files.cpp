@@ -287,7 +287,12 @@ DatasetFiles find_shared_files(const std::string& path, DataFormat format, DataS
     }
   }
   // A rank that looks at the same bytes as rank 0 has the same data.
-  const std::uint64_t seen = files_fingerprint(spread_over(found.files));
+  std::uint64_t seen = 0;
+  try {
+    seen = files_fingerprint(spread_over(found.files));
+  } catch (const UserError& error) {
+    throw UserError(cat(error.what(), " on ", mpi->host(), "; rank 0 sees it, and all ranks must"));
+  }
   const std::string of_root = mpi->broadcast(cat(found.fingerprint, " ", seen));
   const std::size_t space = of_root.find(' ');
   found.fingerprint = std::stoull(of_root.substr(0, space));

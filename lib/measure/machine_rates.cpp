@@ -68,6 +68,15 @@ const MachineRates kKnown[] = {{.name = "h100",
                                 .power_w = 700,
                                 .source = "measured on H200 (docs/planning.md)"}};
 
+constexpr const char* kCompute = "compute";
+
+DType compute_type(const Json& value, const std::string& file) {
+  for (const DType type : {DType::bfloat16, DType::float32}) {
+    if (value == to_string(type)) return type;
+  }
+  throw UserError(cat(file, ": \"", kCompute, "\" must be bfloat16 or float32"));
+}
+
 }  // namespace
 
 double MachineRates::gemm_of(Fp8Recipe recipe) const {
@@ -106,6 +115,10 @@ MachineRates read_rates(const std::filesystem::path& file, MachineRates base) {
       base.name = value.get<std::string>();
       continue;
     }
+    if (key == kCompute) {
+      base.compute = compute_type(value, name);
+      continue;
+    }
     const Field* field = nullptr;
     for (const Field& known : kFields) {
       if (key == known.key) field = &known;
@@ -125,6 +138,7 @@ MachineRates read_rates(const std::filesystem::path& file, MachineRates base) {
 std::string rates_json(const MachineRates& rates) {
   Json json;
   json["name"] = rates.name;
+  json[kCompute] = to_string(rates.compute);
   for (const Field& field : kFields) {
     if (rates.*field.member > 0) json[field.key] = rates.*field.member / field.unit;
   }

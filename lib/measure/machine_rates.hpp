@@ -20,8 +20,9 @@ inline constexpr double kGpuAttentionTokens = 1000;
 /// step: a card that computes for long is held back by its power limit.
 struct MachineRates {
   std::string name;
-  double gemm = 0;             // products in the compute type
-  double gemm_tensorwise = 0;  // 8-bit ones, forward and backward together
+  DType compute = DType::bfloat16;  // the compute type that these are of
+  double gemm = 0;                  // products in the compute type
+  double gemm_tensorwise = 0;       // 8-bit ones, forward and backward together
   double gemm_rowwise = 0;
   double gemm_block = 0;
   // Of the half of the matrix that is not masked, for long sequences.

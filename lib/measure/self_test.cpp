@@ -74,6 +74,7 @@ class SelfTest {
     const double seconds = seconds_of(
         [&, y = y, x = x, w = w] { linear_forward<T>(math, stream_, y, x, w); }, kHotRound_s);
     const double flops = 2.0 * static_cast<double>(n) * static_cast<double>(n * n);
+    report_.rates.compute = dtype_of<T>;
     report_.rates.gemm =
         1e12 * add({.name = cat("GEMM ", n, " x ", n, " x ", n, ", ", to_string(dtype_of<T>)),
                     .unit = "TFLOP/s",

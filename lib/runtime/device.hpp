@@ -48,7 +48,7 @@ std::string kokkos_version();
 /// Before CUDA starts: it then loads every kernel at its start, unless the environment says
 /// otherwise, and not each when it is first launched. Such a load may wait for all streams of the
 /// device, and where these wait for other ranks that load one, too, none goes on. ref: CUDA C++
-/// Programming Guide, Lazy Loading, Concurrent Execution.
+/// Programming Guide, Lazy Loading, Potential Hazards.
 void load_kernels_at_start();
 
 /// Number of usable GPUs; 0 in a host build or without a driver. The first call starts CUDA, with

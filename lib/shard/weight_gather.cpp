@@ -11,6 +11,10 @@
 
 namespace koios {
 
+bool keeps_cast(DType compute, const GatherOptions& options) {
+  return options.keep_cast && !options.narrow && compute != DType::float32;
+}
+
 bool must_gather(DType compute, const ShardLayout& layout, const GatherOptions& options) {
   return compute != DType::float32 || layout.ranks() > 1 || options.narrow.has_value();
 }
@@ -26,12 +30,8 @@ std::int64_t gathered_bytes(const UnitLayout& unit, DType compute, const ShardLa
   return bytes;
 }
 
-namespace {
-bool keeps_cast(const GatherOptions& options) { return options.keep_cast && !options.narrow; }
-}  // namespace
-
-int gather_block_buffers(const ShardLayout& layout, const GatherOptions& options) {
-  const bool is_in_place = keeps_cast(options) && layout.ranks() == 1;
+int gather_block_buffers(DType compute, const ShardLayout& layout, const GatherOptions& options) {
+  const bool is_in_place = keeps_cast(compute, options) && layout.ranks() == 1;
   return options.reshard_after_forward && !is_in_place ? options.prefetch_blocks + 1
                                                        : narrow<int>(std::ssize(layout.units()));
 }
@@ -40,7 +40,7 @@ template <class T>
 GatherBuffers<T>::GatherBuffers(Arena& arena, const ShardLayout& layout,
                                 const GatherOptions& options) {
   if (!must_gather(dtype_of<T>, layout, options)) return;
-  if (dtype_of<T> != DType::float32 && keeps_cast(options)) {
+  if (keeps_cast(dtype_of<T>, options)) {
     cast = arena.take<T>("cast parameters", layout.shard_size());
     if (layout.ranks() == 1) return;
   }
@@ -49,7 +49,8 @@ GatherBuffers<T>::GatherBuffers(Arena& arena, const ShardLayout& layout,
     const std::int64_t narrow = narrow_elements(unit);
     return unit.full_size - narrow + div_exact(narrow * narrow_values(*options.narrow), sizeof(T));
   };
-  slots.emplace(arena, "gathered weights", layout, gather_block_buffers(layout, options), size);
+  slots.emplace(arena, "gathered weights", layout,
+                gather_block_buffers(dtype_of<T>, layout, options), size);
   if (options.narrow) scales.emplace(arena, layout, *options.narrow);
 }
 

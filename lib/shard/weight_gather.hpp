@@ -49,13 +49,15 @@ struct GatherBuffers {
   GatherBuffers(Arena& arena, const ShardLayout& layout, const GatherOptions& options);
 };
 
+/// Whether this rank's rows are kept in the compute type, which the update then writes, too.
+bool keeps_cast(DType compute, const GatherOptions& options);
 /// Whether weights must be made from the masters before they are used.
 bool must_gather(DType compute, const ShardLayout& layout, const GatherOptions& options);
 /// Payload bytes of one gather of a unit's WeightValues, padding rows included.
 std::int64_t gathered_bytes(const UnitLayout& unit, DType compute, const ShardLayout& layout,
                             const GatherOptions& options, unsigned values);
 /// How many buffers the blocks share.
-int gather_block_buffers(const ShardLayout& layout, const GatherOptions& options);
+int gather_block_buffers(DType compute, const ShardLayout& layout, const GatherOptions& options);
 
 template <class T>
 class WeightGather {

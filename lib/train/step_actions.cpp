@@ -10,7 +10,7 @@ namespace {
 std::vector<StageUnit> stage_units(const TrainingShape& shape, const ShardLayout& layout) {
   const bool gathers = must_gather(shape.compute, layout, shape.gather);
   const std::vector<int> buffers =
-      slots_of_units(layout, gather_block_buffers(layout, shape.gather));
+      slots_of_units(layout, gather_block_buffers(shape.compute, layout, shape.gather));
   std::vector<StageUnit> units;
   for (int unit = 0; unit < static_cast<int>(layout.units().size()); ++unit) {
     const UnitLayout& u = layout.unit(unit);

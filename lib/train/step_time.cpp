@@ -40,6 +40,12 @@ constexpr double kNarrowCasts = 0.65;
 /// Of a ring over nodes, each rank adds so much to the time of a collective. Assumed.
 constexpr double kHop_s = 5e-6;
 
+std::string other_compute_type(const TrainingShape& shape, const MachineRates& rates) {
+  return cat("no prediction of speed: the rates of ", rates.name, " (", rates.source,
+             ") are for computing in ", to_string(rates.compute),
+             ", and [training] mixed_precision_param is ", to_string(shape.compute));
+}
+
 /// Ranks that communicate, and how many of them are on one node.
 struct Group {
   int ranks = 1;
@@ -114,6 +120,7 @@ class Links {
 
  private:
   void require_rates() const {
+    if (shape_.compute != rates_.compute) throw UserError(other_compute_type(shape_, rates_));
     const auto names = missing_rates(rates_, shape_.fp8.recipe);
     std::string missing;
     for (const std::string& name : names) missing += cat(missing.empty() ? "" : ", ", name);
@@ -448,6 +455,7 @@ std::string format(const char* pattern, double value) {
 
 std::vector<std::string> describe_prediction(const TrainingShape& shape, const MachineRates& rates,
                                              Nodes nodes, double tokens) {
+  if (shape.compute != rates.compute) return {other_compute_type(shape, rates)};
   const StepTime time = predict_step(shape, rates, nodes);
   const RunPrediction run = predict_run(shape, time, rates, tokens);
   const bool has_stages = shape.mesh.size(Axis::pp) > 1;

@@ -48,7 +48,7 @@ struct Nodes {
   int ranks = 8;  // of one node
 };
 
-/// UserError where the rates lack one that the shape needs.
+/// UserError where the rates lack one that the shape needs, or are of another compute type.
 StepTime predict_step(const TrainingShape& shape, const MachineRates& rates, Nodes nodes);
 
 /// What a step's time means, for a rank and for a run.
@@ -63,7 +63,8 @@ struct RunPrediction {
 RunPrediction predict_run(const TrainingShape& shape, const StepTime& time,
                           const MachineRates& rates, double tokens);
 
-/// Lines without newline: each part with its share of the step, then what that makes.
+/// Lines without newline: each part with its share of the step, then what that makes. One line that
+/// says so where the rates are of another compute type.
 std::vector<std::string> describe_prediction(const TrainingShape& shape, const MachineRates& rates,
                                              Nodes nodes, double tokens);
 

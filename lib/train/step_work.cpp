@@ -33,7 +33,8 @@ struct Sizes {
   double gradients() const { return n * (q + d + 2 * f + d); }  // of their outputs
 };
 
-/// Bytes an element: its largest magnitude is read, then it is cast, in two layouts.
+/// Bytes an element: its largest magnitude is read, then it is cast, in two layouts. That is what
+/// rowwise does; of the others, which find it otherwise, the rate of casts makes up for it.
 constexpr double kFp8Cast = 2 + 2 + 1 + 1;
 constexpr double kFp8CastAgain = 2 + 1 + 1;  // the magnitude is known
 constexpr double kFp8Transpose = 1 + 1;
@@ -102,17 +103,13 @@ RankWork embedding(const Sizes& z, bool is_forward) {
   return w;
 }
 
-bool keeps_casts(const TrainingShape& shape) {
-  return shape.gather.keep_cast && !shape.gather.narrow && shape.compute != DType::float32;
-}
-
 /// Own rows: masters to what is gathered, unless the update has done that.
 RankWork gather(const Action& action, const TrainingShape& shape, const ShardLayout& layout) {
   const UnitLayout& unit = layout.unit(action.unit);
   const std::int64_t gathered =
       gathered_bytes(unit, shape.compute, layout, shape.gather, action.values);
   RankWork w;
-  if (keeps_casts(shape)) return w;
+  if (keeps_cast(shape.compute, shape.gather)) return w;
   w.cast_bytes = sizeof(float) * static_cast<double>(unit.shard_size) +
                  static_cast<double>(gathered) / layout.ranks();
   return w;
@@ -139,7 +136,8 @@ RankWork work_of(const Action& action, const TrainingShape& shape, const ShardLa
     // The norm reads the gradients; Adam reads four arrays and writes three, and where casts are
     // kept these, too. A pass over the masters finds the scales of weights.
     const double arrays = shape.gather.narrow ? 9 : 8;
-    const double cast = keeps_casts(shape) ? static_cast<double>(size_of(shape.compute)) : 0;
+    const double cast =
+        keeps_cast(shape.compute, shape.gather) ? static_cast<double>(size_of(shape.compute)) : 0;
     RankWork w;
     w.optimizer_bytes = (arrays * sizeof(float) + cast) * static_cast<double>(layout.shard_size());
     return w;

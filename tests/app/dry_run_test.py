@@ -118,10 +118,17 @@ class DryRun(unittest.TestCase):
         text = self.plan("model/vocab_size=1000", "job/backend=cuda", "--rates", rates).stdout
         self.assertRegex(text, r"(?m)^# predicted step on a box, 8 ranks a node; rates \S+rates.json:$")
         self.assertNotIn("kWh", text)
-        self.assertRegex(self.refused("model/vocab_size=1000", "--dry-run", "--ranks=2", "--rates", rates),
+        text = self.plan("model/vocab_size=1000", "training/mixed_precision_param=float32",
+                         "--gpu=h200").stdout
+        self.assertRegex(text, r"(?m)^# no prediction of speed: the rates of h200 .* are for computing "
+                               r"in bfloat16, and \[training\] mixed_precision_param is float32$")
+        self.assertNotIn("predicted", text)
+        self.assertRegex(self.refused("model/vocab_size=1000", "job/backend=cuda", "--dry-run", "--ranks=2",
+                                      "--rates", rates),
                          r"error: no prediction of speed: the rates of a box .* lack collective_gbs; ")
         for content, problem in (("{", "is not JSON"), ("[]", 'has no object "rates"'),
                                  ('{"rates": {"gem": 1}}', '"gem" is no rate'),
+                                 ('{"rates": {"compute": "float16"}}', "must be bfloat16 or float32"),
                                  ('{"rates": {"gemm_tflops": 0}}', "must be a number above 0")):
             rates.write_text(content)
             self.assertIn(problem, self.refused("model/vocab_size=1000", "--dry-run", "--rates", rates))

@@ -170,18 +170,28 @@ class BadData(DataCase):
 
     def test_nodes_whose_files_differ_do_not_train(self):
         for node, lines in (("one", self.lines(200)), ("two", self.lines(199))):
-            self.write(f"{node}/a.jsonl", lines)
+            (self.path / node / "data").mkdir(parents=True)
+            self.write(f"{node}/data/a.jsonl", lines)
         command = self.workplace.command(1, {**STEPS, "training/dataset": "jsonl",
-                                             "training/dataset_path": "a.jsonl"})
+                                             "training/dataset_path": "data"})
         program = command[command.index("-np"):]
         contexts = [part for node in ("one", "two")
                     for part in (":", "-wdir", str(self.path / node), *program)]
-        run = subprocess.run(command[:command.index("-np")] + contexts[1:], capture_output=True,
-                             text=True, timeout=60, check=False)
-        self.assertEqual(run.returncode, 1, run.stdout + run.stderr)
-        self.assertRegex(run.stderr, r"error: 1 rank reads other data than rank 0 on .* \(1 on ")
 
-    @unittest.skipUnless(shutil.which("strace"), "needs strace")
+        def told():
+            run = subprocess.run(command[:command.index("-np")] + contexts[1:], capture_output=True,
+                                 text=True, timeout=60, check=False)
+            self.assertEqual(run.returncode, 1, run.stdout + run.stderr)
+            return run.stderr
+
+        self.assertRegex(told(), r"error: 1 rank reads other data than rank 0 on .* \(1 on ")
+        self.write("one/data/b.jsonl", self.lines(10))
+        self.assertRegex(told(), r"\[koios rank 1\] error: data/b\.jsonl: may not be read: No such file "
+                                 r"or directory on \S+; rank 0 sees it, and all ranks must")
+
+    @unittest.skipUnless(shutil.which("strace") and subprocess.run(
+        ["strace", "-qq", "-o", os.devnull, "true"], check=False).returncode == 0,
+        "needs strace, and the right to use it")
     def test_a_folder_of_many_files_is_listed_and_opened_once(self):
         count = 3000
         for i in range(count):

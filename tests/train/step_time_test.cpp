@@ -218,6 +218,10 @@ TEST(StepTime, names_the_rates_that_it_lacks) {
   EXPECT_EQ(message({k7B}, 1), "");
   EXPECT_NE(message({k7B}, 2).find("lack collective_gbs;"), std::string::npos);
   EXPECT_NE(message({k7B, fp8("rowwise")}, 1).find("lack gemm_rowwise_tflops;"), std::string::npos);
+  EXPECT_NE(
+      message({k7B, "training/mixed_precision_param=float32"}, 1)
+          .find("are for computing in bfloat16, and [training] mixed_precision_param is float32"),
+      std::string::npos);
 }
 
 }  // namespace
