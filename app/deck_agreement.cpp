@@ -1,10 +1,11 @@
 #include "app/deck_agreement.hpp"
 
 #include <map>
-#include <string_view>
+#include <sstream>
+#include <utility>
 
 #include "config/deck.hpp"
-#include "config/validate.hpp"
+#include "config/named_data.hpp"
 #include "core/error.hpp"
 #include "core/log.hpp"
 #include "core/printable.hpp"
@@ -43,43 +44,75 @@ ParsedDeck parse_deck(const std::string& deck, const std::string& text,
   return parse_run_config(text, shown_name(deck), overrides, environment);
 }
 
-/// What the paths of a deck asked of rank 0's environment, so that all ranks get the same answers:
-/// other nodes may have other variables, or none.
-class SharedEnvironment {
+/// What rank 0 was told of its environment or its file system, so that all ranks get the same
+/// answers: other nodes may have other variables, and need not search where one has searched.
+class SharedAnswers {
  public:
-  /// On rank 0.
-  std::optional<std::string> ask(const std::string& name) {
-    const auto value = process_environment(name);
-    answers_[name] = value;
-    return value;
+  SharedAnswers() = default;
+  explicit SharedAnswers(const std::string& text) {
+    std::istringstream in(text);
+    std::string value;
+    for (std::string name; std::getline(in, name, '\0') && std::getline(in, value, '\0');) {
+      if (value.empty()) continue;
+      answers_[name] = value.substr(1);
+    }
+  }
+
+  std::optional<std::string> note(const std::string& name, std::optional<std::string> answer) {
+    return answers_[name] = std::move(answer);
   }
   std::optional<std::string> answer(const std::string& name) const {
     const auto at = answers_.find(name);
     return at == answers_.end() ? std::nullopt : at->second;
   }
 
-  /// Names of variables have no "=", and nothing of the environment has a zero byte.
+  /// Neither variables nor paths have a zero byte.
   std::string to_text() const {
     std::string text;
     for (const auto& [name, value] : answers_) {
-      text += value ? cat(name, "=", *value) : name;
-      text += '\0';
+      text += cat(name, '\0', value ? cat('=', *value) : "", '\0');
     }
     return text;
-  }
-  explicit SharedEnvironment(std::string_view text = {}) {
-    while (!text.empty()) {
-      const std::string_view entry = text.substr(0, text.find('\0'));
-      text.remove_prefix(entry.size() + 1);
-      const auto equals = entry.find('=');
-      auto& value = answers_[std::string(entry.substr(0, equals))];
-      if (equals != std::string_view::npos) value = entry.substr(equals + 1);
-    }
   }
 
  private:
   std::map<std::string, std::optional<std::string>> answers_;
 };
+
+ParsedDeck parse_by_rank_0(const std::string& deck, const std::string& text,
+                           const std::vector<std::string>& overrides, const MpiEnv& mpi) {
+  SharedAnswers asked;
+  if (mpi.rank() == 0) {
+    parse_deck(deck, text, overrides, [&](const std::string& name) {
+      return asked.note(name, process_environment(name));
+    });
+  }
+  const SharedAnswers shared(mpi.broadcast(asked.to_text()));
+  return parse_deck(deck, text, overrides,
+                    [&](const std::string& name) { return shared.answer(name); });
+}
+
+std::vector<DeckError> check_by_rank_0(const ParsedDeck& parsed, const DeckCheck& check,
+                                       const MpiEnv& mpi) {
+  SharedAnswers seen;
+  std::vector<DeckError> errors;
+  if (mpi.rank() == 0) {
+    errors = check(parsed, [&](const std::string& path) {
+      const DataLook look = look_for_data(path);
+      seen.note(path, look.example);
+      return look.problem;
+    });
+  }
+  const SharedAnswers shared(mpi.broadcast(seen.to_text()));
+  if (mpi.rank() > 0) {
+    errors = check(parsed, [&](const std::string& path) -> std::string {
+      const std::string example = shared.answer(path).value_or(path);
+      const std::string problem = example_problem(example);
+      return problem.empty() || example == path ? problem : cat(example, ": ", problem);
+    });
+  }
+  return errors;
+}
 
 /// Rank 0's node is where the user looks first; another one is named.
 void print_errors(const std::vector<DeckError>& errors, const MpiEnv& mpi) {
@@ -94,9 +127,9 @@ void print_doubts(const ParsedDeck& parsed) {
 
 }  // namespace
 
-std::optional<DeckWithText> parse_alone(const std::string& deck,
-                                        const std::vector<std::string>& overrides,
-                                        const DeckCheck& check) {
+std::optional<DeckWithText> parse_alone(
+    const std::string& deck, const std::vector<std::string>& overrides,
+    const std::function<std::vector<DeckError>(const ParsedDeck&)>& check) {
   DeckText read = read_deck(deck);
   if (!read.problem.empty()) {
     log::error(read.problem);
@@ -119,14 +152,8 @@ std::optional<ParsedDeck> parse_on_all_ranks(const std::string& deck,
     return std::nullopt;
   }
   const std::string text = mpi.broadcast(read.text);
-  SharedEnvironment asked;
-  if (mpi.rank() == 0) {
-    parse_deck(deck, text, overrides, [&](const std::string& name) { return asked.ask(name); });
-  }
-  const SharedEnvironment shared(mpi.broadcast(asked.to_text()));
-  ParsedDeck parsed = parse_deck(deck, text, overrides,
-                                 [&](const std::string& name) { return shared.answer(name); });
-  const std::vector<DeckError> errors = check(parsed);
+  ParsedDeck parsed = parse_by_rank_0(deck, text, overrides, mpi);
+  const std::vector<DeckError> errors = check_by_rank_0(parsed, check, mpi);
   const std::vector<std::string> failed = mpi.all_gather(errors.empty() ? "" : "!");
   for (int rank = 0; rank < mpi.size(); ++rank) {
     if (failed[static_cast<std::size_t>(rank)].empty()) continue;

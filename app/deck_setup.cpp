@@ -14,11 +14,11 @@ MeshShape mesh_shape(const RunConfig& config, int ranks) {
 }
 
 std::optional<DeckSetup> set_up_on_all_ranks(const CommandLine& line, const MpiEnv& mpi) {
-  const auto parsed =
-      parse_on_all_ranks(line.deck, line.overrides, mpi, [&](const ParsedDeck& deck) {
+  const auto parsed = parse_on_all_ranks(
+      line.deck, line.overrides, mpi, [&](const ParsedDeck& deck, const DataProblem& data) {
         // The self-test reads no data.
         return line.task == Task::self_test ? check_deck(deck, mpi.size())
-                                            : validate(deck, mpi.size());
+                                            : validate(deck, mpi.size(), data);
       });
   if (!parsed) return std::nullopt;
   return DeckSetup{parsed->config, parsed->effective, mesh_shape(parsed->config, mpi.size())};

@@ -17,7 +17,7 @@ struct DeckSetup {
   MeshShape mesh;
 };
 
-/// As parse_on_all_ranks(), with every rank looking for the deck's files on its own node.
+/// As parse_on_all_ranks(), and with the mesh of these ranks.
 std::optional<DeckSetup> set_up_on_all_ranks(const CommandLine& line, const MpiEnv& mpi);
 
 /// The deck's degrees on so many ranks.

@@ -52,12 +52,12 @@ Arguments parse(int argc, char** argv) {
 }
 
 /// Of the keys that count here alone: others may name files that are yet to be made.
-std::vector<DeckError> check(const ParsedDeck& parsed) {
+std::vector<DeckError> check(const ParsedDeck& parsed, const DataProblem& data_problem) {
   ParsedDeck ours = parsed;
   ours.config.validation.dataset_path.clear();
   ours.config.checkpoint.initial_load_path.clear();
   std::vector<DeckError> errors = parsed.errors;
-  for (const DeckError& error : check_files(ours)) errors.push_back(error);
+  for (const DeckError& error : check_files(ours, data_problem)) errors.push_back(error);
   const auto require = [&](bool holds, const char* key, const char* message) {
     if (!holds) errors.push_back({parsed.keys.at(key).origin, message});
   };

@@ -4,6 +4,7 @@
 
 #include "app/deck_agreement.hpp"
 #include "app/deck_setup.hpp"
+#include "config/named_data.hpp"
 #include "config/validate.hpp"
 #include "core/log.hpp"
 #include "core/printable.hpp"
@@ -77,7 +78,10 @@ ExitCode dry_run(const CommandLine& line) {
   if (!deck) return ExitCode::bad_input;
   const RunConfig& config = deck->parsed.config;
   const std::optional<MachineRates> rates = rates_of(line);
-  for (const DeckError& missing : check_files(deck->parsed)) log::warning(to_string(missing));
+  const auto problem_of = [](const std::string& path) { return look_for_data(path).problem; };
+  for (const DeckError& missing : check_files(deck->parsed, problem_of)) {
+    log::warning(to_string(missing));
+  }
   const std::int64_t vocab_size = planned_vocabulary(config.model);
   const Backend backend = planned_backend(line, config.job.backend);
   const TrainingShape shape =

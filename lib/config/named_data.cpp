@@ -3,6 +3,7 @@
 #include <glob.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
@@ -60,6 +61,16 @@ NamedData what_fits(const std::string& path) {
   return found;
 }
 
+std::string folder_problem(const std::string& path) {
+  std::error_code error;
+  const fs::directory_iterator entries(path, error);
+  if (error) return error.message();
+  const bool any_file = std::any_of(begin(entries), end(entries), [&](const auto& entry) {
+    return entry.is_regular_file(error);
+  });
+  return any_file ? "" : "the folder holds no file that can be read";
+}
+
 }  // namespace
 
 std::string file_problem(const std::string& path) {
@@ -94,6 +105,17 @@ std::string file_problem(const std::string& path) {
       return error ? error.message() : "is neither a file nor a folder";
   }
   return cat("is ", kind, ", which can be read only once; write it into a file first");
+}
+
+std::string example_problem(const std::string& example) {
+  std::error_code ignored;
+  return fs::is_directory(example, ignored) ? "" : file_problem(example);
+}
+
+DataLook look_for_data(const std::string& path) {
+  const NamedData named = find_named_data(path);
+  if (named.is_folder) return {folder_problem(path), path};
+  return {named.problem, named.files.empty() ? path : named.files.front()};
 }
 
 NamedData find_named_data(const std::string& path) {

@@ -327,9 +327,10 @@ std::vector<DeckError> check_deck(const ParsedDeck& parsed, int ranks) {
   return errors;
 }
 
-std::vector<DeckError> validate(const ParsedDeck& parsed, int ranks) {
+std::vector<DeckError> validate(const ParsedDeck& parsed, int ranks,
+                                const DataProblem& data_problem) {
   std::vector<DeckError> errors = check_deck(parsed, ranks);
-  for (const DeckError& error : check_files(parsed)) errors.push_back(error);
+  for (const DeckError& error : check_files(parsed, data_problem)) errors.push_back(error);
   sort_errors(errors);
   return errors;
 }

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "config/named_data.hpp"
 #include "core/error.hpp"
 
 namespace koios {
@@ -232,6 +233,8 @@ TEST(Rules, do_not_rest_on_refused_values) {
   EXPECT_EQ(to_string(check_rules(parsed, 1)), "");
 }
 
+std::string problem_of(const std::string& path) { return look_for_data(path).problem; }
+
 class Files : public testing::Test {
  protected:
   void SetUp() override {
@@ -250,7 +253,7 @@ class Files : public testing::Test {
     const ParsedDeck parsed = parse_run_config(
         "", "x.ini",
         {"model/tokenizer_path=" + at(tokenizer), "training/dataset_path=" + at(dataset)});
-    std::string text = to_string(check_files(parsed));
+    std::string text = to_string(check_files(parsed, problem_of));
     for (auto i = text.find(at("")); i != std::string::npos; i = text.find(at(""))) {
       text.erase(i, at("").size());
     }
@@ -265,6 +268,17 @@ TEST_F(Files, file_folder_or_pattern) {
   for (const char* dataset : {"full/part-0.txt", "full", "full/*.txt"}) {
     EXPECT_EQ(errors_with("tokenizer.model", dataset), "") << dataset;
   }
+}
+
+TEST_F(Files, one_process_searches_and_the_others_see_whether_it_is_there) {
+  std::ofstream(folder_ / "full/part-1.txt") << "text\n";
+  for (const auto& [path, example] :
+       {std::pair("full/*.txt", "full/part-0.txt"), std::pair("full", "full"),
+        std::pair("full/part-1.txt", "full/part-1.txt")}) {
+    EXPECT_EQ(look_for_data(at(path)).example, at(example));
+    EXPECT_EQ(example_problem(at(example)), "");
+  }
+  EXPECT_EQ(example_problem(at("nowhere")), "No such file or directory");
 }
 
 TEST_F(Files, what_is_missing_is_named) {
@@ -285,7 +299,7 @@ TEST_F(Files, what_is_missing_is_named) {
 TEST_F(Files, a_missing_default_names_its_key_and_what_brings_it) {
   const auto before = std::filesystem::current_path();
   std::filesystem::current_path(folder_);
-  const std::string errors = to_string(check_files(parse_run_config("", "x.ini", {})));
+  const std::string errors = to_string(check_files(parse_run_config("", "x.ini", {}), problem_of));
   std::filesystem::current_path(before);
   EXPECT_EQ(errors,
             "error: default of model/tokenizer_path: [model] tokenizer_path = "
@@ -300,7 +314,7 @@ TEST_F(Files, validate_gives_errors_of_all_kinds_in_order) {
           at("nowhere"), "\n"),
       "x.ini", {"training/dataset_path=" + at("full"), "training/batch_size=0"});
   EXPECT_EQ(
-      to_string(validate(parsed, 1)),
+      to_string(validate(parsed, 1, problem_of)),
       cat("error: x.ini:3: [training] sequence_len is not a key; did you mean seq_len?\n"
           "error: x.ini:5: [model] dim = 256 is not a multiple of n_heads = 12\n"
           "error: x.ini:6: [model] tokenizer_path = ",

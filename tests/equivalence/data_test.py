@@ -14,6 +14,7 @@ import unittest
 
 from koios_run import BINARY, SOURCE, Workplace
 
+TOKENIZE = os.environ["KOIOS_TOKENIZE"]
 STEPS = {"training/steps": 3, "training/batch_size": 2}
 
 
@@ -192,27 +193,57 @@ class BadData(DataCase):
     @unittest.skipUnless(shutil.which("strace") and subprocess.run(
         ["strace", "-qq", "-o", os.devnull, "true"], check=False).returncode == 0,
         "needs strace, and the right to use it")
-    def test_a_folder_of_many_files_is_listed_and_opened_once(self):
+    def test_many_files_are_searched_for_and_opened_once(self):
         count = 3000
         for i in range(count):
             self.write(f"many/{i:05}.txt", b"a document of some length, number %d. " % i * 20)
-        command = self.workplace.command(3, {**STEPS, "training/dataset_path": self.path / "many",
-                                             "data/shuffle": "false", "data/shuffle_window": 16})
-        binary = command.index(BINARY)
-        trace = ["sh", "-c", "exec strace -f -qq -e trace=openat -o $0.$OMPI_COMM_WORLD_RANK \"$@\"",
-                 str(self.path / "trace")]
-        run = subprocess.run(command[:binary] + trace + command[binary:], capture_output=True,
-                             text=True, timeout=120, check=False)
-        self.assertEqual(run.returncode, 0, run.stdout + run.stderr)
-        for rank in range(3):
-            opened = (self.path / f"trace.{rank}").read_text()
-            lists = len(re.findall(r'/many", [^)]*O_DIRECTORY', opened))
-            files = len(re.findall(r"/many/\d+\.txt", opened))
-            if rank == 0:
-                self.assertGreaterEqual(files, count)
-            else:
-                self.assertEqual(lists, 1)  # for one look whether it is there
-                self.assertLess(files, count / 5)
+        folder = self.path / "many"
+        tokens = self.path / "many.tokens"
+        uses = {
+            BINARY: {"data/mixture": f"text:{folder}:1, text:{folder}/*.txt:1",
+                     "training/dataset_path": None, "validation/dataset": "text",
+                     "validation/dataset_path": f"{folder}/0*.txt", "validation/interval": 3,
+                     "validation/steps": 1, "data/shuffle": "false", "data/shuffle_window": 16},
+            TOKENIZE: {"training/dataset_path": f"{folder}/*.txt"},
+        }
+        for program, keys in uses.items():
+            command = self.workplace.command(3, {**STEPS, **keys})
+            binary = command.index(BINARY)
+            trace = ["sh", "-c",
+                     "exec strace -f --seccomp-bpf -qq -e trace=openat -o $0.$OMPI_COMM_WORLD_RANK \"$@\"",
+                     str(self.path / "trace")]
+            arguments = command[binary + 1:] + (["--output", str(tokens)] if program == TOKENIZE else [])
+            run = subprocess.run([*command[:binary], *trace, program, *arguments],
+                                 capture_output=True, text=True, timeout=120, check=False)
+            self.assertEqual(run.returncode, 0, run.stdout + run.stderr)
+            for rank in range(3):
+                opened = (self.path / f"trace.{rank}").read_text()
+                lists = len(re.findall(r'/many/?", [^)]*O_DIRECTORY', opened))
+                files = len(re.findall(r"/many/\d+\.txt", opened))
+                self.assertGreater(files, 0)
+                if rank == 0:
+                    self.assertGreater(lists, 0)
+                    self.assertGreaterEqual(files, count)
+                else:
+                    self.assertEqual(lists, 0, program)
+                    self.assertLess(files, count / 2, program)
+
+    def test_data_that_one_node_lacks(self):
+        for node in ("one", "two"):
+            (self.path / node).mkdir()
+        self.write("one/data/a.jsonl", self.lines(20))
+        for data, lacks in (("data", "data: No such"), ("data/a.jsonl", r"data/a\.jsonl: No such"),
+                            ("data/*.jsonl", r"data/\*\.jsonl: data/a\.jsonl: No such")):
+            command = self.workplace.command(1, {**STEPS, "training/dataset": "jsonl",
+                                                 "training/dataset_path": data})
+            program = command[command.index("-np"):]
+            run = subprocess.run(
+                [*command[:command.index("-np")], "-wdir", str(self.path / "one"), *program,
+                 ":", "-wdir", str(self.path / "two"), *program],
+                capture_output=True, text=True, timeout=60, check=False)
+            self.assertEqual(run.returncode, 2, run.stdout + run.stderr)
+            self.assertRegex(run.stderr, rf"error: .*dataset_path = {lacks} file or directory \(on .*, "
+                                         r"rank 1\)")
 
     def test_left_out_and_counted(self):
         good = [b'{"text": "document %d of some length"}\n' % i for i in range(60)]
