@@ -55,11 +55,10 @@ struct Arrays {
     }
     std::int64_t elements = 0;
     for (std::size_t i = 0; i < rows.size(); ++i) {
-      SavedArray a{
-          .name = cat("model/array", i), .rows = rows[i], .cols = kCols, .local_cols = kCols};
-      a.first_row = rows[i] * ranks.rank() / ranks.size();
-      a.local_rows = rows[i] * (ranks.rank() + 1) / ranks.size() - a.first_row;
-      elements += a.local_size();
+      SavedArray a{.name = cat("model/array", i), .rows = rows[i], .cols = kCols};
+      const std::int64_t first = rows[i] * ranks.rank() / ranks.size();
+      a.here = {{first, rows[i] * (ranks.rank() + 1) / ranks.size() - first}, {0, kCols}};
+      elements += a.here.size();
       saved.push_back(a);
     }
     memory.resize(static_cast<std::size_t>(elements));
@@ -67,7 +66,7 @@ struct Arrays {
     float* at = memory.data();
     for (SavedArray& a : saved) {
       a.data = at;
-      at += a.local_size();
+      at += a.here.size();
     }
   }
   std::int64_t bytes() const { return std::ssize(memory) * 4; }
@@ -165,9 +164,9 @@ class Bench {
     const int fd = open_file(path, O_RDONLY);
     std::int64_t array_at = 0;
     for (const SavedArray& a : arrays_.saved) {
-      const std::int64_t slice_at = array_at + a.first_row * a.cols * 4;
-      for (std::int64_t done = 0; done < a.local_size() * 4; done += kBlockBytes) {
-        const std::int64_t bytes = std::min(kBlockBytes, a.local_size() * 4 - done);
+      const std::int64_t slice_at = array_at + a.here.rows.first * a.cols * 4;
+      for (std::int64_t done = 0; done < a.here.size() * 4; done += kBlockBytes) {
+        const std::int64_t bytes = std::min(kBlockBytes, a.here.size() * 4 - done);
         auto* const to = reinterpret_cast<std::byte*>(a.data) + done;
         require(::pread(fd, to, static_cast<std::size_t>(bytes), slice_at + done) == bytes,
                 "pread");
@@ -206,11 +205,12 @@ class Bench {
     H5Pset_fill_time(creation, H5D_FILL_TIME_NEVER);
     for (const SavedArray& a : arrays_.saved) {
       const hsize_t extents[] = {static_cast<hsize_t>(a.rows), static_cast<hsize_t>(a.cols)};
-      const hsize_t start[] = {static_cast<hsize_t>(a.first_row), 0};
-      const hsize_t count[] = {static_cast<hsize_t>(a.local_rows), static_cast<hsize_t>(a.cols)};
+      const hsize_t start[] = {static_cast<hsize_t>(a.here.rows.first), 0};
+      const hsize_t count[] = {static_cast<hsize_t>(a.here.rows.count),
+                               static_cast<hsize_t>(a.cols)};
       const hid_t whole = H5Screate_simple(2, extents, nullptr);
       const hid_t local = H5Screate_simple(2, count, nullptr);
-      if (a.local_rows > 0) {
+      if (a.here.rows.count > 0) {
         H5Sselect_hyperslab(whole, H5S_SELECT_SET, start, nullptr, count, nullptr);
       } else {
         H5Sselect_none(whole);

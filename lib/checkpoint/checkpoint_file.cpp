@@ -61,7 +61,7 @@ void compare_slices(const fs::path& path, const Structure& made, std::span<const
   checkpoint::FileValues values(access);
   for (const checkpoint::SliceBlock& block : blocks) {
     const SavedArray& array = arrays[block.array];
-    const std::byte* written = values.fetch(array, block.first, block.count);
+    const std::byte* written = values.fetch(array, block.values);
     if (std::memcmp(reader.next(), written, static_cast<std::size_t>(block.bytes())) == 0) continue;
     throw UserError(cat(path.string(), ": what was read back of /", array.name,
                         " differs from what was written: do not trust this disk"));

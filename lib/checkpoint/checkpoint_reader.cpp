@@ -12,7 +12,6 @@
 
 namespace koios {
 
-using checkpoint::ByteRun;
 using checkpoint::PosixFile;
 using checkpoint::SliceBlock;
 
@@ -63,14 +62,13 @@ void CheckpointReader::read_slices(std::span<const SavedArray> arrays, HostAcces
     const SavedArray& array = arrays[block.array];
     const std::byte* bytes = reader.next();
     if (array.is_owner) {
-      for (const ByteRun& run : block.runs(array)) {
-        sums[block.array] +=
-            checksum(bytes + run.in_block, block.element_size, run.element, run.count);
+      for (const checkpoint::Run& run : block.runs(array)) {
+        sums[block.array] += checksum(bytes + run.in_block, block.element_size, run.elements);
       }
     }
-    float* values = access.landing(array.data + block.first);
-    convert_from(content_->structure.find(array.name).type, values, bytes, block.count);
-    access.store(array.data + block.first, block.count);
+    float* values = access.landing(array.data + block.values.first);
+    convert_from(content_->structure.find(array.name).type, values, bytes, block.values.count);
+    access.store(array.data + block.values.first, block.values.count);
   }
 }
 

@@ -1,7 +1,5 @@
 #include "checkpoint/saved_array.hpp"
 
-#include <algorithm>
-
 #include "core/error.hpp"
 
 namespace koios {
@@ -39,30 +37,6 @@ std::string_view to_string(FileType type) {
 std::vector<std::int64_t> SavedArray::shape() const {
   if (is_vector) return {rows};
   return {rows, cols};
-}
-
-std::vector<Run> runs_of(const SavedArray& array, std::int64_t first, std::int64_t count) {
-  if (count == 0) return {};
-  const std::int64_t start = array.first_row * array.cols + array.first_col;
-  if (array.local_cols == array.cols) return {{first, start + first, count}};
-  std::vector<Run> runs;
-  while (count > 0) {
-    const std::int64_t row = first / array.local_cols;
-    const std::int64_t col = first % array.local_cols;
-    const std::int64_t length = std::min(count, array.local_cols - col);
-    runs.push_back({first, start + row * array.cols + col, length});
-    first += length;
-    count -= length;
-  }
-  return runs;
-}
-
-std::int64_t block_size(const SavedArray& array) {
-  const bool is_empty = array.local_cols == 0;  // more ranks than columns
-  if (is_empty || array.local_cols == array.cols || array.local_cols > HostAccess::kBlock) {
-    return HostAccess::kBlock;
-  }
-  return HostAccess::kBlock / array.local_cols * array.local_cols;
 }
 
 }  // namespace koios

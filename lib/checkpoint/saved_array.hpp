@@ -7,6 +7,8 @@
 #include <string_view>
 #include <vector>
 
+#include "core/slice.hpp"
+
 namespace koios {
 
 /// Element types in a file. In memory all saved values are float32.
@@ -14,20 +16,18 @@ enum class FileType { float32, float16, bfloat16, float64, int64 };
 std::int64_t size_of(FileType type);
 std::string_view to_string(FileType type);
 
-/// This rank's part of one array: `local_rows` x `local_cols` values, contiguous at `data`, which
-/// may be a device's memory.
+/// This rank's slice of one array: its values, row by row and contiguous at `data`, which may be a
+/// device's memory.
 struct SavedArray {
   std::string name;  // in the file: model/layers.0.attention.wq.weight
   FileType type = FileType::float32;
   bool is_vector = false;  // stored as [rows]
   std::int64_t rows = 0, cols = 1;
-  std::int64_t first_row = 0, first_col = 0;
-  std::int64_t local_rows = 0, local_cols = 0;
+  Slice here = {};
   /// Of ranks that hold the same slice, one writes it and counts it in the checksum.
   bool is_owner = true;
   float* data = nullptr;
 
-  std::int64_t local_size() const { return local_rows * local_cols; }
   /// Of the whole array in the file.
   std::vector<std::int64_t> shape() const;
 };
@@ -50,16 +50,5 @@ class HostAccess {
   /// Stores `count` values that were put into landing(values).
   virtual void store(float* /*values*/, std::int64_t /*count*/) {}
 };
-
-/// Consecutive values of a slice that are consecutive in the whole array too.
-struct Run {
-  std::int64_t local_first = 0;
-  std::int64_t global_first = 0;
-  std::int64_t count = 0;
-};
-/// The values [first, first + count) of the slice as runs.
-std::vector<Run> runs_of(const SavedArray& array, std::int64_t first, std::int64_t count);
-/// How many values of this slice to handle together: whole rows where rows are cut.
-std::int64_t block_size(const SavedArray& array);
 
 }  // namespace koios

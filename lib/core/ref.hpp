@@ -8,6 +8,7 @@
 #include "core/dtype.hpp"
 #include "core/error.hpp"
 #include "core/host_device.hpp"
+#include "core/slice.hpp"
 
 namespace koios {
 
@@ -67,6 +68,11 @@ Ref<T, 2> row_range(Ref<T, 2> m, std::int64_t first, std::int64_t count) {
   return {m.row(first), {count, m.extent[1]}, m.pitch};
 }
 
+template <class T>
+Ref<T, 2> row_range(Ref<T, 2> m, const Range& rows) {
+  return row_range(m, rows.first, rows.count);
+}
+
 /// Columns [first, first + count) of a matrix: the same pitch, shorter rows.
 template <class T>
 Ref<T, 2> column_range(Ref<T, 2> m, std::int64_t first, std::int64_t count) {
@@ -81,6 +87,10 @@ Ref<T, 1> slice(Ref<T, 1> v, std::int64_t first, std::int64_t count) {
   KOIOS_REQUIRE(first >= 0 && count >= 0 && first + count <= v.extent[0], first, "+", count, " of ",
                 v.extent[0], " elements");
   return make_ref(v.data + first, count);
+}
+template <class T>
+Ref<T, 1> slice(Ref<T, 1> v, const Range& range) {
+  return slice(v, range.first, range.count);
 }
 
 /// Contiguous memory of a run-time type, flattened.

@@ -1,7 +1,5 @@
 #include "model/head.hpp"
 
-#include <algorithm>
-
 #include "model/norm.hpp"
 #include "model/vocabulary_loss.hpp"
 
@@ -14,27 +12,22 @@ void head_forward_backward(StageContext<T>& c, const HeadSaved<T>& v, Ref<T, 2> 
                            const UnitView<const T>& w, const UnitView<float>& g, Write write,
                            Ref<float, 1> dx_amax) {
   Stream& s = c.stream;
-  const std::int64_t tokens = label_N.size();
-  const std::int64_t chunk = c.scratch.logits_CV.extent[0];
   const Ref<T, 2> d_normed_SD = c.scratch.d_normed_SD;
 
   add_norm_forward<T>(c, w.norm(kFinalNorm), v.x_SD, v.normed_SD, v.rows, previous_SD, delta_SD);
   const Ref<const T, 2> normed_ND = c.tp.gather(v.normed_SD).all();
   const Ref<T, 2> d_normed_ND = c.tp.partial(d_normed_SD).all();
-  for (std::int64_t first = 0; first < tokens; first += chunk) {
-    const std::int64_t count = std::min(chunk, tokens - first);
-    const Ref<T, 2> logits = chunk_logits(c, count);
-    const Ref<const T, 2> normed = row_range(normed_ND, first, count);
+  for (const Range& rows : in_pieces({0, label_N.size()}, c.scratch.logits_CV.extent[0])) {
+    const Ref<T, 2> logits = chunk_logits(c, rows.count);
+    const Ref<const T, 2> normed = row_range(normed_ND, rows);
     linear_forward<T>(c.math, s, logits, normed, w.matrix(kOutput));
     c.made("product with output", "logits", logits);
-    vocabulary_loss<T>(c, slice(c.scratch.loss_N, first, count), slice(label_N, first, count),
-                       loss_scale);
-    c.made("cross entropy", "the losses", slice(c.scratch.loss_N, first, count));
+    vocabulary_loss<T>(c, slice(c.scratch.loss_N, rows), slice(label_N, rows), loss_scale);
+    c.made("cross entropy", "the losses", slice(c.scratch.loss_N, rows));
     c.made("cross entropy", "d_logits", logits);
-    linear_backward_input<T>(c.math, s, row_range(d_normed_ND, first, count), logits,
-                             w.matrix(kOutput));
+    linear_backward_input<T>(c.math, s, row_range(d_normed_ND, rows), logits, w.matrix(kOutput));
     linear_backward_weight<T>(c.math, s, g.matrix(kOutput), logits, normed,
-                              first == 0 ? write : Write::accumulate);
+                              rows.first == 0 ? write : Write::accumulate);
   }
   c.made("product with output, backward", "this rank's part of d_normed", d_normed_ND);
   c.tp.reduce_scatter(d_normed_SD);
@@ -47,18 +40,13 @@ template <class T>
 void head_forward(StageContext<T>& c, const HeadSaved<T>& v, Ref<const T, 2> previous_SD,
                   Ref<const T, 2> delta_SD, Ref<const std::int32_t, 1> label_N,
                   const UnitView<const T>& w) {
-  const std::int64_t tokens = label_N.size();
-  const std::int64_t chunk = c.scratch.logits_CV.extent[0];
-
   add_norm_forward<T>(c, w.norm(kFinalNorm), v.x_SD, v.normed_SD, v.rows, previous_SD, delta_SD);
   const Ref<const T, 2> normed_ND = c.tp.gather(v.normed_SD).all();
-  for (std::int64_t first = 0; first < tokens; first += chunk) {
-    const std::int64_t count = std::min(chunk, tokens - first);
-    linear_forward<T>(c.math, c.stream, chunk_logits(c, count), row_range(normed_ND, first, count),
+  for (const Range& rows : in_pieces({0, label_N.size()}, c.scratch.logits_CV.extent[0])) {
+    linear_forward<T>(c.math, c.stream, chunk_logits(c, rows.count), row_range(normed_ND, rows),
                       w.matrix(kOutput));
     // The logits become gradients that nobody asks for: one more write of them than needed.
-    vocabulary_loss<T>(c, slice(c.scratch.loss_N, first, count), slice(label_N, first, count),
-                       0.0F);
+    vocabulary_loss<T>(c, slice(c.scratch.loss_N, rows), slice(label_N, rows), 0.0F);
   }
 }
 

@@ -15,13 +15,13 @@ GradNormBuffers::GradNormBuffers(Arena& arena)
       scale(arena.take<float>("optimizer scratch", 1)) {}
 
 void gradient_norm(Stream& stream, const GradNormBuffers& out, Ref<const float, 1> gradient_shard,
-                   const std::vector<ShardRange>& counted, Communicator& world, float max_norm,
+                   const std::vector<Range>& counted, Communicator& world, float max_norm,
                    Ref<const float, 1> loss_sum, Nonfinite nonfinite) {
   if (counted.empty()) fill(stream, out.norm_squared, 0);
   bool accumulate = false;
-  for (const ShardRange& range : counted) {
-    sum_of_squares(stream, out.norm_squared, slice(gradient_shard, range.first, range.size),
-                   out.partials, std::exchange(accumulate, true));
+  for (const Range& range : counted) {
+    sum_of_squares(stream, out.norm_squared, slice(gradient_shard, range), out.partials,
+                   std::exchange(accumulate, true));
   }
   spoil(stream, out.norm_squared, loss_sum);
   world.all_reduce(any(out.norm_squared), ReduceOp::sum, stream);

@@ -26,7 +26,7 @@ struct GradNormBuffers {
 /// the same bits on every rank. max_norm <= 0: no clipping. Where this rank's loss_sum is not
 /// finite the norm is NaN, on all ranks.
 void gradient_norm(Stream& stream, const GradNormBuffers& out, Ref<const float, 1> gradient_shard,
-                   const std::vector<ShardRange>& counted, Communicator& world, float max_norm,
+                   const std::vector<Range>& counted, Communicator& world, float max_norm,
                    Ref<const float, 1> loss_sum, Nonfinite nonfinite);
 
 }  // namespace koios

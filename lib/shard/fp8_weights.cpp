@@ -95,7 +95,7 @@ void WeightScales::each_narrow(const F& f) const {
 }
 
 Ref<const float, 2> WeightScales::mine(const ParameterLayout& p) const {
-  return make_ref(masters_.data + p.shard_offset, p.rows_here, p.cols);
+  return make_ref(masters_.data + p.in_shard.first, p.here.rows.count, p.cols);
 }
 
 void WeightScales::look() {
@@ -108,7 +108,7 @@ void WeightScales::look() {
                         mine(p));
     } else if (kind() == Fp8ScaleKind::row) {
       raise_amax_of_rows_and_columns<float>(
-          compute_, slice(of_rows(buffers_.amax, unit, parameter), first, p.rows_here),
+          compute_, slice(of_rows(buffers_.amax, unit, parameter), first, p.here.rows.count),
           of_columns(buffers_.amax, unit, parameter), mine(p));
     } else {
       raise_amax_of_squares(compute_, of_squares(buffers_.amax, unit, parameter), mine(p), first);
@@ -135,7 +135,8 @@ std::vector<fp8_e4m3*> WeightScales::cast_mine(Stream& s, int unit, int paramete
   const auto place = [&](fp8_e4m3* full) {
     return make_ref(full + first * p.cols, p.part_rows, p.cols);
   };
-  const Ref<const float, 2> masters = make_ref(masters_.data + p.shard_offset, p.part_rows, p.cols);
+  const Ref<const float, 2> masters =
+      make_ref(masters_.data + p.in_shard.first, p.part_rows, p.cols);
   fp8_e4m3* full = gathered + p.full_offset;
   switch (kind()) {
     case Fp8ScaleKind::row: {

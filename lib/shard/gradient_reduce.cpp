@@ -21,7 +21,7 @@ GradientBuffers::GradientBuffers(Arena& arena, const ShardLayout& layout,
   std::int64_t largest_full = 0;
   for (const UnitLayout& unit : layout.units()) {
     if (!unit.is_held) continue;
-    largest_shard = std::max(largest_shard, unit.shard_size);
+    largest_shard = std::max(largest_shard, unit.in_shard.count);
     largest_full = std::max(largest_full, unit.full_size);
   }
   if (options.dtype == DType::bfloat16 && options.replicas > 1) {
@@ -68,7 +68,7 @@ GradientReduce::GradientReduce(const ShardLayout& layout, GradientBuffers buffer
 
 UnitView<float> GradientReduce::begin(int unit) {
   const UnitLayout& unit_layout = layout_.unit(unit);
-  if (!buffers_.slots) return {unit_layout, buffers_.shard.data + unit_layout.shard_offset};
+  if (!buffers_.slots) return {unit_layout, buffers_.shard.data + unit_layout.in_shard.first};
   exposed_.wait(reduced_[buffers_.slots->slot(unit)]);
   return {unit_layout, buffers_.slots->of(unit).data};
 }
@@ -78,16 +78,16 @@ void GradientReduce::reduce_scatter(const UnitLayout& unit, Ref<T, 1> full, Ref<
   GroupCall call(group_);
   for (const ParameterLayout& p : unit.parameters) {
     group_.reduce_scatter(any(slice(full, p.full_offset, p.part_size() * layout_.ranks())),
-                          any(slice(shard, p.shard_offset - unit.shard_offset, p.part_size())),
-                          ReduceOp::sum, stream_);
+                          any(slice(shard, p.in_shard.from(unit.in_shard.first))), ReduceOp::sum,
+                          stream_);
   }
 }
 
 template <class T>
 void GradientReduce::take(const UnitLayout& unit, Ref<T, 1> arrived, Write write) {
   for (const ParameterLayout& p : unit.parameters) {
-    const Ref<float, 1> sum = slice(buffers_.shard, p.shard_offset, p.part_size());
-    const Ref<const T, 1> part = slice(arrived, p.shard_offset - unit.shard_offset, p.part_size());
+    const Ref<float, 1> sum = slice(buffers_.shard, p.in_shard);
+    const Ref<const T, 1> part = slice(arrived, p.in_shard.from(unit.in_shard.first));
     if (write == Write::overwrite) {
       cast<float, T>(stream_, sum, part);
     } else {
@@ -109,8 +109,7 @@ void GradientReduce::reduce(int unit, Write write) {
     reduce_scatter(unit_layout, narrow_full, buffers_.narrow_shard);
     take(unit_layout, buffers_.narrow_shard, write);
   } else if (write == Write::overwrite) {
-    reduce_scatter(unit_layout, full,
-                   slice(buffers_.shard, unit_layout.shard_offset, unit_layout.shard_size));
+    reduce_scatter(unit_layout, full, slice(buffers_.shard, unit_layout.in_shard));
   } else {
     reduce_scatter(unit_layout, full, buffers_.micro_batch);
     take(unit_layout, buffers_.micro_batch, write);
@@ -120,8 +119,7 @@ void GradientReduce::reduce(int unit, Write write) {
 
 void GradientReduce::all_reduce(int unit) {
   const UnitLayout& unit_layout = layout_.unit(unit);
-  const Ref<float, 1> shard =
-      slice(buffers_.shard, unit_layout.shard_offset, unit_layout.shard_size);
+  const Ref<float, 1> shard = slice(buffers_.shard, unit_layout.in_shard);
   shard_written_.record(buffers_.slots ? stream_ : compute_);
   replicate_.wait(shard_written_);
   const Region region(replicate_, unit_layout.name.c_str(),

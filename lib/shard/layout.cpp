@@ -26,25 +26,28 @@ ShardLayout::ShardLayout(const std::vector<UnitSpec>& units, const ShardPlace& p
     if (unit.role == UnitRole::block) unit.layer = layers++;
     unit.is_held = held_units.empty() ||
                    std::find(held_units.begin(), held_units.end(), number) != held_units.end();
-    unit.shard_offset = shard_size_;
+    unit.in_shard.first = shard_size_;
     for (const ParameterSpec& spec : unit_spec.parameters) {
       ParameterLayout p;
       p.spec = spec;
       p.rows = spec.split == Split::rows ? div_exact(spec.rows, tensor.ranks) : spec.rows;
       p.cols = spec.split == Split::columns ? div_exact(spec.cols, tensor.ranks) : spec.cols;
       p.part_rows = ceil_div(p.rows, ranks);
-      const std::int64_t first = std::min(p.rows, p.part_rows * rank);
-      p.rows_here = unit.is_held ? std::min(p.rows, p.part_rows * (rank + 1)) - first : 0;
-      p.first_row = first + (spec.split == Split::rows ? p.rows * tensor.rank : 0);
-      p.first_col = spec.split == Split::columns ? p.cols * tensor.rank : 0;
-      p.shard_offset = unit.shard_offset + unit.shard_size;
+      p.here.rows = intersect({p.part_rows * rank, p.part_rows}, {0, p.rows});
+      if (spec.split == Split::rows) p.here.rows.first += p.rows * tensor.rank;
+      p.here.cols = {spec.split == Split::columns ? p.cols * tensor.rank : 0, p.cols};
+      p.in_shard = {unit.in_shard.end(), p.part_size()};
       p.full_offset = unit.full_size;
-      if (unit.is_held) unit.shard_size += round_up(p.part_size(), kAlignment);
+      if (unit.is_held) {
+        unit.in_shard.count += round_up(p.part_size(), kAlignment);
+      } else {
+        p.here.rows.count = p.in_shard.count = 0;
+      }
       unit.full_size += round_up(p.part_size() * ranks, kAlignment);
       parameter_count_ += spec.size();
       unit.parameters.push_back(std::move(p));
     }
-    shard_size_ += unit.shard_size;
+    shard_size_ = unit.in_shard.end();
     units_.push_back(std::move(unit));
   }
 }
@@ -73,8 +76,8 @@ bool ShardLayout::is_first_holder(const ParameterLayout& parameter) const {
   return place_.replica == 0 && is_first_of_tensor_ranks;
 }
 
-std::vector<ShardRange> ShardLayout::counted() const {
-  std::vector<ShardRange> ranges;
+std::vector<Range> ShardLayout::counted() const {
+  std::vector<Range> ranges;
   if (place_.replica > 0) return ranges;
   const auto add = [&](std::int64_t first, std::int64_t end) {
     if (end > first) ranges.push_back({first, end - first});
@@ -84,8 +87,8 @@ std::vector<ShardRange> ShardLayout::counted() const {
     if (!unit.is_held) continue;
     for (const ParameterLayout& p : unit.parameters) {
       if (is_first_holder(p)) continue;
-      add(begin, p.shard_offset);
-      begin = p.shard_offset + round_up(p.part_size(), kAlignment);
+      add(begin, p.in_shard.first);
+      begin = p.in_shard.first + round_up(p.part_size(), kAlignment);
     }
   }
   add(begin, shard_size_);

@@ -18,6 +18,8 @@
 #include <string>
 #include <vector>
 
+#include "core/slice.hpp"
+
 namespace koios {
 
 /// How a parameter starts: constant `mean` where std is 0, else N(mean=0, std) cut at +-cut*std.
@@ -56,14 +58,12 @@ struct UnitSpec {
 
 struct ParameterLayout {
   ParameterSpec spec;
-  std::int64_t rows = 0;          // of the tensor-parallel part, which is what is gathered
-  std::int64_t cols = 0;          // of the tensor-parallel part
-  std::int64_t part_rows = 0;     // s, the same on every rank
-  std::int64_t rows_here = 0;     // real rows on this rank, 0..s
-  std::int64_t first_row = 0;     // of these, in the whole parameter
-  std::int64_t first_col = 0;     // of these, in the whole parameter
-  std::int64_t shard_offset = 0;  // of this rank's rows in the flat shard
-  std::int64_t full_offset = 0;   // of row 0 in the unit's full array
+  std::int64_t rows = 0;         // of the tensor-parallel part, which is what is gathered
+  std::int64_t cols = 0;         // of the tensor-parallel part
+  std::int64_t part_rows = 0;    // s, the same on every rank
+  Slice here;                    // of the whole parameter, what this rank has: 0..s rows
+  Range in_shard;                // where these are in the flat shard, with padding: s rows
+  std::int64_t full_offset = 0;  // of row 0 in the unit's full array
 
   std::int64_t part_size() const { return part_rows * cols; }
 };
@@ -74,9 +74,8 @@ struct UnitLayout {
   std::int64_t layer = -1;  // of a block: which one of the model's
   bool is_held = true;      // by this rank's stage; of other units a rank has no rows
   std::vector<ParameterLayout> parameters;
-  std::int64_t shard_offset = 0;
-  std::int64_t shard_size = 0;  // with padding and alignment
-  std::int64_t full_size = 0;   // with padding and alignment
+  Range in_shard;              // with padding and alignment
+  std::int64_t full_size = 0;  // with padding and alignment
 
   /// Payload elements of one gather or reduce-scatter of the unit, padding rows included.
   std::int64_t gathered_elements(int ranks) const;
@@ -96,12 +95,6 @@ struct ShardPlace {
   int replica = 0;                   // of the copies of the model
   int stage = 0;                     // of the pipeline
   std::vector<int> held_units = {};  // by this stage, in order; empty: all
-};
-
-/// Elements of the flat shard.
-struct ShardRange {
-  std::int64_t first = 0;
-  std::int64_t size = 0;
 };
 
 class ShardLayout {
@@ -136,7 +129,7 @@ class ShardLayout {
   /// Sums over all ranks, checksums and checkpoints count an element where this is so.
   bool is_first_holder(const ParameterLayout& parameter) const;
   /// The parts of the shard that this rank speaks for; on replicas after the first, none.
-  std::vector<ShardRange> counted() const;
+  std::vector<Range> counted() const;
 
  private:
   ShardPlace place_;

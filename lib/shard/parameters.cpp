@@ -14,11 +14,12 @@ void initialize_parameters(Stream& stream, const ShardLayout& layout, Ref<float,
                            std::uint64_t seed) {
   for (const UnitLayout& unit : layout.units()) {
     for (const ParameterLayout& p : unit.parameters) {
-      const auto rows = make_ref(masters.data + p.shard_offset, p.rows_here, p.cols);
+      const auto rows = make_ref(masters.data + p.in_shard.first, p.here.rows.count, p.cols);
       const InitialValue& initial = p.spec.initial;
       if (initial.std > 0) {
         fill_normal(stream, rows, seed, stream_of(p.spec.name),
-                    p.first_row * p.spec.cols + p.first_col, p.spec.cols, initial.std, initial.cut);
+                    p.here.rows.first * p.spec.cols + p.here.cols.first, p.spec.cols, initial.std,
+                    initial.cut);
       } else {
         fill(stream, make_ref(rows.data, rows.size()), static_cast<float>(initial.mean));
       }

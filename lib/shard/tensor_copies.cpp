@@ -9,8 +9,7 @@ void sum_tensor_copies(Stream& stream, const ShardLayout& layout, Ref<float, 1> 
     if (!unit.is_held) continue;
     for (const ParameterLayout& p : unit.parameters) {
       if (p.spec.split != Split::none) continue;
-      tensor.all_reduce(any(slice(gradient_shard, p.shard_offset, p.part_size())), ReduceOp::sum,
-                        stream);
+      tensor.all_reduce(any(slice(gradient_shard, p.in_shard)), ReduceOp::sum, stream);
     }
   }
 }

@@ -90,10 +90,10 @@ void WeightGather<T>::cast_mine(int unit, int parameter, unsigned values,
     return;
   }
   T* wide = wide_part(unit) + (p.full_offset - narrow_end(of_unit));
-  const auto masters = slice(masters_, p.shard_offset, p.part_size());
+  const auto masters = slice(masters_, p.in_shard);
   AnyRef mine = any(make_ref(wide + first, p.part_size()));
   if (buffers_.cast) {
-    mine = any(slice(*buffers_.cast, p.shard_offset, p.part_size()));
+    mine = any(slice(*buffers_.cast, p.in_shard));
   } else {
     cast(stream_, make_ref(wide + first, p.part_size()), masters);
   }
@@ -103,9 +103,8 @@ void WeightGather<T>::cast_mine(int unit, int parameter, unsigned values,
 template <class T>
 void WeightGather<T>::refresh_cast(int unit) {
   if (!buffers_.cast || is_cast_[static_cast<std::size_t>(unit)]) return;
-  const UnitLayout& of_unit = layout_.unit(unit);
-  cast(stream_, slice(*buffers_.cast, of_unit.shard_offset, of_unit.shard_size),
-       slice(masters_, of_unit.shard_offset, of_unit.shard_size));
+  const Range& in_shard = layout_.unit(unit).in_shard;
+  cast(stream_, slice(*buffers_.cast, in_shard), slice(masters_, in_shard));
   is_cast_[static_cast<std::size_t>(unit)] = true;
 }
 
@@ -118,7 +117,7 @@ void WeightGather<T>::gather(int unit, unsigned values) {
   stream_.wait(slot.released);
   stream_.wait(updated_);
   const std::int64_t size =
-      buffers_.slots ? buffers_.slots->of(unit).size() : unit_layout.shard_size;
+      buffers_.slots ? buffers_.slots->of(unit).size() : unit_layout.in_shard.count;
   const Region region(stream_, unit_layout.name.c_str(),
                       {.bytes = static_cast<double>(size * size_of(dtype_of<T>))});
   refresh_cast(unit);
@@ -158,9 +157,9 @@ UnitView<const T> WeightGather<T>::Lease::view() const {
     if (narrow == 0) return {unit, wide};
     return {unit, wide, narrow, owner_->scales_->view(unit_, owner_->narrow_part(unit_))};
   }
-  if (owner_->buffers_.cast) return {unit, owner_->buffers_.cast->data + unit.shard_offset};
+  if (owner_->buffers_.cast) return {unit, owner_->buffers_.cast->data + unit.in_shard.first};
   if constexpr (std::is_same_v<T, float>) {
-    return {unit, owner_->masters_.data + unit.shard_offset};
+    return {unit, owner_->masters_.data + unit.in_shard.first};
   } else {
     KOIOS_REQUIRE(false, "no gather buffers");
   }

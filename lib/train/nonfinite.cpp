@@ -80,10 +80,10 @@ void NonfiniteSearch::add(Kind kind, int unit, const float* data, bool is_full) 
   const std::vector<ParameterLayout>& parameters = layout_.unit(unit).parameters;
   for (std::size_t i = 0; i < parameters.size(); ++i) {
     const ParameterLayout& p = parameters[i];
-    const float* first = data + (is_full ? p.full_offset : p.shard_offset);
+    const float* first = data + (is_full ? p.full_offset : p.in_shard.first);
     places_.push_back({kind, unit, static_cast<int>(i)});
     stretches_.push_back(static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(first)));
-    stretches_.push_back((is_full ? p.rows : p.rows_here) * p.cols);
+    stretches_.push_back(is_full ? p.rows * p.cols : p.here.size());
   }
 }
 

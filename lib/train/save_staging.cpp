@@ -1,7 +1,5 @@
 #include "train/save_staging.hpp"
 
-#include <algorithm>
-
 #include "core/error.hpp"
 #include "runtime/copy.hpp"
 
@@ -36,9 +34,8 @@ void SaveStaging::copy_from(const SavedValues& values, Stream& compute) {
   ready_.record(compute);
   stream_.wait(ready_);
   for (const Ref<float, 1>& from : {values.master, values.exp_avg, values.exp_avg_sq}) {
-    for (std::int64_t first = 0; first < elements_; first += kPiece) {
-      const std::int64_t count = std::min(kPiece, elements_ - first);
-      copy(stream_, any(make_ref(to + first, count)), any(slice(from, first, count)));
+    for (const Range& piece : in_pieces({0, elements_}, kPiece)) {
+      copy(stream_, any(make_ref(to + piece.first, piece.count)), any(slice(from, piece)));
     }
     to += elements_;
   }

@@ -243,7 +243,7 @@ void TrainStep<T>::check_shard(const char* operation, const char* of, Ref<const 
     if (!unit.is_held) continue;
     for (const ParameterLayout& p : unit.parameters) {
       numerics_->result(streams_.compute, operation, of + p.spec.name,
-                        slice(shard, p.shard_offset, p.rows_here * p.cols));
+                        slice(shard, p.in_shard.first, p.here.size()));
     }
   }
 }

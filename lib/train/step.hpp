@@ -102,7 +102,7 @@ class TrainStep {
   std::vector<Action> training_;
   std::vector<Action> evaluation_;
   std::vector<Action> rehearsal_;
-  std::vector<ShardRange> counted_;
+  std::vector<Range> counted_;
   StageShape stage_shape_;
   std::string on_stage_;  // for messages; empty where there is one
   const Mesh& mesh_;

@@ -79,7 +79,7 @@ void StepLog::add_samples(const Batch& batch) {
     for (int chunk = 0; chunk < batch.part.chunks(); ++chunk, tokens += chunk_len) {
       const std::int64_t first = (batch.first_sample + sequence) * batch.seq_len;
       samples_hash_ += checksum(tokens, size_of(DType::int32),
-                                first + batch.part.begin(chunk, batch.seq_len), chunk_len);
+                                {first + batch.part.begin(chunk, batch.seq_len), chunk_len});
     }
   }
 }

@@ -253,7 +253,7 @@ class Timeline {
   void all_reduce(const Action& action) {
     const UnitLayout& unit = layout_.unit(action.unit);
     const Transfer t =
-        links_.all_reduce(static_cast<double>(unit.shard_size * size_of(shape_.reduce.dtype)));
+        links_.all_reduce(static_cast<double>(unit.in_shard.count * size_of(shape_.reduce.dtype)));
     // Between nodes both kinds of groups use one link.
     const bool shares_link = links_.shard().crosses_nodes();
     const double from = std::max({replicated_, reduced_, now_, shares_link ? link_ : 0.0});

@@ -110,7 +110,7 @@ RankWork gather(const Action& action, const TrainingShape& shape, const ShardLay
       gathered_bytes(unit, shape.compute, layout, shape.gather, action.values);
   RankWork w;
   if (keeps_cast(shape.compute, shape.gather)) return w;
-  w.cast_bytes = sizeof(float) * static_cast<double>(unit.shard_size) +
+  w.cast_bytes = sizeof(float) * static_cast<double>(unit.in_shard.count) +
                  static_cast<double>(gathered) / layout.ranks();
   return w;
 }
@@ -123,7 +123,7 @@ RankWork reduce(const UnitLayout& unit, const TrainingShape& shape, const ShardL
   if (shape.reduce.dtype == DType::bfloat16) {
     w.cast_bytes += (4 + 2) * static_cast<double>(unit.gathered_elements(layout.ranks()));
   }
-  if (accumulate) w.cast_bytes += 3 * sizeof(float) * static_cast<double>(unit.shard_size);
+  if (accumulate) w.cast_bytes += 3 * sizeof(float) * static_cast<double>(unit.in_shard.count);
   return w;
 }
 

@@ -1,6 +1,5 @@
 #include "train/traffic_plan.hpp"
 
-#include <algorithm>
 #include <vector>
 
 #include "core/integers.hpp"
@@ -95,9 +94,9 @@ void add_tensor_parallel(TrafficPlan& plan, const TrainingShape& shape, const Sh
     }
     if (action.kind != Action::Kind::forward || unit.role != UnitRole::head) continue;
     if (!loss_parallel) plan.tensor_all_gather_bytes += sent_per_column * shape.model.vocab_size;
-    const std::int64_t chunk = head_chunk(shape.backend, tokens);
-    for (std::int64_t first = 0; loss_parallel && first < tokens; first += chunk) {
-      const std::int64_t bytes = std::min(chunk, tokens - first) * std::int64_t{sizeof(float)};
+    if (!loss_parallel) continue;
+    for (const Range& chunk : in_pieces({0, tokens}, head_chunk(shape.backend, tokens))) {
+      const std::int64_t bytes = chunk.count * std::int64_t{sizeof(float)};
       plan.all_reduce_bytes += all_reduce_sent(bytes, tp) + all_reduce_sent(2 * bytes, tp);
     }
   }
@@ -132,7 +131,7 @@ TrafficPlan plan_traffic(const TrainingShape& shape, int stage) {
           sent(unit.gathered_elements(layout.ranks()) * size_of(shape.reduce.dtype));
     } else if (action.kind == Action::Kind::all_reduce) {
       plan.replica_all_reduce_bytes +=
-          all_reduce_sent(unit.shard_size * size_of(shape.reduce.dtype), shape.reduce.replicas);
+          all_reduce_sent(unit.in_shard.count * size_of(shape.reduce.dtype), shape.reduce.replicas);
     }
   }
   if (shape.tensor.ranks > 1) add_tensor_parallel(plan, shape, layout, actions);

@@ -37,6 +37,12 @@ float value_at(const Whole& array, std::int64_t index) {
       normal_at(1, stream_of(array.name), static_cast<std::uint64_t>(index), 9));
 }
 
+/// This rank's share, in the order of the ranks.
+Range part(std::int64_t extent, const CheckpointRanks& ranks) {
+  const std::int64_t first = extent * ranks.rank() / ranks.size();
+  return {first, extent * (ranks.rank() + 1) / ranks.size() - first};
+}
+
 enum class Cut { rows, columns, all_hold_all };
 constexpr WriteMethod kMethods[] = {WriteMethod::direct, WriteMethod::parallel_hdf5};
 
@@ -50,20 +56,15 @@ class Slices {
                    .is_vector = w.is_vector,
                    .rows = w.rows,
                    .cols = w.cols,
-                   .local_rows = w.rows,
-                   .local_cols = w.cols};
-      const auto part = [&](std::int64_t extent, std::int64_t& first, std::int64_t& count) {
-        first = extent * ranks.rank() / ranks.size();
-        count = extent * (ranks.rank() + 1) / ranks.size() - first;
-      };
+                   .here = {{0, w.rows}, {0, w.cols}}};
       if (cut == Cut::rows || (cut == Cut::columns && w.is_vector)) {
-        part(w.rows, a.first_row, a.local_rows);
+        a.here.rows = part(w.rows, ranks);
       } else if (cut == Cut::columns) {
-        part(w.cols, a.first_col, a.local_cols);
+        a.here.cols = part(w.cols, ranks);
       } else {
         a.is_owner = ranks.rank() == ranks.size() - 1;
       }
-      memory_.emplace_back(static_cast<std::size_t>(a.local_size()), -1.0F);
+      memory_.emplace_back(static_cast<std::size_t>(a.here.size()), -1.0F);
       a.data = memory_.back().data();
       arrays.push_back(a);
       if (filled) each(w, a, [&](float& at, std::int64_t index) { at = value_at(w, index); });
@@ -83,9 +84,10 @@ class Slices {
  private:
   static void each(const Whole& w, const SavedArray& a,
                    const std::function<void(float&, std::int64_t)>& visit) {
-    for (std::int64_t r = 0; r < a.local_rows; ++r) {
-      for (std::int64_t c = 0; c < a.local_cols; ++c) {
-        visit(a.data[r * a.local_cols + c], (a.first_row + r) * w.cols + a.first_col + c);
+    const auto& [rows, cols] = a.here;
+    for (std::int64_t r = 0; r < rows.count; ++r) {
+      for (std::int64_t c = 0; c < cols.count; ++c) {
+        visit(a.data[r * cols.count + c], (rows.first + r) * w.cols + cols.first + c);
       }
     }
   }
@@ -159,25 +161,22 @@ TEST_F(CheckpointFile, any_split_reads_what_any_split_wrote) {
 /// 40 MB, of which the last rank has most: several blocks and pieces, not as many on each rank.
 TEST_F(CheckpointFile, slices_of_many_blocks) {
   constexpr std::int64_t kCols = 1000;
-  SavedArray array{.name = "model/large.weight", .rows = 10000, .cols = kCols, .local_cols = kCols};
-  array.local_rows = ranks_.rank() + 1 == ranks_.size() ? 10000 - 10 * ranks_.rank() : 10;
-  array.first_row = 10 * ranks_.rank();
-  std::vector<float> values(static_cast<std::size_t>(array.local_size()));
-  std::iota(values.begin(), values.end(), static_cast<float>(array.first_row * kCols));
+  SavedArray array{.name = "model/large.weight", .rows = 10000, .cols = kCols};
+  array.here = {{10 * ranks_.rank(), 10}, {0, kCols}};
+  if (ranks_.rank() + 1 == ranks_.size()) array.here.rows.count = 10000 - 10 * ranks_.rank();
+  std::vector<float> values(static_cast<std::size_t>(array.here.size()));
+  std::iota(values.begin(), values.end(), static_cast<float>(array.here.rows.first * kCols));
   for (const WriteMethod method : kMethods) {
     array.data = values.data();
     write_checkpoint(ranks_, path(), {}, {{array}}, access_, {.method = method});
     SavedArray columns = array;
-    columns.first_row = 0;
-    columns.local_rows = array.rows;
-    columns.first_col = kCols * ranks_.rank() / ranks_.size();
-    columns.local_cols = kCols * (ranks_.rank() + 1) / ranks_.size() - columns.first_col;
-    std::vector<float> read(static_cast<std::size_t>(columns.local_size()));
+    const Range cols = part(kCols, ranks_);
+    columns.here = {{0, array.rows}, cols};
+    std::vector<float> read(static_cast<std::size_t>(columns.here.size()));
     columns.data = read.data();
     CheckpointReader(ranks_, path()).read({{columns}}, access_);
-    for (std::int64_t i = 0; i < columns.local_size(); ++i) {
-      const std::int64_t element =
-          i / columns.local_cols * kCols + columns.first_col + i % columns.local_cols;
+    for (std::int64_t i = 0; i < columns.here.size(); ++i) {
+      const std::int64_t element = i / cols.count * kCols + cols.first + i % cols.count;
       ASSERT_EQ(read[static_cast<std::size_t>(i)], static_cast<float>(element));
     }
   }
@@ -192,7 +191,7 @@ TEST_F(CheckpointFile, narrow_types_are_converted_both_ways) {
       CheckpointReader(ranks_, path()).read(read.arrays, access_);
       const float bound = type == FileType::float16 ? 0x1p-11F : 0x1p-8F;
       for (std::size_t i = 0; i < read.arrays.size(); ++i) {
-        for (std::int64_t k = 0; k < read.arrays[i].local_size(); ++k) {
+        for (std::int64_t k = 0; k < read.arrays[i].here.size(); ++k) {
           const float exact = slices.arrays[i].data[k];
           ASSERT_LE(std::abs(read.arrays[i].data[k] - exact), bound * std::abs(exact) + 0x1p-25F);
         }
@@ -237,8 +236,7 @@ TEST_F(CheckpointFile, other_shapes_and_missing_arrays_are_named) {
     }
     return std::string();
   };
-  SavedArray array{
-      .name = "model/a.weight", .rows = 36, .cols = 20, .local_rows = 0, .local_cols = 20};
+  SavedArray array{.name = "model/a.weight", .rows = 36, .cols = 20, .here = {{0, 0}, {0, 20}}};
   EXPECT_NE(message(array).find("/model/a.weight has another shape"), std::string::npos);
   array.name = "model/c.weight";
   EXPECT_NE(message(array).find("no dataset /model/c.weight"), std::string::npos);

@@ -56,12 +56,12 @@ TEST(Checksum, is_the_documented_one_for_every_size_and_split) {
   const std::vector<std::uint16_t> two = {0, 1, 0xffff, 0x8000};
   const std::vector<std::uint32_t> four = {0, 0xdeadbeef, 7};
   const std::vector<std::uint64_t> eight = {~0ULL, 3};
-  EXPECT_EQ(checksum(two.data(), 2, 0, 4), documented_sum({0, 1, 0xffff, 0x8000}, 0));
-  EXPECT_EQ(checksum(four.data(), 4, 5, 3), documented_sum({0, 0xdeadbeef, 7}, 5));
-  EXPECT_EQ(checksum(eight.data(), 8, 0, 2), documented_sum({~0ULL, 3}, 0));
-  EXPECT_EQ(checksum(four.data(), 4, 0, 1) + checksum(four.data() + 1, 4, 1, 2),
-            checksum(four.data(), 4, 0, 3));
-  EXPECT_EQ(checksum(four.data(), 4, 0, 0), 0U);
+  EXPECT_EQ(checksum(two.data(), 2, {0, 4}), documented_sum({0, 1, 0xffff, 0x8000}, 0));
+  EXPECT_EQ(checksum(four.data(), 4, {5, 3}), documented_sum({0, 0xdeadbeef, 7}, 5));
+  EXPECT_EQ(checksum(eight.data(), 8, {0, 2}), documented_sum({~0ULL, 3}, 0));
+  EXPECT_EQ(checksum(four.data(), 4, {0, 1}) + checksum(four.data() + 1, 4, {1, 2}),
+            checksum(four.data(), 4, {0, 3}));
+  EXPECT_EQ(checksum(four.data(), 4, {0, 0}), 0U);
 }
 
 }  // namespace

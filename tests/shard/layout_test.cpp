@@ -7,7 +7,6 @@
 #include <numeric>
 #include <vector>
 
-#include "shard/parameter_slices.hpp"
 #include "shard/slots.hpp"
 #include "shard/unit_view.hpp"
 
@@ -21,12 +20,23 @@ ParameterSpec matrix(const char* name, std::int64_t rows, std::int64_t cols) {
 const std::vector<UnitSpec> kUnits = {
     {"trio", UnitRole::block, {matrix("q", 8, 64), matrix("k", 4, 64), matrix("v", 4, 64)}}};
 
+TEST(Range, meets_and_splits) {
+  EXPECT_EQ(intersect({2, 5}, {4, 9}), (Range{4, 3}));
+  EXPECT_EQ(intersect({4, 9}, {2, 5}), (Range{4, 3}));
+  EXPECT_EQ(intersect({2, 2}, {4, 9}).count, 0);
+  EXPECT_EQ(intersect({6, 2}, {0, 4}), (Range{4, 0}));  // behind the end
+  EXPECT_EQ(in_pieces({3, 7}, 3), (std::vector<Range>{{3, 3}, {6, 3}, {9, 1}}));
+  EXPECT_EQ(in_pieces({3, 6}, 3), (std::vector<Range>{{3, 3}, {6, 3}}));
+  EXPECT_TRUE(in_pieces({3, 0}, 3).empty());
+  EXPECT_EQ((Range{5, 2}.from(3)), (Range{2, 2}));
+}
+
 TEST(ShardLayout, even_rows_make_neighbours_one_matrix) {
   const ShardLayout layout(kUnits, {.ranks = 4, .rank = 1});
   const ParameterLayout& q = layout.unit(0).parameters[0];
   EXPECT_EQ(q.part_rows, 2);
-  EXPECT_EQ(q.first_row, 2);
-  EXPECT_EQ(q.rows_here, 2);
+  EXPECT_EQ(q.here.rows.first, 2);
+  EXPECT_EQ(q.here.rows.count, 2);
   EXPECT_EQ(layout.parameter_count(), 16 * 64);
   EXPECT_EQ(layout.unit(0).gathered_elements(4), 16 * 64);
 
@@ -42,10 +52,10 @@ TEST(ShardLayout, uneven_rows_are_padded_and_stay_apart) {
   const ShardLayout layout(kUnits, {.ranks = 3, .rank = 2});
   const auto& p = layout.unit(0).parameters;
   EXPECT_EQ(p[0].part_rows, 3);  // 3 + 3 + 2
-  EXPECT_EQ(p[0].rows_here, 2);
+  EXPECT_EQ(p[0].here.rows.count, 2);
   EXPECT_EQ(p[1].part_rows, 2);  // 2 + 2 + 0
-  EXPECT_EQ(p[1].first_row, 4);
-  EXPECT_EQ(p[1].rows_here, 0);
+  EXPECT_EQ(p[1].here.rows.first, 4);
+  EXPECT_EQ(p[1].here.rows.count, 0);
   EXPECT_EQ(layout.unit(0).gathered_elements(3), (9 + 6 + 6) * 64);
 
   std::vector<float> full(static_cast<std::size_t>(layout.unit(0).full_size));
@@ -63,10 +73,10 @@ TEST(ShardLayout, parts_cover_every_row_once) {
     for (int rank = 0; rank < ranks; ++rank) {
       const ShardLayout layout(kUnits, {.ranks = ranks, .rank = rank});
       const ParameterLayout& q = layout.unit(0).parameters[0];
-      if (q.rows_here > 0) {
-        EXPECT_EQ(q.first_row, next) << rank << " of " << ranks;
+      if (q.here.rows.count > 0) {
+        EXPECT_EQ(q.here.rows.first, next) << rank << " of " << ranks;
       }
-      next += q.rows_here;
+      next += q.here.rows.count;
     }
     EXPECT_EQ(next, 8) << ranks;
   }
@@ -83,21 +93,19 @@ TEST(ShardLayout, tensor_parallel_parts_come_before_rows) {
   const auto& p = layout.unit(0).parameters;
   EXPECT_EQ(p[0].rows, 8);  // rows 8..15, as 3 + 3 + 2
   EXPECT_EQ(p[0].cols, 6);
-  EXPECT_EQ(p[0].first_row, 8 + 3);
-  EXPECT_EQ(p[0].rows_here, 3);
-  EXPECT_EQ(p[1].first_row, 2);  // as 2 + 2 + 1
+  EXPECT_EQ(p[0].here.rows.first, 8 + 3);
+  EXPECT_EQ(p[0].here.rows.count, 3);
+  EXPECT_EQ(p[1].here.rows.first, 2);  // as 2 + 2 + 1
   EXPECT_EQ(p[2].rows, 5);
   EXPECT_EQ(p[2].cols, 4);  // columns 4..7
-  EXPECT_EQ(p[2].first_row, 2);
-  EXPECT_EQ(p[2].first_col, 4);
+  EXPECT_EQ(p[2].here.rows.first, 2);
+  EXPECT_EQ(p[2].here.cols.first, 4);
   EXPECT_EQ(layout.parameter_count(), 16 * 6 + 5 + 5 * 8);
   EXPECT_EQ(layout.unit(0).gathered_elements(3), 9 * 6 + 6 + 6 * 4);
 
-  const auto slices = parameter_slices(layout);
-  EXPECT_EQ(slices[2].first_col, 4);
-  EXPECT_EQ(slices[2].local_cols, 4);
-  EXPECT_TRUE(slices[0].is_first_holder);
-  EXPECT_FALSE(slices[1].is_first_holder);
+  EXPECT_EQ(p[2].here.cols.count, 4);
+  EXPECT_TRUE(layout.is_first_holder(p[0]));
+  EXPECT_FALSE(layout.is_first_holder(p[1]));
 }
 
 TEST(ShardLayout, every_element_is_counted_once) {
@@ -117,12 +125,12 @@ TEST(ShardLayout, every_element_is_counted_once) {
         std::vector<int> shard(static_cast<std::size_t>(layout.shard_size()));
         for (const UnitLayout& unit : layout.units()) {
           for (const ParameterLayout& p : unit.parameters) {
-            std::fill_n(shard.begin() + p.shard_offset, p.rows_here * p.cols, 1);
+            std::fill_n(shard.begin() + p.in_shard.first, p.here.size(), 1);
           }
         }
-        for (const ShardRange& range : layout.counted()) {
+        for (const Range& range : layout.counted()) {
           const auto begin = shard.begin() + range.first;
-          counted += std::accumulate(begin, begin + range.size, 0);
+          counted += std::accumulate(begin, begin + range.count, 0);
         }
       }
     }
@@ -141,11 +149,10 @@ TEST(ShardLayout, units_of_other_stages_have_no_rows_here) {
   EXPECT_EQ(layout.shard_size(), (4 + 3) * 64 + 64);  // the head's rows end at an aligned place
   EXPECT_EQ(layout.held(UnitRole::block), std::vector<int>{2});
   EXPECT_EQ(layout.unit(2).layer, 1);
-  EXPECT_EQ(layout.unit(2).shard_offset, 0);
-  const auto slices = parameter_slices(layout);
-  EXPECT_EQ(slices[1].local_rows, 0);
-  EXPECT_EQ(slices[2].first_row, 4);
-  EXPECT_EQ(slices[2].local_rows, 4);
+  EXPECT_EQ(layout.unit(2).in_shard.first, 0);
+  EXPECT_EQ(layout.unit(1).parameters[0].here.size(), 0);
+  EXPECT_EQ(layout.unit(1).parameters[0].in_shard.count, 0);
+  EXPECT_EQ(layout.unit(2).parameters[0].here.rows, (Range{4, 4}));
   EXPECT_EQ(slots_of_units(layout, 2), (std::vector<int>{-1, -1, 0, 1}));
 }
 

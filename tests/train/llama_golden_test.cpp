@@ -154,8 +154,8 @@ class LlamaGolden : public ::testing::TestWithParam<Case> {
     const auto all = golden_.reals(group + "/" + p.spec.name);
     EXPECT_EQ(static_cast<std::int64_t>(all.size()), p.spec.size()) << p.spec.name;
     std::vector<double> mine;
-    for (std::int64_t row = 0; row < p.rows_here; ++row) {
-      const auto begin = all.begin() + (p.first_row + row) * p.spec.cols + p.first_col;
+    for (std::int64_t row = 0; row < p.here.rows.count; ++row) {
+      const auto begin = all.begin() + (p.here.rows.first + row) * p.spec.cols + p.here.cols.first;
       mine.insert(mine.end(), begin, begin + p.cols);
     }
     return mine;
@@ -169,7 +169,7 @@ class LlamaGolden : public ::testing::TestWithParam<Case> {
     for (const UnitLayout& unit : layout.units()) {
       for (const ParameterLayout& p : unit.parameters) {
         const std::vector<double> mine = golden_part(p, group);
-        f(p, slice(shard, p.shard_offset, p.rows_here * p.cols), mine.data());
+        f(p, slice(shard, p.in_shard.first, p.here.size()), mine.data());
       }
     }
   }

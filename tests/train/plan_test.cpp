@@ -54,7 +54,7 @@ TEST(MemoryPlan, more_ranks_than_rows_hold_one_padded_row_each) {
   for (const UnitLayout& unit : layout.units()) {
     for (const ParameterLayout& p : unit.parameters) {
       EXPECT_EQ(p.part_rows, 1);
-      EXPECT_EQ(p.rows_here, 0) << p.spec.name;
+      EXPECT_EQ(p.here.rows.count, 0) << p.spec.name;
     }
   }
 }

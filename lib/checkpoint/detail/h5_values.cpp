@@ -202,29 +202,33 @@ Type file_type(FileType type) {
   KOIOS_REQUIRE(false, "unknown type");
 }
 
-DatasetForm form_of(hid_t dataset, const std::string& name, std::int64_t file_bytes) {
-  DatasetForm form{file_type_of(dataset, name), shape_of(dataset, name), 0, 0};
+std::int64_t offset_of(hid_t dataset, const std::string& name) {
+  const haddr_t offset = H5Dget_offset(dataset);
+  if (offset == HADDR_UNDEF) {
+    throw UserError(cat("/", name, " has no contiguous place in the file"));
+  }
+  return static_cast<std::int64_t>(offset);
+}
+
+checkpoint::StoredArray stored_array(hid_t dataset, const std::string& name,
+                                     std::int64_t file_bytes) {
+  checkpoint::StoredArray array{name, file_type_of(dataset, name), shape_of(dataset, name), 0, 0};
   if (!is_in_one_piece(dataset)) {
     throw UserError(cat("/", name,
                         " has no contiguous place in the file: Koios neither compresses "
                         "nor cuts datasets, nor keeps them elsewhere"));
   }
-  const std::optional<std::int64_t> bytes = bytes_of(form.shape, form.type);
+  const std::optional<std::int64_t> bytes = bytes_of(array.shape, array.type);
   if (!bytes || *bytes > file_bytes) {
     throw UserError(
         cat("/", name, " is declared larger than the file: it is damaged or truncated"));
   }
-  form.count = *bytes / size_of(form.type);
-  if (form.count == 0) return form;
-  const haddr_t offset = H5Dget_offset(dataset);
-  if (offset == HADDR_UNDEF) {
-    throw UserError(cat("/", name, " has no contiguous place in the file"));
-  }
-  if (offset > static_cast<haddr_t>(file_bytes - *bytes)) {
+  if (*bytes == 0) return array;
+  array.offset = offset_of(dataset, name);
+  if (array.offset < 0 || array.offset > file_bytes - *bytes) {
     throw UserError(cat("/", name, " lies beyond the end of the file: it is truncated"));
   }
-  form.offset = static_cast<std::int64_t>(offset);
-  return form;
+  return array;
 }
 
 std::vector<std::string> dataset_names(hid_t file) {
@@ -314,27 +318,26 @@ void write_small_array(hid_t file, const SmallArray& array) {
                               cat("H5Dcreate2(", array.name, ")").c_str()));
   const hid_t native = is_real ? H5T_NATIVE_DOUBLE : H5T_NATIVE_INT64;
   check(H5Dwrite(dataset.get(), native, H5S_ALL, H5S_ALL, H5P_DEFAULT, values), "H5Dwrite");
-  std::int64_t count = 1;
-  for (const std::int64_t extent : array.shape) count *= extent;
-  create_checksum(dataset.get(), type, checksum(values, 8, 0, count));
+  const std::int64_t count = std::visit([](const auto& v) { return std::ssize(v); }, array.values);
+  create_checksum(dataset.get(), type, checksum(values, 8, {0, count}));
 }
 
 SmallArray read_small_array(hid_t file, const std::string& name, std::int64_t file_bytes) {
   const Dataset dataset(check(H5Dopen2(file, name.c_str(), H5P_DEFAULT), "H5Dopen2"));
-  const DatasetForm form = form_of(dataset.get(), name, file_bytes);
-  SmallArray array{name, form.shape, {}};
-  const auto count = static_cast<std::size_t>(form.count);
+  const checkpoint::StoredArray stored = stored_array(dataset.get(), name, file_bytes);
+  SmallArray array{name, stored.shape, {}};
+  const auto count = static_cast<std::size_t>(stored.size());
   void* values = nullptr;
-  if (form.type == FileType::float64) {
+  if (stored.type == FileType::float64) {
     values = array.values.emplace<std::vector<double>>(count).data();
-  } else if (form.type == FileType::int64) {
+  } else if (stored.type == FileType::int64) {
     values = array.values.emplace<std::vector<std::int64_t>>(count).data();
   } else {
     throw UserError(cat("/", name, " is neither int64 nor float64"));
   }
-  const hid_t native = form.type == FileType::float64 ? H5T_NATIVE_DOUBLE : H5T_NATIVE_INT64;
+  const hid_t native = stored.type == FileType::float64 ? H5T_NATIVE_DOUBLE : H5T_NATIVE_INT64;
   check(H5Dread(dataset.get(), native, H5S_ALL, H5S_ALL, H5P_DEFAULT, values), "H5Dread");
-  if (checksum(values, 8, 0, form.count) != read_checksum(dataset.get(), name)) {
+  if (checksum(values, 8, {0, stored.size()}) != read_checksum(dataset.get(), name)) {
     throw UserError(cat("the values of /", name, " do not have their checksum"));
   }
   return array;

@@ -5,8 +5,7 @@
 #include <vector>
 
 #include "checkpoint/detail/h5_handle.hpp"
-#include "checkpoint/head.hpp"
-#include "checkpoint/saved_array.hpp"
+#include "checkpoint/detail/structure.hpp"
 
 namespace koios::h5 {
 
@@ -14,15 +13,12 @@ namespace koios::h5 {
 Type file_type(FileType type);
 
 /// What a dataset is, once it is known to be one that Koios writes: its values in one piece inside
-/// of the file, of a known type, and no more of them than the file has room for.
-struct DatasetForm {
-  FileType type = FileType::float32;
-  std::vector<std::int64_t> shape;
-  std::int64_t count = 0;   // of elements
-  std::int64_t offset = 0;  // in the file; 0 where there are none
-};
-/// UserError, which names the dataset, where it is anything else. Reads no values.
-DatasetForm form_of(hid_t dataset, const std::string& name, std::int64_t file_bytes);
+/// of the file, of a known type, and no more of them than the file has room for. UserError, which
+/// names the dataset, where it is anything else. Reads no values, and no checksum.
+checkpoint::StoredArray stored_array(hid_t dataset, const std::string& name,
+                                     std::int64_t file_bytes);
+/// Where the values of a dataset that has some begin in the file.
+std::int64_t offset_of(hid_t dataset, const std::string& name);
 
 /// The name, as people write it, of each dataset of the file, sorted. UserError where the file has
 /// anything but groups and datasets of its own: links of other kinds, depth, or number.

@@ -72,14 +72,14 @@ bool ReadAhead::wait_for_slot(std::size_t index) {
 
 void ReadAhead::announce(const SliceBlock& block) const {
   // With what lies between its runs, which is other ranks'.
-  const std::vector<ByteRun> runs = block.runs(arrays_[block.array]);
-  const std::int64_t begin = runs.front().in_file;
-  file_.will_need(begin, runs.back().in_file + runs.back().bytes - begin);
+  const std::vector<Run> runs = block.runs(arrays_[block.array]);
+  const std::int64_t begin = runs.front().in_file.first;
+  file_.will_need(begin, runs.back().in_file.end() - begin);
 }
 
 void ReadAhead::read(const SliceBlock& block, std::byte* to) const {
-  for (const ByteRun& run : block.runs(arrays_[block.array])) {
-    file_.read_at(run.in_file, to + run.in_block, run.bytes);
+  for (const Run& run : block.runs(arrays_[block.array])) {
+    file_.read_at(run.in_file.first, to + run.in_block, run.in_file.count);
   }
 }
 

@@ -6,14 +6,30 @@
 
 namespace koios::checkpoint {
 
-std::vector<ByteRun> SliceBlock::runs(const SavedArray& of) const {
-  std::vector<ByteRun> out;
-  for (const Run& run : runs_of(of, first, count)) {
-    out.push_back({(run.local_first - first) * element_size,
-                   array_offset + run.global_first * element_size, run.count * element_size,
-                   run.global_first, run.count});
+std::vector<Run> SliceBlock::runs(const SavedArray& of) const {
+  const auto& [rows, cols] = of.here;
+  std::vector<Run> runs;
+  std::int64_t first = values.first;
+  while (first < values.end()) {
+    const std::int64_t row = first / cols.count;
+    const std::int64_t col = first % cols.count;
+    // Whole rows follow one another in the array, too.
+    const std::int64_t end = cols.count == of.cols ? values.end() : (row + 1) * cols.count;
+    const std::int64_t count = std::min(end, values.end()) - first;
+    const Range elements = {(rows.first + row) * of.cols + cols.first + col, count};
+    runs.push_back({(first - values.first) * element_size,
+                    {array_offset + elements.first * element_size, count * element_size},
+                    elements});
+    first += count;
   }
-  return out;
+  return runs;
+}
+
+std::int64_t block_size(const SavedArray& array) {
+  const std::int64_t cols = array.here.cols.count;
+  const bool is_empty = cols == 0;  // more ranks than columns
+  if (is_empty || cols == array.cols || cols > HostAccess::kBlock) return HostAccess::kBlock;
+  return HostAccess::kBlock / cols * cols;
 }
 
 std::vector<SliceBlock> blocks_of(std::span<const SavedArray> arrays, const Structure& file,
@@ -23,10 +39,8 @@ std::vector<SliceBlock> blocks_of(std::span<const SavedArray> arrays, const Stru
     const SavedArray& array = arrays[a];
     const StoredArray& stored = file.find(array.name);
     if (which == Slices::owned && !array.is_owner) continue;
-    const std::int64_t step = block_size(array);
-    for (std::int64_t first = 0; first < array.local_size(); first += step) {
-      const std::int64_t count = std::min(step, array.local_size() - first);
-      blocks.push_back({a, first, count, size_of(stored.type), stored.offset});
+    for (const Range& values : in_pieces({0, array.here.size()}, block_size(array))) {
+      blocks.push_back({a, values, size_of(stored.type), stored.offset});
     }
   }
   return blocks;
@@ -38,12 +52,11 @@ std::int64_t largest_bytes(std::span<const SliceBlock> blocks) {
   return largest;
 }
 
-const std::byte* FileValues::fetch(const SavedArray& array, std::int64_t first,
-                                   std::int64_t count) {
-  const float* values = access_.fetch(array.data + first, count);
+const std::byte* FileValues::fetch(const SavedArray& array, const Range& of_slice) {
+  const float* values = access_.fetch(array.data + of_slice.first, of_slice.count);
   if (array.type == FileType::float32) return reinterpret_cast<const std::byte*>(values);
-  converted_.resize(static_cast<std::size_t>(count * size_of(array.type)));
-  convert_to(array.type, converted_.data(), values, count);
+  converted_.resize(static_cast<std::size_t>(of_slice.count * size_of(array.type)));
+  convert_to(array.type, converted_.data(), values, of_slice.count);
   return converted_.data();
 }
 

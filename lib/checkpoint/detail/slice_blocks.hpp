@@ -12,24 +12,25 @@
 
 namespace koios::checkpoint {
 
-/// Consecutive bytes of a block that are consecutive in the file too.
-struct ByteRun {
-  std::int64_t in_block = 0;  // from the start of the block
-  std::int64_t in_file = 0;   // from the start of the file
-  std::int64_t bytes = 0;
-  std::int64_t element = 0;  // of the whole array, that it starts with
-  std::int64_t count = 0;    // of elements
+/// Consecutive values of a block that are consecutive in the whole array, and in the file, too.
+struct Run {
+  std::int64_t in_block = 0;  // where it starts there, in bytes
+  Range in_file;              // in bytes
+  Range elements;             // of the whole array
 };
 
 struct SliceBlock {
-  std::size_t array = 0;              // among those that were cut
-  std::int64_t first = 0, count = 0;  // values of the slice
-  std::int64_t element_size = 0;      // in the file
-  std::int64_t array_offset = 0;      // in the file
+  std::size_t array = 0;          // among those that were cut
+  Range values;                   // of the slice
+  std::int64_t element_size = 0;  // in the file
+  std::int64_t array_offset = 0;  // in the file
 
-  std::int64_t bytes() const { return count * element_size; }
-  std::vector<ByteRun> runs(const SavedArray& of) const;
+  std::int64_t bytes() const { return values.count * element_size; }
+  std::vector<Run> runs(const SavedArray& of) const;
 };
+
+/// How many values of this slice to handle together: whole rows where rows are cut.
+std::int64_t block_size(const SavedArray& array);
 
 enum class Slices { all, owned };
 /// UserError where the file has no array of a name.
@@ -43,7 +44,7 @@ class FileValues {
  public:
   explicit FileValues(HostAccess& access) : access_(access) {}
   /// As they are until the next call.
-  const std::byte* fetch(const SavedArray& array, std::int64_t first, std::int64_t count);
+  const std::byte* fetch(const SavedArray& array, const Range& of_slice);
 
  private:
   HostAccess& access_;

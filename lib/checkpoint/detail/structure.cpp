@@ -66,14 +66,6 @@ void make_groups(hid_t file, const Structure& wanted) {
   }
 }
 
-std::int64_t offset_of(hid_t dataset, const StoredArray& array) {
-  if (array.size() == 0) return 0;
-  const haddr_t offset = H5Dget_offset(dataset);
-  if (offset == HADDR_UNDEF)
-    throw UserError(cat("/", array.name, " has no contiguous place in the file"));
-  return static_cast<std::int64_t>(offset);
-}
-
 bool is_small(const std::string& name) {
   return name.starts_with("train_state/") || name.starts_with("data_state/");
 }
@@ -132,7 +124,7 @@ Structure create_file(const fs::path& path, Structure wanted, std::int64_t align
                          h5::space_of(array.shape).get(), H5P_DEFAULT, creation.get(), H5P_DEFAULT),
               "H5Dcreate2"));
     h5::create_checksum(dataset.get(), array.type, 0);
-    array.offset = offset_of(dataset.get(), array);
+    if (array.size() > 0) array.offset = h5::offset_of(dataset.get(), array.name);
   }
   check(H5Fflush(file.get(), H5F_SCOPE_GLOBAL), "H5Fflush");
   return wanted;
@@ -170,9 +162,8 @@ Structure read_file(const fs::path& path) {
       continue;
     }
     const h5::Dataset dataset(check(H5Dopen2(file.get(), name.c_str(), H5P_DEFAULT), "H5Dopen2"));
-    const h5::DatasetForm form = h5::form_of(dataset.get(), name, file_bytes);
-    structure.arrays.push_back(
-        {name, form.type, form.shape, form.offset, h5::read_checksum(dataset.get(), name)});
+    structure.arrays.push_back(h5::stored_array(dataset.get(), name, file_bytes));
+    structure.arrays.back().checksum = h5::read_checksum(dataset.get(), name);
   }
   return structure;
 }

@@ -12,11 +12,11 @@ std::vector<std::uint64_t> write_direct(const std::filesystem::path& path, const
   std::vector<std::uint64_t> sums(arrays.size(), 0);
   for (const SliceBlock& block : blocks_of(arrays, made, Slices::owned)) {
     const SavedArray& array = arrays[block.array];
-    const std::byte* bytes = values.fetch(array, block.first, block.count);
-    for (const ByteRun& run : block.runs(array)) {
+    const std::byte* bytes = values.fetch(array, block.values);
+    for (const Run& run : block.runs(array)) {
       const std::byte* at = bytes + run.in_block;
-      sums[block.array] += checksum(at, block.element_size, run.element, run.count);
-      file.write_at(run.in_file, at, run.bytes);
+      sums[block.array] += checksum(at, block.element_size, run.elements);
+      file.write_at(run.in_file.first, at, run.in_file.count);
     }
   }
   file.sync();

@@ -10,7 +10,6 @@
 #include "checkpoint/detail/posix_file.hpp"
 #include "checkpoint/detail/slice_blocks.hpp"
 #include "checkpoint/detail/write_slices.hpp"
-#include "core/integers.hpp"
 
 namespace koios::checkpoint {
 namespace {
@@ -20,41 +19,31 @@ using h5::check;
 /// Of one collective write and rank.
 constexpr std::int64_t kPieceBytes = std::int64_t{16} << 20;
 
-/// Whole rows of the slice.
-struct Piece {
-  std::int64_t first_row = 0, rows = 0;
-};
-
-std::int64_t rows_of_piece(const SavedArray& array) {
-  const std::int64_t row = std::max<std::int64_t>(array.local_cols, 1) * size_of(array.type);
-  return std::max<std::int64_t>(kPieceBytes / row, 1);
+/// The rows of the slice, in pieces.
+std::vector<Range> row_pieces(const SavedArray& array) {
+  if (!array.is_owner || array.here.size() == 0) return {};
+  const std::int64_t row_bytes = array.here.cols.count * size_of(array.type);
+  return in_pieces({0, array.here.rows.count}, std::max<std::int64_t>(kPieceBytes / row_bytes, 1));
 }
 
-std::int64_t pieces_of(const SavedArray& array) {
-  if (!array.is_owner || array.local_size() == 0) return 0;
-  return ceil_div(array.local_rows, rows_of_piece(array));
-}
-
-/// The values of a piece in one buffer, and their share of the checksum.
-class PieceValues {
+/// The values of some of a slice's rows in one buffer, and their share of the checksum.
+class RowValues {
  public:
-  explicit PieceValues(HostAccess& access) : values_(access) {}
+  explicit RowValues(HostAccess& access) : values_(access) {}
 
-  const std::byte* fetch(const SavedArray& array, const Piece& piece, std::uint64_t& sum) {
+  const std::byte* fetch(const SavedArray& array, const Range& rows, std::uint64_t& sum) {
     const std::int64_t size = size_of(array.type);
-    const std::int64_t begin = piece.first_row * array.local_cols;
-    const std::int64_t end = begin + piece.rows * array.local_cols;
-    buffer_.resize(static_cast<std::size_t>((end - begin) * size));
-    const std::int64_t step = block_size(array);
-    for (std::int64_t first = begin; first < end; first += step) {
-      const std::int64_t count = std::min(step, end - first);
-      const std::byte* bytes = values_.fetch(array, first, count);
-      for (const Run& run : runs_of(array, first, count)) {
-        sum +=
-            checksum(bytes + (run.local_first - first) * size, size, run.global_first, run.count);
+    const std::int64_t cols = array.here.cols.count;
+    const Range all = {rows.first * cols, rows.count * cols};
+    buffer_.resize(static_cast<std::size_t>(all.count * size));
+    for (const Range& values : in_pieces(all, block_size(array))) {
+      const SliceBlock block = {.values = values, .element_size = size};
+      const std::byte* bytes = values_.fetch(array, values);
+      for (const Run& run : block.runs(array)) {
+        sum += checksum(bytes + run.in_block, size, run.elements);
       }
-      std::memcpy(buffer_.data() + (first - begin) * size, bytes,
-                  static_cast<std::size_t>(count * size));
+      std::memcpy(buffer_.data() + (values.first - all.first) * size, bytes,
+                  static_cast<std::size_t>(block.bytes()));
     }
     return buffer_.data();
   }
@@ -83,20 +72,20 @@ h5::PropertyList collective_transfer() {
 }
 
 /// Collective; a null `bytes` takes part with nothing.
-void write_piece(hid_t dataset, hid_t transfer, const SavedArray& array, const Piece& piece,
-                 const std::byte* bytes) {
+void write_rows(hid_t dataset, hid_t transfer, const SavedArray& array, const Range& rows,
+                const std::byte* bytes) {
   const h5::Space whole(check(H5Dget_space(dataset), "H5Dget_space"));
-  std::vector<std::int64_t> extents = {piece.rows};
-  if (!array.is_vector) extents.push_back(array.local_cols);
+  std::vector<std::int64_t> extents = {rows.count};
+  if (!array.is_vector) extents.push_back(array.here.cols.count);
   const h5::Space local = h5::space_of(extents);
   if (bytes == nullptr) {
     check(H5Sselect_none(whole.get()), "H5Sselect_none");
     check(H5Sselect_none(local.get()), "H5Sselect_none");
   } else {
-    const std::array start = {static_cast<hsize_t>(array.first_row + piece.first_row),
-                              static_cast<hsize_t>(array.first_col)};
-    const std::array count = {static_cast<hsize_t>(piece.rows),
-                              static_cast<hsize_t>(array.local_cols)};
+    const std::array start = {static_cast<hsize_t>(array.here.rows.first + rows.first),
+                              static_cast<hsize_t>(array.here.cols.first)};
+    const std::array count = {static_cast<hsize_t>(rows.count),
+                              static_cast<hsize_t>(array.here.cols.count)};
     check(H5Sselect_hyperslab(whole.get(), H5S_SELECT_SET, start.data(), nullptr, count.data(),
                               nullptr),
           "H5Sselect_hyperslab");
@@ -124,10 +113,10 @@ std::vector<std::uint64_t> write_parallel_hdf5(const CheckpointRanks& ranks,
 
   // Every rank takes part in every write, so all go by the rank with most pieces of an array.
   std::vector<std::int64_t> most;
-  for (const SavedArray& array : arrays) most.push_back(pieces_of(array));
+  for (const SavedArray& array : arrays) most.push_back(std::ssize(row_pieces(array)));
   ranks.max(most);
 
-  PieceValues values(access);
+  RowValues values(access);
   std::vector<std::uint64_t> sums(arrays.size(), 0);
   for (std::size_t a = 0; a < arrays.size(); ++a) {
     const SavedArray& array = arrays[a];
@@ -136,17 +125,17 @@ std::vector<std::uint64_t> write_parallel_hdf5(const CheckpointRanks& ranks,
       dataset =
           h5::Dataset(check(H5Dopen2(file.get(), array.name.c_str(), H5P_DEFAULT), "H5Dopen2"));
     });
-    for (std::int64_t i = 0; i < most[a]; ++i) {
-      Piece piece;
+    const std::vector<Range> pieces = row_pieces(array);
+    for (std::size_t i = 0; i < static_cast<std::size_t>(most[a]); ++i) {
+      Range rows;
       const std::byte* bytes = nullptr;
       // A rank that fails here must not leave the others in the collective write.
       ranks.together([&] {
-        if (i >= pieces_of(array)) return;
-        piece.first_row = i * rows_of_piece(array);
-        piece.rows = std::min(rows_of_piece(array), array.local_rows - piece.first_row);
-        bytes = values.fetch(array, piece, sums[a]);
+        if (i >= pieces.size()) return;
+        rows = pieces[i];
+        bytes = values.fetch(array, rows, sums[a]);
       });
-      ranks.together([&] { write_piece(dataset.get(), transfer.get(), array, piece, bytes); });
+      ranks.together([&] { write_rows(dataset.get(), transfer.get(), array, rows, bytes); });
     }
   }
   ranks.together([&] {
