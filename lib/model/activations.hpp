@@ -34,6 +34,10 @@ struct RowStatistics {
   Ref<float, 1> mean_S;
 };
 
+/// Whose rows of a tensor the amax is of, when the kernel that writes the tensor has run. Between
+/// tensor-parallel ranks, which share some tensors by rows, their largest one counts.
+enum class AmaxOf { nothing, own_rows, all_rows };
+
 /// With FP8, by BlockLinear: the inputs of a block's linear layers as 8-bit values, turned for the
 /// weight gradients, and their scales.
 struct Fp8Saved {
@@ -42,8 +46,7 @@ struct Fp8Saved {
   Ref<fp8_e4m3, 2> x_IN[kBlockLinears];
   Ref<float, 2> scale[kBlockLinears];
   Ref<float, 1> amax;  // tensorwise: of the inputs, then of the outputs' gradients
-  /// Which of these are found, or will be when the kernel has run that writes the tensor.
-  bool is_known[2 * kBlockLinears] = {};
+  AmaxOf amax_of[2 * kBlockLinears] = {};
 };
 
 /// Which scales inputs and gradients have, and which weights.

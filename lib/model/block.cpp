@@ -31,7 +31,7 @@ void activate(StageContext<T>& c, BlockSaved<T>& v) {
 // The steps of the forward pass, numbered as in block_forward. A product that op_half computes
 // again is a GEMM of its own both times, so that both give the same bits.
 
-/// k of step 2.
+/// k of step 2. normed1_ND: not with FP8, where fp8_input has left it.
 template <class T>
 void k_forward(StageContext<T>& c, BlockSaved<T>& v, Ref<const T, 2> normed1_ND,
                const UnitView<const T>& w) {
@@ -47,26 +47,26 @@ void k_forward(StageContext<T>& c, BlockSaved<T>& v, Ref<const T, 2> normed1_ND,
 /// Step 2.
 template <class T>
 void qkv_forward(StageContext<T>& c, BlockSaved<T>& v, const UnitView<const T>& w) {
-  const auto normed1_ND = c.tp.gather(v.normed1_SD);
-  if (v.is_fp8()) fp8_input(c, v, kQkvLinear, normed1_ND.all());
-  if (v.is_stacked()) {
-    if (v.is_fp8()) {
+  if (v.is_fp8()) {
+    fp8_gathered_input<T>(c, v, kQkvLinear, v.normed1_SD);
+    if (v.is_stacked()) {
       fp8_forward(c, v, kQkvLinear, v.qkv_NQ, w, kWq, kWv);
     } else {
-      stacked_forward<T>(c.math, c.stream, v.qkv_NQ, normed1_ND, w.stacked(kWq, kWv));
-    }
-    turn(c, column_range(v.qkv_NQ, 0, c.local.q_cols + c.local.kv_cols));  // q|k
-  } else {
-    if (v.is_fp8()) {
       fp8_forward(c, v, kQkvLinear, v.q_NA, w, kWq, kWq);
       fp8_forward(c, v, kQkvLinear, v.v_N, w, kWv, kWv);
+      k_forward(c, v, {}, w);
+    }
+  } else {
+    const auto normed1_ND = c.tp.gather(v.normed1_SD);
+    if (v.is_stacked()) {
+      stacked_forward<T>(c.math, c.stream, v.qkv_NQ, normed1_ND, w.stacked(kWq, kWv));
     } else {
       linear_forward<T>(c.math, c.stream, v.q_NA, normed1_ND.all(), w.matrix(kWq));
       linear_forward<T>(c.math, c.stream, v.v_N, normed1_ND.all(), w.matrix(kWv));
+      k_forward(c, v, normed1_ND.all(), w);
     }
-    turn(c, v.q_NA);
-    k_forward(c, v, normed1_ND.all(), w);
   }
+  turn(c, v.is_stacked() ? column_range(v.qkv_NQ, 0, c.local.q_cols + c.local.kv_cols) : v.q_NA);
   c.made("product with wq and rope", "q", v.q_NA);
   c.made("product with wk and rope", "k", v.k_N);
   c.made("product with wv", "v", v.v_N);
@@ -106,21 +106,22 @@ void up_forward(StageContext<T>& c, BlockSaved<T>& v, Ref<const T, 2> normed2_ND
 /// Step 6.
 template <class T>
 void gate_up_forward(StageContext<T>& c, BlockSaved<T>& v, const UnitView<const T>& w) {
-  const auto normed2_ND = c.tp.gather(v.normed2_SD);
-  if (v.is_fp8()) fp8_input(c, v, kGateUpLinear, normed2_ND.all());
-  if (v.is_stacked()) {
-    if (v.is_fp8()) {
+  if (v.is_fp8()) {
+    fp8_gathered_input<T>(c, v, kGateUpLinear, v.normed2_SD);
+    if (v.is_stacked()) {
       fp8_forward(c, v, kGateUpLinear, v.gate_up_N2F, w, kW1, kW3);
     } else {
-      stacked_forward<T>(c.math, c.stream, v.gate_up_N2F, normed2_ND, w.stacked(kW1, kW3));
+      fp8_forward(c, v, kGateUpLinear, v.gate_NF, w, kW1, kW1);
+      up_forward(c, v, {}, w);
     }
   } else {
-    if (v.is_fp8()) {
-      fp8_forward(c, v, kGateUpLinear, v.gate_NF, w, kW1, kW1);
+    const auto normed2_ND = c.tp.gather(v.normed2_SD);
+    if (v.is_stacked()) {
+      stacked_forward<T>(c.math, c.stream, v.gate_up_N2F, normed2_ND, w.stacked(kW1, kW3));
     } else {
       linear_forward<T>(c.math, c.stream, v.gate_NF, normed2_ND.all(), w.matrix(kW1));
+      up_forward(c, v, normed2_ND.all(), w);
     }
-    up_forward(c, v, normed2_ND.all(), w);
   }
   c.made("product with w1", "gate", v.gate_NF);
   c.made("product with w3", "up", v.up_NF);
@@ -168,10 +169,11 @@ void block_recompute(StageContext<T>& c, BlockSaved<T>& v, Ref<T, 2> delta_SD,
   if (level == Recompute::full) {
     qkv_forward(c, v, w);
     attend(c, v);
-  } else if (v.is_fp8() || level == Recompute::op_half) {
-    const Ref<const T, 2> normed1_ND = c.tp.gather(v.normed1_SD).all();
-    if (v.is_fp8()) fp8_input(c, v, kQkvLinear, normed1_ND, use_again);
-    if (level == Recompute::op_half) k_forward(c, v, normed1_ND, w);
+  } else if (v.is_fp8()) {
+    fp8_gathered_input<T>(c, v, kQkvLinear, v.normed1_SD, use_again);
+    if (level == Recompute::op_half) k_forward(c, v, {}, w);
+  } else if (level == Recompute::op_half) {
+    k_forward(c, v, c.tp.gather(v.normed1_SD).all(), w);
   }
   if (level == Recompute::op) {
     if (v.is_fp8()) {
@@ -184,10 +186,11 @@ void block_recompute(StageContext<T>& c, BlockSaved<T>& v, Ref<T, 2> delta_SD,
   }
   if (level == Recompute::full) {
     gate_up_forward(c, v, w);
-  } else if (v.is_fp8() || level == Recompute::op_half) {
-    const Ref<const T, 2> normed2_ND = c.tp.gather(v.normed2_SD).all();
-    if (v.is_fp8()) fp8_input(c, v, kGateUpLinear, normed2_ND, use_again);
-    if (level == Recompute::op_half) up_forward(c, v, normed2_ND, w);
+  } else if (v.is_fp8()) {
+    fp8_gathered_input<T>(c, v, kGateUpLinear, v.normed2_SD, use_again);
+    if (level == Recompute::op_half) up_forward(c, v, {}, w);
+  } else if (level == Recompute::op_half) {
+    up_forward(c, v, c.tp.gather(v.normed2_SD).all(), w);
   }
   activate(c, v);
   if (v.is_fp8()) fp8_input<T>(c, v, kDownLinear, v.activated_NF, Fp8Use::weight_gradient);
@@ -228,23 +231,27 @@ void block_backward_input(StageContext<T>& c, BlockSaved<T>& v, const BlockGradi
   const Ref<T, 2> d_activated_NF = c.scratch.d_activated_NF;
   const Ref<T, 2> d_attention_NA = c.scratch.d_attention_NA;
   const Ref<T, 2> d_normed_SD = c.scratch.d_normed_SD;
-  // Begun before the product that it travels beside. In FP8 all rows of the inputs are kept.
+  // In FP8 gradients are cast before they are gathered, and all rows of the inputs are kept.
+  const auto gather = [&](Ref<const T, 2> mine_SD) {
+    return v.is_fp8() ? std::nullopt : std::optional(c.tp.gather(mine_SD));
+  };
+  // Begun before the product that it travels beside.
   const auto gather_for_weights = [&](Ref<const T, 2> mine_SD) {
-    return weights != nullptr && !v.is_fp8() ? std::optional(c.tp.gather(mine_SD)) : std::nullopt;
+    return weights != nullptr ? gather(mine_SD) : std::nullopt;
   };
   const auto all_of = [](const auto& gathered) {
     return gathered ? gathered->all() : Ref<const T, 2>{};
   };
 
   // 8  out = mid + activated w2
-  const auto d_out_ND = c.tp.gather(d.out_SD);
+  const auto d_out_ND = gather(d.out_SD);
   if (v.is_fp8()) {
-    fp8_gradient(c, v, kDownLinear, d_out_ND.all());
+    fp8_gathered_gradient<T>(c, v, kDownLinear, d.out_SD);
     fp8_backward_input(c, v, d_activated_NF, w, kW2, kW2);
   } else {
-    linear_backward_input<T>(c.math, s, d_activated_NF, d_out_ND, w.matrix(kW2));
+    linear_backward_input<T>(c.math, s, d_activated_NF, *d_out_ND, w.matrix(kW2));
   }
-  if (weights != nullptr) weights->w2(d_out_ND.all());
+  if (weights != nullptr) weights->w2(all_of(d_out_ND));
   c.made("product with w2, backward", "d_activated", d_activated_NF);
   // 7  activated = silu(gate) up
   const std::int64_t ffn = c.local.ffn;
@@ -276,15 +283,15 @@ void block_backward_input(StageContext<T>& c, BlockSaved<T>& v, const BlockGradi
   c.made("ffn_norm, backward", "d_mid", d.mid_SD);
 
   // 4  mid = x + attention wo
-  const auto d_mid_ND = c.tp.gather(d.mid_SD);
+  const auto d_mid_ND = gather(d.mid_SD);
   c.attention.prepare_backward({v.q_NA, v.k_N, v.v_N});  // to travel beside the products
   if (v.is_fp8()) {
-    fp8_gradient(c, v, kOutLinear, d_mid_ND.all());
+    fp8_gathered_gradient<T>(c, v, kOutLinear, d.mid_SD);
     fp8_backward_input(c, v, d_attention_NA, w, kWo, kWo);
   } else {
-    linear_backward_input<T>(c.math, s, d_attention_NA, d_mid_ND, w.matrix(kWo));
+    linear_backward_input<T>(c.math, s, d_attention_NA, *d_mid_ND, w.matrix(kWo));
   }
-  if (weights != nullptr) weights->wo(d_mid_ND.all());
+  if (weights != nullptr) weights->wo(all_of(d_mid_ND));
   c.made("product with wo, backward", "d_attention", d_attention_NA);
   // 3  attention = softmax(q k^T / sqrt(E)) v
   const std::int64_t q = c.local.q_cols;
@@ -322,14 +329,14 @@ void block_backward_input(StageContext<T>& c, BlockSaved<T>& v, const BlockGradi
 }
 
 template <class T>
-void block_backward_weight(StageContext<T>& c, const BlockSaved<T>& v, const BlockGradients<T>& d,
+void block_backward_weight(StageContext<T>& c, BlockSaved<T>& v, const BlockGradients<T>& d,
                            const BlockWeightGradients<T>& weights) {
   if (v.is_fp8()) {  // the inputs are kept in 8 bits, gradients are cast again
-    fp8_gradient(c, v, kDownLinear, c.tp.gather(d.out_SD).all());
+    fp8_gathered_gradient<T>(c, v, kDownLinear, d.out_SD);
     weights.w2({});
     fp8_gradient<T>(c, v, kGateUpLinear, d.gate_up_N2F);
     weights.w1_w3({});
-    fp8_gradient(c, v, kOutLinear, c.tp.gather(d.mid_SD).all());
+    fp8_gathered_gradient<T>(c, v, kOutLinear, d.mid_SD);
     weights.wo({});
     fp8_gradient<T>(c, v, kQkvLinear, d.qkv_NQ);
     weights.wq_wk_wv({});
@@ -350,9 +357,8 @@ void block_backward_weight(StageContext<T>& c, const BlockSaved<T>& v, const Blo
   template void block_backward_input<T>(                                                       \
       StageContext<T>&, BlockSaved<T>&, const BlockGradients<T>&, const UnitView<const T>&,    \
       const UnitView<float>&, Write, const BlockWeightGradients<T>*);                          \
-  template void block_backward_weight<T>(StageContext<T>&, const BlockSaved<T>&,               \
-                                         const BlockGradients<T>&,                             \
-                                         const BlockWeightGradients<T>&);
+  template void block_backward_weight<T>(                                                      \
+      StageContext<T>&, BlockSaved<T>&, const BlockGradients<T>&, const BlockWeightGradients<T>&);
 KOIOS_INSTANTIATE(float)
 KOIOS_INSTANTIATE(bf16)
 #undef KOIOS_INSTANTIATE

@@ -76,7 +76,7 @@ void block_backward_input(StageContext<T>& c, BlockSaved<T>& v, const BlockGradi
 
 /// The matrices' gradients, at any time after block_backward_input, while v and d last.
 template <class T>
-void block_backward_weight(StageContext<T>& c, const BlockSaved<T>& v, const BlockGradients<T>& d,
+void block_backward_weight(StageContext<T>& c, BlockSaved<T>& v, const BlockGradients<T>& d,
                            const BlockWeightGradients<T>& weights);
 
 }  // namespace koios

@@ -81,11 +81,42 @@ void cast_tokens(StageContext<T>& c, const Fp8Saved& saved, const Target<Q>& str
       return;
     default:
       const Ref<float, 1> amax = slice(saved.amax, which, 1);
-      if (!saved.is_known[which]) raise_amax<T>(s, amax, m);
+      if (saved.amax_of[which] == AmaxOf::nothing) raise_amax<T>(s, amax, m);
       const Fp8Scales scales{amax, flat(turned.scale)};
       cast_to_fp8_with_transpose<Q, T>(s, straight.values, turned.values, m, scales, scales,
                                        counts);
   }
+}
+
+/// The same of all tensor-parallel ranks' rows, of which this rank has mine_SD. With one scale for
+/// all of them the rows travel in 8 bits, and bring the same values: other scales are of columns,
+/// too, which no rank has whole.
+template <class Q, class T>
+void gather_tokens(StageContext<T>& c, Fp8Saved& saved, const Target<Q>& straight,
+                   const Target<Q>& turned, Ref<const T, 2> mine_SD, int which) {
+  const std::int64_t rows = mine_SD.extent[0];
+  const Ref<float, 1> amax = slice(saved.amax, which, 1);
+  AmaxOf& known = saved.amax_of[which];
+  if (known == AmaxOf::nothing) raise_amax<T>(c.stream, amax, mine_SD);
+  if (known != AmaxOf::all_rows) {
+    // As whole numbers magnitudes have the order that they have, and NaN is the largest.
+    c.tp.all_reduce({amax.data, 1, DType::int32}, ReduceOp::max);
+    known = AmaxOf::all_rows;
+  }
+  {
+    const Region region(c.stream, "cast to FP8",
+                        {.bytes = static_cast<double>(mine_SD.size()) * (sizeof(T) + sizeof(Q))});
+    cast_to_fp8<Q, T>(c.stream, row_range(straight.values, c.tp.rank() * rows, rows), mine_SD,
+                      {amax, flat(turned.scale)}, c.scratch.fp8.counts);
+  }
+  c.tp.all_gather(any(straight.values));
+  const Region region(c.stream, "transpose in FP8", passes_over(straight.values, turned.values));
+  transpose_fp8<Q>(c.stream, turned.values, straight.values);
+}
+
+template <class T>
+bool gathers_in_8_bits(const StageContext<T>& c, const Fp8Saved& saved) {
+  return c.tp.size() > 1 && saved.recipe == Fp8Recipe::tensorwise;
 }
 
 /// The squares of weights that were gathered in the compute type: one of both results is used.
@@ -176,9 +207,9 @@ int of_gradient(BlockLinear layer) { return kBlockLinears + layer; }
 /// Promises that the amax will be known. is_gathered: with tensor parallelism no rank writes all.
 Ref<float, 1> promise(const TensorParallelOptions& tensor, Fp8Saved& saved, int which,
                       bool is_gathered) {
-  const bool has_one = saved.recipe == Fp8Recipe::tensorwise;
-  if (!has_one || saved.is_known[which] || (is_gathered && tensor.ranks > 1)) return {};
-  saved.is_known[which] = true;
+  AmaxOf& known = saved.amax_of[which];
+  if (saved.recipe != Fp8Recipe::tensorwise || known != AmaxOf::nothing) return {};
+  known = is_gathered && tensor.ranks > 1 ? AmaxOf::own_rows : AmaxOf::all_rows;
   return slice(saved.amax, which, 1);
 }
 
@@ -187,7 +218,7 @@ Ref<float, 1> promise(const TensorParallelOptions& tensor, Fp8Saved& saved, int 
 template <class T>
 void fp8_forget_amax(StageContext<T>& c, BlockSaved<T>& v) {
   fill(c.stream, v.fp8.amax, 0);
-  for (bool& known : v.fp8.is_known) known = false;
+  for (AmaxOf& known : v.fp8.amax_of) known = AmaxOf::nothing;
 }
 
 template <class T>
@@ -208,7 +239,15 @@ void fp8_input(StageContext<T>& c, BlockSaved<T>& v, BlockLinear layer, Ref<cons
   Target<fp8_e4m3> straight = straight_input(c, v, layer);
   if (use == Fp8Use::weight_gradient) straight.values = {};
   cast_tokens<fp8_e4m3, T>(c, v.fp8, straight, turned_input(v, layer), x_NI, of_input(layer));
-  v.fp8.is_known[of_input(layer)] = true;
+  v.fp8.amax_of[of_input(layer)] = AmaxOf::all_rows;
+}
+
+template <class T>
+void fp8_gathered_input(StageContext<T>& c, BlockSaved<T>& v, BlockLinear layer,
+                        Ref<const T, 2> x_SD, Fp8Use use) {
+  if (!gathers_in_8_bits(c, v.fp8)) return fp8_input(c, v, layer, c.tp.gather(x_SD).all(), use);
+  gather_tokens<fp8_e4m3, T>(c, v.fp8, straight_input(c, v, layer), turned_input(v, layer), x_SD,
+                             of_input(layer));
 }
 
 template <class T>
@@ -228,6 +267,15 @@ void fp8_gradient(StageContext<T>& c, const BlockSaved<T>& v, BlockLinear layer,
   const std::int64_t O = dy_NO.extent[1];
   cast_tokens<fp8_e5m2, T>(c, v.fp8, straight_gradient(c, v, O), turned_gradient(c, v, O), dy_NO,
                            of_gradient(layer));
+}
+
+template <class T>
+void fp8_gathered_gradient(StageContext<T>& c, BlockSaved<T>& v, BlockLinear layer,
+                           Ref<const T, 2> dy_SD) {
+  if (!gathers_in_8_bits(c, v.fp8)) return fp8_gradient(c, v, layer, c.tp.gather(dy_SD).all());
+  const std::int64_t O = dy_SD.extent[1];
+  gather_tokens<fp8_e5m2, T>(c, v.fp8, straight_gradient(c, v, O), turned_gradient(c, v, O), dy_SD,
+                             of_gradient(layer));
 }
 
 template <class T>
@@ -263,10 +311,14 @@ void fp8_backward_weight(StageContext<T>& c, const BlockSaved<T>& v, BlockLinear
                                               BlockLinear);                                      \
   template void fp8_input<T>(StageContext<T>&, BlockSaved<T>&, BlockLinear, Ref<const T, 2>,     \
                              Fp8Use);                                                            \
+  template void fp8_gathered_input<T>(StageContext<T>&, BlockSaved<T>&, BlockLinear,             \
+                                      Ref<const T, 2>, Fp8Use);                                  \
   template void fp8_forward<T>(StageContext<T>&, const BlockSaved<T>&, BlockLinear, Ref<T, 2>,   \
                                const UnitView<const T>&, int, int);                              \
   template void fp8_gradient<T>(StageContext<T>&, const BlockSaved<T>&, BlockLinear,             \
                                 Ref<const T, 2>);                                                \
+  template void fp8_gathered_gradient<T>(StageContext<T>&, BlockSaved<T>&, BlockLinear,          \
+                                         Ref<const T, 2>);                                       \
   template void fp8_backward_input<T>(StageContext<T>&, const BlockSaved<T>&, Ref<T, 2>,         \
                                       const UnitView<const T>&, int, int);                       \
   template void fp8_backward_weight<T>(StageContext<T>&, const BlockSaved<T>&, BlockLinear,      \

@@ -25,8 +25,8 @@ namespace koios {
 template <class T>
 void fp8_forget_amax(StageContext<T>& c, BlockSaved<T>& v);
 /// Where the kernel that writes the layer's input, or the gradient of its output, must raise the
-/// amax. Empty where it cannot or need not: the recipe wants none, the tensor is gathered from
-/// tensor-parallel ranks, or was written before with the same values.
+/// amax. Empty where it need not: the recipe wants none, or the tensor was written before with the
+/// same values.
 template <class T>
 Ref<float, 1> fp8_input_amax(const StageContext<T>& c, BlockSaved<T>& v, BlockLinear layer);
 template <class T>
@@ -38,6 +38,11 @@ enum class Fp8Use { products, weight_gradient };
 template <class T>
 void fp8_input(StageContext<T>& c, BlockSaved<T>& v, BlockLinear layer, Ref<const T, 2> x_NI,
                Fp8Use use = Fp8Use::products);
+/// The same of an input whose rows the tensor-parallel ranks share; gathers them. comm: in 8 bits,
+/// with one float before them, where the recipe has one scale for all; else in the compute type.
+template <class T>
+void fp8_gathered_input(StageContext<T>& c, BlockSaved<T>& v, BlockLinear layer,
+                        Ref<const T, 2> x_SD, Fp8Use use = Fp8Use::products);
 
 /// y_NO = x w^T for the layer's parameters first..last, x as fp8_input left it just now.
 template <class T>
@@ -48,6 +53,9 @@ void fp8_forward(StageContext<T>& c, const BlockSaved<T>& v, BlockLinear layer, 
 template <class T>
 void fp8_gradient(StageContext<T>& c, const BlockSaved<T>& v, BlockLinear layer,
                   Ref<const T, 2> dy_NO);
+template <class T>
+void fp8_gathered_gradient(StageContext<T>& c, BlockSaved<T>& v, BlockLinear layer,
+                           Ref<const T, 2> dy_SD);
 
 /// dx_NI = dy w for a layer's parameters first..last, dy as fp8_gradient left it just now.
 template <class T>

@@ -156,7 +156,7 @@ void Stage<T>::backward_input(int unit, int slot, const UnitView<const T>& weigh
 
 template <class T>
 void Stage<T>::backward_weight(int unit, int slot, const GradientOutput& gradients) {
-  const BlockSaved<T>& v = block(unit, slot);
+  BlockSaved<T>& v = block(unit, slot);
   BlockGradients<T> d = gradients_of(unit, slot);
   d.qkv_NQ = v.qkv_NQ;
   StageContext<T>& c = context(slot);

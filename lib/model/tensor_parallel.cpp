@@ -114,13 +114,13 @@ void TensorParallel<T>::reduce_scatter(Ref<T, 2> mine_SD) {
 }
 
 template <class T>
-void TensorParallel<T>::all_gather(Ref<T, 2> parts) {
-  exposed_.run([&] { group_.all_gather(any(parts), compute_); });
+void TensorParallel<T>::all_gather(AnyRef parts) {
+  exposed_.run([&] { group_.all_gather(parts, compute_); });
 }
 
 template <class T>
-void TensorParallel<T>::all_reduce(Ref<float, 1> values, ReduceOp op) {
-  exposed_.run([&] { group_.all_reduce(any(values), op, compute_); });
+void TensorParallel<T>::all_reduce(AnyRef values, ReduceOp op) {
+  exposed_.run([&] { group_.all_reduce(values, op, compute_); });
 }
 
 template struct TensorParallelBuffers<float>;

@@ -81,8 +81,8 @@ class TensorParallel {
   Partial partial(Ref<T, 2> mine_SD) { return {*this, mine_SD}; }
   void reduce_scatter(Ref<T, 2> mine_SD);
   /// In place, over all ranks of the group.
-  void all_gather(Ref<T, 2> parts);
-  void all_reduce(Ref<float, 1> values, ReduceOp op);
+  void all_gather(AnyRef parts);
+  void all_reduce(AnyRef values, ReduceOp op);
 
   int size() const { return group_.size(); }
   int rank() const { return group_.rank(); }

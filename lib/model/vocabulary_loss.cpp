@@ -23,7 +23,7 @@ void gather_logits(StageContext<T>& c, Ref<T, 2> logits_CV) {
   const auto parts = make_ref(c.scratch.logit_parts.data, rows * c.tp.size(), c.local.vocab);
   const auto part = [&](int rank) { return row_range(parts, rank * rows, rows); };
   copy_matrix<T>(c.stream, part(c.tp.rank()), columns_of(c, logits_CV, c.tp.rank()));
-  c.tp.all_gather(parts);
+  c.tp.all_gather(any(parts));
   for (int rank = 0; rank < c.tp.size(); ++rank) {
     if (rank != c.tp.rank()) copy_matrix<T>(c.stream, columns_of(c, logits_CV, rank), part(rank));
   }
@@ -39,9 +39,10 @@ void loss_of_shares(StageContext<T>& c, Ref<float, 1> loss_C, Ref<T, 2> logits_C
   const SoftmaxParts all{statistic(3), parts.sum_N, parts.target_N};
   softmax_parts<T>(c.stream, parts, logits_CV, label_C, first);
   copy(c.stream, any(all.max_N), any(parts.max_N));
-  c.tp.all_reduce(all.max_N, ReduceOp::max);
+  c.tp.all_reduce(any(all.max_N), ReduceOp::max);
   rescale_parts(c.stream, parts, all.max_N);
-  c.tp.all_reduce(slice(c.scratch.softmax_4C, rows, 2 * rows), ReduceOp::sum);  // sum and target
+  c.tp.all_reduce(any(slice(c.scratch.softmax_4C, rows, 2 * rows)),
+                  ReduceOp::sum);  // sum and target
   cross_entropy_of_parts<T>(c.stream, loss_C, logits_CV, all, label_C, first, scale);
 }
 

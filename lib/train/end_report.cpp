@@ -76,6 +76,7 @@ SentBytes sent_bytes(const Mesh& mesh) {
   sent.tp_all_reduced = tensor.all_reduce_bytes;
   sent.tp_exchanged = tensor.send_bytes;
   if (&mesh.world() != &mesh.tp()) sent.tp_all_reduced += mesh.world().traffic().all_reduce_bytes;
+  sent.tp_all_reduced += mesh.shard_reduce().traffic().all_reduce_bytes;  // scales of weights
   return sent;
 }
 

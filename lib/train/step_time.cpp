@@ -284,8 +284,9 @@ class Timeline {
   /// Between tensor-parallel and context-parallel ranks, within an action.
   void exchange(const Action& action, const UnitLayout& unit) {
     if (links_.tensor().ranks > 1) {
-      const double sent = static_cast<double>(local_.rows * (links_.tensor().ranks - 1) *
-                                              shape_.model.dim * size_of(shape_.compute));
+      const double elements =
+          static_cast<double>(local_.rows * (links_.tensor().ranks - 1) * shape_.model.dim);
+      const double sent = elements * static_cast<double>(size_of(shape_.compute));
       const Exchanges e = exchanges_of(action, shape_, unit);
       double seconds =
           static_cast<double>(e.gathers + e.reduce_scatters) * links_.tensor_exchange(sent);
@@ -293,6 +294,8 @@ class Timeline {
         spend(StepPart::beside_communication, seconds * kHiddenByAsyncTp * kAsyncTpCosts);
         seconds *= 1 - kHiddenByAsyncTp;
       }
+      seconds += static_cast<double>(e.narrow_gathers) * links_.tensor_exchange(elements);
+      seconds += static_cast<double>(e.amaxes) * links_.tensor_exchange(0);
       spend(StepPart::tensor, seconds);
     }
     if (links_.context().ranks > 1) {

@@ -44,28 +44,43 @@ ContextBytes context_bytes_of(const Action& action, const TrainingShape& shape,
   return bytes;
 }
 
-Exchanges exchanges_of(const Action& action, const TrainingShape& shape, const UnitLayout& unit) {
-  const bool is_block = unit.role == UnitRole::block;
-  const bool is_fp8 = is_block && shape.fp8.of_block(unit.layer) != Fp8Recipe::none;
-  switch (action.kind) {
+namespace {
+
+/// Of a block, in the compute type.
+Exchanges block_exchanges(Action::Kind kind, Recompute level, bool is_fp8) {
+  switch (kind) {
     case Action::Kind::forward:  // into q|k|v and w1|w3, out of wo and w2
-      if (is_block) return {2, 2};
-      return unit.role == UnitRole::head ? Exchanges{1, 1} : Exchanges{0, 1};
+    case Action::Kind::backward_input:
+      return {2, 2};
     case Action::Kind::backward:
       // The gradients into wo and w2, and the inputs of q|k|v and w1|w3 again, since only a rank's
       // own rows are kept (but all of the 8-bit ones); out of q|k|v and w1|w3.
-      if (is_block) return {is_fp8 ? 2 : 4, 2};
-      return {1, 0};
-    case Action::Kind::backward_input:
-      return {2, 2};
+      return {is_fp8 ? 2 : 4, 2};
     case Action::Kind::backward_weight:  // the gradients into wo and w2 once more
-      return {4, 0};
+      return {is_fp8 ? 2 : 4, 0};
     case Action::Kind::recompute:  // into q|k|v and w1|w3 and out of wo
-      if (shape.recompute.level >= Recompute::op_half) return {2, 1};
+      if (level >= Recompute::op_half) return {2, 1};
       return {is_fp8 ? 2 : 0, 0};
     default:
       return {};
   }
+}
+
+}  // namespace
+
+Exchanges exchanges_of(const Action& action, const TrainingShape& shape, const UnitLayout& unit) {
+  const bool is_forward = action.kind == Action::Kind::forward;
+  if (unit.role == UnitRole::block) {
+    const Fp8Recipe recipe = shape.fp8.of_block(unit.layer);
+    Exchanges e = block_exchanges(action.kind, shape.recompute.level, recipe != Fp8Recipe::none);
+    if (recipe != Fp8Recipe::tensorwise) return e;
+    const bool is_first =
+        action.kind != Action::Kind::recompute && action.kind != Action::Kind::backward_weight;
+    return {0, e.reduce_scatters, e.gathers, is_first ? e.gathers : 0};
+  }
+  if (unit.role == UnitRole::head && is_forward) return {1, 1};
+  if (is_forward) return {0, 1};
+  return action.kind == Action::Kind::backward ? Exchanges{1, 0} : Exchanges{};
 }
 
 namespace {
@@ -75,7 +90,8 @@ void add_tensor_parallel(TrafficPlan& plan, const TrainingShape& shape, const Sh
                          const std::vector<Action>& actions) {
   const std::int64_t tp = shape.tensor.ranks;
   const std::int64_t tokens = shape.micro_batch.tokens();
-  const std::int64_t sent_per_column = tokens / tp * (tp - 1) * size_of(shape.compute);
+  const std::int64_t sent_rows = tokens / tp * (tp - 1);
+  const std::int64_t sent_per_column = sent_rows * size_of(shape.compute);
   const std::int64_t sent = sent_per_column * shape.model.dim;
   const bool loss_parallel = shape.tensor.loss_parallel;
   for (const Action& action : actions) {
@@ -92,6 +108,8 @@ void add_tensor_parallel(TrafficPlan& plan, const TrainingShape& shape, const Sh
       plan.tensor_all_gather_bytes += sent * exchanges.gathers;
       plan.tensor_reduce_scatter_bytes += sent * exchanges.reduce_scatters;
     }
+    plan.tensor_all_gather_bytes += sent_rows * shape.model.dim * exchanges.narrow_gathers;
+    plan.all_reduce_bytes += exchanges.amaxes * all_reduce_sent(std::int64_t{sizeof(float)}, tp);
     if (action.kind != Action::Kind::forward || unit.role != UnitRole::head) continue;
     if (!loss_parallel) plan.tensor_all_gather_bytes += sent_per_column * shape.model.vocab_size;
     if (!loss_parallel) continue;

@@ -33,9 +33,9 @@ struct TrafficPlan {
 TrafficPlan plan_traffic(const TrainingShape& shape, int stage = 0);
 
 /// How many activations [N, D] the tensor-parallel ranks gather and reduce-scatter for an action of
-/// the unit.
+/// the unit. narrow_gathers: in 8 bits; amaxes: floats that they share before.
 struct Exchanges {
-  std::int64_t gathers = 0, reduce_scatters = 0;
+  std::int64_t gathers = 0, reduce_scatters = 0, narrow_gathers = 0, amaxes = 0;
 };
 Exchanges exchanges_of(const Action& action, const TrainingShape& shape, const UnitLayout& unit);
 

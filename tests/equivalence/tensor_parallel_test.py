@@ -76,6 +76,23 @@ class TensorParallel(MeshTest):
             self.assert_traffic(run)
             self.assertGreater(run.tensor_traffic("measured")[3], 0)
 
+    def test_fp8_sends_what_the_plan_says(self):
+        gathered = {}
+        for recipe in ("", "tensorwise", "rowwise"):
+            run = self.run_of(2, 2, f"fp8_{recipe}", training__fp8_linear=recipe,
+                              training__steps=2, training__mixed_precision_param="bfloat16")
+            self.assert_traffic(run)
+            gathered[recipe] = run.tensor_traffic("measured")[0]
+        # Of 6 gathers a block in bfloat16 and 2 of the head's: 4 in 8 bits, or 4 in 16.
+        bf16_gather = gathered[""] / (6 * 3 + 2)
+        self.assertEqual(gathered["tensorwise"], (4 / 2 * 3 + 2) * bf16_gather)
+        self.assertEqual(gathered["rowwise"], (4 * 3 + 2) * bf16_gather)
+        for recipe in ("tensorwise", "rowwise"):  # gradients of weights come later
+            self.assert_traffic(self.workplace.train(
+                4, settings(1, 2, training__fp8_linear=recipe, training__steps=2,
+                            training__pipeline_parallel_degree=2,
+                            parallel__pipeline_schedule="zero_bubble"), f"split_{recipe}"))
+
     def test_checkpoints_change_the_mesh(self):
         more = {"checkpoint__folder": "checkpoints", "checkpoint__interval": 10,
                 "checkpoint__save_first_step": "false"}
