@@ -1,10 +1,11 @@
 #include "app/failure.hpp"
 
+#include <fmt/format.h>
+
 #include <chrono>
 #include <csignal>
 #include <cstdlib>
 #include <exception>
-#include <iomanip>
 #include <iostream>
 #include <memory>
 #include <thread>
@@ -95,7 +96,7 @@ ExitCode on_all_ranks(int& argc, char**& argv,
 std::string exit_code_table() {
   std::string text = "Exit codes:\n";
   for (const ExitMeaning& exit : kExitMeanings) {
-    text += cat("  ", std::setw(3), to_int(exit.code), "  ", exit.meaning, "\n");
+    text += fmt::format("  {:3}  {}\n", to_int(exit.code), exit.meaning);
   }
   return text + "  128 + n  signal n came a second time, and ended it at once\n";
 }

@@ -4,7 +4,7 @@
 
 #include "config/values.hpp"
 #include "core/error.hpp"
-#include "train/start_report.hpp"
+#include "core/readable.hpp"
 
 namespace koios {
 namespace {

@@ -1,7 +1,8 @@
 #include "app/suggest.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
-#include <cstdio>
 #include <iostream>
 #include <utility>
 
@@ -11,7 +12,7 @@
 #include "config/parallel_degrees.hpp"
 #include "config/validate.hpp"
 #include "core/printable.hpp"
-#include "train/start_report.hpp"
+#include "core/readable.hpp"
 #include "train/training_memory.hpp"
 
 namespace koios {
@@ -189,22 +190,18 @@ std::string limits_of(const StepTime& time) {
   std::string text;
   for (const auto& [share, part] : parts) {
     if (share < 0.005) break;
-    char percent[16];
-    std::snprintf(percent, sizeof percent, " %.1f%%", 100 * share);
-    text += cat(text.empty() ? "" : ", ", to_string(part), percent);
+    text += fmt::format("{}{} {:.1f}%", text.empty() ? "" : ", ", to_string(part), 100 * share);
   }
   return text.empty() ? "nothing but the computation" : text;
 }
 
 void print(const Candidate& c, std::size_t number) {
-  char mfu[32] = "";  // of a GPU whose peak is known
-  if (c.run.mfu > 0) std::snprintf(mfu, sizeof mfu, ", mfu %.1f%%", 100 * c.run.mfu);
-  char text[160];
-  std::snprintf(text, sizeof text, "%zu. %s tokens/s of each rank%s, step %.2f s", number,
-                with_commas(static_cast<std::int64_t>(c.run.tokens_per_s)).c_str(), mfu,
-                c.run.step_s);
-  std::cout << text << ", plan " << gib(c.planned_bytes) << ": " << c.shape.mesh.describe()
-            << "\n   limits: " << limits_of(c.time) << "\n  ";
+  // Of a GPU whose peak is known.
+  const std::string mfu = c.run.mfu > 0 ? fmt::format(", mfu {:.1f}%", 100 * c.run.mfu) : "";
+  std::cout << fmt::format(
+      "{}. {} tokens/s of each rank{}, step {:.2f} s, plan {}: {}\n   limits: {}\n  ", number,
+      with_commas(static_cast<std::int64_t>(c.run.tokens_per_s)), mfu, c.run.step_s,
+      gib(c.planned_bytes), c.shape.mesh.describe(), limits_of(c.time));
   for (const std::string& override : c.overrides) std::cout << " " << override;
   std::cout << "\n";
 }

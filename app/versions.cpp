@@ -3,8 +3,8 @@
 #include <mpi.h>
 
 #include <array>
-#include <sstream>
 
+#include "core/error.hpp"
 #include "kernels/math_versions.hpp"
 #include "metrics/build_info.hpp"
 #include "runtime/device.hpp"
@@ -27,12 +27,11 @@ std::vector<std::pair<std::string, std::string>> library_versions() {
 }
 
 std::string version_text() {
-  std::ostringstream text;
-  text << "koios " << build_info::version() << " (" << build_info::git_commit() << ", "
-       << build_info::backend() << " build, " << build_info::compiler() << ", "
-       << build_info::build_type() << ")\n";
-  for (const auto& [name, version] : library_versions()) text << name << " " << version << "\n";
-  return text.str();
+  std::string text = cat("koios ", build_info::version(), " (", build_info::git_commit(), ", ",
+                         build_info::backend(), " build, ", build_info::compiler(), ", ",
+                         build_info::build_type(), ")\n");
+  for (const auto& [name, version] : library_versions()) text += cat(name, " ", version, "\n");
+  return text;
 }
 
 }  // namespace koios

@@ -1,9 +1,9 @@
 #include "kernels/detail/gemm_choices.hpp"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 
 #include <cerrno>
-#include <iomanip>
 #include <sstream>
 #include <utility>
 
@@ -20,21 +20,21 @@ constexpr std::int64_t kMostBytes = std::int64_t{16} << 20;  // thousands of pro
 }  // namespace
 
 std::string to_string(const GemmKey& key) {
-  std::ostringstream out;
-  out << "m=" << key.m << " n=" << key.n << " k=" << key.k << " lda=" << key.lda
-      << " ldb=" << key.ldb << " ldd=" << key.ldd << " a=" << (key.transpose_a ? 't' : 'n')
-      << " b=" << (key.transpose_b ? 't' : 'n') << " beta=" << (key.accumulate ? 1 : 0)
-      << " in=" << to_string(key.input_a) << " out=" << to_string(key.output)
-      << " align=" << key.alignment_a << ',' << key.alignment_b << ',' << key.alignment_d;
+  std::string text = fmt::format(
+      "m={} n={} k={} lda={} ldb={} ldd={} a={} b={} beta={} in={} out={} align={},{},{}", key.m,
+      key.n, key.k, key.lda, key.ldb, key.ldd, key.transpose_a ? 't' : 'n',
+      key.transpose_b ? 't' : 'n', key.accumulate ? 1 : 0, to_string(key.input_a),
+      to_string(key.output), key.alignment_a, key.alignment_b, key.alignment_d);
   if (key.batch != 1) {
-    out << " batch=" << key.batch << " strides=" << key.stride_a << ',' << key.stride_b << ','
-        << key.stride_d;
+    text += fmt::format(" batch={} strides={},{},{}", key.batch, key.stride_a, key.stride_b,
+                        key.stride_d);
   }
   if (size_of(key.input_a) == 1) {
-    out << " b=" << to_string(key.input_b) << " scales=" << static_cast<int>(key.scale_a) << ','
-        << static_cast<int>(key.scale_b) << " fast=" << (key.fast_accumulation ? 1 : 0);
+    text += fmt::format(" b={} scales={},{} fast={}", to_string(key.input_b),
+                        static_cast<int>(key.scale_a), static_cast<int>(key.scale_b),
+                        key.fast_accumulation ? 1 : 0);
   }
-  return out.str();
+  return text;
 }
 
 GemmChoices::GemmChoices(std::string file, std::string environment)
@@ -67,14 +67,12 @@ std::optional<GemmAlgorithm> GemmChoices::find(const GemmKey& key) const {
 void GemmChoices::add(const GemmKey& key, const GemmAlgorithm& algorithm) {
   of_key_[to_string(key)] = algorithm;
   if (file_.empty()) return;
-  std::ostringstream line;
-  line << kFormat << ' ' << environment_ << " | " << to_string(key) << " |";
-  for (const auto word : algorithm) line << ' ' << std::hex << word;
-  line << '\n';
+  const std::string line = fmt::format("{} {} | {} | {:x}\n", kFormat, environment_, to_string(key),
+                                       fmt::join(algorithm, " "));
   std::string problem;
   try {
     const FileDescriptor out = files::open_or_create(file_, O_APPEND);
-    if (!files::write_all(out.get(), line.str())) problem = files::reason(errno, out.get());
+    if (!files::write_all(out.get(), line)) problem = files::reason(errno, out.get());
   } catch (const UserError& error) {
     problem = error.what();
   }

@@ -1,8 +1,9 @@
 #include "checkpoint/catalogue.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <charconv>
-#include <cstdio>
 
 #include "checkpoint/detail/posix_file.hpp"
 #include "core/error.hpp"
@@ -17,11 +18,7 @@ constexpr const char* kSuffix = ".h5";
 constexpr const char* kWeightsSuffix = "_weights.h5";
 constexpr const char* kPartial = ".partial";
 
-std::string stem(std::int64_t step) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%s%08lld", kPrefix, static_cast<long long>(step));
-  return text;
-}
+std::string stem(std::int64_t step) { return fmt::format("{}{:08}", kPrefix, step); }
 
 /// The step in "step_00000100.h5" (with this suffix), or -1.
 std::int64_t step_of(const std::string& name, const std::string& suffix) {

@@ -1,21 +1,17 @@
 #include "comm/verdict.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
-#include <iomanip>
 #include <map>
 #include <optional>
-#include <sstream>
 
 #include "core/error.hpp"
 
 namespace koios {
 namespace {
 
-std::string seconds(double s) {
-  std::ostringstream text;
-  text << std::fixed << std::setprecision(1) << std::max(0.0, s) << " s";
-  return text.str();
-}
+std::string seconds(double s) { return fmt::format("{:.1f} s", std::max(0.0, s)); }
 
 std::string name_of(const RankState& state) {
   return cat("rank ", state.rank, " on ", state.host.str());

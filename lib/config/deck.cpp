@@ -1,5 +1,6 @@
 #include "config/deck.hpp"
 
+#include <fmt/format.h>
 #include <ini.h>
 
 #include <map>
@@ -154,10 +155,11 @@ class DeckReader {
 
 std::string value_problem(std::string_view value) {
   if (const auto bad = find_invalid_utf8(value); bad != std::string_view::npos) {
-    return cat("byte ", bad + 1, " of the value (0x", std::hex,
-               static_cast<unsigned>(static_cast<unsigned char>(value[bad])),
-               ") is not UTF-8, so that it could not be saved with the run; convert the deck "
-               "(iconv -f latin1 -t utf-8), or rename the file or folder if that is its name");
+    return fmt::format(
+        "byte {} of the value ({:#x}) is not UTF-8, so that it could not be saved with the run; "
+        "convert the deck (iconv -f latin1 -t utf-8), or rename the file or folder if that is its "
+        "name",
+        bad + 1, static_cast<unsigned char>(value[bad]));
   }
   if (has_control_character(value)) return "the value holds a control character";
   if (is_quoted(value)) return cat("values stand without quotes, not as ", value);

@@ -1,8 +1,9 @@
 #include "config/wall_time.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cctype>
-#include <iomanip>
 #include <vector>
 
 namespace koios {
@@ -49,9 +50,8 @@ Problem parse_value(std::string_view text, WallTime& value) {
 std::string show_value(const WallTime& value) {
   if (value.seconds == 0) return "0";
   const std::int64_t days = value.seconds / kDay;
-  return cat(days > 0 ? cat(days, "-") : "", std::setfill('0'), std::setw(2),
-             value.seconds % kDay / 3600, ":", std::setw(2), value.seconds % 3600 / 60, ":",
-             std::setw(2), value.seconds % 60);
+  return fmt::format("{}{:02}:{:02}:{:02}", days > 0 ? cat(days, "-") : "",
+                     value.seconds % kDay / 3600, value.seconds % 3600 / 60, value.seconds % 60);
 }
 
 }  // namespace koios

@@ -1,11 +1,12 @@
 // How long the start took, phase by phase.
 #pragma once
 
+#include <fmt/format.h>
+
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "core/error.hpp"
 #include "core/stopwatch.hpp"
 
 namespace koios {
@@ -20,15 +21,12 @@ class PhaseClock {
   std::string describe() const {
     std::string text;
     for (const auto& [phase, seconds] : phases_) {
-      text +=
-          cat(text.empty() ? "" : ", ", phase, " ", static_cast<double>(rounded(seconds)) / 100);
+      text += fmt::format("{}{} {:.2f}", text.empty() ? "" : ", ", phase, seconds);
     }
     return text;
   }
 
  private:
-  static long rounded(double seconds) { return static_cast<long>(seconds * 100 + 0.5); }
-
   Stopwatch whole_;
   Stopwatch since_last_;
   std::vector<std::pair<std::string, double>> phases_;

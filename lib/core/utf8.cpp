@@ -1,5 +1,7 @@
 #include "core/utf8.hpp"
 
+#include <fmt/format.h>
+
 #include <cstdint>
 #include <cstring>
 
@@ -93,10 +95,9 @@ std::size_t utf8_cut(std::string_view text, std::size_t limit) {
 std::string utf8_problem(std::string_view text, std::string_view whole, std::int64_t byte) {
   const auto bad = find_invalid_utf8(text);
   if (bad == std::string_view::npos) return {};
-  return cat(": not UTF-8: byte ", bad + 1, " of the ", whole, " (byte ",
-             byte + narrow<std::int64_t>(bad) + 1, " of the file) is 0x", std::hex,
-             static_cast<unsigned>(static_cast<unsigned char>(text[bad])), std::dec,
-             conversion(text, byte == 0));
+  return fmt::format(": not UTF-8: byte {} of the {} (byte {} of the file) is {:#x}{}", bad + 1,
+                     whole, byte + narrow<std::int64_t>(bad) + 1,
+                     static_cast<unsigned char>(text[bad]), conversion(text, byte == 0));
 }
 
 std::string zero_problem(std::string_view text, std::string_view whole, std::int64_t byte) {

@@ -1,9 +1,9 @@
 #include "measure/outliers.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
-#include <array>
 #include <cmath>
-#include <cstdio>
 #include <map>
 
 #include "comm/verdict.hpp"
@@ -44,10 +44,8 @@ void sort(std::vector<Sample>& samples, Measurement::Kind kind) {
 double median(const std::vector<Sample>& sorted) { return sorted[sorted.size() / 2].value; }
 
 std::string number(double value) {
-  std::array<char, 32> text{};
   const int digits = std::abs(value) >= 100 ? 0 : std::abs(value) >= 10 ? 1 : 3;
-  std::snprintf(text.data(), text.size(), "%.*f", digits, value);
-  return text.data();
+  return fmt::format("{:.{}f}", value, digits);
 }
 
 }  // namespace
@@ -75,11 +73,8 @@ std::string measurement_table(std::span<const Measurement> measurements) {
   for (const Measurement& m : measurements) width = std::max(width, m.name.size());
   const auto row = [&](const std::string& name, const std::string& unit, const std::string& worst,
                        const std::string& middle, const std::string& best, const std::string& who) {
-    std::array<char, 256> text{};
-    std::snprintf(text.data(), text.size(), "%-*s  %-8s %10s %10s %10s  %s",
-                  static_cast<int>(width), name.c_str(), unit.c_str(), worst.c_str(),
-                  middle.c_str(), best.c_str(), who.c_str());
-    return std::string(text.data());
+    return fmt::format("{:<{}}  {:<8} {:>10} {:>10} {:>10}  {}", name, width, unit, worst, middle,
+                       best, who);
   };
   std::string table = row("what", "unit", "worst", "median", "best", "worst on");
   for (const Measurement& m : measurements) {

@@ -1,5 +1,7 @@
 #include "metrics/console.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -19,23 +21,14 @@ constexpr const char* kBlue = "\033[34m";
 constexpr const char* kMagenta = "\033[35m";
 constexpr const char* kYellow = "\033[33m";
 
-template <class... Args>
-std::string print(const char* format, Args... args) {
-  char text[128];
-  std::snprintf(text, sizeof text, format, args...);
-  return text;
-}
-
-std::string padded(const std::string& text, std::size_t width) {
-  return text.size() < width ? std::string(width - text.size(), ' ') + text : text;
-}
-
 /// n/a, or the value right-aligned; scientific where `format` would leave only zeros.
-std::string number(std::optional<double> value, const char* format, double smallest,
-                   std::size_t width) {
-  if (!value) return padded("n/a", width);
-  const bool tiny = *value != 0 && std::isfinite(*value) && std::abs(*value) < smallest;
-  return padded(print(tiny ? "%.1e" : format, *value), width);
+std::string number(std::optional<double> value, const char* format, double smallest, int width) {
+  std::string text = "n/a";
+  if (value) {
+    const bool tiny = *value != 0 && std::isfinite(*value) && std::abs(*value) < smallest;
+    text = fmt::format(fmt::runtime(tiny ? "{:.1e}" : format), *value);
+  }
+  return fmt::format("{:>{}}", text, width);
 }
 
 /// Colours off for an empty one.
@@ -45,7 +38,7 @@ std::string column(const char* color, const std::string& text, bool on) {
 
 std::string step_of(std::int64_t step, std::int64_t steps) {
   const std::string of = cat(steps);
-  return cat("step ", padded(cat(step), std::max<std::size_t>(5, of.size())), "/", of);
+  return fmt::format("step {:>{}}/{}", step, std::max<std::size_t>(5, of.size()), of);
 }
 
 /// Written at once, so that lines of other ranks do not come between.
@@ -59,28 +52,28 @@ void write_stdout(const std::string& text) {
 std::string format_step_line(const StepLine& line, bool color) {
   return cat(
       column(kCyan, step_of(line.step, line.steps), color), " | ",
-      column(kGreen, cat("loss ", number(line.loss, "%.4f", 1e-4, 7)), color), " | grad_norm ",
-      number(line.grad_norm, "%.2f", 0.1, 7), " | lr ", number(line.lr, "%.2e", 0, 8), " | ",
-      number(line.step_time_s, "%.3f", 1e-3, 7), " s | ",
-      column(kBlue, cat(number(line.tok_per_s_per_rank, "%.0f", 1, 6), " tok/s/rank"), color),
-      " | ", column(kMagenta, cat("mfu ", number(line.mfu_pct, "%.1f%%", 0.1, 5)), color), " | ",
-      column(kYellow, cat("peak ", number(line.peak_gib, "%.2f", 0.01, 6), " GiB"), color));
+      column(kGreen, cat("loss ", number(line.loss, "{:.4f}", 1e-4, 7)), color), " | grad_norm ",
+      number(line.grad_norm, "{:.2f}", 0.1, 7), " | lr ", number(line.lr, "{:.2e}", 0, 8), " | ",
+      number(line.step_time_s, "{:.3f}", 1e-3, 7), " s | ",
+      column(kBlue, cat(number(line.tok_per_s_per_rank, "{:.0f}", 1, 6), " tok/s/rank"), color),
+      " | ", column(kMagenta, cat("mfu ", number(line.mfu_pct, "{:.1f}%", 0.1, 5)), color), " | ",
+      column(kYellow, cat("peak ", number(line.peak_gib, "{:.2f}", 0.01, 6), " GiB"), color));
 }
 
 std::string format_validation_line(const ValidationLine& line, bool color) {
   return cat(column(kCyan, step_of(line.step, line.steps), color), " | ",
-             column(kGreen, cat("validation loss ", number(line.loss, "%.4f", 1e-4, 7)), color),
-             " | perplexity ", number(line.perplexity, "%.2f", 0.01, 9), " | ", line.sequences,
-             " sequences | ", number(line.seconds, "%.3f", 1e-3, 7), " s");
+             column(kGreen, cat("validation loss ", number(line.loss, "{:.4f}", 1e-4, 7)), color),
+             " | perplexity ", number(line.perplexity, "{:.2f}", 0.01, 9), " | ", line.sequences,
+             " sequences | ", number(line.seconds, "{:.3f}", 1e-3, 7), " s");
 }
 
 std::string format_duration(double seconds) {
   const long long s = std::llround(std::max(0.0, seconds));
   const long long minutes = s / 60, hours = minutes / 60, days = hours / 24;
-  if (days > 0) return print("%lldd %02lldh", days, hours % 24);
-  if (hours > 0) return print("%lldh %02lldm", hours, minutes % 60);
-  if (minutes > 0) return print("%lldm %02llds", minutes, s % 60);
-  return print("%llds", s);
+  if (days > 0) return fmt::format("{}d {:02}h", days, hours % 24);
+  if (hours > 0) return fmt::format("{}h {:02}m", hours, minutes % 60);
+  if (minutes > 0) return fmt::format("{}m {:02}s", minutes, s % 60);
+  return fmt::format("{}s", s);
 }
 
 std::string format_progress(const Progress& p, int width) {
@@ -89,7 +82,7 @@ std::string format_progress(const Progress& p, int width) {
              left = double(std::max<std::int64_t>(0, p.steps - p.step));
   const std::string eta = here > 0 ? format_duration(p.elapsed_s / here * left) : "n/a";
   const std::string tail =
-      cat(print(" %3d%%  ", static_cast<int>(100 * done)), p.step, "/", p.steps, "  ETA ", eta);
+      fmt::format(" {:3}%  {}/{}  ETA {}", static_cast<int>(100 * done), p.step, p.steps, eta);
   const int room = std::min(60, width - static_cast<int>(tail.size()) - 2);
   if (room < 4) return tail.substr(0, static_cast<std::size_t>(std::max(0, width)));
   const auto filled = static_cast<std::size_t>(done * room);

@@ -1,12 +1,12 @@
 #include "metrics/metrics_writer.hpp"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <sys/stat.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <cstdio>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <span>
@@ -27,11 +27,7 @@ double unix_seconds() {
 }
 
 /// To 6 digits: a list of 1,024 ranks would else be 20 KB a row.
-double rounded(double value) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.6g", value);
-  return std::strtod(text, nullptr);
-}
+double rounded(double value) { return std::strtod(fmt::format("{:.6g}", value).c_str(), nullptr); }
 
 std::string nonfinite_name(double value) {
   if (std::isnan(value)) return "nan";

@@ -1,7 +1,8 @@
 #include "metrics/timers.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
-#include <cstdio>
 
 #include "core/error.hpp"
 
@@ -34,22 +35,15 @@ Timers::Totals Timers::lap() {
 }
 
 std::string timer_table(std::span<const TimerRow> rows, double whole_s) {
-  int width = 5;
-  for (const TimerRow& row : rows) width = std::max(width, static_cast<int>(row.name.size()));
-  char line[512];
-  std::snprintf(line, sizeof line, "%-*s %11s %11s %11s %7s", width, "timer", "min s", "avg s",
-                "max s", "avg %");
-  std::string table = line;
+  std::size_t width = 5;
+  for (const TimerRow& row : rows) width = std::max(width, row.name.size());
+  std::string table = fmt::format("{:<{}} {:>11} {:>11} {:>11} {:>7}", "timer", width, "min s",
+                                  "avg s", "max s", "avg %");
   for (const TimerRow& row : rows) {
-    std::snprintf(line, sizeof line, "\n%-*s %11.3f %11.3f %11.3f ", width, row.name.c_str(),
-                  row.min_s, row.avg_s, row.max_s);
-    table += line;
-    if (whole_s > 0) {
-      std::snprintf(line, sizeof line, "%7.1f", 100 * row.avg_s / whole_s);
-    } else {
-      std::snprintf(line, sizeof line, "%7s", "n/a");
-    }
-    table += line;
+    const std::string share =
+        whole_s > 0 ? fmt::format("{:.1f}", 100 * row.avg_s / whole_s) : "n/a";
+    table += fmt::format("\n{:<{}} {:11.3f} {:11.3f} {:11.3f} {:>7}", row.name, width, row.min_s,
+                         row.avg_s, row.max_s, share);
   }
   return table;
 }

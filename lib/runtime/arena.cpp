@@ -5,13 +5,12 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
-#include <iomanip>
-#include <sstream>
 #include <utility>
 
 #include "core/error.hpp"
 #include "core/free_memory.hpp"
 #include "core/integers.hpp"
+#include "core/readable.hpp"
 #include "core/unwinding.hpp"
 #include "runtime/detail/cuda.hpp"
 
@@ -19,12 +18,6 @@ namespace koios {
 namespace {
 
 constexpr std::int64_t kHugePage = std::int64_t{2} << 20;
-
-std::string gib(std::int64_t bytes) {
-  std::ostringstream out;
-  out << std::fixed << std::setprecision(3) << static_cast<double>(bytes) / (1 << 30) << " GiB";
-  return out.str();
-}
 
 [[noreturn]] void throw_too_large(std::int64_t needed, const FreeMemory& free) {
   throw UserError(

@@ -1,12 +1,13 @@
 #include "runtime/memory_book.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <iomanip>
-#include <sstream>
 #include <string_view>
 
+#include "core/error.hpp"
 #include "core/free_memory.hpp"
 #include "runtime/detail/cuda.hpp"
 
@@ -32,9 +33,10 @@ Use look(Backend backend) {
   return {info.total_bytes - info.free_bytes, info.free_bytes};
 }
 
-/// With 2 digits, and never "-0.00".
-double gib(std::int64_t bytes) {
-  return std::round(100 * static_cast<double>(bytes) / (1 << 30)) / 100 + 0.0;
+/// "1.25", never "-0.00".
+std::string gib_of(std::int64_t bytes) {
+  const double gib = std::round(100 * static_cast<double>(bytes) / (1 << 30)) / 100 + 0.0;
+  return fmt::format("{:.2f}", gib);
 }
 
 bool is_of_memory(const std::string& error) {
@@ -68,14 +70,12 @@ void MemoryBook::note_known(std::string what, std::int64_t bytes) {
 
 std::string MemoryBook::describe() const {
   const Use now = look(backend_);
-  std::ostringstream text;
-  text << std::fixed << std::setprecision(2)
-       << (backend_ == Backend::host ? "memory of this process: " : "GPU memory: ");
-  for (const auto& [what, bytes] : entries_) text << what << " " << gib(bytes) << ", ";
+  std::string text = backend_ == Backend::host ? "memory of this process: " : "GPU memory: ";
+  for (const auto& [what, bytes] : entries_) text += cat(what, " ", gib_of(bytes), ", ");
   const std::int64_t since = now.used_bytes - used_bytes_;
-  if (since >= kWorthTelling) text << "since then " << gib(since) << ", ";
-  text << "in all " << gib(now.used_bytes) << " GiB; " << gib(now.free_bytes) << " GiB are free";
-  return text.str();
+  if (since >= kWorthTelling) text += cat("since then ", gib_of(since), ", ");
+  return cat(text, "in all ", gib_of(now.used_bytes), " GiB; ", gib_of(now.free_bytes),
+             " GiB are free");
 }
 
 std::string MemoryBook::about_memory(const std::string& error) noexcept {

@@ -5,7 +5,7 @@
 
 #include "comm/host_reduce.hpp"
 #include "core/log.hpp"
-#include "train/start_report.hpp"
+#include "core/readable.hpp"
 
 namespace koios {
 

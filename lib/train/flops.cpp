@@ -1,6 +1,6 @@
 #include "train/flops.hpp"
 
-#include <cstdio>
+#include <fmt/format.h>
 
 #include "core/error.hpp"
 
@@ -40,9 +40,7 @@ std::optional<double> peak_flops(std::string_view device_name) {
 std::string describe_flops(const ModelSpec& model, std::int64_t seq_len,
                            std::string_view device_name) {
   const auto giga = [&](AttentionCount count) {
-    char text[32];
-    std::snprintf(text, sizeof text, "%.4g", flops_per_token(model, seq_len, count) / 1e9);
-    return std::string(text);
+    return fmt::format("{:.4g}", flops_per_token(model, seq_len, count) / 1e9);
   };
   const std::optional<double> peak = peak_flops(device_name);
   return cat("operations of a label token: ", giga(AttentionCount::full),

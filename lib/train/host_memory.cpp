@@ -1,8 +1,8 @@
 #include "train/host_memory.hpp"
 
 #include "core/error.hpp"
+#include "core/readable.hpp"
 #include "train/save_staging.hpp"
-#include "train/start_report.hpp"
 
 namespace koios {
 

@@ -1,7 +1,8 @@
 #include "train/run_files.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
-#include <iomanip>
 #include <map>
 #include <sstream>
 #include <string>
@@ -31,8 +32,7 @@ Listing list_files(const DataOptions& options) {
     for (const std::string& file :
          find_dataset_files(source.path, source.format, options.split, &ignored)) {
       listing[fs::absolute(file).string()] =
-          cat(std::hex, std::setw(16), std::setfill('0'), files_fingerprint({file}), std::dec, " ",
-              fs::file_size(file));
+          fmt::format("{:016x} {}", files_fingerprint({file}), fs::file_size(file));
     }
   }
   return listing;

@@ -1,7 +1,8 @@
 #include "train/start_report.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
-#include <cstdio>
 #include <numeric>
 #include <utility>
 
@@ -9,29 +10,12 @@
 #include "core/error.hpp"
 #include "core/integers.hpp"
 #include "core/log.hpp"
+#include "core/readable.hpp"
 #include "runtime/numa.hpp"
 #include "train/save_staging.hpp"
 #include "train/training_memory.hpp"
 
 namespace koios {
-
-std::string with_commas(std::int64_t value) {
-  const std::string digits = std::to_string(value);
-  const std::size_t sign = value < 0 ? 1 : 0;
-  std::string text;
-  for (std::size_t i = 0; i < digits.size(); ++i) {
-    const bool group = i > sign && (digits.size() - i) % 3 == 0;
-    if (group) text += ',';
-    text += digits[i];
-  }
-  return text;
-}
-
-std::string gib(std::int64_t bytes) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.3f GiB", static_cast<double>(bytes) / (1 << 30));
-  return text;
-}
 
 std::string describe_model(const std::string& name, const ModelSpec& m) {
   return cat("model ", name, ": ", with_commas(parameter_count(m)), " parameters, ", m.n_layers,
@@ -91,20 +75,19 @@ std::vector<std::string> describe_stages(const TrainingShape& shape,
   std::vector<std::string> lines;
   if (stages == 1) return lines;
   const int micro_batches = shape.reduce.micro_batches;
-  char text[128];
-  std::snprintf(text, sizeof text, "%d stages, %d micro-batches, bubble %.1f%%", stages,
-                micro_batches,
-                100 * bubble(shape.pipeline.schedule, stages, shape.pipeline.runs, micro_batches));
-  lines.push_back(cat("pipeline ", to_string(shape.pipeline.schedule), ": ", text));
+  lines.push_back(fmt::format(
+      "pipeline {}: {} stages, {} micro-batches, bubble {:.1f}%",
+      to_string(shape.pipeline.schedule), stages, micro_batches,
+      100 * bubble(shape.pipeline.schedule, stages, shape.pipeline.runs, micro_batches)));
   const std::vector<double> flops = shape.flops_of_stages();
   const double all = std::accumulate(flops.begin(), flops.end(), 0.0);
   for (int stage = 0; stage < stages; ++stage) {
     const auto number = static_cast<std::size_t>(stage);
-    std::snprintf(text, sizeof text, "%.1f%%", 100 * flops[number] / all);
-    lines.push_back(cat("  stage ", stage, ": layers ", layers_of(shape, stage), ", ", text,
-                        " of the operations, ", in_flight(shape.stage(stage)),
-                        " micro-batches in flight, ", gib(memory[number].total_bytes), ", sends ",
-                        with_commas(plan_traffic(shape, stage).pipeline_bytes), " bytes a step"));
+    lines.push_back(fmt::format(
+        "  stage {}: layers {}, {:.1f}% of the operations, {} micro-batches in flight, {}, "
+        "sends {} bytes a step",
+        stage, layers_of(shape, stage), 100 * flops[number] / all, in_flight(shape.stage(stage)),
+        gib(memory[number].total_bytes), with_commas(plan_traffic(shape, stage).pipeline_bytes)));
   }
   return lines;
 }
@@ -123,11 +106,8 @@ std::vector<std::string> describe_plan(const TrainingShape& shape,
   std::size_t width = 5;
   for (const auto& line : memory.lines) width = std::max(width, line.label.size());
   const auto row = [&](const std::string& label, std::int64_t bytes) {
-    char text[96];
-    std::snprintf(text, sizeof text, "  %-*s %16s bytes  %10.3f GiB", static_cast<int>(width),
-                  label.c_str(), with_commas(bytes).c_str(),
-                  static_cast<double>(bytes) / (1 << 30));
-    lines.emplace_back(text);
+    lines.push_back(
+        fmt::format("  {:<{}} {:>16} bytes  {:>14}", label, width, with_commas(bytes), gib(bytes)));
   };
   for (const auto& line : memory.lines) row(line.label, line.bytes);
   row("total", memory.total_bytes);

@@ -33,9 +33,4 @@ std::string far_gpu_problem(int gpu_node, const std::vector<int>& core_nodes);
 /// not. comm: gathers, collective over all ranks.
 void print_places(const MpiEnv& mpi, const DeviceEnv& device, const MeshShape& mesh);
 
-/// 12345678 as "12,345,678".
-std::string with_commas(std::int64_t value);
-/// Bytes as GiB with three digits ("0.087 GiB").
-std::string gib(std::int64_t bytes);
-
 }  // namespace koios

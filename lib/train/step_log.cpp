@@ -1,10 +1,10 @@
 #include "train/step_log.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <iomanip>
-#include <sstream>
 #include <utility>
 #include <vector>
 
@@ -226,12 +226,11 @@ void StepLog::write(std::int64_t step, double lr, std::int64_t reserved_bytes,
 void StepLog::tell_slow_rank(const Interval& all) {
   const auto slow = slow_rank_.add(steps_, all.own_s_by_rank, all.step_s);
   if (!slow || mesh_.rank() != 0) return;
-  std::ostringstream text;
-  text << std::setprecision(3) << "rank " << slow->rank << " on "
-       << facts_.hosts[static_cast<std::size_t>(slow->rank)] << " works " << slow->factor()
-       << " times as long as the other ranks (" << slow->own_s << " s a step, their median is "
-       << slow->others_s << " s) over the last " << slow->steps << " steps: they wait for it";
-  log::warning(text.str());
+  log::warning(fmt::format(
+      "rank {} on {} works {:.3g} times as long as the other ranks ({:.3g} s a step, their median "
+      "is {:.3g} s) over the last {} steps: they wait for it",
+      slow->rank, facts_.hosts[static_cast<std::size_t>(slow->rank)], slow->factor(), slow->own_s,
+      slow->others_s, slow->steps));
 }
 
 void StepLog::write_row(std::int64_t step, double lr, const Interval& all,

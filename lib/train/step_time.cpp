@@ -1,16 +1,17 @@
 #include "train/step_time.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cctype>
 #include <cmath>
-#include <cstdio>
 #include <deque>
 #include <map>
 #include <numeric>
 #include <set>
 
+#include "core/readable.hpp"
 #include "train/flops.hpp"
-#include "train/start_report.hpp"
 #include "train/step_actions.hpp"
 #include "train/step_work.hpp"
 #include "train/traffic_plan.hpp"
@@ -446,16 +447,6 @@ RunPrediction predict_run(const TrainingShape& shape, const StepTime& time,
   return run;
 }
 
-namespace {
-
-std::string format(const char* pattern, double value) {
-  char text[64];
-  std::snprintf(text, sizeof text, pattern, value);
-  return text;
-}
-
-}  // namespace
-
 std::vector<std::string> describe_prediction(const TrainingShape& shape, const MachineRates& rates,
                                              Nodes nodes, double tokens) {
   if (shape.compute != rates.compute) return {other_compute_type(shape, rates)};
@@ -469,23 +460,20 @@ std::vector<std::string> describe_prediction(const TrainingShape& shape, const M
   for (int part = 0; part < kStepParts; ++part) {
     const double seconds = time.seconds[static_cast<std::size_t>(part)];
     if (seconds <= 0) continue;
-    char text[96];
-    std::snprintf(text, sizeof text, "  %-36s %10.1f ms  %5.1f%%",
-                  to_string(static_cast<StepPart>(part)), 1e3 * seconds,
-                  100 * seconds / run.step_s);
-    lines.emplace_back(text);
+    lines.push_back(fmt::format("  {:<36} {:10.1f} ms  {:5.1f}%",
+                                to_string(static_cast<StepPart>(part)), 1e3 * seconds,
+                                100 * seconds / run.step_s));
   }
-  lines.push_back(cat("  step", format("%43.1f ms", 1e3 * run.step_s)));
+  lines.push_back(fmt::format("  step{:43.1f} ms", 1e3 * run.step_s));
   lines.push_back(cat("predicted speed: ", with_commas(std::llround(run.tokens_per_s)),
                       " tokens/s of each rank, ",
                       with_commas(std::llround(run.tokens_per_s * shape.mesh.ranks())), " of all, ",
                       with_commas(shape.tokens_per_step()), " tokens a step",
-                      run.mfu > 0 ? cat(", mfu ", format("%.1f%%", 100 * run.mfu)) : ""));
-  lines.push_back(cat(
-      "predicted time to ", format("%.3g", tokens), " tokens: ", format("%.3g", run.days), " days",
-      run.energy_kwh > 0 ? cat(", ", format("%.3g", run.energy_kwh), " kWh for the GPUs at ",
-                               format("%.0f", rates.power_w), " W each")
-                         : ""));
+                      run.mfu > 0 ? fmt::format(", mfu {:.1f}%", 100 * run.mfu) : ""));
+  const std::string energy =
+      fmt::format(", {:.3g} kWh for the GPUs at {:.0f} W each", run.energy_kwh, rates.power_w);
+  lines.push_back(fmt::format("predicted time to {:.3g} tokens: {:.3g} days{}", tokens, run.days,
+                              run.energy_kwh > 0 ? energy : ""));
   return lines;
 }
 

@@ -3,6 +3,7 @@
 
 #include <map>
 
+#include "core/readable.hpp"
 #include "train/flops.hpp"
 #include "train/host_memory.hpp"
 #include "train/start_report.hpp"

@@ -121,10 +121,12 @@ list(FILTER sentencepiece_LINK_LIBRARIES EXCLUDE REGEX "sentencepiece_train")
 set_property(TARGET PkgConfig::sentencepiece
              PROPERTY INTERFACE_LINK_LIBRARIES ${sentencepiece_LINK_LIBRARIES})
 
-find_package(nlohmann_json QUIET)
-if(NOT nlohmann_json_FOUND)
-  koios_missing("nlohmann_json" "${koios_setup_hint}")
-endif()
+foreach(library nlohmann_json fmt)
+  find_package(${library} QUIET)
+  if(NOT ${library}_FOUND)
+    koios_missing("${library}" "${koios_setup_hint}")
+  endif()
+endforeach()
 
 # ---- compressed data -----------------------------------------------------------------------------
 find_package(ZLIB QUIET)

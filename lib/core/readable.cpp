@@ -1,0 +1,20 @@
+#include "core/readable.hpp"
+
+#include <fmt/format.h>
+
+namespace koios {
+
+std::string gib(std::int64_t bytes) {
+  return fmt::format("{:.3f} GiB", static_cast<double>(bytes) / (1 << 30));
+}
+
+std::string with_commas(std::int64_t value) {
+  std::string text = std::to_string(value);
+  const std::int64_t first = value < 0 ? 2 : 1;  // a comma has a digit before it
+  for (std::int64_t at = std::ssize(text) - 3; at >= first; at -= 3) {
+    text.insert(static_cast<std::size_t>(at), 1, ',');
+  }
+  return text;
+}
+
+}  // namespace koios

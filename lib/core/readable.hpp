@@ -1,0 +1,14 @@
+// Numbers as people read them.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace koios {
+
+/// "0.087 GiB"
+std::string gib(std::int64_t bytes);
+/// "6,738,415,616"
+std::string with_commas(std::int64_t value);
+
+}  // namespace koios
