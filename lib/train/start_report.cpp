@@ -98,7 +98,6 @@ std::vector<std::string> describe_plan(const TrainingShape& shape,
   const MemoryPlan& memory = largest(plans);
   const int stage = narrow<int>(&memory - plans.data());
   const bool has_stages = plans.size() > 1;
-  const TrafficPlan traffic = plan_traffic(shape);
   std::vector<std::string> lines = describe_stages(shape, plans);
   lines.push_back(cat("memory plan per rank (", to_string(shape.backend), ", ",
                       to_string(shape.compute), " compute",
@@ -116,28 +115,8 @@ std::vector<std::string> describe_plan(const TrainingShape& shape,
     row("host memory for saves", SaveStaging::bytes(shard_layout(shape, shape.first_rank(stage))));
   }
   lines.push_back(describe_recomputation(shape));
-  lines.push_back(cat("traffic plan per rank and step: all-gather ",
-                      with_commas(traffic.all_gather_bytes), " bytes, reduce-scatter ",
-                      with_commas(traffic.reduce_scatter_bytes), " bytes sent"));
-  if (shape.reduce.replicas > 1) {
-    lines.push_back(cat("replica traffic plan per rank and step: all-reduce ",
-                        with_commas(traffic.replica_all_reduce_bytes), " bytes sent"));
-  }
-  if (shape.tensor.ranks > 1) {
-    lines.push_back(cat("tensor-parallel traffic plan per rank and step: all-gather ",
-                        with_commas(traffic.tensor_all_gather_bytes), " bytes, reduce-scatter ",
-                        with_commas(traffic.tensor_reduce_scatter_bytes), " bytes, all-reduce ",
-                        with_commas(traffic.all_reduce_bytes), " bytes, exchanges ",
-                        with_commas(traffic.tensor_send_bytes), " bytes sent"));
-  }
-  if (shape.micro_batch.context_ranks > 1) {
-    lines.push_back(cat("context-parallel traffic plan per rank and step: all-gather ",
-                        with_commas(traffic.context_all_gather_bytes), " bytes, reduce-scatter ",
-                        with_commas(traffic.context_reduce_scatter_bytes), " bytes sent"));
-  }
-  if (has_stages) {
-    lines.push_back(cat("pipeline traffic plan per rank and step: ",
-                        with_commas(traffic.pipeline_bytes), " bytes sent"));
+  for (std::string& line : describe_traffic("plan", plan_traffic(shape), shape.mesh)) {
+    lines.push_back(std::move(line));
   }
   return lines;
 }

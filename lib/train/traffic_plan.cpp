@@ -15,7 +15,7 @@ std::int64_t all_reduce_sent(std::int64_t bytes, std::int64_t ranks) {
 }
 
 /// Between context-parallel ranks: every pass of attention wants the keys and values of all.
-void add_context_parallel(TrafficPlan& plan, const TrainingShape& shape, int stage,
+void add_context_parallel(SentBytes& plan, const TrainingShape& shape, int stage,
                           const ShardLayout& layout, const std::vector<Action>& actions) {
   const LocalShape local = shape.stage(stage).local();
   for (const Action& action : actions) {
@@ -86,7 +86,7 @@ Exchanges exchanges_of(const Action& action, const TrainingShape& shape, const U
 namespace {
 
 /// Between tensor-parallel ranks.
-void add_tensor_parallel(TrafficPlan& plan, const TrainingShape& shape, const ShardLayout& layout,
+void add_tensor_parallel(SentBytes& plan, const TrainingShape& shape, const ShardLayout& layout,
                          const std::vector<Action>& actions) {
   const std::int64_t tp = shape.tensor.ranks;
   const std::int64_t tokens = shape.micro_batch.tokens();
@@ -128,11 +128,11 @@ void add_tensor_parallel(TrafficPlan& plan, const TrainingShape& shape, const Sh
 
 }  // namespace
 
-TrafficPlan plan_traffic(const TrainingShape& shape, int stage) {
+SentBytes plan_traffic(const TrainingShape& shape, int stage) {
   const ShardLayout layout = shard_layout(shape, shape.first_rank(stage));
   const std::vector<Action> actions = training_actions(shape, layout);
   const std::int64_t ranks = layout.ranks();
-  TrafficPlan plan;
+  SentBytes plan;
   for (const Action& action : actions) {
     if (action.kind == Action::Kind::send || action.kind == Action::Kind::send_gradient) {
       plan.pipeline_bytes +=

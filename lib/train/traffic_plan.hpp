@@ -1,36 +1,17 @@
-// What one step moves: payload bytes each rank sends. Measured bytes (Communicator::traffic) must
-// equal it; docs/sharding.md derives the formulas.
+// What one step moves: payload bytes each rank sends. Measured bytes must equal it;
+// docs/sharding.md derives the formulas.
 #pragma once
 
 #include <cstdint>
 
 #include "pipeline/actions.hpp"
+#include "train/sent_bytes.hpp"
 #include "train/training_shape.hpp"
 
 namespace koios {
 
-struct TrafficPlan {
-  // Weights and gradients, between the ranks that share each parameter's rows.
-  std::int64_t all_gather_bytes = 0;
-  std::int64_t reduce_scatter_bytes = 0;
-  // Gradient shards, between replicas.
-  std::int64_t replica_all_reduce_bytes = 0;
-  // Activations, between tensor-parallel ranks.
-  std::int64_t tensor_all_gather_bytes = 0;
-  std::int64_t tensor_reduce_scatter_bytes = 0;
-  std::int64_t tensor_send_bytes = 0;  // parallel/async_tp: what replaces most of the two
-  /// Statistics of the loss and gradients of replicated parameters, between tensor-parallel ranks,
-  /// and the gradient norm, between all.
-  std::int64_t all_reduce_bytes = 0;
-  // Keys and values, and their gradients, between context-parallel ranks.
-  std::int64_t context_all_gather_bytes = 0;
-  std::int64_t context_reduce_scatter_bytes = 0;
-  // Activations and their gradients, to the neighbouring stages.
-  std::int64_t pipeline_bytes = 0;
-};
-
 /// Of a rank of the stage.
-TrafficPlan plan_traffic(const TrainingShape& shape, int stage = 0);
+SentBytes plan_traffic(const TrainingShape& shape, int stage = 0);
 
 /// How many activations [N, D] the tensor-parallel ranks gather and reduce-scatter for an action of
 /// the unit. narrow_gathers: in 8 bits; amaxes: floats that they share before.

@@ -125,10 +125,10 @@ TrainingOutcome TrainingLoop<T>::run() {
 template <class T>
 void TrainingLoop<T>::rehearse(Watchdog& watchdog) {
   watchdog.start("rehearsing a step");
-  const SentBytes before = sent_bytes(mesh_);
+  const SentBytes before = measured_bytes(mesh_);
   step_.rehearse();
   streams_.compute.synchronize();
-  sent_besides_steps_ += sent_bytes(mesh_) - before;
+  sent_besides_steps_ = sent_besides_steps_ + measured_bytes(mesh_) - before;
 }
 
 template <class T>
@@ -144,7 +144,11 @@ void TrainingLoop<T>::finish(std::int64_t step, const StepDecision& decision, Wa
   checkpoints_.finish();
   if (step > start_.step) {
     print_timers(timers_, mesh_, since_start_.seconds());
-    print_traffic(mesh_, sent_bytes(mesh_) - sent_besides_steps_, step - start_.step);
+    const SentBytes sent = measured_bytes(mesh_) - sent_besides_steps_;
+    for (const std::string& line :
+         describe_traffic("measured", sent / (step - start_.step), mesh_.shape())) {
+      log::info(line);
+    }
   }
   if (decision.stop != StopReason::none) {
     const bool is_saved = config_.checkpoint.is_on();
@@ -258,7 +262,7 @@ template <class T>
 void TrainingLoop<T>::validate(std::int64_t step, Watchdog& watchdog) {
   const Stopwatch watch;
   launch_.recorder.enter("validation");
-  const SentBytes before = sent_bytes(mesh_);
+  const SentBytes before = measured_bytes(mesh_);
   const double met_s = mesh_.host_world().host_seconds();
   validated_ = validation_->run(step_, streams_.compute, [&] {
     watchdog.beat();
@@ -266,7 +270,7 @@ void TrainingLoop<T>::validate(std::int64_t step, Watchdog& watchdog) {
     return !decider_.is_stop_agreed();
   });
   if (!validated_) log::info("validation broken off: the run is to stop");
-  sent_besides_steps_ += sent_bytes(mesh_) - before;
+  sent_besides_steps_ = sent_besides_steps_ + measured_bytes(mesh_) - before;
   const double seconds = watch.seconds();
   step_log_.exclude(seconds, mesh_.host_world().host_seconds() - met_s);
   decider_.exclude(seconds);

@@ -17,6 +17,7 @@
 #include "train/profiler.hpp"
 #include "train/run_checkpoints.hpp"
 #include "train/run_training.hpp"
+#include "train/sent_bytes.hpp"
 #include "train/step.hpp"
 #include "train/step_decision.hpp"
 #include "train/step_log.hpp"

@@ -48,7 +48,7 @@ struct Trained {
 };
 
 void expect_traffic_as_planned(const Mesh& mesh, const TrainingShape& shape, int stage) {
-  const TrafficPlan plan = plan_traffic(shape, stage);
+  const SentBytes plan = plan_traffic(shape, stage);
   const auto sum = [&](std::int64_t Traffic::*bytes) {
     return mesh.context().traffic().*bytes + mesh.context_reversed().traffic().*bytes;
   };

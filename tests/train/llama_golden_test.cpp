@@ -276,7 +276,7 @@ TEST_P(LlamaGolden, training_agrees_with_pytorch) {
                      });
 
   // What was sent is what the plan says.
-  const TrafficPlan traffic = plan_traffic(shape);
+  const SentBytes traffic = plan_traffic(shape);
   EXPECT_EQ(mesh.shard_gather().traffic().all_gather_bytes,
             traffic.all_gather_bytes * run.training.steps);
   EXPECT_EQ(mesh.shard_reduce().traffic().reduce_scatter_bytes,

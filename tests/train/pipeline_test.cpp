@@ -95,7 +95,7 @@ Trained train(Backend backend, RunConfig run, const MeshShape& mesh_shape, int m
     trained.norms.push_back(result.grad_norm);
   }
 
-  const TrafficPlan plan = plan_traffic(shape, layout.stage());
+  const SentBytes plan = plan_traffic(shape, layout.stage());
   std::int64_t sent = 0;
   for (const Link out : {Link::activations_out, Link::gradients_out}) {
     if (const Communicator* link = mesh.link(out)) sent += link->traffic().send_bytes;

@@ -204,7 +204,7 @@ TEST(TrafficPlan, resharding_gathers_all_but_the_last_blocks_twice) {
   const std::int64_t everything = 2 * table + m.dim + m.n_layers * block;
   ASSERT_EQ(everything, parameter_count(m));
 
-  TrafficPlan plan = plan_traffic(shape);
+  SentBytes plan = plan_traffic(shape);
   // Two buffers (prefetch 1): the last two blocks are still there when the backward pass starts.
   EXPECT_EQ(plan.all_gather_bytes, (everything + (m.n_layers - 2) * block) * 2 * 3 / 4);
   EXPECT_EQ(plan.reduce_scatter_bytes, everything * 4 * 3 / 4);
@@ -259,7 +259,7 @@ TEST(TrafficPlan, tensor_parallel_ranks_move_activations) {
   const std::int64_t n = shape.micro_batch.tokens();
   const std::int64_t sent = n * m.dim * 2 * 3 / 4;  // by a rank, of one activation in bf16
 
-  TrafficPlan plan = plan_traffic(shape);
+  SentBytes plan = plan_traffic(shape);
   EXPECT_EQ(plan.tensor_all_gather_bytes, 3 * (6 * m.n_layers + 2) * sent);
   EXPECT_EQ(plan.tensor_reduce_scatter_bytes, 3 * (4 * m.n_layers + 2) * sent);
   // Maximum, sum and target of each row; the norms' rows, shared by 2; the gradient norm over 8.
@@ -280,7 +280,7 @@ TEST(TrafficPlan, tensor_parallel_ranks_move_activations) {
 
 TEST(TrafficPlan, replicas_add_up_their_shards_once_a_step) {
   TrainingShape shape = shape_of(4, DType::bfloat16);
-  const TrafficPlan one = plan_traffic(shape);
+  const SentBytes one = plan_traffic(shape);
   const auto memory = by_label(plan_memory(shape));
   EXPECT_EQ(one.replica_all_reduce_bytes, 0);
   shape.mesh.extent[static_cast<std::size_t>(Axis::dp_replicate)] = 4;
@@ -301,7 +301,7 @@ TEST(TrafficPlan, replicas_add_up_their_shards_once_a_step) {
 }
 
 TEST(TrafficPlan, one_rank_sends_nothing) {
-  const TrafficPlan plan = plan_traffic(shape_of(1, DType::float32));
+  const SentBytes plan = plan_traffic(shape_of(1, DType::float32));
   EXPECT_EQ(plan.all_gather_bytes, 0);
   EXPECT_EQ(plan.reduce_scatter_bytes, 0);
 }

@@ -81,7 +81,7 @@ Trained train(Backend backend, RunConfig run, int dp, int tp, bool with_labels =
   trained.parameters = to_host(streams.compute, memory.parameters.master);
   trained.fp8_counts = results.fp8_counts();
 
-  const TrafficPlan plan = plan_traffic(shape);
+  const SentBytes plan = plan_traffic(shape);
   EXPECT_EQ(mesh.tp().traffic().all_gather_bytes, plan.tensor_all_gather_bytes * kSteps);
   EXPECT_EQ(mesh.tp().traffic().reduce_scatter_bytes, plan.tensor_reduce_scatter_bytes * kSteps);
   return trained;
