@@ -47,7 +47,7 @@ KOKKOS_FUNCTION MaxAndSum max_and_sum(const Lanes& lanes, const Held& held, cons
 }
 
 /// A row held in registers is not read a second time.
-template <class T, bool kGradient>
+template <class T>
 struct CrossEntropy {
   using CudaShapes = detail::Shapes<detail::Shape<256, 4, 4>, detail::Shape<512, 8, 2>>;
   Ref<float, 1> loss;
@@ -65,12 +65,10 @@ struct CrossEntropy {
     const std::int64_t target = label[n];
     if (target < 0) {
       if (lanes.rank() == 0) loss[n] = 0;
-      if constexpr (kGradient) {
-        for (std::int64_t begin = 0; begin < size; begin += kChunk) {
-          lanes.each(Kokkos::min(kChunk, size - begin), [&](auto width, int, std::int64_t i) {
-            store(row + begin + i, filled(width, 0.0F));
-          });
-        }
+      for (std::int64_t begin = 0; begin < size; begin += kChunk) {
+        lanes.each(Kokkos::min(kChunk, size - begin), [&](auto width, int, std::int64_t i) {
+          store(row + begin + i, filled(width, 0.0F));
+        });
       }
       return;
     }
@@ -81,21 +79,19 @@ struct CrossEntropy {
     const float sum = whole.sum;
     if (lanes.rank() == 0) loss[n] = Kokkos::log(sum) + (max - target_logit);
 
-    if constexpr (kGradient) {
-      const float factor = scale / sum;
-      for (std::int64_t begin = 0; begin < size; begin += kChunk) {
-        lanes.each(Kokkos::min(kChunk, size - begin), [&](auto width, int p, std::int64_t i) {
-          const auto logit =
-              Lanes::kWholeRow ? held.get(width, p, row + i) : load(width, row + begin + i);
-          auto gradient = exp(logit - max) * factor;
-          const std::int64_t k = target - (begin + i);
-          if (k >= 0 && k < decltype(width)::size) {
-            gradient = gradient - one_hot(width, static_cast<int>(k)) * scale;
-          }
-          store(row + begin + i, gradient);
-        });
-        if constexpr (Lanes::kWholeRow) break;
-      }
+    const float factor = scale / sum;
+    for (std::int64_t begin = 0; begin < size; begin += kChunk) {
+      lanes.each(Kokkos::min(kChunk, size - begin), [&](auto width, int p, std::int64_t i) {
+        const auto logit =
+            Lanes::kWholeRow ? held.get(width, p, row + i) : load(width, row + begin + i);
+        auto gradient = exp(logit - max) * factor;
+        const std::int64_t k = target - (begin + i);
+        if (k >= 0 && k < decltype(width)::size) {
+          gradient = gradient - one_hot(width, static_cast<int>(k)) * scale;
+        }
+        store(row + begin + i, gradient);
+      });
+      if constexpr (Lanes::kWholeRow) break;
     }
   }
 };
@@ -165,29 +161,17 @@ struct LossOfParts {
   }
 };
 
-template <class T, bool kGradient>
-void launch(Stream& s, const char* label, const CrossEntropy<T, kGradient>& body) {
-  const std::int64_t rows = body.logits.extent[0];
-  KOIOS_REQUIRE(body.loss.extent[0] == rows && body.label.extent[0] == rows, "loss has ",
-                body.loss.extent[0], ", label ", body.label.extent[0], " of ", rows, " rows");
-  detail::for_each_row<T>(s, label, rows, body.logits.extent[1], detail::allows_packs(body.logits),
-                          body);
-}
-
 }  // namespace
 
 template <class T>
 void cross_entropy_forward_backward(Stream& s, Ref<float, 1> loss_N, Ref<T, 2> logits_NV,
                                     Ref<const std::int32_t, 1> label_N, float scale) {
-  launch(s, "cross_entropy_forward_backward",
-         CrossEntropy<T, true>{loss_N, logits_NV, label_N, scale});
-}
-
-template <class T>
-void cross_entropy_forward(Stream& s, Ref<float, 1> loss_N, Ref<const T, 2> logits_NV,
-                           Ref<const std::int32_t, 1> label_N) {
-  launch(s, "cross_entropy_forward",
-         CrossEntropy<const T, false>{loss_N, logits_NV, label_N, 0.0F});
+  const std::int64_t rows = logits_NV.extent[0];
+  KOIOS_REQUIRE(loss_N.extent[0] == rows && label_N.extent[0] == rows, "loss has ",
+                loss_N.extent[0], ", label ", label_N.extent[0], " of ", rows, " rows");
+  detail::for_each_row<T>(s, "cross_entropy_forward_backward", rows, logits_NV.extent[1],
+                          detail::allows_packs(logits_NV),
+                          CrossEntropy<T>{loss_N, logits_NV, label_N, scale});
 }
 
 template <class T>
@@ -216,8 +200,6 @@ void cross_entropy_of_parts(Stream& s, Ref<float, 1> loss_N, Ref<T, 2> logits_NV
 #define KOIOS_INSTANTIATE(T)                                                                      \
   template void cross_entropy_forward_backward<T>(Stream&, Ref<float, 1>, Ref<T, 2>,              \
                                                   Ref<const std::int32_t, 1>, float);             \
-  template void cross_entropy_forward<T>(Stream&, Ref<float, 1>, Ref<const T, 2>,                 \
-                                         Ref<const std::int32_t, 1>);                             \
   template void softmax_parts<T>(Stream&, const SoftmaxParts&, Ref<const T, 2>,                   \
                                  Ref<const std::int32_t, 1>, std::int64_t);                       \
   template void cross_entropy_of_parts<T>(Stream&, Ref<float, 1>, Ref<T, 2>, const SoftmaxParts&, \

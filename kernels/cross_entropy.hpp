@@ -16,11 +16,6 @@ template <class T>
 void cross_entropy_forward_backward(Stream& s, Ref<float, 1> loss_N, Ref<T, 2> logits_NV,
                                     Ref<const std::int32_t, 1> label_N, float scale);
 
-/// Only the losses; the logits stay.
-template <class T>
-void cross_entropy_forward(Stream& s, Ref<float, 1> loss_N, Ref<const T, 2> logits_NV,
-                           Ref<const std::int32_t, 1> label_N);
-
 // Where several ranks each have some columns of the logits, those of the vocabulary from `first`
 // on:
 //   softmax_parts            of the columns here: maximum, sum of exponentials, the label's logit

@@ -197,8 +197,6 @@ class Bench {
 
     const auto logits = take(N, V);
     const auto loss = floats(N);
-    add_case("cross_entropy_forward", NV * b,
-             [=, &s] { cross_entropy_forward<T>(s, loss, logits, token); });
     add_case("cross_entropy_forward_backward", 2 * NV * b,
              [=, &s] { cross_entropy_forward_backward<T>(s, loss, logits, token, 1.0F / 8192); });
 
