@@ -157,6 +157,12 @@ std::vector<std::string> MpiEnv::all_gather(const std::string& text) const {
   return texts;
 }
 
+void MpiEnv::all_gather_bytes(const void* mine, std::size_t size, void* all) const {
+  const int count = narrow<int>(size);
+  check_mpi(MPI_Allgather(mine, count, MPI_BYTE, all, count, MPI_BYTE, MPI_COMM_WORLD),
+            "MPI_Allgather");
+}
+
 void MpiEnv::all_keep_largest(std::span<std::int64_t> records, std::size_t size) const {
   KOIOS_REQUIRE(size > 0 && records.size() % size == 0, records.size(), " of ", size);
   MPI_Datatype record = MPI_DATATYPE_NULL;

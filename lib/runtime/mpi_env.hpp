@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "core/exit_code.hpp"
@@ -40,6 +41,14 @@ class MpiEnv {
   std::string broadcast(const std::string& text_on_root) const;
   /// Every rank's text, in rank order, on every rank.
   std::vector<std::string> all_gather(const std::string& text) const;
+  /// Every rank's value, in rank order, on every rank.
+  template <class T>
+  requires std::is_trivially_copyable_v<T> std::vector<T> all_gather_values(const T& value)
+  const {
+    std::vector<T> all(static_cast<std::size_t>(size_));
+    all_gather_bytes(&value, sizeof value, all.data());
+    return all;
+  }
   /// Of each record of `size` integers, the largest that any rank has (by the first integer, of
   /// equals by the next), on every rank. All ranks have as many records.
   void all_keep_largest(std::span<std::int64_t> records, std::size_t size) const;
@@ -53,6 +62,8 @@ class MpiEnv {
   [[noreturn]] static void abort(ExitCode code);
 
  private:
+  void all_gather_bytes(const void* mine, std::size_t size, void* all) const;
+
   int rank_ = 0, size_ = 1, local_rank_ = 0, local_size_ = 1;
   std::string host_;
   bool thread_multiple_ = false;

@@ -31,11 +31,7 @@ Answer ask(const TrainingShape& shape) {
 void choose_attention(TrainingShape& shape, const MpiEnv& mpi) {
   if (shape.backend == Backend::host) return;
   const Answer mine = ask(shape);
-  std::int64_t most = 0;
-  for (const std::string& bytes : mpi.all_gather(std::to_string(mine.bytes))) {
-    most = std::max<std::int64_t>(most, std::stoll(bytes));
-  }
-  shape.math.attention_workspace_bytes = most;
+  shape.math.attention_workspace_bytes = std::ranges::max(mpi.all_gather_values(mine.bytes));
   const std::vector<std::string> refusals = mpi.all_gather(mine.refusal);
   const auto refused = std::find_if(refusals.begin(), refusals.end(),
                                     [](const std::string& refusal) { return !refusal.empty(); });

@@ -2,8 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
-#include <sstream>
 
 #include "comm/verdict.hpp"
 #include "core/error.hpp"
@@ -113,6 +111,12 @@ NonfiniteFindings NonfiniteSearch::take(Stream& compute) {
 
 namespace {
 
+/// Of one rank.
+struct NonfiniteReport {
+  double loss = 0;                         // 0 where another stage has it
+  std::optional<NonfiniteFindings> found;  // empty: it did not look
+};
+
 /// One of several ranks' findings.
 struct Offender {
   NonfiniteParameter first;
@@ -135,9 +139,9 @@ std::optional<Offender> first_offender(const std::vector<NonfiniteReport>& ranks
   return offender;
 }
 
-std::string names_of(const std::vector<int>& which, const std::vector<NonfiniteReport>& ranks) {
+std::string names_of(const std::vector<int>& which, const std::vector<std::string>& hosts) {
   const auto first = static_cast<std::size_t>(which.front());
-  if (which.size() == 1) return cat("rank ", first, " on ", ranks[first].host);
+  if (which.size() == 1) return cat("rank ", first, " on ", hosts[first]);
   return name_ranks(which);
 }
 
@@ -153,9 +157,10 @@ std::string name_of(const NonfiniteParameter& p, const std::vector<UnitLayout>& 
              ")");
 }
 
-}  // namespace
-
-std::string describe_nonfinite(const std::vector<NonfiniteReport>& ranks, double grad_norm,
+/// "loss nan on rank 1 on n2, gradient norm nan; of the gradients the first in the backward pass is
+/// that of layers.3.ffn_norm.weight ...". ranks, hosts: of the job, in order.
+std::string describe_nonfinite(const std::vector<NonfiniteReport>& ranks,
+                               const std::vector<std::string>& hosts, double grad_norm,
                                const std::vector<UnitLayout>& units) {
   std::vector<int> lossy;
   std::vector<int> own;
@@ -169,13 +174,13 @@ std::string describe_nonfinite(const std::vector<NonfiniteReport>& ranks, double
   std::string text;
   if (!lossy.empty()) {
     text = cat("loss ", number(ranks[static_cast<std::size_t>(lossy.front())].loss), " on ",
-               names_of(lossy, ranks), ", ");
+               names_of(lossy, hosts), ", ");
   }
   text += cat("gradient norm ", number(grad_norm));
   if (!is_known) return text;
   if (const auto bad = first_offender(ranks, &NonfiniteFindings::parameter, units)) {
     return text + cat("; the parameter ", name_of(bad->first, units), " itself has ",
-                      values(bad->count), " not finite, on ", names_of(bad->ranks, ranks));
+                      values(bad->count), " not finite, on ", names_of(bad->ranks, hosts));
   }
   const auto bad = first_offender(ranks, &NonfiniteFindings::gradient, units);
   if (!bad) {
@@ -185,41 +190,9 @@ std::string describe_nonfinite(const std::vector<NonfiniteReport>& ranks, double
   }
   text += cat("; of the gradients the first in the backward pass is that of ",
               name_of(bad->first, units), ", ", values(bad->count), " on ",
-              names_of(bad->ranks, ranks));
-  if (lossy.empty() && !own.empty()) text += cat(", out of the part of ", names_of(own, ranks));
+              names_of(bad->ranks, hosts));
+  if (lossy.empty() && !own.empty()) text += cat(", out of the part of ", names_of(own, hosts));
   return text;
-}
-
-namespace {
-
-std::string to_text(const std::optional<NonfiniteParameter>& p) {
-  return p ? cat(p->unit, " ", p->parameter, " ", p->count, "\n") : "-1 0 0\n";
-}
-
-std::optional<NonfiniteParameter> read_parameter(std::istream& in) {
-  NonfiniteParameter p;
-  in >> p.unit >> p.parameter >> p.count;
-  return p.unit < 0 ? std::nullopt : std::optional(p);
-}
-
-/// Between ranks: the host, what kind of number the loss is, and what was found.
-std::string to_text(const NonfiniteReport& report) {
-  std::string text = cat(report.host, "\n", report.loss, "\n", report.found ? 1 : 0, "\n");
-  if (!report.found) return text;
-  return text + to_text(report.found->parameter) + to_text(report.found->gradient) +
-         to_text(report.found->own_gradient);
-}
-
-NonfiniteReport read_report(const std::string& text) {
-  std::istringstream in(text);
-  NonfiniteReport report;
-  std::string loss;
-  int is_known = 0;
-  in >> report.host >> loss >> is_known;
-  report.loss = std::strtod(loss.c_str(), nullptr);  // a stream does not read "nan"
-  if (is_known == 0) return report;
-  report.found = {read_parameter(in), read_parameter(in), read_parameter(in)};
-  return report;
 }
 
 }  // namespace
@@ -231,15 +204,14 @@ void NonfinitePolicy::judge(std::int64_t step, const StepResult& result,
     return;
   }
   ++in_a_row_;
-  std::vector<NonfiniteReport> reports;
-  for (const std::string& text : mpi_.all_gather(to_text({mpi_.host(), result.loss, found}))) {
-    reports.push_back(read_report(text));
-  }
+  const std::vector<NonfiniteReport> reports =
+      mpi_.all_gather_values(NonfiniteReport{result.loss, found});
   const bool is_lost = std::any_of(reports.begin(), reports.end(), [](const NonfiniteReport& r) {
     return r.found && r.found->parameter;
   });
-  const std::string what =
-      cat("step ", step, ": ", describe_nonfinite(reports, result.grad_norm, layout_.units()));
+  const std::string what = cat(
+      "step ", step, ": ",
+      describe_nonfinite(reports, mpi_.all_gather(mpi_.host()), result.grad_norm, layout_.units()));
   if (config_.on_nonfinite == OnNonfinite::go_on) {
     if (mpi_.rank() == 0) log::warning(what, "; its update was made all the same");
     return;

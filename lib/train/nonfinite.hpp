@@ -80,19 +80,6 @@ class NonfiniteSearch {
   std::vector<std::int64_t> stretches_;
 };
 
-/// Of one rank.
-struct NonfiniteReport {
-  std::string host;
-  double loss = 0;                         // 0 where another stage has it
-  std::optional<NonfiniteFindings> found;  // empty: it did not look
-};
-
-/// "loss nan on rank 1 on n2, gradient norm nan; the first gradient ... is
-/// layers.3.ffn_norm.weight's
-/// ...". ranks: of the job, in order.
-std::string describe_nonfinite(const std::vector<NonfiniteReport>& ranks, double grad_norm,
-                               const std::vector<UnitLayout>& units);
-
 /// What the deck wants done.
 class NonfinitePolicy {
  public:
