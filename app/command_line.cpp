@@ -1,7 +1,5 @@
 #include "app/command_line.hpp"
 
-#include <charconv>
-
 #include "app/arguments.hpp"
 #include "app/failure.hpp"
 #include "config/values.hpp"
@@ -9,19 +7,12 @@
 namespace koios {
 namespace {
 
-int positive_integer(const std::string& option, const std::string& text) {
-  int value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc{} || end != text.data() + text.size() || value < 1) {
-    throw CommandLineError(cat(option, " takes a whole number from 1 on, not '", text, "'"));
-  }
-  return value;
-}
-
-double positive_number(const std::string& option, const std::string& text) {
-  double value = 0;
+template <class T>
+T positive(const std::string& option, const std::string& text) {
+  T value = 0;
   if (!parse_value(text, value).empty() || value <= 0) {
-    throw CommandLineError(cat(option, " takes a number above 0, not '", text, "'"));
+    const char* what = std::is_integral_v<T> ? "a whole number from 1 on" : "a number above 0";
+    throw CommandLineError(cat(option, " takes ", what, ", not '", text, "'"));
   }
   return value;
 }
@@ -82,19 +73,17 @@ CommandLine parse_command_line(const std::vector<std::string>& arguments) {
        {"--suggest", is(Task::suggest)},
        {"--self-test", is(Task::self_test)},
        {"-t", {}, [&](const auto& time) { walltime = {cat("job/walltime=", time)}; }},
-       {"--ranks", {}, [&](const auto& text) { line.ranks = positive_integer("--ranks", text); }},
+       {"--ranks", {}, [&](const auto& text) { line.ranks = positive<int>("--ranks", text); }},
        {"--backend", {}, [&](const auto& text) { line.backend = backend_named(text); }},
        {"--gpu", {}, [&](const auto& text) { line.gpu = gpu_named(text); }},
        {"--rates", {}, [&](const auto& text) { p.rates_file = text; }},
-       {"--node",
-        {},
-        [&](const auto& text) { p.ranks_of_node = positive_integer("--node", text); }},
+       {"--node", {}, [&](const auto& text) { p.ranks_of_node = positive<int>("--node", text); }},
        {"--between-nodes",
         {},
-        [&](const auto& text) { p.between_nodes_gbs = positive_number("--between-nodes", text); }},
-       {"--tokens", {}, [&](const auto& text) { p.tokens = positive_number("--tokens", text); }},
+        [&](const auto& text) { p.between_nodes_gbs = positive<double>("--between-nodes", text); }},
+       {"--tokens", {}, [&](const auto& text) { p.tokens = positive<double>("--tokens", text); }},
        {"--sequences", {}, [&](const auto& text) {
-          p.sequences = positive_integer("--sequences", text);
+          p.sequences = positive<int>("--sequences", text);
         }}});
   line.deck = std::move(deck.deck);
   line.overrides = std::move(deck.overrides);

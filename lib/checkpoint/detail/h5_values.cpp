@@ -46,6 +46,18 @@ void create_attribute(hid_t object, const std::string& name, hid_t file_type, hi
   check(H5Awrite(attribute.get(), memory_type, value), "H5Awrite");
 }
 
+void write_attribute(hid_t object, const std::string& name, const AttributeValue& value) {
+  if (const auto* integer = std::get_if<std::int64_t>(&value)) {
+    create_attribute(object, name, H5T_STD_I64LE, H5T_NATIVE_INT64, integer);
+  } else if (const auto* real = std::get_if<double>(&value)) {
+    create_attribute(object, name, H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, real);
+  } else {
+    const auto& text = std::get<std::string>(value);
+    const Type type = text_type(text.size() + 1);
+    create_attribute(object, name, type.get(), type.get(), text.c_str());
+  }
+}
+
 /// An attribute and what may be read from it.
 struct OpenAttribute {
   Attribute id;
@@ -242,18 +254,6 @@ Space space_of(const std::vector<std::int64_t>& shape) {
   const std::vector<hsize_t> extents(shape.begin(), shape.end());
   return Space(check(H5Screate_simple(narrow<int>(shape.size()), extents.data(), nullptr),
                      "H5Screate_simple"));
-}
-
-void write_attribute(hid_t object, const std::string& name, const AttributeValue& value) {
-  if (const auto* integer = std::get_if<std::int64_t>(&value)) {
-    create_attribute(object, name, H5T_STD_I64LE, H5T_NATIVE_INT64, integer);
-  } else if (const auto* real = std::get_if<double>(&value)) {
-    create_attribute(object, name, H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, real);
-  } else {
-    const auto& text = std::get<std::string>(value);
-    const Type type = text_type(text.size() + 1);
-    create_attribute(object, name, type.get(), type.get(), text.c_str());
-  }
 }
 
 void write_attributes(hid_t object, const Attributes& attributes) {

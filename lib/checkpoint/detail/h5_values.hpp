@@ -26,7 +26,6 @@ std::vector<std::string> dataset_names(hid_t file);
 /// [n], [n, k], ... ; a shape of no extents is a scalar.
 Space space_of(const std::vector<std::int64_t>& shape);
 
-void write_attribute(hid_t object, const std::string& name, const AttributeValue& value);
 void write_attributes(hid_t object, const Attributes& attributes);
 /// Single integers, reals and strings; others are passed over unread. UserError where the
 /// attributes take more room than any of a run.
