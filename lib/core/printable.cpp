@@ -1,16 +1,14 @@
 #include "core/printable.hpp"
 
+#include <fmt/format.h>
+
 #include "core/utf8.hpp"
 
 namespace koios {
 namespace {
 
 void append_hex(std::string& result, char c) {
-  constexpr std::string_view kDigits = "0123456789abcdef";
-  const auto byte = static_cast<unsigned char>(c);
-  result += "\\x";
-  result += kDigits[byte >> 4];
-  result += kDigits[byte & 15];
+  result += fmt::format("\\x{:02x}", static_cast<unsigned char>(c));
 }
 
 /// Bytes of the control character in front of well-formed `text`; 0 where there is none.

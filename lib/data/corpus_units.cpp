@@ -1,5 +1,7 @@
 #include "data/corpus_units.hpp"
 
+#include <fmt/format.h>
+
 #include <sstream>
 
 namespace koios {
@@ -56,12 +58,12 @@ std::vector<CorpusUnit> group_small_files(const std::vector<CorpusUnit>& units) 
 }
 
 std::string to_text(const std::vector<CorpusUnit>& units) {
-  std::ostringstream text;
+  std::string text;
   for (const CorpusUnit& unit : units) {
-    text << unit.file << ' ' << unit.files << ' ' << unit.begin.record << ' ' << unit.begin.byte
-         << ' ' << unit.begin.line << ' ' << unit.end_record << ' ' << unit.bytes << '\n';
+    text += fmt::format("{} {} {} {} {} {} {}\n", unit.file, unit.files, unit.begin.record,
+                        unit.begin.byte, unit.begin.line, unit.end_record, unit.bytes);
   }
-  return text.str();
+  return text;
 }
 
 std::vector<CorpusUnit> units_from_text(const std::string& text) {

@@ -1,5 +1,7 @@
 #include "data/sample_sequence.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <numeric>
@@ -83,9 +85,10 @@ SequenceState SampleSequence::state() const {
 void SampleSequence::restore(const SequenceState& saved) {
   const SequenceState& state = saved == SequenceState{} ? beginning_ : saved;
   if (state.tokenizer_hash != tokenizer_hash_) {
-    throw UserError(cat("the saved position in the data was reached with another tokenizer (hash ",
-                        std::hex, state.tokenizer_hash, ") than model/tokenizer_path (hash ",
-                        tokenizer_hash_, ")"));
+    throw UserError(
+        fmt::format("the saved position in the data was reached with another tokenizer (hash {:x}) "
+                    "than model/tokenizer_path (hash {:x})",
+                    state.tokenizer_hash, tokenizer_hash_));
   }
   if (state.seq_len != seq_len_ || state.shares != shares_ ||
       state.sources.size() != sources_.size()) {

@@ -1,6 +1,7 @@
 #include "data/token_file.hpp"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -115,10 +116,11 @@ void TokenFile::require_tokenizer(const Tokenizer& tokenizer) const {
   if (header_.tokenizer_hash == tokenizer.hash() && header_.vocab_size == tokenizer.vocab_size()) {
     return;
   }
-  throw UserError(cat(path_, ": made with another tokenizer (", header_.vocab_size,
-                      " pieces, hash ", std::hex, header_.tokenizer_hash, std::dec,
-                      ") than model/tokenizer_path (", tokenizer.vocab_size(), " pieces, hash ",
-                      std::hex, tokenizer.hash(), ")"));
+  throw UserError(fmt::format(
+      "{}: made with another tokenizer ({} pieces, hash {:x}) than model/tokenizer_path ({} "
+      "pieces, "
+      "hash {:x})",
+      path_, header_.vocab_size, header_.tokenizer_hash, tokenizer.vocab_size(), tokenizer.hash()));
 }
 
 void TokenFile::read_bytes(std::int64_t at, std::span<std::byte> out) const {
