@@ -10,7 +10,6 @@
 #include "random_batch.hpp"
 #include "sequence_parts.hpp"
 #include "train/step.hpp"
-#include "train/traffic_plan.hpp"
 
 namespace koios::testing {
 namespace {
@@ -46,18 +45,6 @@ struct Trained {
   std::vector<float> start, end;  // this rank's parameters
   double validation = 0;          // loss after the last step
 };
-
-void expect_traffic_as_planned(const Mesh& mesh, const TrainingShape& shape, int stage) {
-  const SentBytes plan = plan_traffic(shape, stage);
-  const auto sum = [&](std::int64_t Traffic::*bytes) {
-    return mesh.context().traffic().*bytes + mesh.context_reversed().traffic().*bytes;
-  };
-  EXPECT_EQ(sum(&Traffic::all_gather_bytes), plan.context_all_gather_bytes * kSteps);
-  EXPECT_EQ(sum(&Traffic::reduce_scatter_bytes), plan.context_reduce_scatter_bytes * kSteps);
-  EXPECT_EQ(mesh.shard_gather().traffic().all_gather_bytes, plan.all_gather_bytes * kSteps);
-  EXPECT_EQ(mesh.shard_reduce().traffic().reduce_scatter_bytes, plan.reduce_scatter_bytes * kSteps);
-  EXPECT_EQ(mesh.tp().traffic().all_gather_bytes, plan.tensor_all_gather_bytes * kSteps);
-}
 
 template <class T>
 Trained train(Backend backend, RunConfig run, const MeshShape& mesh_shape, int micro_batches) {
@@ -99,7 +86,7 @@ Trained train(Backend backend, RunConfig run, const MeshShape& mesh_shape, int m
     trained.norms.push_back(result.grad_norm);
     if (s == 0) trained.gradients = to_host(streams.compute, memory.gradients.shard);
   }
-  expect_traffic_as_planned(mesh, shape, layout.stage());
+  expect_traffic_as_planned(mesh, shape, layout.stage(), kSteps);
   const Batch unseen =
       batch(kUnseen + mesh_shape.dp_coordinate(mpi.rank()) * each * micro_batches, each);
   const auto sum = to_host(streams.compute, step.loss_sum(part_of(unseen, part)));

@@ -1,6 +1,7 @@
 // MPI and the device of a test of training: each starts once in a process. And what to ask of them.
 #pragma once
 
+#include <gtest/gtest.h>
 #include <mpi.h>
 
 #include <vector>
@@ -8,6 +9,7 @@
 #include "runtime/copy.hpp"
 #include "runtime/device.hpp"
 #include "runtime/mpi_env.hpp"
+#include "train/traffic_plan.hpp"
 
 namespace koios::testing {
 
@@ -35,6 +37,13 @@ inline std::vector<float> to_host(Stream& stream, Ref<const float, 1> data) {
   copy(stream, any(make_ref(host.data(), data.size())), any(data));
   stream.synchronize();
   return host;
+}
+
+/// That a rank of the stage has sent in each step what the plan says.
+inline void expect_traffic_as_planned(const Mesh& mesh, const TrainingShape& shape, int stage,
+                                      std::int64_t steps) {
+  EXPECT_EQ(describe_traffic("in", measured_bytes(mesh) / steps, shape.mesh),
+            describe_traffic("in", plan_traffic(shape, stage), shape.mesh));
 }
 
 }  // namespace koios::testing

@@ -12,7 +12,6 @@
 #include "environment.hpp"
 #include "random_batch.hpp"
 #include "train/step.hpp"
-#include "train/traffic_plan.hpp"
 
 namespace koios::testing {
 namespace {
@@ -94,18 +93,7 @@ Trained train(Backend backend, RunConfig run, const MeshShape& mesh_shape, int m
     trained.losses.push_back(sum_over_ranks(result.loss) / last_stage_ranks);
     trained.norms.push_back(result.grad_norm);
   }
-
-  const SentBytes plan = plan_traffic(shape, layout.stage());
-  std::int64_t sent = 0;
-  for (const Link out : {Link::activations_out, Link::gradients_out}) {
-    if (const Communicator* link = mesh.link(out)) sent += link->traffic().send_bytes;
-  }
-  EXPECT_EQ(sent, plan.pipeline_bytes * kSteps);
-  EXPECT_EQ(mesh.shard_gather().traffic().all_gather_bytes, plan.all_gather_bytes * kSteps);
-  EXPECT_EQ(mesh.shard_reduce().traffic().reduce_scatter_bytes, plan.reduce_scatter_bytes * kSteps);
-  EXPECT_EQ(mesh.replicate().traffic().all_reduce_bytes, plan.replica_all_reduce_bytes * kSteps);
-  EXPECT_EQ(mesh.tp().traffic().all_gather_bytes, plan.tensor_all_gather_bytes * kSteps);
-  EXPECT_EQ(mesh.tp().traffic().reduce_scatter_bytes, plan.tensor_reduce_scatter_bytes * kSteps);
+  expect_traffic_as_planned(mesh, shape, layout.stage(), kSteps);
 
   for (const std::int64_t sample : {kUnseen, kUnseen + kSequences, kUnseen}) {
     const auto sum = step.loss_sum(batch(sample, each));
