@@ -10,7 +10,6 @@
 #include "comm/watchdog.hpp"
 #include "core/integers.hpp"
 #include "core/log.hpp"
-#include "kernels/blas_start.hpp"
 #include "runtime/device.hpp"
 #include "runtime/file.hpp"
 #include "runtime/mpi_env.hpp"
@@ -87,7 +86,6 @@ ExitCode train_or_test(const CommandLine& line, std::vector<std::string> command
 }  // namespace
 
 int main(int argc, char** argv) {
-  koios::keep_blas_threads_from_starting(argv);
   koios::files::hold_standard_descriptors();
   koios::files::report_too_large_files();
   return koios::guard([&] {

@@ -14,7 +14,3 @@
 # NCCL: errors in the log; larger buffers can help between nodes.
 # export NCCL_DEBUG=WARN
 # export NCCL_BUFFSIZE=2097152
-
-# Host build: OpenBLAS older than the processor takes its slowest kernels. Where koios --version
-# says Prescott on a machine with AVX-512 (AVX2: Haswell):
-# export OPENBLAS_CORETYPE=SkylakeX

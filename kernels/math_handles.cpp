@@ -1,5 +1,6 @@
 #include "kernels/math_handles.hpp"
 
+#include "kernels/detail/gemm_host.hpp"
 #include "kernels/detail/math_impl.hpp"
 
 namespace koios {
@@ -22,10 +23,7 @@ MathHandles::MathHandles(Backend backend, const MathOptions& options, Ref<std::b
 MathHandles::~MathHandles() = default;
 
 std::int64_t MathHandles::gemm_workspace_bytes(Backend backend) {
-  // Host: float blocks of each operand of a narrower product, and of the sums of an 8-bit one.
-  if (backend == Backend::host) {
-    return 4 * detail::kCastBlock * detail::kCastBlock * std::int64_t{sizeof(float)};
-  }
+  if (backend == Backend::host) return detail::kHostGemmBytes;
   // cuBLASLt: 32 MiB is what NVIDIA advises for Hopper; split-K with float32 partial sums of the
   // weight gradients takes more.
   return std::int64_t{64} << 20;

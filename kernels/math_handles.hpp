@@ -1,5 +1,5 @@
 // The libraries behind GEMM and attention: cuBLASLt and cuDNN handles, their workspace and the
-// chosen algorithms on CUDA; nothing but the BLAS thread count on the host. One per rank.
+// chosen algorithms on CUDA; nothing on the host. One per rank.
 #pragma once
 
 #include <cstdint>

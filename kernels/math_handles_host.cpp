@@ -1,5 +1,5 @@
 #include "kernels/detail/attention_host.hpp"
-#include "kernels/detail/gemm_cblas.hpp"
+#include "kernels/detail/gemm_host.hpp"
 #include "kernels/detail/math_impl.hpp"
 
 namespace koios::detail {
@@ -7,12 +7,12 @@ namespace {
 
 class HostMath : public MathHandles::Impl {
  public:
-  explicit HostMath(Ref<std::byte, 1> workspace) : workspace_(workspace) { prepare_blas(); }
+  explicit HostMath(Ref<std::byte, 1> workspace) : workspace_(workspace) {}
 
   // A host kernel runs at once, after the communication that its stream still has to complete.
   void gemm(Stream& stream, const Gemm& gemm) override {
     stream.synchronize();
-    gemm_cblas(gemm, workspace_);
+    gemm_host(gemm, workspace_);
   }
   void attention_forward(Stream& stream, const AttentionCall& call) override {
     stream.synchronize();

@@ -67,7 +67,7 @@ pip_fetch() {
 packages=(
   g++ cmake ninja-build ccache git ca-certificates pkg-config       # building
   openmpi-bin libopenmpi-dev libhdf5-openmpi-dev                    # MPI, parallel HDF5
-  libopenblas-pthread-dev libinih-dev libsentencepiece-dev          # BLAS, decks, tokenizer
+  libinih-dev libsentencepiece-dev                                  # decks, tokenizer
   zlib1g-dev libzstd-dev liblzma-dev nlohmann-json3-dev libfmt-dev  # compressed data, JSON, numbers
   libgtest-dev libgmock-dev clang-format clang-tidy                 # tests
   slurm-wlm munge strace                                            # tests of the real program

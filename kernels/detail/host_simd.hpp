@@ -159,13 +159,14 @@ inline void micro_product(float* c, std::int64_t c_pitch, Scalars<RowStep, Depth
 inline constexpr std::int64_t kTileRows = kLanes;
 
 /// c (=|+=) a b. rows: a multiple of kTileRows; columns: a multiple of kLanes, contiguous in b and
-/// c. Micro-tiles of 16 vectors (AVX-512 has 32 registers) or 8 (of 16) hide the latency of fma.
+/// c. Micro-tiles of 16 vectors (AVX-512 has 32 registers) or 8 (of 16) hide the latency of fma;
+/// 8 x 2 of them are a third faster than 4 x 4.
 template <bool Accumulate, std::int64_t RowStep, std::int64_t DepthStep>
 inline void tile_product(float* c, std::int64_t c_pitch, Scalars<RowStep, DepthStep> a,
                          const float* b, std::int64_t b_pitch, std::int64_t rows,
                          std::int64_t columns, std::int64_t depth) {
-  constexpr int kVectors = kLanes == 16 ? 4 : 2;
-  constexpr int kRows = 4;
+  constexpr int kVectors = 2;
+  constexpr int kRows = kLanes == 16 ? 8 : 4;
   std::int64_t j = 0;
   for (; j + kVectors * kLanes <= columns; j += kVectors * kLanes) {
     for (std::int64_t i = 0; i < rows; i += kRows) {

@@ -1,5 +1,5 @@
 // What a backend provides behind MathHandles, with element types at run time: one implementation
-// on BLAS and our own kernels (host), one on cuBLASLt and cuDNN (CUDA). Private to kernels/.
+// of our own kernels (host), one on cuBLASLt and cuDNN (CUDA). Private to kernels/.
 #pragma once
 
 #include <cstdint>
@@ -93,8 +93,5 @@ std::unique_ptr<MathHandles::Impl> make_cuda_math(const MathOptions& options,
 
 /// cuBLASLt's and cuDNN's, as far as they are in this build.
 std::vector<std::pair<std::string, std::string>> cuda_math_versions();
-
-/// Side of the square blocks in which the host casts narrower operands to float.
-inline constexpr std::int64_t kCastBlock = 512;
 
 }  // namespace koios::detail

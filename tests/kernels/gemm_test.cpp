@@ -16,10 +16,11 @@ using test::DeviceMatrix;
 struct Dims {
   std::int64_t N, I, O;
 };
-// Single rows and columns, odd sizes, more than one block of the host's bf16 path (512), and on
-// CUDA one product that is large enough to have its algorithms timed (1e8 flop).
-constexpr Dims kDims[] = {{1, 1, 1},      {1, 6, 3},      {7, 16, 5},     {65, 130, 33},
-                          {130, 96, 130}, {600, 520, 24}, {520, 520, 200}};
+// Single rows and columns, odd sizes, more than one block of the host's bf16 outputs (512) and more
+// than it packs at once (2048 terms, 1024 columns), and on CUDA one product that is large enough to
+// have its algorithms timed (1e8 flop).
+constexpr Dims kDims[] = {{1, 1, 1},      {1, 6, 3},      {7, 16, 5},      {65, 130, 33},
+                          {130, 96, 130}, {600, 520, 24}, {520, 520, 200}, {2060, 1030, 9}};
 constexpr std::int64_t kGap = 6;      // elements between the rows
 constexpr std::int64_t kFp8Gap = 16;  // on CUDA rows of 8-bit products begin at 16 bytes
 
@@ -134,6 +135,26 @@ TYPED_TEST(Gemm, BackwardWeightMatchesReference) {
               O, I, N, [&](auto o, auto l) { return dy[l * O + o]; },
               [&](auto l, auto i) { return x[l * I + i]; }, start);
         });
+  }
+}
+
+/// On the host an element's bits depend on its terms alone, not on the product that it is part of:
+/// so neither threads nor ranks that divide a product change them.
+TYPED_TEST(Gemm, PartOfProductHasTheSameBits) {
+  using T = typename TypeParam::T;
+  if (TypeParam::backend != Backend::host) GTEST_SKIP() << "cuBLAS chooses by the size";
+  constexpr std::int64_t N = 70, I = 300, O = 130, kFirst = 33, kRows = 30, kColumns = 51;
+  DeviceMatrix<T> x_NI(this->stream, N, I, 0, test::random_values<T>(N * I, 1));
+  DeviceMatrix<T> w_OI(this->stream, O, I, 0, test::random_values<T>(O * I, 2));
+  DeviceMatrix<T> whole(this->stream, N, O, 0), part(this->stream, kRows, kColumns, 0);
+  linear_forward(this->math_, this->stream, whole.ref(), x_NI.cref(), w_OI.cref());
+  linear_forward(this->math_, this->stream, part.ref(), row_range(x_NI.cref(), kFirst, kRows),
+                 row_range(w_OI.cref(), kFirst, kColumns));
+  const auto expected = whole.read(), got = part.read();
+  for (std::int64_t i = 0; i < kRows; ++i) {
+    for (std::int64_t j = 0; j < kColumns; ++j) {
+      ASSERT_EQ(got[i * kColumns + j], expected[(kFirst + i) * O + kFirst + j]) << i << " " << j;
+    }
   }
 }
 

@@ -20,7 +20,7 @@ STEPS = 6
 DECK = ["input/debug.ini", f"training/steps={STEPS}", "training/warmup_steps=2",
         "training/batch_size=2", "training/seq_len=64", "model/n_layers=2", "model/dim=64",
         "model/n_heads=4", "metrics/log_freq=1", "optimizer/lr=2e-3"]
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 
 for asset in ("tokenizer.model", "kjv.txt"):
     if not (ROOT / "build/assets" / asset).exists():

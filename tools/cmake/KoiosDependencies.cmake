@@ -77,7 +77,7 @@ if(unfit)
 endif()
 message(STATUS "Kokkos ${Kokkos_VERSION} in ${Kokkos_DIR}: ${Kokkos_DEVICES}")
 
-# ---- MPI, OpenMP, HDF5, BLAS ----------------------------------------------------------------------
+# ---- MPI, OpenMP, HDF5 ----------------------------------------------------------------------------
 set(MPI_CXX_SKIP_MPICXX ON) # the C API only
 find_package(MPI COMPONENTS CXX)
 if(NOT MPI_CXX_FOUND)
@@ -97,16 +97,6 @@ endif()
 add_library(koios_hdf5 INTERFACE) # the parallel hdf5.h includes mpi.h
 add_library(koios::hdf5 ALIAS koios_hdf5)
 target_link_libraries(koios_hdf5 INTERFACE HDF5::HDF5 MPI::MPI_CXX)
-
-find_package(BLAS QUIET)
-find_path(KOIOS_CBLAS_INCLUDE cblas.h PATH_SUFFIXES openblas openblas-pthread mkl)
-if(NOT BLAS_FOUND OR NOT KOIOS_CBLAS_INCLUDE)
-  koios_missing("A BLAS with cblas.h" "${koios_setup_hint}")
-endif()
-add_library(koios_blas INTERFACE)
-add_library(koios::blas ALIAS koios_blas)
-target_link_libraries(koios_blas INTERFACE BLAS::BLAS)
-target_include_directories(koios_blas SYSTEM INTERFACE ${KOIOS_CBLAS_INCLUDE})
 
 # ---- libraries known to pkg-config only -----------------------------------------------------------
 find_package(PkgConfig REQUIRED)

@@ -108,7 +108,7 @@ endfunction()
 set(koios_mpi_test_environment
     OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
     OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_mpi_yield_when_idle=1
-    OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 KOKKOS_DISABLE_WARNINGS=1)
+    OMP_NUM_THREADS=1 KOKKOS_DISABLE_WARNINGS=1)
 
 function(koios_test_load name half_cores seconds)
   math(EXPR cost "1000 * ${half_cores} + ${seconds}") # ctest's order: the greatest first
