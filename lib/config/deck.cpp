@@ -71,6 +71,15 @@ std::optional<KeyAndValue> part_by_inih(const std::string& line) {
   return found;
 }
 
+/// Whether the entry has a value_problem(), which is then among the deck's errors.
+bool refuse(const DeckEntry& entry, Deck& deck) {
+  const std::string reason = value_problem(entry.value);
+  if (reason.empty()) return false;
+  deck.errors.add({entry.origin, cat("[", entry.section, "] ", entry.key, ": ", reason)});
+  deck.refused.push_back(entry);
+  return true;
+}
+
 class DeckReader {
  public:
   DeckReader(std::string_view text, std::string name) : rest_(text), name_(std::move(name)) {
@@ -133,10 +142,8 @@ class DeckReader {
       return fail(
           cat("[", *section_, "] ", key, " is given twice, first at ", name_, ":", known->second));
     }
-    if (const std::string reason = value_problem(value); !reason.empty()) {
-      return fail(cat("[", *section_, "] ", key, ": ", reason));
-    }
-    deck_.entries.push_back({*section_, std::move(key), std::move(value), here()});
+    DeckEntry entry{*section_, std::move(key), std::move(value), here()};
+    if (!refuse(entry, deck_)) deck_.entries.push_back(std::move(entry));
   }
 
   Origin here() const { return {Origin::Kind::file, cat(name_, ":", line_), line_}; }
@@ -199,12 +206,7 @@ Deck parse_overrides(const std::vector<std::string>& overrides) {
     }
     deck.entries.push_back(std::move(entry));
   }
-  std::erase_if(deck.entries, [&](const DeckEntry& entry) {
-    const std::string reason = value_problem(entry.value);
-    if (reason.empty()) return false;
-    deck.errors.add({entry.origin, cat("[", entry.section, "] ", entry.key, ": ", reason)});
-    return true;
-  });
+  std::erase_if(deck.entries, [&](const DeckEntry& entry) { return refuse(entry, deck); });
   return deck;
 }
 

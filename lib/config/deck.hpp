@@ -30,6 +30,7 @@ struct DeckEntry {
 struct Deck {
   std::vector<DeckSection> sections;  // headers, as often as they appear
   std::vector<DeckEntry> entries;     // in order of appearance, duplicates left out
+  std::vector<DeckEntry> refused;     // those with a value_problem()
   DeckErrors errors;                  // of form; each names its line
 };
 

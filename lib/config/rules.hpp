@@ -12,7 +12,8 @@
 
 namespace koios {
 
-/// Collects broken rules. A rule that rests on a refused value is not judged.
+/// Collects broken rules. A rule that rests on a refused value is not judged, nor one that rests on
+/// defaults alone while the deck has errors: what could not be read may have given another value.
 class Rules {
  public:
   explicit Rules(const ParsedDeck& parsed) : parsed_(parsed) {}
@@ -26,6 +27,7 @@ class Rules {
       at = parsed_.keys.at(key).origin;
       break;
     }
+    if (at.kind == Origin::Kind::default_value && !parsed_.errors.empty()) return;
     errors_.push_back({at, message});
   }
 

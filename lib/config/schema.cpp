@@ -54,6 +54,9 @@ DeckErrors DeckSchema::apply(const Deck& file, const Deck& overrides,
         assign(*option, entry, environment, errors);
       }
     }
+    for (const DeckEntry& entry : deck->refused) {
+      if (DeckOption* option = find(entry.section, entry.key)) option->failed = true;
+    }
   }
   return errors;
 }

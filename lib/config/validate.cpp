@@ -150,7 +150,7 @@ void warn_of_schedule(Rules& rules, const RunConfig& c) {
 
 void check_validation(Rules& rules, const ValidationConfig& v) {
   for (const char* key : {"validation/dataset", "validation/interval", "validation/steps"}) {
-    rules.require(v.is_on() || !rules.is_changed(key), {key},
+    rules.require(v.is_on() || !rules.is_changed(key), {key, "validation/dataset_path"},
                   cat("[validation] ", std::strchr(key, '/') + 1,
                       " does nothing without dataset_path, the held-out data"));
   }

@@ -235,6 +235,21 @@ TEST(Rules, do_not_rest_on_refused_values) {
 
 std::string problem_of(const std::string& path) { return look_for_data(path).problem; }
 
+TEST(Rules, do_not_rest_on_defaults_where_another_value_may_have_been_meant) {
+  const auto missing = [](const std::string&) -> std::string { return "is not there"; };
+  for (const char* deck :
+       {"[data]\nmixture = ,\n", "[training]\ndataset_path = \"a\"\n",
+        "[training]\ndataset_pth = a\n", "[validation]\nsteps = 1\ndataset_path = caf\xe9\n",
+        "[checkpoint]\nresume = required\nfolder = caf\xe9\n", "version https://git-lfs\n"}) {
+    const auto errors = validate(parse_run_config(deck, "x.ini", {}), 1, missing);
+    EXPECT_EQ(errors.size(), 1U) << deck << to_string(errors);
+  }
+  const auto overridden =
+      parse_run_config("[training]\ndataset_path = \"a\"\n", "x.ini", {"training/dataset_path=b"});
+  EXPECT_NE(to_string(validate(overridden, 1, missing)).find("dataset_path = b: is not there"),
+            std::string::npos);
+}
+
 class Files : public testing::Test {
  protected:
   void SetUp() override {
@@ -291,6 +306,11 @@ TEST_F(Files, what_is_missing_is_named) {
       errors_with("full", "full/*.json"),
       "error: command line: [model] tokenizer_path = full: is a folder, not a file\n"
       "error: command line: [training] dataset_path = full/*.json: no file fits the pattern\n");
+  EXPECT_EQ(errors_with("tokenizer.model", "f*"),
+            "error: command line: [training] dataset_path = f*: no file fits the pattern, only "
+            "folders: name what is in them\n");
+  EXPECT_EQ(errors_with("tokenizer.model", "full/part-0.txt/"),
+            "error: command line: [training] dataset_path = full/part-0.txt/: Not a directory\n");
   EXPECT_EQ(errors_with("tokenizer.model", "empty"),
             "error: command line: [training] dataset_path = empty: the folder holds no file that "
             "can be read\n");
