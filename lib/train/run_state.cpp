@@ -111,6 +111,7 @@ std::string kind_of(const CheckpointHead& head) {
       std::get<std::int64_t>(version->second) > kFormatVersion) {
     throw UserError("its format is newer than this version of Koios");
   }
+  head.text("deck");  // others will ask for it, when it is late to refuse a file
   return head.text("kind");
 }
 
@@ -118,6 +119,7 @@ RunState read_state(const CheckpointHead& head) {
   if (const std::string kind = kind_of(head); kind != kCheckpoint) {
     throw UserError(cat("it holds ", kind, " only and cannot be resumed"));
   }
+  head.text("mesh");  // likewise
   RunState state;
   state.step = head.integer("step");
   state.tokens = head.integer("tokens");

@@ -72,6 +72,10 @@ class HostileCheckpoint(unittest.TestCase):
                     file[place].attrs[name] = value
                 self.passes_over("format|whole number", change)
 
+        for name in ("deck", "mesh", "kind"):
+            self.passes_over(f"no attribute /:{name} that is a single text",
+                             lambda file, name=name: file.attrs.pop(name))
+
         def an_array_of_checksums(file):
             file["model/norm.weight"].attrs["checksum"] = np.arange(8000, dtype=np.uint64)
         self.passes_over("the checksum of /model/norm.weight is not a whole number",
@@ -91,6 +95,14 @@ class HostileCheckpoint(unittest.TestCase):
             replace(file, "model/norm.weight", shape=(8,), dtype="<f4",
                     external=[("/etc/passwd", 0, 32)])
         self.passes_over("/model/norm.weight has no contiguous place", elsewhere)
+
+    def test_damaged_metadata(self):
+        for at in (600, 1900, 3000):
+            def flip(path, at=at):
+                data = bytearray(self.good.read_bytes())
+                data[at] ^= 16
+                path.write_bytes(data)
+            self.passes_over("", put=flip)
 
     def test_declared_sizes_beyond_the_file(self):
         for shape in ((1 << 40,), (1 << 62, 1 << 62), (1 << 62, 4)):
