@@ -107,7 +107,8 @@ class Trace:
             raise ToolError(f"{path} is not JSON: {error}") from None
         events = value.get("traceEvents") if isinstance(value, dict) else value
         if not isinstance(events, list) or not all(isinstance(event, dict) for event in events):
-            raise ToolError(f"{path} is not a Chrome trace: it has no list traceEvents")
+            raise ToolError(f"{path} is not a Chrome trace: it has no list traceEvents of "
+                            "objects")
         return events
 
     def _span(self, event, names):

@@ -380,6 +380,24 @@ class GetDataset(unittest.TestCase):
             file.write_table(table)
         self.assertIn("two columns text", self.tool("convert", "two.arrow", "out2", code=1))
 
+        table = pa.Table.from_arrays([pa.array(["a"])] * 3, ["text", "n", "n"])
+        pa.parquet.write_table(table, self.path / "three.parquet")
+        self.assertIn("column n is left out: there are several of this name",
+                      self.tool("convert", "three.parquet", "out3"))
+
+    def test_what_is_no_table_is_said(self):
+        os.mkfifo(self.path / "pipe")
+        self.assertIn("pipe: is neither a file nor a folder", self.tool("convert", "pipe", "out", code=1))
+        pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 1\n"
+        for name, content, message in (
+                ("a.parquet", pointer, "is a Git LFS pointer"),
+                ("b.parquet", b"<!DOCTYPE html>", "b.parquet: is no Parquet table; it begins with b'<!DOC"),
+                ("c.arrow", pointer, "is a Git LFS pointer"),
+                ("d.csv", b"text\nhello\n", "d.csv: is neither an Arrow nor a Parquet table"),
+                ("e.arrow", b"", "e.arrow: is neither an Arrow nor a Parquet table")):
+            (self.path / name).write_bytes(content)
+            self.assertIn(message, self.tool("convert", name, "out", code=1))
+
     def test_lists_of_files_stay_inside_of_the_folder(self):
         folder = self.path / "saved"
         folder.mkdir()

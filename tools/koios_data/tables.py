@@ -8,7 +8,7 @@ import math
 import os
 import re
 
-from koios_tool import ToolError, one_line, read_file
+from koios_tool import ToolError, one_line, open_to_read, read_file, refuse_pointer
 
 from . import say, say_deck, whole
 
@@ -38,7 +38,8 @@ def files_in(path, part=None):
     if path.is_file():
         return [path]
     if not path.is_dir():
-        raise ToolError(f"{path}: no such file or folder")
+        raise ToolError(f"{path}: is neither a file nor a folder" if path.exists() else
+                        f"{path}: no such file or folder")
     state = path / "state.json"
     if state.exists():
         try:
@@ -66,7 +67,22 @@ def files_in(path, part=None):
     return found
 
 
+def require_table(path):
+    with open_to_read(path) as file:
+        begin = file.read(64)
+    refuse_pointer(path, begin)
+    is_parquet, is_arrow_file = begin.startswith(b"PAR1"), begin.startswith(b"ARROW1")
+    if path.suffix == ".parquet" and not is_parquet:
+        raise ToolError(f"{path}: is no Parquet table; it begins with {begin[:16]!r}")
+    # A stream begins with the length of its schema; in old ones nothing stands before that.
+    length = int.from_bytes(begin[4:8] if begin.startswith(b"\xff" * 4) else begin[:4], "little")
+    if not is_parquet and not is_arrow_file and not 0 < length < 1 << 26:
+        raise ToolError(f"{path}: is neither an Arrow nor a Parquet table; it begins with "
+                        f"{begin[:16]!r}")
+
+
 def batches(path):
+    require_table(path)
     pa = arrow()
     try:
         if path.suffix == ".parquet":
@@ -185,12 +201,16 @@ class Columns:
                 raise ToolError(f"{path}: " + (f"two columns {name}" if name in names else
                                                f"no column {name}; it has {', '.join(names)}"))
         return {name: values for name, array in zip(names, batch.columns)
-                if (values := self.values(name, array, path)) is not None}
+                if (values := self.values(name, array, path, names.count(name) > 1)) is not None}
 
-    def values(self, name, array, path):
+    def values(self, name, array, path, twice):
         errors = (arrow().ArrowException, ValueError, TypeError, KeyError, NotImplementedError,
                   OverflowError, RecursionError)
         if name in self.left_out:
+            return None
+        if twice:
+            self.left_out.add(name)
+            say(f"{path}: column {name} is left out: there are several of this name")
             return None
         try:
             array.validate(full=True)  # offsets and lengths that lead out of the file
