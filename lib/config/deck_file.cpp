@@ -9,6 +9,7 @@
 
 #include "config/deck.hpp"
 #include "core/error.hpp"
+#include "core/file_kind.hpp"
 
 namespace koios {
 namespace {
@@ -48,6 +49,8 @@ class DeckFile {
     }
     // What should have written it has failed; the defaults would run in its place.
     if (text.find_first_not_of(" \t\r\n") == std::string::npos) refuse("it is empty");
+    const std::string kind = file_kind(std::string_view(text).substr(0, kFileHeadBytes));
+    if (!kind.empty() && !text.starts_with('[')) refuse(cat("it is ", kind));
     return text;
   }
 

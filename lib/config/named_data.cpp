@@ -49,15 +49,22 @@ NamedData what_fits(const std::string& path) {
   glob_t matches{};
   const int code = ::glob(pattern_of(path).c_str(), 0, nullptr, &matches);
   NamedData found;
+  std::size_t folders = 0;
   for (std::size_t i = 0; code == 0 && i < matches.gl_pathc; ++i) {
     std::error_code ignored;
     const fs::file_type type = fs::status(matches.gl_pathv[i], ignored).type();
-    if (type == fs::file_type::directory) continue;
+    if (type == fs::file_type::directory) {
+      ++folders;
+      continue;
+    }
     auto& list = type == fs::file_type::regular ? found.files : found.others;
     list.emplace_back(matches.gl_pathv[i]);
   }
   ::globfree(&matches);
-  if (found.files.empty()) found.problem = "no file fits the pattern";
+  if (found.files.empty()) {
+    found.problem = folders == 0 ? "no file fits the pattern"
+                                 : "no file fits the pattern, only folders: name what is in them";
+  }
   return found;
 }
 
@@ -76,6 +83,7 @@ std::string folder_problem(const std::string& path) {
 std::string file_problem(const std::string& path) {
   std::error_code error;
   const fs::file_status status = fs::status(path, error);
+  const std::string reason = error.message();
   const char* kind = nullptr;
   switch (status.type()) {
     case fs::file_type::regular:
@@ -90,7 +98,7 @@ std::string file_problem(const std::string& path) {
         return "No such file or directory; what a shell makes of <(...) is a pipe of its own: "
                "write the data into a file first";
       }
-      return std::strerror(ENOENT);
+      return reason;
     case fs::file_type::fifo:
       kind = "a pipe";
       break;
@@ -99,10 +107,9 @@ std::string file_problem(const std::string& path) {
       break;
     case fs::file_type::block:
     case fs::file_type::character:
-      kind = "a device";
-      break;
+      return "is a device, not a file";
     default:
-      return error ? error.message() : "is neither a file nor a folder";
+      return error ? reason : "is neither a file nor a folder";
   }
   return cat("is ", kind, ", which can be read only once; write it into a file first");
 }

@@ -18,7 +18,13 @@ std::size_t control_bytes(std::string_view text) {
   if (first < 0x20 || first == 0x7F) return 1;
   // U+0080 to U+009F, among them the one-character forms of ESC [ and ESC ].
   const bool is_c1 = first == 0xC2 && static_cast<unsigned char>(text[1]) < 0xA0;
-  return is_c1 ? 2 : 0;
+  if (is_c1) return 2;
+  // U+2028 to U+202E and U+2066 to U+2069: ends of lines, and what turns the order of writing.
+  if (!text.starts_with("\xE2\x80") && !text.starts_with("\xE2\x81")) return 0;
+  const auto last = static_cast<unsigned char>(text[2]);
+  const bool turns =
+      text[1] == '\x80' ? last >= 0xA8 && last <= 0xAE : last >= 0xA6 && last <= 0xA9;
+  return turns ? 3 : 0;
 }
 
 }  // namespace

@@ -37,6 +37,10 @@ std::size_t character_size(std::string_view text) {
 /// What a line that is not UTF-8 may be, and how to convert such a file; empty where the bytes do
 /// not look like it: a conversion of anything else would destroy it.
 std::string conversion(std::string_view text, bool is_front) {
+  using namespace std::string_view_literals;
+  if (is_front && (text.starts_with("\xFF\xFE\0\0"sv) || text.starts_with("\0\0\xFE\xFF"sv))) {
+    return "; by its first bytes it is UTF-32, which iconv -f utf-32 -t utf-8 converts";
+  }
   if (is_front && (text.starts_with("\xFF\xFE") || text.starts_with("\xFE\xFF"))) {
     return "; by its first bytes it is UTF-16, which iconv -f utf-16 -t utf-8 converts";
   }

@@ -148,6 +148,8 @@ TEST(BadRecords, text_that_is_not_utf8) {
                   "is 0x92; it may be Windows-1252, which iconv -f cp1252 -t utf-8 converts");
   EXPECT_CONTAINS(read_error(std::string("\xFF\xFEh\0i\0", 6), DataFormat::text),
                   "is 0xff; by its first bytes it is UTF-16, which iconv -f utf-16 -t utf-8");
+  EXPECT_CONTAINS(read_error(std::string("\xFF\xFE\0\0h\0\0\0", 8), DataFormat::text),
+                  "by its first bytes it is UTF-32, which iconv -f utf-32 -t utf-8");
   for (const char* other :
        {"\xEF\xF0\xE8\xE2\xE5\xF2\n", "caf\xC3\xA9 na\xEFve\n", "\x01\x02\xEF p\n"}) {
     const std::string message = read_error(other, DataFormat::text);
