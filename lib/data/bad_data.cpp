@@ -24,6 +24,7 @@ void BadData::found(const std::string& what) {
   if (policy_ == OnBadData::stop) throw UserError(what);
   const std::lock_guard lock(mutex_);
   if (!is_new(known_, what)) return;
+  last_ = what;
   if (news_.texts.size() < kNews) {
     news_.texts.push_back(what);
   } else {
@@ -39,6 +40,11 @@ void BadData::note(const std::string& what) {
 std::int64_t BadData::count() const {
   const std::lock_guard lock(mutex_);
   return narrow<std::int64_t>(std::ssize(known_));
+}
+
+std::string BadData::for_example(std::int64_t before) const {
+  const std::lock_guard lock(mutex_);
+  return std::ssize(known_) > before ? cat("; left out was, for example, ", last_) : "";
 }
 
 BadData::News BadData::take_news() {

@@ -26,6 +26,10 @@ class BadData {
   /// Pieces left out so far, up to a million. Any thread.
   std::int64_t count() const;
 
+  /// "; left out was, for example, ...": what the last new piece was, where there are more than
+  /// `before`. For those to whom nothing is left. Any thread.
+  std::string for_example(std::int64_t before) const;
+
   struct News {
     std::vector<std::string> texts;  // ten at most
     std::int64_t untold = 0;         // and so many others
@@ -40,6 +44,7 @@ class BadData {
   std::unordered_set<std::uint64_t> known_;  // by a hash of the text; a million at most
   std::unordered_set<std::uint64_t> noted_;  // likewise
   News news_;
+  std::string last_;  // that was left out
 };
 
 /// The same where there may be none who is told (null): then it is thrown.

@@ -56,6 +56,7 @@ class TokenizeJob {
   TokenPart tokenize_unit(std::size_t unit);
   void tell_progress();
   std::vector<TokenPart> gather_parts() const;
+  [[noreturn]] void refuse_empty() const;
   TokenFileHeader assemble();
 
   const TokenizeOptions& options_;
@@ -252,15 +253,23 @@ std::vector<TokenPart> TokenizeJob::gather_parts() const {
   return parts;
 }
 
+void TokenizeJob::refuse_empty() const {
+  const BadData* bad = options_.bad_data;
+  std::string example;
+  for (const std::string& of_rank : mpi_.all_gather(bad == nullptr ? "" : bad->for_example(0))) {
+    if (example.empty()) example = of_rank;
+  }
+  throw UserError(cat(options_.path, ": no documents in ", files_.size(),
+                      files_.size() == 1 ? " file" : " files", " (format ",
+                      to_string(options_.format), ")", example.empty() ? "" : " that can be used",
+                      example));
+}
+
 TokenFileHeader TokenizeJob::assemble() {
   std::vector<std::string> paths;
   for (std::size_t unit = 0; unit < units_.size(); ++unit) paths.push_back(part_path(unit));
   TokenFileAssembly assembly(options_.output, header_, paths, gather_parts());
-  if (assembly.header().tokens == 0) {
-    throw UserError(cat(options_.path, ": no documents in ", files_.size(),
-                        files_.size() == 1 ? " file" : " files", " (format ",
-                        to_string(options_.format), ")"));
-  }
+  if (assembly.header().tokens == 0) refuse_empty();
   if (is_root()) assembly.create();
   barrier();
   for (const auto& [unit, part] : mine_) assembly.copy_part(unit);
@@ -274,7 +283,8 @@ TokenFileHeader TokenizeJob::assemble() {
     const double seconds = clock_.seconds();
     log::info(
         options_.output, ": ", assembly.header().tokens, " tokens of ", assembly.header().documents,
-        " documents, ", header_.token_bytes, " bytes each, in ", one_decimal(seconds), " s (",
+        assembly.header().documents == 1 ? " document, " : " documents, ", header_.token_bytes,
+        " bytes each, in ", one_decimal(seconds), " s (",
         one_decimal(static_cast<double>(all_bytes_ - bytes_before_) / 1e6 / seconds), " MB/s)");
   }
   barrier();

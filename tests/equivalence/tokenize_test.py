@@ -143,6 +143,14 @@ class Tokenize(unittest.TestCase):
         self.assertRegex(done.stderr, r"error: .*d.tokens.parts: .* holds something else")
         self.assertEqual((self.workplace.path / "d.tokens.parts/letter").read_text(), "mine")
 
+    def test_why_nothing_is_left_is_said(self):
+        text = self.workplace.path / "bad.jsonl"
+        text.write_bytes(b'{"text": null}\n' * 5)
+        _, done = self.tokenize(2, text, "a.tokens", "training/dataset=jsonl", "data/on_bad_data=skip")
+        self.assertEqual(done.returncode, 1, done.stdout)
+        self.assertRegex(done.stderr, r"error: .*bad\.jsonl: no documents in 1 file \(format jsonl\) that "
+                                      r"can be used; left out was, for example, .*bad\.jsonl:5: the field")
+
     def test_a_folder_is_no_output(self):
         book = SOURCE / "build/assets/kjv.txt"
         (self.workplace.path / "folder").mkdir()
