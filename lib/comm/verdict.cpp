@@ -160,27 +160,41 @@ std::optional<std::string> different_calls(const std::vector<Missed>& missed) {
   return std::nullopt;
 }
 
+/// Whether it waits for samples that another rank reads for it (data/sample_ranks.hpp): then that
+/// one is to blame, if any of the two.
+bool is_given_data(const RankState& state) {
+  return state.place.str().find("waiting for the data of rank") != std::string::npos;
+}
+
 /// Nobody waits in a call that is known: the rank that is elsewhere, or longest where it is.
 std::string odd_one_out(std::span<const RankState> states, double now_s) {
-  std::map<std::string, int> at;
-  for (const RankState& state : states) ++at[state.place.str()];
-  const RankState& odd =
-      *std::min_element(states.begin(), states.end(), [&](const RankState& a, const RankState& b) {
-        const int as = at[a.place.str()];
-        const int bs = at[b.place.str()];
-        return as != bs ? as < bs : a.entered_s < b.entered_s;
-      });
-  if (at.size() == 1) {
-    return cat("all ranks that can be seen are at: ", odd.place.str(), ", for ",
-               seconds(now_s - odd.entered_s));
-  }
-  std::vector<const RankState*> rest;
+  std::vector<const RankState*> suspects;
+  std::vector<const RankState*> others;
   for (const RankState& state : states) {
-    if (state.place.str() != odd.place.str()) rest.push_back(&state);
+    (is_given_data(state) ? others : suspects).push_back(&state);
   }
-  return cat(name_of(odd), " is at: ", odd.place.str(), ", for ", seconds(now_s - odd.entered_s),
-             ", while ", ranks_of(rest),
-             rest.size() == 1 ? " is at: " : " are at: ", rest.front()->place.str());
+  if (suspects.empty()) suspects.swap(others);
+  std::map<std::string, int> at;
+  for (const RankState* state : suspects) ++at[state->place.str()];
+  const RankState& odd = **std::min_element(
+      suspects.begin(), suspects.end(), [&](const RankState* a, const RankState* b) {
+        const int as = at[a->place.str()];
+        const int bs = at[b->place.str()];
+        return as != bs ? as < bs : a->entered_s < b->entered_s;
+      });
+  std::string who = name_of(odd) + " is at: ";
+  if (at.size() > 1) {
+    std::erase_if(suspects, [&](const RankState* s) { return s->place.str() == odd.place.str(); });
+    others.swap(suspects);
+  } else if (others.empty()) {
+    who = "all ranks that can be seen are at: ";
+  } else if (suspects.size() > 1) {
+    who = ranks_of(suspects) + " are at: ";
+  }
+  std::string text = cat(who, odd.place.str(), ", for ", seconds(now_s - odd.entered_s));
+  if (others.empty()) return text;
+  return cat(text, ", while ", ranks_of(others),
+             others.size() == 1 ? " is at: " : " are at: ", others.front()->place.str());
 }
 
 }  // namespace
@@ -232,6 +246,8 @@ std::string verdict(std::span<const RankState> states, int ranks, double now_s) 
       if (waits_in(*state) == nullptr && !is_known) absent.push_back(state);
     }
   }
+  std::stable_partition(absent.begin(), absent.end(),
+                        [](const RankState* state) { return !is_given_data(*state); });
   if (!absent.empty()) return blame(*absent.front(), missed, now_s) + others(absent);
 
   std::vector<int> silent;

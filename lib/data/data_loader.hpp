@@ -1,7 +1,5 @@
-// The batches of one data-parallel rank, made on a prefetch thread. With G = batch_size * dp *
-// gradient_accumulation, step s is samples s*G .. s*G+G-1 of the logical sequence; rank r has the
-// r-th contiguous part of them, and its m-th micro-batch the m-th batch_size of that part. Ranks
-// that share sequences read the same samples, and each keeps its own tokens.
+// The batches of one rank, made on a prefetch thread: of the samples of its data-parallel rank
+// (sample_feed.hpp) the tokens that are this rank's.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +10,7 @@
 #include "data/batch.hpp"
 #include "data/data_options.hpp"
 #include "data/prefetcher.hpp"
-#include "data/sample_sequence.hpp"
+#include "data/sample_feed.hpp"
 #include "data/tokenizer.hpp"
 
 namespace koios {
@@ -21,7 +19,8 @@ class DataLoader {
  public:
   /// Starts at `start`, a state() of a loader over the same data on any mesh whose steps end there;
   /// the default is the beginning. `tokenizer` must outlive the loader. Reading starts at once;
-  /// errors in options and paths are thrown here, those in the data by next().
+  /// errors in options and paths are thrown here, those in the data by next(), and both on the rank
+  /// that reads. Making and destroying are collective over the ranks that share samples.
   DataLoader(const DataOptions& options, const Tokenizer& tokenizer, int dp_rank, int dp_size,
              const SequenceState& start = {}, const SequencePart& part = {});
 
@@ -34,25 +33,18 @@ class DataLoader {
   /// Of the last batch: passes over the data completed. It grows when the data starts to repeat.
   std::int64_t epoch() const { return epoch_; }
   /// Logical streams in use.
-  std::int64_t streams() const { return streams_; }
+  std::int64_t streams() const { return std::ssize(state_.sources.front().streams); }
   /// Seconds that next() has waited, in total.
   double wait_seconds() const { return prefetcher_.wait_seconds(); }
 
  private:
   std::optional<Batch> make_batch(const std::stop_token& stop);
-  bool skip(std::int64_t samples, const std::stop_token& stop);
 
-  // Used by the prefetch thread alone once it runs.
   std::int64_t batch_size_;
   std::int64_t seq_len_;
   SequencePart part_;
-  std::int64_t micro_batches_;   // per step
-  std::int64_t samples_before_;  // of lower ranks in each step
-  std::int64_t samples_after_;   // of higher ranks
-  std::int64_t micro_batch_ = 0;
-  SampleSequence sequence_;
+  SampleFeed feed_;  // used by the prefetch thread alone once that runs
 
-  std::int64_t streams_;
   SequenceState state_;
   bool inside_step_ = false;
   std::int64_t epoch_ = 0;

@@ -9,6 +9,7 @@
 #include "data/bad_data.hpp"
 #include "data/dataset_files.hpp"
 #include "data/record_format.hpp"
+#include "data/sample_ranks.hpp"
 #include "data/tokenizer.hpp"
 
 namespace koios {
@@ -35,8 +36,10 @@ struct DataOptions {
   std::int64_t streams = 8;            // taken round robin; no more than there are documents
   std::int64_t vocab_size = 0;         // of the model; 0: whatever the tokenizer has
   std::int64_t prefetch = 4;           // micro-batches made ahead
-  const MpiEnv* ranks = nullptr;       // all of which read the same data; null: this process alone
+  const SampleRanks* ranks = nullptr;  // that read the same data; null: this process alone
   BadData* bad_data = nullptr;         // told of what cannot be used; null: it is thrown
+
+  const RankGroup* readers() const { return ranks == nullptr ? nullptr : &ranks->readers(); }
 };
 
 }  // namespace koios

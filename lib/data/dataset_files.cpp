@@ -253,32 +253,32 @@ std::vector<std::string> spread_over(const std::vector<std::string>& files) {
 }  // namespace
 
 DatasetFiles find_shared_files(const std::string& path, DataFormat format, DataSplit split,
-                               BadData* bad, const MpiEnv* mpi) {
+                               BadData* bad, const RankGroup* ranks) {
   DatasetFiles found;
   const auto find = [&] {
     found.files = find_dataset_files(path, format, split, bad);
     found.fingerprint = files_fingerprint(found.files, &found.sizes);
   };
-  if (mpi == nullptr || mpi->size() == 1) {
+  if (ranks == nullptr || ranks->size() == 1) {
     find();
     return found;
   }
   std::string problem;
-  if (mpi->rank() == 0) {
+  if (ranks->rank() == 0) {
     try {
       find();
     } catch (const UserError& error) {
       problem = error.what();
     }
   }
-  problem = mpi->broadcast(problem);
+  problem = ranks->broadcast(problem);
   if (!problem.empty()) throw UserError(problem);
   std::string message;  // names and sizes; a path has no zero byte
   for (std::size_t i = 0; i < found.files.size(); ++i) {
     message += cat(found.files[i], '\0', found.sizes[i], '\0');
   }
-  message = mpi->broadcast(message);
-  if (mpi->rank() > 0) {
+  message = ranks->broadcast(message);
+  if (ranks->rank() > 0) {
     std::istringstream in(message);
     std::string size;
     for (std::string file; std::getline(in, file, '\0') && std::getline(in, size, '\0');) {
@@ -291,9 +291,10 @@ DatasetFiles find_shared_files(const std::string& path, DataFormat format, DataS
   try {
     seen = files_fingerprint(spread_over(found.files));
   } catch (const UserError& error) {
-    throw UserError(cat(error.what(), " on ", mpi->host(), "; rank 0 sees it, and all ranks must"));
+    throw UserError(
+        cat(error.what(), " on ", ranks->host(), "; rank 0 sees it, and all ranks must"));
   }
-  const std::string of_root = mpi->broadcast(cat(found.fingerprint, " ", seen));
+  const std::string of_root = ranks->broadcast(cat(found.fingerprint, " ", seen));
   const std::size_t space = of_root.find(' ');
   found.fingerprint = std::stoull(of_root.substr(0, space));
   if (std::stoull(of_root.substr(space + 1)) != seen) found.fingerprint ^= mix64(seen);

@@ -7,7 +7,7 @@
 
 #include "data/bad_data.hpp"
 #include "data/record_format.hpp"
-#include "runtime/mpi_env.hpp"
+#include "runtime/rank_group.hpp"
 
 namespace koios {
 
@@ -34,10 +34,10 @@ struct DatasetFiles {
   std::uint64_t fingerprint = 0;
 };
 
-/// As find_dataset_files(). Collective over all ranks, which `bad` of rank 0 speaks for and which
+/// As find_dataset_files(). Collective over the ranks, which `bad` of rank 0 speaks for and which
 /// all get rank 0's UserError; null: of this process alone.
 DatasetFiles find_shared_files(const std::string& path, DataFormat format, DataSplit split,
-                               BadData* bad, const MpiEnv* mpi);
+                               BadData* bad, const RankGroup* ranks);
 
 /// 64 bits of names, sizes, first and last bytes, by which a run that goes on notices that its data
 /// has changed. Folders do not count, so that data may move. `sizes` gets the bytes of each file.

@@ -184,6 +184,39 @@ SequenceState restore_position(const SavedPosition& saved) {
   return state;
 }
 
+std::vector<std::int64_t> to_integers(const SequenceState& state) {
+  List all = {state.next_sample, state.seq_len, static_cast<std::int64_t>(state.tokenizer_hash)};
+  for (std::size_t s = 0; s < state.sources.size(); ++s) {
+    const SourceState& source = state.sources[s];
+    all.insert(all.end(),
+               {state.shares[s], source.samples, static_cast<std::int64_t>(source.fingerprint),
+                std::ssize(source.streams)});
+    for (StreamState stream : source.streams) {
+      for (const std::int64_t* value : integers_of(stream)) all.push_back(*value);
+    }
+  }
+  return all;
+}
+
+SequenceState from_integers(std::span<const std::int64_t> integers) {
+  auto next = integers.begin();
+  SequenceState state;
+  state.next_sample = *next++;
+  state.seq_len = *next++;
+  state.tokenizer_hash = static_cast<std::uint64_t>(*next++);
+  while (next != integers.end()) {
+    state.shares.push_back(*next++);
+    SourceState& source = state.sources.emplace_back();
+    source.samples = *next++;
+    source.fingerprint = static_cast<std::uint64_t>(*next++);
+    source.streams.resize(narrow<std::size_t>(*next++));
+    for (StreamState& stream : source.streams) {
+      for (std::int64_t* value : integers_of(stream)) *value = *next++;
+    }
+  }
+  return state;
+}
+
 SequenceState furthest(const SequenceState& of_this_rank, const MpiEnv& mpi) {
   SequenceState state = of_this_rank;
   List records;  // a stream's integers each, the first of which is its samples

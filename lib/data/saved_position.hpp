@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <map>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -24,6 +25,10 @@ std::uint64_t hash_of(const SavedPosition& position);
 /// by somebody else. What only the data can tell is compared when they are read
 /// (DocumentStream::seek). Checkpoints of before have no checksum, and no lists of what came later.
 SequenceState restore_position(const SavedPosition& saved);
+
+/// A state as one list, for ranks of the same run.
+std::vector<std::int64_t> to_integers(const SequenceState& state);
+SequenceState from_integers(std::span<const std::int64_t> integers);
 
 /// Each rank moves only the streams that it reads. Collective: the states that all ranks have of
 /// one place in the sequence become the one that is furthest in every stream, from which any rank

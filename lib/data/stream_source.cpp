@@ -18,6 +18,10 @@ std::int64_t count_streams(const DataSource& data, const DataOptions& options, R
                            std::size_t files) {
   const std::int64_t wanted = options.shuffle ? options.streams : 1;
   std::vector<bool> is_usable;  // of the documents so far
+  const std::int64_t bad_before = options.bad_data == nullptr ? 0 : options.bad_data->count();
+  const auto for_example = [&] {
+    return options.bad_data == nullptr ? "" : options.bad_data->for_example(bad_before);
+  };
   const auto streams_are_served = [&](std::int64_t streams) {
     std::vector<bool> has(static_cast<std::size_t>(streams));
     for (std::size_t i = 0; i < is_usable.size(); ++i) {
@@ -37,12 +41,14 @@ std::int64_t count_streams(const DataSource& data, const DataOptions& options, R
   }
   if (is_usable.empty()) {
     throw UserError(cat(data.path, ": no documents in ", files, files == 1 ? " file" : " files",
-                        " (format ", to_string(data.format), "): there is no text to train on"));
+                        " (format ", to_string(data.format), "): there is no text to train on",
+                        for_example()));
   }
   if (std::ranges::none_of(is_usable, std::identity{})) {
     throw UserError(cat(data.path, ": none of ", is_usable.size(),
                         is_usable.size() == 1 ? " document" : " documents", " (format ",
-                        to_string(data.format), ") can be used: there is no text to train on"));
+                        to_string(data.format), ") can be used: there is no text to train on",
+                        for_example()));
   }
   std::int64_t streams = std::min(wanted, std::ssize(is_usable));
   while (!streams_are_served(streams)) --streams;  // one is
@@ -56,7 +62,7 @@ StreamSource::StreamSource(const DataSource& data, const DataOptions& options,
     : path_(data.path) {
   KOIOS_REQUIRE(options.streams > 0, options.streams, " streams");
   const DatasetFiles found =
-      find_shared_files(data.path, data.format, options.split, options.bad_data, options.ranks);
+      find_shared_files(data.path, data.format, options.split, options.bad_data, options.readers());
   const std::vector<std::string>& files = found.files;
   fingerprint_ = found.fingerprint;
   const auto open = [&] { return RecordReader(data.format, files, options.bad_data); };

@@ -13,7 +13,7 @@ TokenSource::TokenSource(const DataSource& data, const DataOptions& options,
                          const Tokenizer& tokenizer)
     : path_(data.path), seed_(options.seed), shuffle_(options.shuffle) {
   const DatasetFiles found =
-      find_shared_files(data.path, data.format, options.split, nullptr, options.ranks);
+      find_shared_files(data.path, data.format, options.split, nullptr, options.readers());
   for (const std::string& path : found.files) {
     TokenFile file(path);
     file.require_tokenizer(tokenizer);

@@ -3,17 +3,13 @@
 #include <mpi.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <array>
 #include <atomic>
 #include <csignal>
-#include <cstddef>
 #include <cstdlib>
-#include <numeric>
 
 #include "core/error.hpp"
 #include "core/free_memory.hpp"
-#include "core/integers.hpp"
 #include "core/log.hpp"
 #include "core/unwinding.hpp"
 #include "runtime/check_mpi.hpp"
@@ -54,19 +50,6 @@ void warn_of_little_memory() {
                "about ", kUsual >> 20, ": if it fails, this is why");
 }
 
-/// An MPI_User_function over records of 64-bit integers.
-void keep_larger(void* other, void* mine, int* records, MPI_Datatype* record) {
-  int bytes = 0;
-  MPI_Type_size(*record, &bytes);
-  const auto size =
-      static_cast<std::ptrdiff_t>(bytes) / narrow<std::ptrdiff_t>(sizeof(std::int64_t));
-  const auto* from = static_cast<const std::int64_t*>(other);
-  auto* to = static_cast<std::int64_t*>(mine);
-  for (int i = 0; i < *records; ++i, from += size, to += size) {
-    if (std::lexicographical_compare(to, to + size, from, from + size)) std::copy_n(from, size, to);
-  }
-}
-
 }  // namespace
 
 void check_mpi(int code, const char* call, std::source_location where) {
@@ -102,22 +85,19 @@ MpiEnv::MpiEnv(int& argc, char**& argv) {
   // Inherited by every communicator made from these two.
   check_mpi(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
   check_mpi(MPI_Comm_set_errhandler(MPI_COMM_SELF, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
-  check_mpi(MPI_Comm_rank(MPI_COMM_WORLD, &rank_), "MPI_Comm_rank");
-  check_mpi(MPI_Comm_size(MPI_COMM_WORLD, &size_), "MPI_Comm_size");
+  static_cast<RankGroup&>(*this) = RankGroup::world(host_name());
 
   MPI_Comm node = MPI_COMM_NULL;
-  check_mpi(MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, rank_, MPI_INFO_NULL, &node),
+  check_mpi(MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, rank(), MPI_INFO_NULL, &node),
             "MPI_Comm_split_type");
   check_mpi(MPI_Comm_rank(node, &local_rank_), "MPI_Comm_rank");
   check_mpi(MPI_Comm_size(node, &local_size_), "MPI_Comm_size");
   check_mpi(MPI_Comm_free(&node), "MPI_Comm_free");
 
-  host_ = host_name();
-
-  if (const auto problem = alone_among_tasks(getenv_or_null, size_); !problem.empty()) {
+  if (const auto problem = alone_among_tasks(getenv_or_null, size()); !problem.empty()) {
     throw UserError(problem);
   }
-  if (const auto problem = forgotten_launcher(getenv_or_null, size_); !problem.empty()) {
+  if (const auto problem = forgotten_launcher(getenv_or_null, size()); !problem.empty()) {
     log::warning(problem);
   }
 }
@@ -127,54 +107,6 @@ MpiEnv::~MpiEnv() {
   // calls abort() instead.
   if (!finalize_ || is_unwinding()) return;
   if (is_mpi_running()) MPI_Finalize();
-}
-
-std::string MpiEnv::broadcast(const std::string& text_on_root) const {
-  auto length = static_cast<std::int64_t>(text_on_root.size());
-  check_mpi(MPI_Bcast(&length, 1, MPI_INT64_T, 0, MPI_COMM_WORLD), "MPI_Bcast");
-  std::string text = text_on_root;
-  text.resize(static_cast<std::size_t>(length));
-  check_mpi(MPI_Bcast(text.data(), narrow<int>(length), MPI_CHAR, 0, MPI_COMM_WORLD), "MPI_Bcast");
-  return text;
-}
-
-std::vector<std::string> MpiEnv::all_gather(const std::string& text) const {
-  const int length = narrow<int>(text.size());
-  std::vector<int> lengths(static_cast<std::size_t>(size_));
-  check_mpi(MPI_Allgather(&length, 1, MPI_INT, lengths.data(), 1, MPI_INT, MPI_COMM_WORLD),
-            "MPI_Allgather");
-  std::vector<int> starts(lengths.size(), 0);
-  std::partial_sum(lengths.begin(), lengths.end() - 1, starts.begin() + 1);
-  std::string all(static_cast<std::size_t>(starts.back() + lengths.back()), '\0');
-  check_mpi(MPI_Allgatherv(text.data(), length, MPI_CHAR, all.data(), lengths.data(), starts.data(),
-                           MPI_CHAR, MPI_COMM_WORLD),
-            "MPI_Allgatherv");
-  std::vector<std::string> texts;
-  for (std::size_t r = 0; r < lengths.size(); ++r) {
-    texts.push_back(
-        all.substr(static_cast<std::size_t>(starts[r]), static_cast<std::size_t>(lengths[r])));
-  }
-  return texts;
-}
-
-void MpiEnv::all_gather_bytes(const void* mine, std::size_t size, void* all) const {
-  const int count = narrow<int>(size);
-  check_mpi(MPI_Allgather(mine, count, MPI_BYTE, all, count, MPI_BYTE, MPI_COMM_WORLD),
-            "MPI_Allgather");
-}
-
-void MpiEnv::all_keep_largest(std::span<std::int64_t> records, std::size_t size) const {
-  KOIOS_REQUIRE(size > 0 && records.size() % size == 0, records.size(), " of ", size);
-  MPI_Datatype record = MPI_DATATYPE_NULL;
-  check_mpi(MPI_Type_contiguous(narrow<int>(size), MPI_INT64_T, &record), "MPI_Type_contiguous");
-  check_mpi(MPI_Type_commit(&record), "MPI_Type_commit");
-  MPI_Op larger = MPI_OP_NULL;
-  check_mpi(MPI_Op_create(&keep_larger, 1, &larger), "MPI_Op_create");
-  check_mpi(MPI_Allreduce(MPI_IN_PLACE, records.data(), narrow<int>(records.size() / size), record,
-                          larger, MPI_COMM_WORLD),
-            "MPI_Allreduce");
-  check_mpi(MPI_Op_free(&larger), "MPI_Op_free");
-  check_mpi(MPI_Type_free(&record), "MPI_Type_free");
 }
 
 void MpiEnv::mark_end_in(std::int32_t* mark) { g_end_mark = mark; }

@@ -2,14 +2,11 @@
 // calls MPI_Init; lib/comm owns the communicators.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
-#include <span>
 #include <string>
-#include <type_traits>
-#include <vector>
 
 #include "core/exit_code.hpp"
+#include "runtime/rank_group.hpp"
 
 namespace koios {
 
@@ -18,7 +15,8 @@ namespace koios {
 /// it.
 std::string node_name();
 
-class MpiEnv {
+/// The ranks of the whole job are its group.
+class MpiEnv : public RankGroup {
  public:
   /// Asks for MPI_THREAD_MULTIPLE. Throws UserError if a launcher started several tasks that MPI
   /// would not find (Slurm without PMIx): each would believe to be alone. Where MPI runs already
@@ -29,29 +27,11 @@ class MpiEnv {
   /// Ends MPI, except under an exception: others may be waiting then, and main calls abort().
   ~MpiEnv();
 
-  int rank() const { return rank_; }
-  int size() const { return size_; }
   /// Rank among, and number of, the ranks of this node.
   int local_rank() const { return local_rank_; }
   int local_size() const { return local_size_; }
-  const std::string& host() const { return host_; }
   bool thread_multiple() const { return thread_multiple_; }
 
-  /// Rank 0's text on every rank.
-  std::string broadcast(const std::string& text_on_root) const;
-  /// Every rank's text, in rank order, on every rank.
-  std::vector<std::string> all_gather(const std::string& text) const;
-  /// Every rank's value, in rank order, on every rank.
-  template <class T>
-  requires std::is_trivially_copyable_v<T> std::vector<T> all_gather_values(const T& value)
-  const {
-    std::vector<T> all(static_cast<std::size_t>(size_));
-    all_gather_bytes(&value, sizeof value, all.data());
-    return all;
-  }
-  /// Of each record of `size` integers, the largest that any rank has (by the first integer, of
-  /// equals by the next), on every rank. All ranks have as many records.
-  void all_keep_largest(std::span<std::int64_t> records, std::size_t size) const;
   /// A number that becomes 1 when this process ends the job, so that others can tell its end from
   /// its death; null: none.
   static void mark_end_in(std::int32_t* mark);
@@ -62,10 +42,7 @@ class MpiEnv {
   [[noreturn]] static void abort(ExitCode code);
 
  private:
-  void all_gather_bytes(const void* mine, std::size_t size, void* all) const;
-
-  int rank_ = 0, size_ = 1, local_rank_ = 0, local_size_ = 1;
-  std::string host_;
+  int local_rank_ = 0, local_size_ = 1;
   bool thread_multiple_ = false;
   bool finalize_ = false;
 };

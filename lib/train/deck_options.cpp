@@ -5,7 +5,7 @@
 
 namespace koios {
 DataOptions training_data(const RunConfig& config, std::int64_t vocab_size, BadData& bad,
-                          const MpiEnv* ranks) {
+                          const SampleRanks* ranks) {
   DataOptions options;
   options.format = config.data.dataset;
   options.path = config.data.dataset_path;
@@ -27,7 +27,7 @@ DataOptions training_data(const RunConfig& config, std::int64_t vocab_size, BadD
 }
 
 DataOptions validation_data(const RunConfig& config, std::int64_t vocab_size, BadData& bad,
-                            const MpiEnv* ranks) {
+                            const SampleRanks* ranks) {
   DataOptions options = training_data(config, vocab_size, bad, ranks);
   options.format = config.validation.dataset;
   options.path = config.validation.dataset_path;

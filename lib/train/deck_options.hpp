@@ -10,11 +10,11 @@ namespace koios {
 /// vocab_size: the model's. bad: told of data that cannot be used. ranks: that read it together;
 /// null: this process alone.
 DataOptions training_data(const RunConfig& config, std::int64_t vocab_size, BadData& bad,
-                          const MpiEnv* ranks);
+                          const SampleRanks* ranks);
 
 /// [validation], which must be on: one stream in published order.
 DataOptions validation_data(const RunConfig& config, std::int64_t vocab_size, BadData& bad,
-                            const MpiEnv* ranks);
+                            const SampleRanks* ranks);
 
 /// [comm].
 CommOptions comm_options(const RunConfig& config);

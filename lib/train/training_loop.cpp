@@ -31,10 +31,11 @@ TrainingLoop<T>::TrainingLoop(const RunConfig& config, const TrainingShape& shap
       math_(shape.backend, shape.math, memory_.library_workspace),
       checkpoints_(config, shape, layout_, values_of(memory_.parameters), mesh, launch,
                    streams_.compute),
+      sample_ranks_(launch.mpi, shape.mesh.dp_coordinate(mesh.rank())),
       start_(begin(shape)),
       step_(config, shape, layout_, memory_, math_, mesh, streams_),
       bad_data_(config.data.on_bad_data),
-      data_(training_data(config, shape.model.vocab_size, bad_data_, &launch.mpi), tokenizer,
+      data_(training_data(config, shape.model.vocab_size, bad_data_, &sample_ranks_), tokenizer,
             shape.mesh.dp_coordinate(mesh.rank()), shape.mesh.dp(), start_.data,
             shape.sequence_part(mesh.rank())),
       job_time_(launch.start, config.job.walltime,
@@ -65,7 +66,7 @@ TrainingLoop<T>::TrainingLoop(const RunConfig& config, const TrainingShape& shap
   if (const std::string how = mesh.share_memory(arena_.memory()); !how.empty()) log::info(how);
   launch_.memory.note("loading and data");
   if (config.validation.is_on())
-    validation_.emplace(config, shape, tokenizer, mesh, launch.mpi, bad_data_);
+    validation_.emplace(config, shape, tokenizer, mesh, sample_ranks_, bad_data_);
 }
 
 template <class T>
@@ -84,7 +85,8 @@ RunState TrainingLoop<T>::begin(const TrainingShape& shape) {
     }
     state.emplace();
   }
-  launch_.watchdog.start("opening the data");
+  const bool reads = sample_ranks_.sharers().rank() == 0;
+  launch_.watchdog.start(reads ? "opening the data" : sample_ranks_.waiting().c_str());
   return *state;
 }
 
@@ -171,7 +173,7 @@ void TrainingLoop<T>::take_step(std::int64_t steps_done, Watchdog& watchdog) {
     // A step of many micro-batches takes long and is none the less on its way.
     if (!std::exchange(is_first, false)) watchdog.beat();
     const auto data_timer = timers_.scope("data");
-    launch_.recorder.enter("waiting for data");
+    launch_.recorder.enter(sample_ranks_.waiting());
     const Region region = profiler_.data_region();
     Batch batch = data_.next();
     launch_.recorder.enter("computing");

@@ -62,6 +62,7 @@ class TrainingLoop {
   TrainingStreams streams_;
   MathHandles math_;
   RunCheckpoints checkpoints_;
+  SampleRanks sample_ranks_;
   RunState start_;
   TrainStep<T> step_;
   BadData bad_data_;

@@ -11,13 +11,13 @@ namespace koios {
 
 template <class T>
 Validation<T>::Validation(const RunConfig& config, const TrainingShape& shape,
-                          const Tokenizer& tokenizer, const Mesh& mesh, const MpiEnv& mpi,
+                          const Tokenizer& tokenizer, const Mesh& mesh, const SampleRanks& ranks,
                           BadData& bad)
     : config_(config),
       mesh_(mesh),
       tokens_(shape.micro_batch.tokens()),
       loader_(std::make_unique<DataLoader>(
-          validation_data(config, shape.model.vocab_size, bad, &mpi), tokenizer,
+          validation_data(config, shape.model.vocab_size, bad, &ranks), tokenizer,
           shape.mesh.dp_coordinate(mesh.rank()), shape.mesh.dp(), SequenceState{},
           shape.sequence_part(mesh.rank()))),
       loss_sums_(shape.backend, config.validation.steps * std::int64_t{sizeof(float)}),

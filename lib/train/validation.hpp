@@ -34,7 +34,7 @@ class Validation {
   /// Begins to read the samples at once; they stay in host memory. bad: told of data that cannot be
   /// used, and must outlive it.
   Validation(const RunConfig& config, const TrainingShape& shape, const Tokenizer& tokenizer,
-             const Mesh& mesh, const MpiEnv& mpi, BadData& bad);
+             const Mesh& mesh, const SampleRanks& ranks, BadData& bad);
 
   /// Collective. Waits for the result. go_on: asked after each batch, the same on every rank; no is
   /// the end, without a result.

@@ -101,6 +101,24 @@ TEST(Verdict, without_a_call_the_one_that_is_elsewhere) {
   EXPECT_EQ(verdict({}, 3, kNow), "nothing is known of any rank");
 }
 
+TEST(Verdict, blames_nobody_who_is_given_samples_for_being_late_with_them) {
+  const char* given = "step 2, waiting for the data of rank 2";
+  // Rank 3 takes what rank 2 reads, and comes first in the group that waits for both.
+  std::vector<RankState> states = {rank(0, 7, 6, "a"), rank(1, 7, 6, "a"), rank(3, 6, 6, given),
+                                   rank(2, 6, 6, "step 2, waiting for data")};
+  EXPECT_EQ(verdict(states, 4, kNow).find("rank 2 on n2 never entered"), 0U);
+
+  states = {rank(0, 6, 6, "opening the data"), rank(1, 6, 6, "waiting for the data of rank 0"),
+            rank(2, 6, 6, "opening the data"), rank(3, 6, 6, "waiting for the data of rank 2")};
+  EXPECT_EQ(verdict(states, 4, kNow),
+            "ranks 0, 2 are at: opening the data, for 10.0 s, while ranks 1, 3 are at: waiting for "
+            "the data of rank 0");
+  states.resize(2);
+  EXPECT_EQ(verdict(states, 2, kNow),
+            "rank 0 on n1 is at: opening the data, for 10.0 s, while rank 1 is at: waiting for the "
+            "data of rank 0");
+}
+
 TEST(Verdict, lists_of_ranks) {
   EXPECT_EQ(describe_ranks({5, 0, 1, 2}), "0-2, 5");
   EXPECT_EQ(describe_ranks({3, 4}), "3, 4");

@@ -18,6 +18,12 @@ TOKENIZE = os.environ["KOIOS_TOKENIZE"]
 STEPS = {"training/steps": 3, "training/batch_size": 2}
 
 
+traced = unittest.skipUnless(
+    shutil.which("strace") and subprocess.run(["strace", "-qq", "-o", os.devnull, "true"],
+                                              check=False).returncode == 0,
+    "needs strace, and the right to use it")
+
+
 class DataCase(unittest.TestCase):
     def setUp(self):
         self.workplace = Workplace().__enter__()
@@ -128,13 +134,14 @@ class BadData(DataCase):
         self.assertNotIn("left out", run.output)
 
     def test_what_is_quoted_does_not_reach_the_terminal_as_it_is(self):
-        name = "evil\x1b]0;title\x07\x9b.jsonl"
+        name = "evil\x1b]0;title\x07\x9b\u202e\u2066.jsonl"
         self.write("folder/" + name, self.lines() + b'{"text": "\x1b[31mred"}}\n')
         run = self.workplace.run(1, {**STEPS, "training/dataset": "jsonl",
                                      "training/dataset_path": self.path / "folder"})
         self.assertEqual(run.returncode, 1)
-        self.assertRegex(run.stderr, r"evil\\x1b\]0;title\\x07\\xc2\\x9b\.jsonl:41: not valid JSON")
-        for control in "\x1b\x07\x9b":
+        self.assertRegex(run.stderr, r"evil\\x1b\]0;title\\x07\\xc2\\x9b\\xe2\\x80\\xae"
+                                     r"\\xe2\\x81\\xa6\.jsonl:41: not valid JSON")
+        for control in "\x1b\x07\x9b\u202e\u2066":
             self.assertNotIn(control, run.output)
 
     def test_a_file_that_changed_since_the_last_start(self):
@@ -190,9 +197,7 @@ class BadData(DataCase):
         self.assertRegex(told(), r"\[koios rank 1\] error: data/b\.jsonl: may not be read: No such file "
                                  r"or directory on \S+; rank 0 sees it, and all ranks must")
 
-    @unittest.skipUnless(shutil.which("strace") and subprocess.run(
-        ["strace", "-qq", "-o", os.devnull, "true"], check=False).returncode == 0,
-        "needs strace, and the right to use it")
+    @traced
     def test_many_files_are_searched_for_and_opened_once(self):
         count = 3000
         for i in range(count):
@@ -227,6 +232,44 @@ class BadData(DataCase):
                 else:
                     self.assertEqual(lists, 0, program)
                     self.assertLess(files, count / 2, program)
+
+    @traced
+    def test_one_of_the_ranks_that_share_samples_reads(self):
+        """Two stages of two tensor-parallel ranks, and two ranks that share sequences, dp 2."""
+        bad = b'{"body": 1}\n'
+        self.write("a.jsonl", self.lines(60) + bad + self.lines(60))
+        self.write("held.jsonl", self.lines(60))
+        data = {**STEPS, "training/dataset": "jsonl", "training/dataset_path": self.path / "a.jsonl",
+                "validation/dataset": "jsonl", "validation/dataset_path": self.path / "held.jsonl",
+                "validation/interval": 2, "validation/steps": 2, "checkpoint/folder": "checkpoints",
+                "data/on_bad_data": "skip", "data/shuffle": "false", "training/steps": 40}
+        meshes = {
+            "pp2tp2": ([0], {"training/pipeline_parallel_degree": 2,
+                             "training/tensor_parallel_degree": 2, "training/batch_size": 4}),
+            "dp2cp2": ([0, 2], {"training/context_parallel_degree": 2}),
+        }
+        for name, (readers, mesh) in meshes.items():
+            trace = ["sh", "-c", "exec strace -f --seccomp-bpf -qq -e trace=openat "
+                                 "-o $0.$OMPI_COMM_WORLD_RANK \"$@\"", str(self.path / "trace")]
+            run = self.workplace.run(4, {**data, **mesh}, folder=name, below=trace)
+            self.assertEqual(run.returncode, 0, run.output)
+            for rank in range(4):
+                opened = re.findall(r"(?:a|held)\.jsonl", (self.path / f"trace.{rank}").read_text())
+                self.assertEqual(len(opened) > 0, rank in readers, (name, rank))
+            self.assertEqual(len(re.findall(r"left out \(1 so far\): \S*a\.jsonl:61: no field",
+                                            run.output)), 1, run.output)
+            # What stops the run is told once, by the rank that met it.
+            stop = self.workplace.run(4, {**data, **mesh, "data/on_bad_data": "stop"},
+                                      folder=f"{name}-stop", timeout=60)
+            self.assertEqual(stop.returncode, 1, stop.output)
+            self.assertEqual(len(re.findall(r"error: \S*a\.jsonl:61: no field", stop.stderr)), 1,
+                             stop.stderr)
+        again = self.workplace.run(4, {**data, **meshes["dp2cp2"][1], "training/steps": 42},
+                                   folder="pp2tp2")
+        self.assertEqual(again.returncode, 0, again.output)
+        whole = self.workplace.run(1, {**data, "training/steps": 42, "training/batch_size": 4},
+                                   folder="whole")
+        self.assertEqual(whole.column("data/samples_hash"), again.column("data/samples_hash"))
 
     def test_data_that_one_node_lacks(self):
         for node in ("one", "two"):
@@ -279,7 +322,8 @@ class BadData(DataCase):
         run = self.workplace.run(2, {**skip, "training/dataset_path":
                                      self.write("b.jsonl", b'{"text": null}\n' * 5)}, folder="b")
         self.assertEqual(run.returncode, 1)
-        self.assertRegex(run.stderr, r"b\.jsonl: none of 5 documents .* can be used")
+        self.assertRegex(run.stderr, r"b\.jsonl: none of 5 documents .* can be used: there is no text "
+                                     r"to train on; left out was, for example, .*b\.jsonl:5: the field")
         self.assertNotIn("data/streams", run.stderr)
 
     def test_archives_one_behind_the_other(self):

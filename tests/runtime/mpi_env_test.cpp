@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "core/error.hpp"
@@ -54,6 +55,35 @@ TEST_F(MpiEnvTest, keeps_the_largest_of_each_record) {
   const std::int64_t last = mpi_.size() - 1;
   EXPECT_EQ(records,
             (std::vector<std::int64_t>{last, 10 * last, 100 * last, 0, 7, 0, 5, last, -last}));
+}
+
+TEST_F(MpiEnvTest, splits_into_groups) {
+  const RankGroup group = mpi_.split(mpi_.rank() % 2);
+  EXPECT_EQ(group.rank(), mpi_.rank() / 2);
+  EXPECT_EQ(group.size(), (mpi_.size() + 1 - mpi_.rank() % 2) / 2);
+  EXPECT_EQ(group.host(), mpi_.host());
+  EXPECT_EQ(group.broadcast(std::to_string(mpi_.rank())), std::to_string(mpi_.rank() % 2));
+}
+
+TEST_F(MpiEnvTest, a_thread_of_each_rank_passes_messages_on) {
+  for (const int got : {0, 3, 40}) {
+    BackgroundBroadcast messages(mpi_);
+    const int expected = mpi_.rank() == 0 ? got + 2 : got;  // the rest is passed over
+    std::jthread thread([&](const std::stop_token& stop) {
+      for (int i = 0; i < expected; ++i) {
+        const auto length = static_cast<std::size_t>(i * 10'000 + 1);
+        const BackgroundBroadcast::Message sent(length, std::byte(i));
+        const auto message =
+            messages.next(messages.is_root() ? sent : BackgroundBroadcast::Message{},
+                          i < got ? std::stop_token{} : stop);
+        if (!message) return;
+        EXPECT_EQ(*message, sent);
+      }
+    });
+    mpi_.all_gather("meanwhile");
+    thread.request_stop();
+    thread.join();
+  }
 }
 
 TEST_F(MpiEnvTest, errors_are_thrown_with_mpis_words) {
