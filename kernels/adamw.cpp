@@ -1,8 +1,10 @@
 #include "kernels/adamw.hpp"
 
 #include <cmath>
+#include <type_traits>
 
 #include "kernels/detail/launch.hpp"
+#include "kernels/detail/random_rounding.hpp"
 
 namespace koios {
 namespace {
@@ -10,10 +12,15 @@ namespace {
 using detail::load;
 using detail::store;
 
+template <class State>
 struct Update {
-  Ref<float, 1> parameter, exp_avg, exp_avg_sq;
+  static constexpr bool kRounds = std::is_same_v<State, bf16>;
+
+  Ref<float, 1> parameter;
+  Ref<State, 1> exp_avg, exp_avg_sq;
   Ref<const float, 1> gradient, grad_scale;
   Ref<bf16, 1> rounded;  // or empty
+  detail::ShardDraws draws;
   float one_minus_beta1, beta2, one_minus_beta2, eps;
   float coupled_decay;    // g += coupled_decay * p
   float kept;             // p *= kept
@@ -34,15 +41,22 @@ struct Update {
     v = v * beta2 + g * g * one_minus_beta2;
     p = p * kept - m * step_size / (sqrt(v) * root_correction + eps);
     store(parameter.data + i, p);
-    store(exp_avg.data + i, m);
-    store(exp_avg_sq.data + i, v);
+    if constexpr (kRounds) {
+      const auto bits = draws.of(width, i);
+      detail::store_image(exp_avg.data + i, detail::round_randomly(m, bits, 0));
+      detail::store_image(exp_avg_sq.data + i, detail::round_randomly(v, bits, 16));
+    } else {
+      store(exp_avg.data + i, m);
+      store(exp_avg_sq.data + i, v);
+    }
     if (rounded.data != nullptr) store(rounded.data + i, p);
   }
 };
 
-Update make_update(Ref<float, 1> parameter, Ref<float, 1> exp_avg, Ref<float, 1> exp_avg_sq,
-                   Ref<const float, 1> gradient, Ref<const float, 1> grad_scale,
-                   const AdamStep& step, Ref<bf16, 1> rounded = {}) {
+template <class State>
+Update<State> make_update(Ref<float, 1> parameter, Ref<State, 1> exp_avg, Ref<State, 1> exp_avg_sq,
+                          Ref<const float, 1> gradient, Ref<const float, 1> grad_scale,
+                          const AdamStep& step, Ref<bf16, 1> rounded, const RoundingDraws& draws) {
   const std::int64_t size = parameter.extent[0];
   KOIOS_REQUIRE(exp_avg.extent[0] == size && exp_avg_sq.extent[0] == size &&
                     gradient.extent[0] == size && grad_scale.extent[0] == 1 &&
@@ -50,6 +64,8 @@ Update make_update(Ref<float, 1> parameter, Ref<float, 1> exp_avg, Ref<float, 1>
                 "parameter has ", size, ", exp_avg ", exp_avg.extent[0], ", exp_avg_sq ",
                 exp_avg_sq.extent[0], ", gradient ", gradient.extent[0], ", grad_scale ",
                 grad_scale.extent[0], ", rounded ", rounded.extent[0]);
+  KOIOS_REQUIRE(!Update<State>::kRounds || size == 0 || draws.places.size() > 0,
+                "nothing says which elements to draw for");
   return {
       .parameter = parameter,
       .exp_avg = exp_avg,
@@ -57,6 +73,7 @@ Update make_update(Ref<float, 1> parameter, Ref<float, 1> exp_avg, Ref<float, 1>
       .gradient = gradient,
       .grad_scale = grad_scale,
       .rounded = rounded,
+      .draws = {draws.key, draws.places.data, narrow<int>(draws.places.size())},
       .one_minus_beta1 = static_cast<float>(1 - step.beta1),
       .beta2 = static_cast<float>(step.beta2),
       .one_minus_beta2 = static_cast<float>(1 - step.beta2),
@@ -68,20 +85,31 @@ Update make_update(Ref<float, 1> parameter, Ref<float, 1> exp_avg, Ref<float, 1>
   };
 }
 
-bool allows_packs(const Update& u) {
+template <class State>
+bool allows_packs(const Update<State>& u) {
   return detail::allows_packs(u.parameter, u.exp_avg, u.exp_avg_sq, u.gradient) &&
          (u.rounded.data == nullptr || detail::allows_packs(u.rounded));
 }
 
 }  // namespace
 
-void adam_update(Stream& s, Ref<float, 1> parameter, Ref<float, 1> exp_avg,
-                 Ref<float, 1> exp_avg_sq, Ref<const float, 1> gradient,
-                 Ref<const float, 1> grad_scale, const AdamStep& step, Ref<bf16, 1> rounded) {
-  const Update update =
-      make_update(parameter, exp_avg, exp_avg_sq, gradient, grad_scale, step, rounded);
+template <class State>
+void adam_update(Stream& s, Ref<float, 1> parameter, Ref<State, 1> exp_avg,
+                 Ref<State, 1> exp_avg_sq, Ref<const float, 1> gradient,
+                 Ref<const float, 1> grad_scale, const AdamStep& step, Ref<bf16, 1> rounded,
+                 const RoundingDraws& draws) {
+  const Update<State> update =
+      make_update(parameter, exp_avg, exp_avg_sq, gradient, grad_scale, step, rounded, draws);
   detail::for_each_element<float>(s, "adam_update", parameter.extent[0], allows_packs(update),
                                   update);
 }
+
+#define KOIOS_INSTANTIATE(State)                                                              \
+  template void adam_update<State>(Stream&, Ref<float, 1>, Ref<State, 1>, Ref<State, 1>,      \
+                                   Ref<const float, 1>, Ref<const float, 1>, const AdamStep&, \
+                                   Ref<bf16, 1>, const RoundingDraws&);
+KOIOS_INSTANTIATE(float)
+KOIOS_INSTANTIATE(bf16)
+#undef KOIOS_INSTANTIATE
 
 }  // namespace koios

@@ -65,7 +65,7 @@ struct Arrays {
     for (std::size_t i = 0; i < memory.size(); ++i) memory[i] = static_cast<float>(i % 9973);
     float* at = memory.data();
     for (SavedArray& a : saved) {
-      a.data = at;
+      a.values = any(make_ref(at, a.here.size()));
       at += a.here.size();
     }
   }
@@ -167,7 +167,7 @@ class Bench {
       const std::int64_t slice_at = array_at + a.here.rows.first * a.cols * 4;
       for (std::int64_t done = 0; done < a.here.size() * 4; done += kBlockBytes) {
         const std::int64_t bytes = std::min(kBlockBytes, a.here.size() * 4 - done);
-        auto* const to = reinterpret_cast<std::byte*>(a.data) + done;
+        auto* const to = static_cast<std::byte*>(a.values.data) + done;
         require(::pread(fd, to, static_cast<std::size_t>(bytes), slice_at + done) == bytes,
                 "pread");
       }
@@ -218,7 +218,8 @@ class Bench {
       }
       const hid_t dataset = H5Dcreate2(file, a.name.substr(6).c_str(), H5T_IEEE_F32LE, whole,
                                        H5P_DEFAULT, creation, H5P_DEFAULT);
-      require(H5Dwrite(dataset, H5T_NATIVE_FLOAT, local, whole, transfer, a.data) >= 0, "H5Dwrite");
+      require(H5Dwrite(dataset, H5T_NATIVE_FLOAT, local, whole, transfer, a.values.data) >= 0,
+              "H5Dwrite");
       H5Dclose(dataset);
       H5Sclose(local);
       H5Sclose(whole);

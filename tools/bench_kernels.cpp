@@ -133,6 +133,22 @@ class Bench {
     return to;
   }
 
+  /// About as many parameters as a model of 7B has.
+  Ref<const ElementPlace, 1> take_places(Arena& arena, std::int64_t size) {
+    constexpr std::int64_t kParts = 290;
+    const std::int64_t part = round_up(ceil_div(size, kParts), kPlaceAlignment);
+    places_.clear();
+    for (std::int64_t begin = 0; begin < size; begin += part) {
+      places_.push_back({begin, stream_of("bench"), 0, part, part});
+    }
+    auto to = arena.take<ElementPlace>("bench", std::ssize(places_));
+    const auto words = std::ssize(places_) * std::int64_t{sizeof(ElementPlace) / 8};
+    if (to.data != nullptr) {
+      copy(stream_, {to.data, words, DType::int64}, {places_.data(), words, DType::int64});
+    }
+    return to;
+  }
+
   void add_case(const std::string& name, double bytes, std::function<void()> run) {
     cases_.push_back({name, bytes, std::move(run)});
   }
@@ -203,6 +219,12 @@ class Bench {
     const auto scale = floats(1), partials = floats(kSumPartials), out = floats(1);
     add_case("adam_update", 28 * Pd,
              [=, &s] { adam_update(s, p, m, v, g, scale, {.lr = 1e-6, .weight_decay = 0.1}); });
+    const auto m_narrow = arena.take<bf16>("bench", P), v_narrow = arena.take<bf16>("bench", P);
+    const auto places = take_places(arena, P);
+    add_case("adam_update of bf16 moments", 20 * Pd, [=, &s] {
+      adam_update(s, p, m_narrow, v_narrow, g, scale, {.lr = 1e-6, .weight_decay = 0.1}, {},
+                  {1, places});
+    });
     add_case("sum_of_squares", 4 * Pd, [=, &s] { sum_of_squares(s, out, g, partials, false); });
     // Casts to FP8 of an activation, and what weights need.
     const auto fp8 = [&](std::int64_t rows, std::int64_t columns) {
@@ -296,6 +318,7 @@ class Bench {
   Shapes shapes_;
   HostSort sort_;
   Ref<float, 1> random_;
+  std::vector<ElementPlace> places_;
   std::unique_ptr<Arena> arena_;
   std::vector<BenchCase> cases_;
 };

@@ -46,12 +46,13 @@ def gib(size):
 
 # ---- info ----------------------------------------------------------------------------------------
 def sizes_by_kind(checkpoint):
-    """{model, optimizer, ...: (datasets, bytes)}"""
+    """{model, optimizer, ...: (datasets, bytes, types)}"""
     kinds = {}
     for path in checkpoint.paths:
         kind = "model" if checkpoint.is_weights_only else path.split("/")[1]
-        count, size = kinds.get(kind, (0, 0))
-        kinds[kind] = (count + 1, size + checkpoint.array(path).bytes)
+        array = checkpoint.array(path)
+        count, size, types = kinds.get(kind, (0, 0, set()))
+        kinds[kind] = (count + 1, size + array.bytes, types | {array.dtype})
     return kinds
 
 
@@ -78,8 +79,8 @@ def describe(checkpoint):
                     f"{sizes.n_layers} layers, heads {sizes.n_heads}/{sizes.n_kv_heads}, ffn "
                     f"{sizes.ffn_dim}, vocabulary {sizes.vocab_size}, norm_eps {sizes.norm_eps:g}, "
                     f"rope_theta {sizes.rope_theta:g}")
-    for kind, (count, size) in sizes_by_kind(checkpoint).items():
-        yield kind, f"{count} datasets, {size:,} bytes"
+    for kind, (count, size, types) in sizes_by_kind(checkpoint).items():
+        yield kind, f"{count} datasets, {size:,} bytes in {', '.join(sorted(types))}"
 
 
 def info(arguments):

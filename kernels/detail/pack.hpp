@@ -185,7 +185,12 @@ KOIOS_HOST_DEVICE inline float largest_magnitude(const ArrayPack<W>& a) {
   return r;
 }
 
-/// Memory to image. Where an image is a multiple of 16 bytes the address must be, too.
+/// Packs of narrow types beside packs of 4 floats. (Two floats may be a tail, at any address.)
+template <class T, int W>
+inline constexpr bool is_eight_bytes = sizeof(T) < sizeof(float) && sizeof(T) * W == 8;
+
+/// Memory to image. Where an image is 8 bytes of a narrow type, or a multiple of 16, the address
+/// must be a multiple of as much.
 template <int W, class T>
 KOIOS_HOST_DEVICE inline ArrayImage<T, W> load_image(ArrayWidth<W>, const T* p) {
   ArrayImage<T, W> r;
@@ -196,7 +201,7 @@ KOIOS_HOST_DEVICE inline ArrayImage<T, W> load_image(ArrayWidth<W>, const T* p) 
       const uint4 words = reinterpret_cast<const uint4*>(p)[k];
       std::memcpy(reinterpret_cast<char*>(&r) + k * sizeof(uint4), &words, sizeof(uint4));
     }
-  } else if constexpr (sizeof(T) == 1 && sizeof(r) == sizeof(uint2)) {
+  } else if constexpr (is_eight_bytes<T, W>) {
     const uint2 words = *reinterpret_cast<const uint2*>(p);
     std::memcpy(&r, &words, sizeof(r));
   } else
@@ -218,7 +223,7 @@ KOIOS_HOST_DEVICE inline void store_image(T* p, const ArrayImage<T, W>& image) {
       std::memcpy(&words, reinterpret_cast<const char*>(&image) + k * sizeof(uint4), sizeof(uint4));
       reinterpret_cast<uint4*>(p)[k] = words;
     }
-  } else if constexpr (sizeof(T) == 1 && sizeof(image) == sizeof(uint2)) {
+  } else if constexpr (is_eight_bytes<T, W>) {
     uint2 words;
     std::memcpy(&words, &image, sizeof(image));
     *reinterpret_cast<uint2*>(p) = words;

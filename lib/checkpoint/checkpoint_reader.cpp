@@ -32,6 +32,10 @@ CheckpointReader::~CheckpointReader() = default;
 
 const CheckpointHead& CheckpointReader::head() const { return content_->structure.head; }
 
+FileType CheckpointReader::type_of(const std::string& name) const {
+  return content_->structure.find(name).type;
+}
+
 void CheckpointReader::read(std::span<const SavedArray> arrays, HostAccess& access) const {
   for (const SavedArray& array : arrays) {
     const checkpoint::StoredArray& stored = content_->structure.find(array.name);
@@ -66,9 +70,10 @@ void CheckpointReader::read_slices(std::span<const SavedArray> arrays, HostAcces
         sums[block.array] += checksum(bytes + run.in_block, block.element_size, run.elements);
       }
     }
-    float* values = access.landing(array.data + block.values.first);
-    convert_from(content_->structure.find(array.name).type, values, bytes, block.values.count);
-    access.store(array.data + block.values.first, block.values.count);
+    const AnyRef values = slice(array.values, block.values);
+    convert(file_type(values.dtype), access.landing(values),
+            content_->structure.find(array.name).type, bytes, values.count);
+    access.store(values);
   }
 }
 

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "checkpoint/head.hpp"
@@ -21,8 +22,10 @@ class CheckpointReader {
   ~CheckpointReader();
 
   const CheckpointHead& head() const;
+  /// Of an array in the file; UserError where there is none of that name.
+  FileType type_of(const std::string& name) const;
   /// Collective: fills the slices and verifies the checksums of these arrays. Together the owners'
-  /// slices must cover each array once. Stored types are converted to float32.
+  /// slices must cover each array once. Stored types are converted to those in memory.
   void read(std::span<const SavedArray> arrays, HostAccess& access) const;
 
  private:

@@ -39,41 +39,49 @@ float from_float16(std::uint16_t bits) {
   return std::bit_cast<float>(sign | (wide << 23) | (mantissa << 13));
 }
 
-void convert_to(FileType type, void* out, const float* values, std::int64_t count) {
+namespace {
+
+/// put(i, value) for every element.
+template <class Put>
+void each_value(FileType type, const void* in, std::int64_t count, const Put& put) {
+  const auto all = [&]<class T>(const T* values, const auto& widen) {
+    for (std::int64_t i = 0; i < count; ++i) put(i, widen(values[i]));
+  };
   switch (type) {
     case FileType::float32:
-      std::memcpy(out, values, static_cast<std::size_t>(count) * sizeof(float));
-      return;
+      return all(static_cast<const float*>(in), [](float value) { return value; });
     case FileType::float16:
-      for (std::int64_t i = 0; i < count; ++i) {
-        static_cast<std::uint16_t*>(out)[i] = to_float16(values[i]);
-      }
-      return;
+      return all(static_cast<const std::uint16_t*>(in), from_float16);
     case FileType::bfloat16:
-      for (std::int64_t i = 0; i < count; ++i) static_cast<bf16*>(out)[i] = bf16(values[i]);
-      return;
+      return all(static_cast<const bf16*>(in),
+                 [](bf16 value) { return static_cast<float>(value); });
     default:
       KOIOS_REQUIRE(false, "values are not saved as ", to_string(type));
   }
 }
 
-void convert_from(FileType type, float* values, const void* in, std::int64_t count) {
-  switch (type) {
+}  // namespace
+
+void convert(FileType to, void* out, FileType from, const void* in, std::int64_t count) {
+  if (to == from) {
+    std::memcpy(out, in, static_cast<std::size_t>(count * size_of(to)));
+    return;
+  }
+  switch (to) {
     case FileType::float32:
-      std::memcpy(values, in, static_cast<std::size_t>(count) * sizeof(float));
-      return;
+      return each_value(from, in, count, [out](std::int64_t i, float value) {
+        static_cast<float*>(out)[i] = value;
+      });
     case FileType::float16:
-      for (std::int64_t i = 0; i < count; ++i) {
-        values[i] = from_float16(static_cast<const std::uint16_t*>(in)[i]);
-      }
-      return;
+      return each_value(from, in, count, [out](std::int64_t i, float value) {
+        static_cast<std::uint16_t*>(out)[i] = to_float16(value);
+      });
     case FileType::bfloat16:
-      for (std::int64_t i = 0; i < count; ++i) {
-        values[i] = static_cast<float>(static_cast<const bf16*>(in)[i]);
-      }
-      return;
+      return each_value(from, in, count, [out](std::int64_t i, float value) {
+        static_cast<bf16*>(out)[i] = bf16(value);
+      });
     default:
-      KOIOS_REQUIRE(false, "values are not saved as ", to_string(type));
+      KOIOS_REQUIRE(false, "values are not saved as ", to_string(to));
   }
 }
 

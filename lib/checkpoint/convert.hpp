@@ -1,4 +1,4 @@
-// float32 to and from the types that a file may hold, rounded to nearest even.
+// Between the types of weights and moments in memory and in a file, rounded to nearest even.
 #pragma once
 
 #include <cstdint>
@@ -11,8 +11,7 @@ namespace koios {
 std::uint16_t to_float16(float value);
 float from_float16(std::uint16_t bits);
 
-/// `count` elements of `type` (float32, float16 or bfloat16) at `out`.
-void convert_to(FileType type, void* out, const float* values, std::int64_t count);
-void convert_from(FileType type, float* values, const void* in, std::int64_t count);
+/// `count` elements, either type one of float32, float16 and bfloat16. Equal types: the same bits.
+void convert(FileType to, void* out, FileType from, const void* in, std::int64_t count);
 
 }  // namespace koios

@@ -34,6 +34,17 @@ std::string_view to_string(FileType type) {
   KOIOS_REQUIRE(false, "unknown type");
 }
 
+FileType file_type(DType dtype) {
+  switch (dtype) {
+    case DType::float32:
+      return FileType::float32;
+    case DType::bfloat16:
+      return FileType::bfloat16;
+    default:
+      KOIOS_REQUIRE(false, "values are not saved from ", to_string(dtype));
+  }
+}
+
 std::vector<std::int64_t> SavedArray::shape() const {
   if (is_vector) return {rows};
   return {rows, cols};

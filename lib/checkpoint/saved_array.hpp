@@ -7,16 +7,19 @@
 #include <string_view>
 #include <vector>
 
+#include "core/ref.hpp"
 #include "core/slice.hpp"
 
 namespace koios {
 
-/// Element types in a file. In memory all saved values are float32.
+/// Element types in a file. In memory saved values are float32 or bfloat16.
 enum class FileType { float32, float16, bfloat16, float64, int64 };
 std::int64_t size_of(FileType type);
 std::string_view to_string(FileType type);
+/// In which values of this type are saved as they are.
+FileType file_type(DType dtype);
 
-/// This rank's slice of one array: its values, row by row and contiguous at `data`, which may be a
+/// This rank's slice of one array: its values, row by row and contiguous, which may be in a
 /// device's memory.
 struct SavedArray {
   std::string name;  // in the file: model/layers.0.attention.wq.weight
@@ -26,7 +29,7 @@ struct SavedArray {
   Slice here = {};
   /// Of ranks that hold the same slice, one writes it and counts it in the checksum.
   bool is_owner = true;
-  float* data = nullptr;
+  AnyRef values = {};  // as many, or null where nothing is read or written
 
   /// Of the whole array in the file.
   std::vector<std::int64_t> shape() const;
@@ -44,11 +47,11 @@ class HostAccess {
   virtual ~HostAccess() = default;
 
   /// The values on the host, as they are until the next call.
-  virtual const float* fetch(const float* values, std::int64_t /*count*/) { return values; }
+  virtual const void* fetch(const AnyRef& values) { return values.data; }
   /// Where on the host to put what is to be stored there next.
-  virtual float* landing(float* values) { return values; }
-  /// Stores `count` values that were put into landing(values).
-  virtual void store(float* /*values*/, std::int64_t /*count*/) {}
+  virtual void* landing(const AnyRef& values) { return values.data; }
+  /// Stores what was put into landing(values).
+  virtual void store(const AnyRef& /*values*/) {}
 };
 
 }  // namespace koios

@@ -22,6 +22,7 @@ enum class OptimizerName { adam, adamw };
 enum class LrScheduleType { linear, cosine, wsd };
 enum class ParamPrecision { automatic, bfloat16, float32 };
 enum class ReducePrecision { float32, bfloat16 };
+enum class StateType { float32, bfloat16 };
 enum class OnNonfinite { stop, skip, go_on };
 enum class IntervalType { steps, seconds };
 enum class ExportType { float32, float16, bfloat16 };
@@ -69,6 +70,9 @@ constexpr EnumTable<ParamPrecision, 3> names_of(ParamPrecision) {
 }
 constexpr EnumTable<ReducePrecision, 2> names_of(ReducePrecision) {
   return {{{ReducePrecision::float32, "float32"}, {ReducePrecision::bfloat16, "bfloat16"}}};
+}
+constexpr EnumTable<StateType, 2> names_of(StateType) {
+  return {{{StateType::float32, "float32"}, {StateType::bfloat16, "bfloat16"}}};
 }
 /// dynamic is torchtitan's word for tensorwise.
 constexpr EnumTable<Fp8Recipe, 5> names_of(Fp8Recipe) {
@@ -161,6 +165,7 @@ struct OptimizerConfig {
   double beta2 = 0.95;
   double eps = 1e-8;
   double weight_decay = 0.1;
+  StateType state_dtype = StateType::float32;
 
   bool operator==(const OptimizerConfig&) const = default;
 };

@@ -13,6 +13,7 @@
 namespace koios {
 
 /// bfloat16: the upper half of an IEEE float, rounded to nearest even; NaN stays NaN.
+/// Otherwise where randomly() makes it.
 struct bf16 {
   std::uint16_t bits;
 
@@ -21,6 +22,20 @@ struct bf16 {
   KOIOS_HOST_DEVICE explicit operator float() const {
     const std::uint32_t wide = static_cast<std::uint32_t>(bits) << 16;
     return __builtin_bit_cast(float, wide);
+  }
+
+  /// Rounded to one of its two neighbours, the likelier the nearer it is, so that the mean is the
+  /// value: up in magnitude for as many of the 2^16 draws (the lower 16 bits) as it has beyond the
+  /// lower neighbour. What is exact stays, NaN and infinities too; finite values stay finite.
+  KOIOS_HOST_DEVICE static bf16 randomly(float value, std::uint32_t draw) {
+    const auto wide = __builtin_bit_cast(std::uint32_t, value);
+    const bool is_nan = (wide & 0x7fffffffU) > 0x7f800000U;
+    const std::uint32_t moved = wide + (draw & 0xffffU);
+    const bool is_beyond = (moved & 0x7f800000U) == 0x7f800000U;  // or was infinite before
+    bf16 rounded;
+    rounded.bits = static_cast<std::uint16_t>(is_nan ? ((wide >> 16) | 0x40U)
+                                                     : (is_beyond ? wide : moved) >> 16);
+    return rounded;
   }
 
  private:

@@ -152,6 +152,26 @@ KOIOS_HOST_DEVICE constexpr std::uint64_t mix64(std::uint64_t x) {
   return x ^ (x >> 31);
 }
 
+/// What draws of this optimizer step depend on beside the element. Steps of a run never share it.
+constexpr std::uint64_t key_of_step(std::uint64_t seed, std::int64_t step) {
+  return mix64(mix64(seed) + static_cast<std::uint64_t>(step));
+}
+
+/// 32 random bits for each of the elements 4 * quad ... 4 * quad + 3 of a stream.
+KOIOS_HOST_DEVICE inline Philox4 element_draws(std::uint64_t key, std::uint64_t stream,
+                                               std::uint64_t quad) {
+  return philox(key, quad, stream);
+}
+/// Of one element.
+KOIOS_HOST_DEVICE inline std::uint32_t element_draw(std::uint64_t key, std::uint64_t stream,
+                                                    std::uint64_t index) {
+  const Philox4 quad = element_draws(key, stream, index / 4);
+  const std::uint64_t k = index % 4;
+  const std::uint32_t low = k == 0 ? quad.word[0] : quad.word[1];
+  const std::uint32_t high = k == 2 ? quad.word[2] : quad.word[3];
+  return k < 2 ? low : high;
+}
+
 /// Element `index` of a N(0, 1) sequence, redrawn until it lies within +-cut.
 KOIOS_HOST_DEVICE inline double normal_at(std::uint64_t seed, std::uint64_t stream,
                                           std::uint64_t index, double cut) {

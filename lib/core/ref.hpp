@@ -99,8 +99,22 @@ struct AnyRef {
   std::int64_t count = 0;
   DType dtype = DType::float32;
 
+  std::int64_t size() const { return count; }
   std::int64_t bytes() const { return count * size_of(dtype); }
+  /// Of element i.
+  void* at(std::int64_t i) const { return static_cast<char*>(data) + i * size_of(dtype); }
+  template <class T>
+  Ref<T, 1> as() const {
+    KOIOS_REQUIRE(dtype == dtype_of<T>, to_string(dtype), " taken for ", to_string(dtype_of<T>));
+    return make_ref(static_cast<T*>(data), count);
+  }
 };
+
+inline AnyRef slice(const AnyRef& v, const Range& range) {
+  KOIOS_REQUIRE(range.first >= 0 && range.count >= 0 && range.end() <= v.count, range.first, "+",
+                range.count, " of ", v.count, " elements");
+  return {v.at(range.first), range.count, v.dtype};
+}
 
 template <class T, int R>
 AnyRef any(Ref<T, R> r) {

@@ -55,6 +55,10 @@ class Arena {
     ref.data = static_cast<T*>(take_bytes(label, ref.size() * std::int64_t{sizeof(T)}));
     return ref;
   }
+  /// The same of a run-time type.
+  AnyRef take(DType dtype, std::string_view label, std::int64_t count) {
+    return {take_bytes(label, count * size_of(dtype)), count, dtype};
+  }
   void* take_bytes(std::string_view label, std::int64_t bytes);
 
  private:

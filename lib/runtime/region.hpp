@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "core/ref.hpp"
 #include "runtime/stream.hpp"
 
 namespace koios {
@@ -23,11 +24,15 @@ struct Work {
   std::array<std::int64_t, 3> extents = {0, 0, 0};  // of a product: rows, columns, summands
 };
 
+template <class T, int R>
+std::int64_t bytes_of(const Ref<T, R>& tensor) {
+  return tensor.size() * std::int64_t{sizeof(T)};
+}
+inline std::int64_t bytes_of(const AnyRef& tensor) { return tensor.bytes(); }
 /// Of a kernel that memory bounds: each tensor is read or written once.
 template <class... Tensors>
 Work passes_over(const Tensors&... tensors) {
-  return {.bytes =
-              (... + static_cast<double>(tensors.size() * std::int64_t{sizeof(*tensors.data)}))};
+  return {.bytes = (... + static_cast<double>(bytes_of(tensors)))};
 }
 
 class Trace {

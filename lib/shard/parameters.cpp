@@ -5,10 +5,29 @@
 
 namespace koios {
 
-ParameterBuffers::ParameterBuffers(Arena& arena, const ShardLayout& layout)
+ParameterBuffers::ParameterBuffers(Arena& arena, const ShardLayout& layout, DType moments)
     : master(arena.take<float>("master parameters", layout.shard_size())),
-      exp_avg(arena.take<float>("optimizer exp_avg", layout.shard_size())),
-      exp_avg_sq(arena.take<float>("optimizer exp_avg_sq", layout.shard_size())) {}
+      exp_avg(arena.take(moments, "optimizer exp_avg", layout.shard_size())),
+      exp_avg_sq(arena.take(moments, "optimizer exp_avg_sq", layout.shard_size())) {
+  if (moments == DType::float32) return;
+  places = arena.take<ElementPlace>("optimizer scratch", std::ssize(element_places(layout)));
+}
+
+std::vector<ElementPlace> element_places(const ShardLayout& layout) {
+  static_assert(ShardLayout::kAlignment % kPlaceAlignment == 0);
+  std::vector<ElementPlace> places;
+  for (const UnitLayout& unit : layout.units()) {
+    if (!unit.is_held) continue;
+    for (const ParameterLayout& p : unit.parameters) {
+      places.push_back({.begin = p.in_shard.first,
+                        .stream = stream_of(p.spec.name),
+                        .first = p.here.rows.first * p.spec.cols + p.here.cols.first,
+                        .cols = p.cols,
+                        .pitch = p.spec.cols});
+    }
+  }
+  return places;
+}
 
 void initialize_parameters(Stream& stream, const ShardLayout& layout, Ref<float, 1> masters,
                            std::uint64_t seed) {

@@ -10,18 +10,19 @@ class DeviceAccess final : public HostAccess {
   explicit DeviceAccess(Stream& stream)
       : stream_(stream), buffer_(stream.backend(), kBlock * std::int64_t{sizeof(float)}) {}
 
-  const float* fetch(const float* values, std::int64_t count) override {
-    copy_between(landing(nullptr), values, count);
-    return landing(nullptr);
+  const void* fetch(const AnyRef& values) override {
+    copy_between(buffered(values), values);
+    return buffer_.data();
   }
-  float* landing(float* /*values*/) override { return static_cast<float*>(buffer_.data()); }
-  void store(float* values, std::int64_t count) override {
-    copy_between(values, landing(nullptr), count);
-  }
+  void* landing(const AnyRef& /*values*/) override { return buffer_.data(); }
+  void store(const AnyRef& values) override { copy_between(values, buffered(values)); }
 
  private:
-  void copy_between(float* to, const float* from, std::int64_t count) {
-    copy(stream_, any(make_ref(to, count)), any(make_ref(from, count)));
+  AnyRef buffered(const AnyRef& values) const {
+    return {buffer_.data(), values.count, values.dtype};
+  }
+  void copy_between(const AnyRef& to, const AnyRef& from) {
+    copy(stream_, to, from);
     stream_.synchronize();
   }
 

@@ -27,7 +27,8 @@ std::string host_memory_problem(const HostMemory& each, int ranks, const FreeMem
 void require_host_memory(const TrainingShape& shape, const MemoryPlan& plan, const MpiEnv& mpi) {
   HostMemory each;
   if (shape.backend == Backend::host) each.plan = plan.total_bytes;
-  if (shape.async_saves) each.staging = SaveStaging::bytes(shard_layout(shape, mpi.rank()));
+  if (shape.async_saves)
+    each.staging = SaveStaging::bytes(shard_layout(shape, mpi.rank()), shape.moments);
   const std::string problem = host_memory_problem(each, mpi.local_size(), free_host_memory());
   if (!problem.empty()) throw UserError(cat("on ", mpi.host(), ": ", problem));
 }

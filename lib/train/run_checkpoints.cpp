@@ -6,7 +6,6 @@
 
 #include "checkpoint/catalogue.hpp"
 #include "checkpoint/checkpoint_file.hpp"
-#include "checkpoint/checkpoint_reader.hpp"
 #include "core/log.hpp"
 #include "core/stopwatch.hpp"
 #include "train/device_access.hpp"
@@ -21,9 +20,9 @@ namespace fs = std::filesystem;
 constexpr double kSlowestBytesPerSecond = 20e6;
 /// What a save is taken to reach before the first has shown more or less.
 constexpr double kExpectedBytesPerSecond = 200e6;
-constexpr double kBytesPerParameter = 12;  // master and two moments
+constexpr const char* kExpAvg = "optimizer/exp_avg/";
 
-FileType file_type(ExportType type) {
+FileType export_type(ExportType type) {
   switch (type) {
     case ExportType::float32:
       return FileType::float32;
@@ -52,9 +51,9 @@ void prepare_folder(const fs::path& folder) {
 std::vector<SavedArray> checkpoint_arrays(const ShardLayout& layout, const SavedValues& values) {
   std::vector<SavedArray> all;
   for (const auto& [prefix, part] :
-       {std::pair("model/", values.master), std::pair("optimizer/exp_avg/", values.exp_avg),
+       {std::pair("model/", any(values.master)), std::pair(kExpAvg, values.exp_avg),
         std::pair("optimizer/exp_avg_sq/", values.exp_avg_sq)}) {
-    const auto arrays = saved_parameters(layout, prefix, FileType::float32, part);
+    const auto arrays = saved_parameters(layout, prefix, file_type(part.dtype), part);
     all.insert(all.end(), arrays.begin(), arrays.end());
   }
   return all;
@@ -112,7 +111,7 @@ RunCheckpoints::RunCheckpoints(const RunConfig& config, const TrainingShape& sha
     log::info("this MPI does not let two threads communicate: saves are synchronous");
     return;
   }
-  staging_ = std::make_shared<SaveStaging>(shape.backend, layout);
+  staging_ = std::make_shared<SaveStaging>(shape.backend, layout, shape.moments);
   saved_line_ = std::make_shared<std::string>();
   writer_ = std::make_unique<AsyncWriter>();
 }
@@ -181,7 +180,7 @@ std::optional<std::int64_t> RunCheckpoints::finished_step() {
     if (written != reader->head().root.end()) {
       require_step(step, std::get<std::int64_t>(written->second));
     }
-    reader->read(saved_parameters(layout_, "", FileType::float32, values_.master), *access_);
+    reader->read(saved_parameters(layout_, "", FileType::float32, any(values_.master)), *access_);
   } catch (const UserError& error) {
     if (ranks_->is_root()) log::warning("passed over ", path.string(), ": ", error.what());
     return std::nullopt;
@@ -215,9 +214,21 @@ std::optional<RunState> RunCheckpoints::load(const std::string& step_and_path) {
   } catch (const UserError& error) {
     return pass_over(error);
   }
+  say_of_moments(*reader);
   log::info("continues from ", path.string(), ", step ", state.step, ", written on ",
             reader->head().text("mesh"), ", loaded in ", watch.seconds(), " s");
   return state;
+}
+
+void RunCheckpoints::say_of_moments(const CheckpointReader& reader) const {
+  const std::vector<SavedArray> moments =
+      saved_parameters(layout_, kExpAvg, file_type(shape_.moments), values_.exp_avg);
+  const FileType saved = reader.type_of(moments.front().name);
+  if (saved == moments.front().type) return;
+  log::info("the optimizer's moments are ", to_string(saved), " in the checkpoint and ",
+            to_string(moments.front().type), " here: ",
+            size_of(saved) < size_of(moments.front().type) ? "the same values"
+                                                           : "rounded to nearest, once");
 }
 
 void RunCheckpoints::prepare() {
@@ -267,8 +278,8 @@ void RunCheckpoints::save_behind(const RunState& state) {
 void RunCheckpoints::export_weights(std::int64_t step) {
   compute_.synchronize();
   const fs::path path = weights_path(folder_, step);
-  const std::vector<SavedArray> arrays =
-      saved_parameters(layout_, "", file_type(config_.checkpoint.export_dtype), values_.master);
+  const std::vector<SavedArray> arrays = saved_parameters(
+      layout_, "", export_type(config_.checkpoint.export_dtype), any(values_.master));
   const SaveReport report =
       write_checkpoint(*ranks_, path, make_weights_head(step, shape_, launch_.effective_deck),
                        arrays, *access_, write_options(config_.checkpoint));
@@ -294,16 +305,19 @@ void RunCheckpoints::finish() {
 
 double RunCheckpoints::expected_save_s() const {
   if (!ranks_) return 0;
-  const double one_s = slowest_save_s_ > 0 ? slowest_save_s_
-                                           : static_cast<double>(layout_.parameter_count()) *
-                                                 kBytesPerParameter / kExpectedBytesPerSecond;
+  const double one_s =
+      slowest_save_s_ > 0 ? slowest_save_s_ : checkpoint_bytes() / kExpectedBytesPerSecond;
   return saving_ ? 2 * one_s : one_s;  // that one has to end first
 }
 
 double RunCheckpoints::longest_save_s() const {
   return static_cast<double>(config_.comm.train_timeout_seconds) +
-         static_cast<double>(layout_.parameter_count()) * kBytesPerParameter /
-             kSlowestBytesPerSecond;
+         checkpoint_bytes() / kSlowestBytesPerSecond;
+}
+
+double RunCheckpoints::checkpoint_bytes() const {
+  const std::int64_t of_parameter = size_of(DType::float32) + 2 * size_of(shape_.moments);
+  return static_cast<double>(layout_.parameter_count() * of_parameter);
 }
 
 }  // namespace koios

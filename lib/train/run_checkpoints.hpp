@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "checkpoint/async_writer.hpp"
+#include "checkpoint/checkpoint_reader.hpp"
 #include "checkpoint/ranks.hpp"
 #include "checkpoint/saved_array.hpp"
 #include "comm/mesh.hpp"
@@ -54,6 +55,9 @@ class RunCheckpoints {
   std::optional<std::int64_t> finished_step();
   /// step_and_path: of a checkpoint, with a blank between them.
   std::optional<RunState> load(const std::string& step_and_path);
+  /// Where the file has them in another type.
+  void say_of_moments(const CheckpointReader& reader) const;
+  double checkpoint_bytes() const;
   void save_behind(const RunState& state);
   void export_weights(std::int64_t step);
   void say_saved();

@@ -20,8 +20,8 @@ namespace koios {
 /// Masters and moments, in flat shard layout, wherever they lie.
 struct SavedValues {
   Ref<float, 1> master;
-  Ref<float, 1> exp_avg;
-  Ref<float, 1> exp_avg_sq;
+  AnyRef exp_avg;
+  AnyRef exp_avg_sq;
 };
 inline SavedValues values_of(const ParameterBuffers& p) {
   return {p.master, p.exp_avg, p.exp_avg_sq};
@@ -30,9 +30,9 @@ inline SavedValues values_of(const ParameterBuffers& p) {
 class SaveStaging {
  public:
   /// Host memory it takes.
-  static std::int64_t bytes(const ShardLayout& layout);
+  static std::int64_t bytes(const ShardLayout& layout, DType moments);
 
-  SaveStaging(Backend backend, const ShardLayout& layout);
+  SaveStaging(Backend backend, const ShardLayout& layout, DType moments);
   /// Takes the memory: seconds for tens of GiB. From any thread, before the rest.
   void allocate();
 
@@ -48,6 +48,8 @@ class SaveStaging {
  private:
   Backend backend_;
   std::int64_t elements_;
+  DType moments_;
+  std::int64_t bytes_;
   std::optional<StagingMemory> memory_;
   Stream stream_;
   Event ready_;

@@ -3,7 +3,7 @@
 namespace koios {
 
 std::vector<SavedArray> saved_parameters(const ShardLayout& layout, const std::string& prefix,
-                                         FileType type, Ref<float, 1> values) {
+                                         FileType type, const AnyRef& values) {
   std::vector<SavedArray> arrays;
   for (const UnitLayout& unit : layout.units()) {
     for (const ParameterLayout& p : unit.parameters) {
@@ -14,7 +14,7 @@ std::vector<SavedArray> saved_parameters(const ShardLayout& layout, const std::s
                         .cols = p.spec.cols,
                         .here = p.here,
                         .is_owner = layout.is_first_holder(p),
-                        .data = values.data + p.in_shard.first});
+                        .values = slice(values, {p.in_shard.first, p.here.size()})});
     }
   }
   return arrays;

@@ -12,6 +12,6 @@ namespace koios {
 
 /// This rank's slice of every parameter, under `prefix` and its name, where it lies in `values`.
 std::vector<SavedArray> saved_parameters(const ShardLayout& layout, const std::string& prefix,
-                                         FileType type, Ref<float, 1> values);
+                                         FileType type, const AnyRef& values);
 
 }  // namespace koios

@@ -112,7 +112,8 @@ std::vector<std::string> describe_plan(const TrainingShape& shape,
   row("total", memory.total_bytes);
   if (device_bytes) lines.push_back(cat("  of ", gib(*device_bytes), " there"));
   if (shape.async_saves) {
-    row("host memory for saves", SaveStaging::bytes(shard_layout(shape, shape.first_rank(stage))));
+    row("host memory for saves",
+        SaveStaging::bytes(shard_layout(shape, shape.first_rank(stage)), shape.moments));
   }
   lines.push_back(describe_recomputation(shape));
   for (std::string& line : describe_traffic("plan", plan_traffic(shape), shape.mesh)) {

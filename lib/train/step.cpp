@@ -55,7 +55,7 @@ TrainStep<T>::TrainStep(const RunConfig& config, const TrainingShape& shape,
              any(stage_.output_gradient(0)), streams.compute, exposed_.pipeline),
       schedule_(config.lr_scheduler, config.optimizer.lr, config.training.steps,
                 config.training.warmup_steps),
-      optimizer_(config.optimizer, memory.parameters),
+      optimizer_(config.optimizer, memory.parameters, layout, config.job.seed, streams.compute),
       loss_scale_(1.0F / static_cast<float>(shape.tokens_per_step())),
       max_norm_(static_cast<float>(config.training.max_norm)),
       on_nonfinite_(config.training.on_nonfinite == OnNonfinite::go_on ? Nonfinite::apply

@@ -133,13 +133,15 @@ RankWork work_of(const Action& action, const TrainingShape& shape, const ShardLa
   const Sizes z(shape);
   const auto seq_len = static_cast<double>(shape.micro_batch.seq_len);
   if (action.kind == Kind::update) {
-    // The norm reads the gradients; Adam reads four arrays and writes three, and where casts are
-    // kept these, too. A pass over the masters finds the scales of weights.
-    const double arrays = shape.gather.narrow ? 9 : 8;
+    // The norm reads the gradients; Adam reads them, reads and writes masters and two moments, and
+    // where casts are kept writes these, too. A pass over the masters finds the scales of weights.
+    const double arrays = shape.gather.narrow ? 5 : 4;
+    const auto moments = static_cast<double>(4 * size_of(shape.moments));
     const double cast =
         keeps_cast(shape.compute, shape.gather) ? static_cast<double>(size_of(shape.compute)) : 0;
     RankWork w;
-    w.optimizer_bytes = (arrays * sizeof(float) + cast) * static_cast<double>(layout.shard_size());
+    w.optimizer_bytes =
+        (arrays * sizeof(float) + moments + cast) * static_cast<double>(layout.shard_size());
     return w;
   }
   if (action.unit < 0) return {};

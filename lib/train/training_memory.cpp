@@ -30,7 +30,7 @@ BatchBuffers::BatchBuffers(Arena& arena, const TrainingShape& shape) {
 template <class T>
 TrainingMemory<T>::TrainingMemory(Arena& arena, const TrainingShape& shape,
                                   const ShardLayout& layout)
-    : parameters(arena, layout),
+    : parameters(arena, layout, shape.moments),
       gradients(arena, layout, shape.reduce),
       gather(arena, layout, shape.gather),
       stage(arena, shape.stage(layout.stage()), layout),

@@ -100,6 +100,8 @@ TrainingShape training_shape(const RunConfig& config, const MeshShape& mesh, Bac
   TrainingShape shape;
   shape.backend = backend;
   shape.compute = compute_type(config.training.mixed_precision_param, backend);
+  const bool has_narrow_moments = config.optimizer.state_dtype == StateType::bfloat16;
+  shape.moments = has_narrow_moments ? DType::bfloat16 : DType::float32;
   const ModelConfig& m = config.model;
   shape.model = {.dim = m.dim,
                  .n_layers = m.n_layers,

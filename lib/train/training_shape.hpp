@@ -24,6 +24,7 @@ struct PipelineOptions {
 struct TrainingShape {
   Backend backend = Backend::host;
   DType compute = DType::float32;  // of weights and activations
+  DType moments = DType::float32;  // of the optimizer
   ModelSpec model;
   TensorParallelOptions tensor;
   MicroBatchShape micro_batch;

@@ -43,6 +43,8 @@ Range part(std::int64_t extent, const CheckpointRanks& ranks) {
   return {first, extent * (ranks.rank() + 1) / ranks.size() - first};
 }
 
+float* values_of(const SavedArray& array) { return static_cast<float*>(array.values.data); }
+
 enum class Cut { rows, columns, all_hold_all };
 constexpr WriteMethod kMethods[] = {WriteMethod::direct, WriteMethod::parallel_hdf5};
 
@@ -65,7 +67,7 @@ class Slices {
         a.is_owner = ranks.rank() == ranks.size() - 1;
       }
       memory_.emplace_back(static_cast<std::size_t>(a.here.size()), -1.0F);
-      a.data = memory_.back().data();
+      a.values = any(make_ref(memory_.back().data(), a.here.size()));
       arrays.push_back(a);
       if (filled) each(w, a, [&](float& at, std::int64_t index) { at = value_at(w, index); });
     }
@@ -87,7 +89,7 @@ class Slices {
     const auto& [rows, cols] = a.here;
     for (std::int64_t r = 0; r < rows.count; ++r) {
       for (std::int64_t c = 0; c < cols.count; ++c) {
-        visit(a.data[r * cols.count + c], (rows.first + r) * w.cols + cols.first + c);
+        visit(values_of(a)[r * cols.count + c], (rows.first + r) * w.cols + cols.first + c);
       }
     }
   }
@@ -167,13 +169,13 @@ TEST_F(CheckpointFile, slices_of_many_blocks) {
   std::vector<float> values(static_cast<std::size_t>(array.here.size()));
   std::iota(values.begin(), values.end(), static_cast<float>(array.here.rows.first * kCols));
   for (const WriteMethod method : kMethods) {
-    array.data = values.data();
+    array.values = any(make_ref(values.data(), array.here.size()));
     write_checkpoint(ranks_, path(), {}, {{array}}, access_, {.method = method});
     SavedArray columns = array;
     const Range cols = part(kCols, ranks_);
     columns.here = {{0, array.rows}, cols};
     std::vector<float> read(static_cast<std::size_t>(columns.here.size()));
-    columns.data = read.data();
+    columns.values = any(make_ref(read.data(), columns.here.size()));
     CheckpointReader(ranks_, path()).read({{columns}}, access_);
     for (std::int64_t i = 0; i < columns.here.size(); ++i) {
       const std::int64_t element = i / cols.count * kCols + cols.first + i % cols.count;
@@ -192,10 +194,55 @@ TEST_F(CheckpointFile, narrow_types_are_converted_both_ways) {
       const float bound = type == FileType::float16 ? 0x1p-11F : 0x1p-8F;
       for (std::size_t i = 0; i < read.arrays.size(); ++i) {
         for (std::int64_t k = 0; k < read.arrays[i].here.size(); ++k) {
-          const float exact = slices.arrays[i].data[k];
-          ASSERT_LE(std::abs(read.arrays[i].data[k] - exact), bound * std::abs(exact) + 0x1p-25F);
+          const float exact = values_of(slices.arrays[i])[k];
+          ASSERT_LE(std::abs(values_of(read.arrays[i])[k] - exact),
+                    bound * std::abs(exact) + 0x1p-25F);
         }
       }
+    }
+  }
+}
+
+/// From float32 in memory to bfloat16 and the other way; what has the file's type keeps its bits.
+TEST_F(CheckpointFile, values_in_bfloat16_are_saved_as_they_are_and_load_from_any_type) {
+  constexpr std::int64_t kRows = 50, kCols = 300;
+  const SavedArray form{.name = "optimizer/exp_avg/a.weight",
+                        .rows = kRows,
+                        .cols = kCols,
+                        .here = {part(kRows, ranks_), {0, kCols}}};
+  const auto count = static_cast<std::size_t>(form.here.size());
+  const auto wide_at = [&](std::size_t i) {
+    return value_at({form.name, kRows, kCols, false},
+                    form.here.rows.first * kCols + static_cast<std::int64_t>(i));
+  };
+  std::vector<float> wide(count);
+  std::vector<bf16> narrow(count);
+  for (std::size_t i = 0; i < count; ++i) {
+    wide[i] = wide_at(i);
+    narrow[i].bits = static_cast<std::uint16_t>(0x9e37U * i);  // NaNs and infinities among them
+  }
+  const auto of = [&](auto& memory) {
+    SavedArray array = form;
+    array.values = any(make_ref(memory.data(), form.here.size()));
+    array.type = file_type(array.values.dtype);
+    return array;
+  };
+  for (const WriteMethod method : kMethods) {
+    write_checkpoint(ranks_, path(), {}, {{of(narrow)}}, access_, {.method = method});
+    std::vector<bf16> same(count);
+    std::vector<float> widened(count);
+    const CheckpointReader reader(ranks_, path());
+    EXPECT_EQ(reader.type_of(form.name), FileType::bfloat16);
+    reader.read({{of(same)}}, access_);
+    reader.read({{of(widened)}}, access_);
+    write_checkpoint(ranks_, path(), {}, {{of(wide)}}, access_, {.method = method});
+    std::vector<bf16> rounded(count);
+    CheckpointReader(ranks_, path()).read({{of(rounded)}}, access_);
+    for (std::size_t i = 0; i < count; ++i) {
+      ASSERT_EQ(same[i].bits, narrow[i].bits);
+      const auto want = static_cast<std::uint32_t>(narrow[i].bits) << 16;
+      ASSERT_EQ(__builtin_bit_cast(std::uint32_t, widened[i]), want);
+      ASSERT_EQ(rounded[i].bits, bf16(wide_at(i)).bits);
     }
   }
 }
@@ -203,9 +250,9 @@ TEST_F(CheckpointFile, narrow_types_are_converted_both_ways) {
 TEST_F(CheckpointFile, failures_of_one_rank_reach_all_and_leave_nothing) {
   struct Failing : HostAccess {
     bool fails = false;
-    const float* fetch(const float* values, std::int64_t /*count*/) override {
+    const void* fetch(const AnyRef& values) override {
       if (fails) throw UserError("the copy failed");
-      return values;
+      return values.data;
     }
   } access;
   write(Cut::rows);
@@ -228,7 +275,7 @@ TEST_F(CheckpointFile, other_shapes_and_missing_arrays_are_named) {
   const CheckpointReader reader(ranks_, path());
   const auto message = [&](SavedArray array) {
     std::vector<float> memory(4096);
-    array.data = memory.data();
+    array.values = any(make_ref(memory.data(), array.here.size()));
     try {
       reader.read({{array}}, access_);
     } catch (const UserError& error) {

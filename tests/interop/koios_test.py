@@ -127,6 +127,32 @@ class InAndOut(KoiosTest):
             self.assertLess(abs(loss - expected), BOUND * expected)
 
 
+    def test_moments_in_bfloat16_are_known(self):
+        weights = self.folder / "in.h5"
+        koios_file.write_checkpoint(weights, koios_file.parameters(vocab=VOCAB), vocab=VOCAB)
+        moments = {}
+        for dtype in ("float32", "bfloat16"):
+            self.koios(2, weights, f"moments_{dtype}", **{
+                "checkpoint/model_weights_only": "false", "optimizer/state_dtype": dtype})
+            saved = self.checkpoint(f"moments_{dtype}", 1)
+            self.assertIn("good", self.tool("verify", saved))
+            self.assertRegex(self.tool("info", saved),
+                             rf"model +[\d,]+ parameters in float32[^$]*optimizer .*in {dtype}\n")
+            with h5py.File(saved) as file:
+                moments[dtype] = {path: file[path][()].astype(np.float64) for path in
+                                  ("optimizer/exp_avg/output.weight",
+                                   "optimizer/exp_avg_sq/output.weight")}
+        for path, wide in moments["float32"].items():
+            narrow = moments["bfloat16"][path]
+            self.assertLessEqual((np.abs(narrow - wide) / np.maximum(np.abs(wide), 1e-30)).max(),
+                                 2.0 ** -7)
+            # Up and down alike: of n values the mean is within a few 2^-8 / sqrt(n).
+            used = wide[np.abs(wide) > 1e-30]
+            error = ((narrow - wide)[np.abs(wide) > 1e-30] / used).mean()
+            self.assertLess(abs(error), 5 * 2.0 ** -8 / np.sqrt(used.size), path)
+            self.assertGreater(used.size, 1000)
+
+
 class Logits(KoiosTest):
     def test_every_log_probability_is_that_of_the_file(self):
         """Of every token after every prefix, by the program's own forward pass."""

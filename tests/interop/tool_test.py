@@ -49,7 +49,7 @@ class Look(Checkpoint):
     def test_info(self):
         said = self.tool("info", self.file)
         for part in ("7 of 20", "1,234,567", "heads 6/2", "vocabulary 61", "lr 0.0003",
-                     "float32", "0.1 abc", "21 datasets"):
+                     "float32", "0.1 abc", "21 datasets", "bytes in float32"):
             self.assertIn(part, said)
         count = sum(array.size for array in self.values.values())
         self.assertIn(f"{count:,} parameters", said)

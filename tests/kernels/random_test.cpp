@@ -59,6 +59,60 @@ TEST(UniformOpen, stays_inside_the_interval) {
   EXPECT_TRUE(std::isfinite(normal_quantile(uniform_open(0xffffffff, 0xffffffff))));
 }
 
+TEST(Bf16Randomly, has_the_mean_of_the_value_and_one_of_two_neighbours) {
+  // All 2^16 draws: the mean is exact.
+  for (const float value : {1.0F, 1.00001F, 1.99999F, -3.14159F, 0.1F, -1e-30F, 3e38F, 1e-39F,
+                            1e-45F, 0.0F, 65535.4F}) {
+    const float below = bf16::randomly(value, 0).operator float();
+    double sum = 0;
+    float last = below;
+    for (std::uint32_t draw = 0; draw < 0x10000; ++draw) {
+      const float got = bf16::randomly(value, draw | 0xabcd0000U).operator float();
+      ASSERT_TRUE(std::abs(got) >= std::abs(last)) << draw;
+      sum += got;
+      last = got;
+    }
+    EXPECT_EQ(sum / 0x10000, static_cast<double>(value));
+    EXPECT_LE(std::abs(below), std::abs(value));
+    EXPECT_GE(std::abs(last), std::abs(value));
+    EXPECT_LE(std::abs(last - below), 0x1p-7F * std::abs(value) + 0x1p-133F);
+  }
+}
+
+TEST(Bf16Randomly, keeps_what_is_no_number_and_makes_no_infinity) {
+  constexpr float kInf = std::numeric_limits<float>::infinity();
+  for (const std::uint32_t draw : {0U, 1U, 0x7fffU, 0x8000U, 0xffffU}) {
+    for (const float sign : {1.0F, -1.0F}) {
+      EXPECT_EQ(bf16::randomly(sign * kInf, draw).operator float(), sign * kInf);
+      const float largest = bf16::randomly(sign * 3.4028235e38F, draw).operator float();
+      EXPECT_EQ(largest, sign * 0x1.FEp127F) << draw;
+      for (const std::uint32_t bits : {0x7f800001U, 0x7fffffffU, 0xffffffffU, 0xff80ffffU}) {
+        EXPECT_TRUE(
+            std::isnan(bf16::randomly(__builtin_bit_cast(float, bits), draw).operator float()));
+      }
+    }
+  }
+}
+
+TEST(ElementDraws, are_those_of_their_quad_and_look_random) {
+  const std::uint64_t key = key_of_step(5, 9);
+  double mean = 0, both = 0;
+  constexpr int kCount = 1 << 16;
+  for (std::uint64_t i = 0; i < kCount; ++i) {
+    const std::uint32_t draw = element_draw(key, 11, i);
+    ASSERT_EQ(draw, element_draws(key, 11, i / 4).word[i % 4]);
+    const double low = (draw & 0xffffU) / 65536.0, high = (draw >> 16) / 65536.0;
+    mean += (low + high) / 2 / kCount;
+    both += (low - 0.5) * (high - 0.5) / kCount;
+  }
+  EXPECT_NEAR(mean, 0.5, 4 * 0.204 / 256);  // standard deviations: sqrt(1/24), 1/12
+  EXPECT_NEAR(both, 0, 4 * 0.0834 / 256);
+  EXPECT_NE(key_of_step(5, 10), key);
+  EXPECT_NE(key_of_step(6, 9), key);
+  EXPECT_NE(element_draw(key_of_step(5, 10), 11, 0), element_draw(key, 11, 0));
+  EXPECT_NE(element_draw(key, 12, 0), element_draw(key, 11, 0));
+}
+
 template <class Case>
 class FillNormal : public test::KernelTest<Case> {
  protected:

@@ -6,8 +6,10 @@
 #include "core/readable.hpp"
 #include "train/flops.hpp"
 #include "train/host_memory.hpp"
+#include "train/save_staging.hpp"
 #include "train/start_report.hpp"
 #include "train/step_actions.hpp"
+#include "train/step_work.hpp"
 #include "train/traffic_plan.hpp"
 #include "train/training_memory.hpp"
 
@@ -32,6 +34,13 @@ std::map<std::string, std::int64_t> by_label(const MemoryPlan& plan) {
   std::map<std::string, std::int64_t> lines;
   for (const auto& line : plan.lines) lines[line.label] = line.bytes;
   return lines;
+}
+
+/// Of an update, as predictions count it.
+double update_bytes(const TrainingShape& shape) {
+  Action update;
+  update.kind = Action::Kind::update;
+  return work_of(update, shape, shard_layout(shape, 0)).optimizer_bytes;
 }
 
 TEST(MemoryPlan, parameters_gradients_and_moments_fall_as_one_over_ranks) {
@@ -81,6 +90,30 @@ TEST(MemoryPlan, one_rank_gathers_nothing_where_its_masters_or_casts_serve) {
         EXPECT_EQ(plan.at("cast parameters"), plan.at("master parameters") / 2);
       }
     }
+  }
+}
+
+TEST(MemoryPlan, moments_in_bfloat16_take_half) {
+  for (const int dp : {1, 4}) {
+    TrainingShape shape = shape_of(dp, DType::bfloat16);
+    auto wide = by_label(plan_memory(shape));
+    const std::int64_t parameters = wide.at("master parameters") / 4;
+    const double wide_bytes = update_bytes(shape);
+    const std::int64_t wide_copy = SaveStaging::bytes(shard_layout(shape, 0), shape.moments);
+    shape.moments = DType::bfloat16;
+    auto narrow = by_label(plan_memory(shape));
+    for (const char* label : {"optimizer exp_avg", "optimizer exp_avg_sq"}) {
+      EXPECT_EQ(2 * narrow.at(label), wide.at(label));
+      wide[label] = narrow[label] = 0;
+    }
+    // 75 parameters, each with its place of 5 words.
+    EXPECT_LE(narrow.at("optimizer scratch") - wide.at("optimizer scratch"), 75 * 40 + 256);
+    wide["optimizer scratch"] = narrow["optimizer scratch"] = 0;
+    EXPECT_EQ(narrow, wide);
+    // The norm's 4, and masters, gradients and moments: 28, or 20.
+    EXPECT_EQ(wide_bytes, 32.0 * static_cast<double>(parameters));
+    EXPECT_EQ(update_bytes(shape), 24.0 * static_cast<double>(parameters));
+    EXPECT_EQ(SaveStaging::bytes(shard_layout(shape, 0), shape.moments), wide_copy / 3 * 2);
   }
 }
 
