@@ -1,6 +1,7 @@
 #include "data/dataset_files.hpp"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -176,8 +177,7 @@ void require_all_shards(const std::string& folder, const std::vector<std::string
     if (missing == 0) continue;
     const auto first = std::ranges::find(series.has, false) - series.has.begin();
     std::string name = series.first;
-    std::string digits = cat(first);
-    name.replace(series.number_at, 5, std::string(5 - digits.size(), '0') + digits);
+    name.replace(series.number_at, 5, fmt::format("{:05}", first));
     std::string pattern = series.first;
     pattern.replace(series.number_at, 5, "*");
     tell_bad(

@@ -1,11 +1,11 @@
 #include "data/tokenize_corpus.hpp"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <filesystem>
-#include <iomanip>
 #include <iterator>
 #include <sstream>
 #include <vector>
@@ -29,11 +29,7 @@ namespace fs = std::filesystem;
 
 constexpr double kProgressSeconds = 5;
 
-std::string one_decimal(double value) {
-  std::ostringstream text;
-  text << std::fixed << std::setprecision(1) << value;
-  return text.str();
-}
+std::string one_decimal(double value) { return fmt::format("{:.1f}", value); }
 
 /// One job on one rank. Where ranks must wait for each other, all_gather() lets them.
 class TokenizeJob {
@@ -240,12 +236,12 @@ void TokenizeJob::tell_progress() {
 
 /// Of all units, from the ranks that have made them.
 std::vector<TokenPart> TokenizeJob::gather_parts() const {
-  std::ostringstream text;
+  std::string text;
   for (const auto& [unit, part] : mine_) {
-    text << unit << ' ' << part.tokens << ' ' << part.documents << '\n';
+    text += cat(unit, " ", part.tokens, " ", part.documents, "\n");
   }
   std::vector<TokenPart> parts(units_.size());
-  for (const std::string& of_rank : mpi_.all_gather(text.str())) {
+  for (const std::string& of_rank : mpi_.all_gather(text)) {
     std::istringstream in(of_rank);
     TokenPart part{job_, 0, 0};
     for (std::size_t unit = 0; in >> unit >> part.tokens >> part.documents;) parts[unit] = part;
