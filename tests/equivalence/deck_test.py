@@ -52,6 +52,12 @@ class Decks(unittest.TestCase):
         writer.join()
         self.assertIn(f"steps = 4  # {pipe}:2", (self.path / "piped/effective.ini").read_text())
 
+    def test_a_deck_that_is_something_else(self):
+        for text, what in (("version https://git-lfs.github.com/spec/v1\noid sha256:a\n", "a Git LFS"),
+                           ("<!DOCTYPE html><html>", "an HTML page"), ('{"training": 1}', "JSON")):
+            self.refuses(rf"cannot read the deck \(standard input\): it is {what}", {}, deck="-",
+                         input=text)
+
     def test_a_deck_that_is_empty(self):
         self.refuses(r"error: cannot read the deck \(standard input\): it is empty", {}, deck="-",
                      input="\n")
