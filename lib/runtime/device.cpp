@@ -59,6 +59,15 @@ void limit_host_threads() {
   omp_set_num_threads(kMost);
 }
 
+/// What Koios decides itself. Kokkos would end the process, with a backtrace, where one is no
+/// number.
+void forget_settings_of_kokkos() {
+  for (const char* name : {"KOKKOS_NUM_THREADS", "KOKKOS_DEVICE_ID", "KOKKOS_MAP_DEVICE_ID_BY",
+                           "KOKKOS_DISABLE_WARNINGS"}) {
+    unsetenv(name);
+  }
+}
+
 /// OpenMP ends the process where its threads cannot be started, so others are started first.
 void require_host_threads() {
   const int wanted = omp_get_max_threads();
@@ -93,6 +102,7 @@ DeviceEnv::DeviceEnv(Backend backend, int local_rank) : backend_(backend) {
   }
   limit_host_threads();
   require_host_threads();
+  forget_settings_of_kokkos();
   Kokkos::InitializationSettings settings;
   settings.set_num_threads(host_threads());
   settings.set_disable_warnings(true);

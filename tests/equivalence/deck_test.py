@@ -164,6 +164,11 @@ class Decks(unittest.TestCase):
         self.assertRegex(run.stderr, r"warning: 1000 threads \(OMP_NUM_THREADS\) are more than the "
                          "512 of a rank; 512 are used")
 
+    def test_settings_of_kokkos_change_nothing(self):
+        run = self.trains(ranks=1, env=dict(os.environ, KOKKOS_NUM_THREADS="many",
+                                            KOKKOS_DEVICE_ID="first"))
+        self.assertNotIn("Kokkos", run.stderr)
+
     def test_a_deck_of_any_name(self):
         for name in (b"d\xe9ck.ini", b"two\nlines.ini"):
             deck = os.path.join(os.fsencode(self.path), name)
