@@ -96,7 +96,7 @@ class Failures(unittest.TestCase):
     def test_the_limit_that_is_short_is_named(self):
         # In one the plan does not fit, in others a thread, the tokenizer's tables, or MPI.
         tried = [("as", "ulimit -v", mib, threads) for threads in (1, 2)
-                 for mib in (150, 180, 240, 290, 340, 370)] + [("data", "ulimit -d", 100, 2)]
+                 for mib in (150, 180, 240, 290, 310, 325)] + [("data", "ulimit -d", 100, 2)]
         for limit, option, mib, threads in tried:
             with self.subTest(limit=limit, mib=mib, threads=threads):
                 run = self.workplace.run(
