@@ -31,8 +31,7 @@ constexpr std::int64_t kChunkColumns = 1024 / kWidth * kWidth;
 static_assert(kChunkDepth * kWidth <= kPackedFloats &&
               kPanelDepth * kChunkColumns <= kPackedFloats);
 
-// ---- tiles
-// ---------------------------------------------------------------------------------------
+// ---- tiles --------------------------------------------------------------------------------------
 
 /// kRows rows of a, as they lie in memory.
 struct RowsInPlace {
@@ -115,8 +114,7 @@ void multiply_partial_tile(const TileOutput& out, std::int64_t rows, std::int64_
   }
 }
 
-// ---- packing
-// -------------------------------------------------------------------------------------
+// ---- packing ------------------------------------------------------------------------------------
 
 /// Part of an operand: rows and columns count from its first.
 struct Part {
@@ -183,8 +181,7 @@ void pack_rows(float* to, const ProductOperand& a, const Part& part) {
   }
 }
 
-// ---- chunks
-// --------------------------------------------------------------------------------------
+// ---- chunks -------------------------------------------------------------------------------------
 
 /// Rows [row, row + depth) and columns [column, column + columns) of b, packed.
 class Chunk {
@@ -257,6 +254,7 @@ void multiply_block(const FloatProduct& p, const Chunk& chunk, const Part& place
     for (std::int64_t i = 0; i < task.rows; i += kRows) {
       const std::int64_t rows = std::min<std::int64_t>(kRows, task.rows - i);
       if (in_place && rows < kRows) pack(i, rows);
+      const bool reads_in_place = in_place && rows == kRows;
       const PackedRows packed{packed_rows + packed_size(i, depth)};
       const auto* a = static_cast<const float*>(p.a.data);
       const RowsInPlace own{a + (task.row + i) * p.a.pitch + first, p.a.pitch};
@@ -272,12 +270,15 @@ void multiply_block(const FloatProduct& p, const Chunk& chunk, const Part& place
         const TileOutput out{p.c + (task.row + i) * p.c_pitch + place.column + panel * kWidth,
                              p.c_pitch, p.scale, p.accumulate || first > 0};
         if (rows < kRows || columns < vectors * kLanes) {
-          in_place&& rows == kRows
-              ? multiply_partial_tile(out, rows, columns, own, right, vectors, depth)
-              : multiply_partial_tile(out, rows, columns, packed, right, vectors, depth);
+          if (reads_in_place) {
+            multiply_partial_tile(out, rows, columns, own, right, vectors, depth);
+          } else {
+            multiply_partial_tile(out, rows, columns, packed, right, vectors, depth);
+          }
+        } else if (reads_in_place) {
+          multiply_panel(out, own, right, vectors, depth);
         } else {
-          in_place ? multiply_panel(out, own, right, vectors, depth)
-                   : multiply_panel(out, packed, right, vectors, depth);
+          multiply_panel(out, packed, right, vectors, depth);
         }
       }
     }

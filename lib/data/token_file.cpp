@@ -117,9 +117,8 @@ void TokenFile::require_tokenizer(const Tokenizer& tokenizer) const {
     return;
   }
   throw UserError(fmt::format(
-      "{}: made with another tokenizer ({} pieces, hash {:x}) than model/tokenizer_path ({} "
-      "pieces, "
-      "hash {:x})",
+      "{}: made with another tokenizer ({} pieces, hash {:x}) than model/tokenizer_path "
+      "({} pieces, hash {:x})",
       path_, header_.vocab_size, header_.tokenizer_hash, tokenizer.vocab_size(), tokenizer.hash()));
 }
 
