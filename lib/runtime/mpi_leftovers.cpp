@@ -98,7 +98,7 @@ std::optional<std::uint32_t> job_family(const fs::path& session) {
 /// What the processes of this user do.
 struct Processes {
   std::set<std::string> files;  // that any has open or mapped
-  double first_mpi_start_s;     // of those with Open MPI in them, in seconds since the epoch
+  double first_mpi_start_s;     // of this one and those with Open MPI in them, since the epoch
 };
 
 /// The words of /proc/stat that say when the machine was started.
@@ -126,8 +126,8 @@ double start_time_s(const fs::path& process, double boot_s) {
 
 /// Open files first: a segment is mapped before its maker closes it.
 Processes look_at_processes() {
-  Processes found{{}, std::numeric_limits<double>::infinity()};
   const double boot_s = boot_time_s();
+  Processes found{{}, start_time_s("/proc/self", boot_s)};
   std::error_code error;
   for (const auto& process : fs::directory_iterator("/proc", error)) {
     const fs::path& folder = process.path();
