@@ -50,7 +50,7 @@ done
 [[ -n $program ]] || { echo "error: none of $(ls "$here/bin" | tr '\n' ' ')was named" >&2; exit 2; }
 ((EUID != 0)) || export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 forward=(-x "LD_LIBRARY_PATH=$here/lib${KOIOS_LIBRARIES:+:$KOIOS_LIBRARIES}${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}")
-for name in $(compgen -e | grep -E '^(NCCL_|OMP_|KOIOS_|OPENBLAS_|CUDA_|CUBLAS|CUDNN)' || true); do
+for name in $(compgen -e | grep -E '^(NCCL_|OMP_|KOIOS_|CUDA_|CUBLAS|CUDNN)' || true); do
   forward+=(-x "$name")
 done
 exec mpirun --bind-to none "${forward[@]}" "${options[@]}" "$program" "$@"

@@ -206,8 +206,7 @@ void add_training(DeckSchema& schema, TrainingConfig& c, ParallelConfig& p, Data
       .help(
           "keep this rank's parameters in mixed_precision_param beside the float32 ones: the "
           "update writes both, and a gather casts nothing; not with fp8_linear; auto: where each "
-          "rank "
-          "holds all rows");
+          "rank holds all rows");
   schema.add(s, "mixed_precision_param", &c.mixed_precision_param)
       .help("of weights and activations in compute; auto: bfloat16 on CUDA, float32 on the CPU");
   schema.add(s, "mixed_precision_reduce", &c.mixed_precision_reduce)

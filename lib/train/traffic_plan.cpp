@@ -72,7 +72,8 @@ Exchanges exchanges_of(const Action& action, const TrainingShape& shape, const U
   const bool is_forward = action.kind == Action::Kind::forward;
   if (unit.role == UnitRole::block) {
     const Fp8Recipe recipe = shape.fp8.of_block(unit.layer);
-    Exchanges e = block_exchanges(action.kind, shape.recompute.level, recipe != Fp8Recipe::none);
+    const Exchanges e =
+        block_exchanges(action.kind, shape.recompute.level, recipe != Fp8Recipe::none);
     if (recipe != Fp8Recipe::tensorwise) return e;
     const bool is_first =
         action.kind != Action::Kind::recompute && action.kind != Action::Kind::backward_weight;
@@ -111,8 +112,10 @@ void add_tensor_parallel(SentBytes& plan, const TrainingShape& shape, const Shar
     plan.tensor_all_gather_bytes += sent_rows * shape.model.dim * exchanges.narrow_gathers;
     plan.all_reduce_bytes += exchanges.amaxes * all_reduce_sent(std::int64_t{sizeof(float)}, tp);
     if (action.kind != Action::Kind::forward || unit.role != UnitRole::head) continue;
-    if (!loss_parallel) plan.tensor_all_gather_bytes += sent_per_column * shape.model.vocab_size;
-    if (!loss_parallel) continue;
+    if (!loss_parallel) {
+      plan.tensor_all_gather_bytes += sent_per_column * shape.model.vocab_size;
+      continue;
+    }
     for (const Range& chunk : in_pieces({0, tokens}, head_chunk(shape.backend, tokens))) {
       const std::int64_t bytes = chunk.count * std::int64_t{sizeof(float)};
       plan.all_reduce_bytes += all_reduce_sent(bytes, tp) + all_reduce_sent(2 * bytes, tp);

@@ -107,12 +107,12 @@ class Moments(MeshTest):
                           f"here: {what}", again.stdout)
             losses = {row["step"]: row["loss_metrics/global_avg_loss"] for row in again.rows()}
             for step, loss in enumerate(wide.losses(), start=1):
-                self.assertAlmostEqual(losses[step], loss, delta=5e-3, msg=name)
+                self.assertAlmostEqual(losses[step], loss, delta=self.LOSS_BOUND, msg=name)
         # The type counts: the same start, other losses, close to each other.
         self.assertNotEqual(wide.losses()[-1], self.two.losses()[-1])
         worst = max(abs(a - b) for a, b in zip(wide.losses(), self.two.losses()))
         print(f"bfloat16 against float32 moments: largest loss difference {worst:.2e}")
-        self.assertLessEqual(worst, 5e-3)
+        self.assertLessEqual(worst, self.LOSS_BOUND)
 
     def test_memory_and_file_are_two_bytes_a_value(self):
         wide = self.train(1, "planned", settings(optimizer__state_dtype="float32",
