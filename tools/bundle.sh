@@ -8,7 +8,7 @@
 #   OUT_DIR/run -np 2 koios OUT_DIR/input/debug.ini training/steps=20
 #   OUT_DIR/gpu_tests           where the test programs of a cuda build were carried too:
 #   tools/bundle.sh build/cuda OUT_DIR $(find build/cuda/tests -name '*gpu_test' -o -name '*cuda_test' \
-#                                        -o -name 'train_*_test')
+#                                        -o -name 'train_*_test' -o -name watchdog_probe)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 case ${1:-} in -h | --help) sed -n '2,/^set -/{/^set -/d;s/^# \{0,1\}//;p}' tools/bundle.sh; exit ;; esac
@@ -34,17 +34,22 @@ for program in "$build/app/koios" "$@"; do
   done
 done
 cp -r input tests/golden "$out/"
+mkdir -p "$out/tests/comm" "$out/tests/equivalence" "$out/tests/interop"
+cp tests/comm/watchdog_test.py "$out/tests/comm/"
+cp tests/equivalence/{koios_run,standstill_test}.py "$out/tests/equivalence/"
+cp tests/interop/{nonfinite_test,koios_file,tool_run}.py "$out/tests/interop/"
 
 cat >"$out/run" <<'RUN'
 #!/usr/bin/env bash
-# run [mpirun options] PROGRAM [arguments]: PROGRAM of this folder's bin/ under the machine's mpirun.
+# run [mpirun options] PROGRAM [arguments]: PROGRAM of this folder's bin/, by name or path, under the
+# machine's mpirun.
 # Only the ranks see the carried libraries. KOIOS_LIBRARIES: further folders, for NCCL, cuBLAS, cuDNN
 # where the loader does not find them.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 options=() program=
 while [[ $# -gt 0 && -z $program ]]; do
-  if [[ -x $here/bin/$1 ]]; then program=$here/bin/$1; else options+=("$1"); fi
+  if [[ -x $here/bin/${1##*/} ]]; then program=$here/bin/${1##*/}; else options+=("$1"); fi
   shift
 done
 [[ -n $program ]] || { echo "error: none of $(ls "$here/bin" | tr '\n' ' ')was named" >&2; exit 2; }
@@ -58,7 +63,8 @@ RUN
 cat >"$out/gpu_tests" <<'TESTS'
 #!/usr/bin/env bash
 # Every test program of this folder on one GPU, those of communication and training also on two and
-# four, where there are as many: over copy engines and over NCCL.
+# four, where there are as many: over copy engines and over NCCL. Then koios with ranks that are
+# stopped, killed and slow, that call different things, and with numbers that are not finite.
 set -uo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 export KOIOS_GOLDEN_DIR=$here/golden
@@ -77,6 +83,18 @@ for program in "$here"/bin/*_test; do
     train_recompute*) more=(2) ;;
   esac
   for ranks in "${more[@]}"; do ((gpus < ranks)) || check "$ranks" "$name"; done
+done
+export KOIOS_MPIEXEC=$here/run KOIOS_BINARY=$here/bin/koios KOIOS_SOURCE_DIR=$PWD
+script() { # FILE [arguments]
+  echo "=== $*"
+  if python3 "$here/tests/$1" "${@:2}"; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
+}
+for transport in copy_engine nccl; do
+  export KOIOS_TEST_ENTRIES="comm/shard_transport=$transport"
+  ((gpus < 2)) || [[ ! -x $here/bin/watchdog_probe ]] \
+    || script comm/watchdog_test.py "$here/bin/watchdog_probe" "$here/run" "$transport"
+  ((gpus < 2)) || script interop/nonfinite_test.py
+  ((gpus < 3)) || script equivalence/standstill_test.py
 done
 echo "$passed passed, $failed failed"
 ((failed == 0))

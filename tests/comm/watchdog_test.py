@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""A job in which one rank stops ends by itself: watchdog_test.py PROBE MPIEXEC."""
+"""A job in which one rank stops ends by itself: watchdog_test.py PROBE MPIEXEC [TRANSPORT]. With a
+transport (nccl, copy_engine) the calls are between GPUs."""
 
 import json
 import pathlib
@@ -10,14 +11,15 @@ import tempfile
 import time
 import unittest
 
-PROBE, MPIEXEC = sys.argv.pop(1), sys.argv.pop(1)
+PROBE, MPIEXEC, *TRANSPORT = sys.argv[1:]
+del sys.argv[1:]
 
 
 def run(mode, folder):
     """Exit code, output and seconds of the probe on 2 ranks."""
     start = time.monotonic()
     done = subprocess.run([MPIEXEC, "--oversubscribe", "--bind-to", "none", "-n", "2", PROBE, mode,
-                           str(folder)], text=True, stdout=subprocess.PIPE,
+                           str(folder), *TRANSPORT], text=True, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT, timeout=60, check=False)
     return done.returncode, done.stdout, time.monotonic() - start
 

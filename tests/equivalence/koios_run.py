@@ -100,6 +100,7 @@ class Workplace:
         }
         settings.update(TINY)
         settings.update(overrides or {})
+        settings.update(entry.split("=", 1) for entry in os.environ.get("KOIOS_TEST_ENTRIES", "").split())
         return (
             [MPIEXEC, "--oversubscribe", "--bind-to", "none", "-np", str(ranks), *below, BINARY]
             + ([str(deck)] if deck else [])

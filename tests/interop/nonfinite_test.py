@@ -17,8 +17,7 @@ import numpy as np  # noqa: E402
 
 import koios_file  # noqa: E402
 
-ROOT = pathlib.Path(os.environ["KOIOS_SOURCE_DIR"])
-sys.path.insert(0, str(ROOT / "tests/equivalence"))
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "equivalence"))
 from koios_run import Workplace  # noqa: E402
 
 VOCAB = 32000
