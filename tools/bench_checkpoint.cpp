@@ -22,6 +22,7 @@
 #include "checkpoint/checkpoint_reader.hpp"
 #include "core/error.hpp"
 #include "core/stopwatch.hpp"
+#include "runtime/mpi_env.hpp"
 
 namespace {
 
@@ -47,7 +48,7 @@ struct Arrays {
   std::vector<float> memory;
   std::vector<SavedArray> saved;
 
-  Arrays(const CheckpointRanks& ranks, std::int64_t total_bytes) {
+  Arrays(const RankGroup& ranks, std::int64_t total_bytes) {
     std::vector<std::int64_t> rows = {total_bytes / 4 / (kCols * 4)};
     for (std::int64_t left = total_bytes / (kCols * 4) - rows[0]; left > 0; left -= 1025) {
       rows.push_back(std::min<std::int64_t>(left, 1024));
@@ -74,10 +75,10 @@ struct Arrays {
 
 class Bench {
  public:
-  Bench(fs::path folder, std::int64_t total_bytes)
-      : folder_(std::move(folder)), arrays_(ranks_, total_bytes) {
+  Bench(const RankGroup& ranks, fs::path folder, std::int64_t total_bytes)
+      : ranks_(ranks), folder_(std::move(folder)), arrays_(ranks, total_bytes) {
     std::vector<std::uint64_t> sizes = {static_cast<std::uint64_t>(arrays_.bytes())};
-    ranks_.sum(sizes);
+    ranks_.all_sum(sizes);
     total_ = static_cast<double>(sizes[0]);
     first_byte_ = arrays_.bytes() * ranks_.rank();
   }
@@ -239,7 +240,7 @@ class Bench {
   void each_block(const std::function<void(std::byte*, std::int64_t, std::int64_t)>& visit) {
     auto* data = reinterpret_cast<std::byte*>(arrays_.memory.data());
     std::vector<std::int64_t> most = {arrays_.bytes()};
-    ranks_.max(most);
+    ranks_.all_keep_largest(most, 1);
     for (std::int64_t done = 0; done < most[0]; done += kBlockBytes) {
       const std::int64_t bytes = std::clamp<std::int64_t>(arrays_.bytes() - done, 0, kBlockBytes);
       visit(data + std::min(done, arrays_.bytes()), first_byte_ + done, bytes);
@@ -264,7 +265,7 @@ class Bench {
     }
   }
 
-  CheckpointRanks ranks_;
+  const RankGroup& ranks_;
   HostAccess access_;
   fs::path folder_;
   Arrays arrays_;
@@ -281,15 +282,13 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "usage: mpirun -np N bench_checkpoint FOLDER [MiB]\n");
     return 2;
   }
-  int provided = 0;
-  MPI_Init_thread(&argc, &argv, MPI_THREAD_MULTIPLE, &provided);
   try {
+    const MpiEnv mpi(argc, argv);
     const std::int64_t mib = argc > 2 ? std::atoll(argv[2]) : 1024;
-    Bench(argv[1], mib << 20).run();
+    Bench(mpi, argv[1], mib << 20).run();
   } catch (const std::exception& error) {
     std::fprintf(stderr, "%s\n", error.what());
-    MPI_Abort(MPI_COMM_WORLD, 1);
+    MpiEnv::abort(ExitCode::failure);
   }
-  MPI_Finalize();
   return 0;
 }

@@ -1,5 +1,5 @@
 // The checkpoints of a run, read off their folder: the name is the only truth. Rank 0 only, inside
-// CheckpointRanks::on_root: a folder that cannot be read is a UserError.
+// RankGroup::on_root: a folder that cannot be read is a UserError.
 #pragma once
 
 #include <cstdint>

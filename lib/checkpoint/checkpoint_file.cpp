@@ -41,7 +41,7 @@ Structure make_file(const fs::path& path, const Structure& wanted, std::int64_t 
   return structure;
 }
 
-std::vector<std::uint64_t> write_slices(const CheckpointRanks& ranks, const fs::path& path,
+std::vector<std::uint64_t> write_slices(const RankGroup& ranks, const fs::path& path,
                                         const Structure& made, std::span<const SavedArray> arrays,
                                         HostAccess& access, WriteMethod method) {
   if (method == WriteMethod::parallel_hdf5) {
@@ -92,7 +92,7 @@ std::string describe_io(WriteMethod method, const fs::path& folder) {
   return cat("parallel ", hdf5, " over ", checkpoint::describe_mpi_io(folder));
 }
 
-SaveReport write_checkpoint(const CheckpointRanks& ranks, const fs::path& path,
+SaveReport write_checkpoint(const RankGroup& ranks, const fs::path& path,
                             const CheckpointHead& head, std::span<const SavedArray> arrays,
                             HostAccess& access, const WriteOptions& options) {
   const fs::path partial = path.string() + ".partial";
@@ -111,7 +111,7 @@ SaveReport write_checkpoint(const CheckpointRanks& ranks, const fs::path& path,
     // on all before any reads: forgetting takes from others what was read ahead for them.
     ranks.together([&] { PosixFile(partial, PosixFile::Mode::write).drop_cache(); });
     ranks.together([&] { compare_slices(partial, made, arrays, access); });
-    ranks.sum(sums);
+    ranks.all_sum(sums);
     std::map<std::string, std::uint64_t> by_name;
     for (std::size_t i = 0; i < arrays.size(); ++i) by_name[arrays[i].name] = sums[i];
     for (StoredArray& array : made.arrays) array.checksum = by_name[array.name];

@@ -12,9 +12,9 @@
 #include <vector>
 
 #include "checkpoint/head.hpp"
-#include "checkpoint/ranks.hpp"
 #include "checkpoint/saved_array.hpp"
 #include "core/choices.hpp"
+#include "runtime/rank_group.hpp"
 
 namespace koios {
 
@@ -35,7 +35,7 @@ struct WriteOptions {
 };
 
 /// Collective. `head` counts on rank 0; `arrays` are the same names in the same order everywhere.
-SaveReport write_checkpoint(const CheckpointRanks& ranks, const std::filesystem::path& path,
+SaveReport write_checkpoint(const RankGroup& ranks, const std::filesystem::path& path,
                             const CheckpointHead& head, std::span<const SavedArray> arrays,
                             HostAccess& access, const WriteOptions& options = {});
 

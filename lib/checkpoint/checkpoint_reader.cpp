@@ -19,7 +19,7 @@ struct CheckpointReader::Content {
   checkpoint::Structure structure;
 };
 
-CheckpointReader::CheckpointReader(const CheckpointRanks& ranks, std::filesystem::path path)
+CheckpointReader::CheckpointReader(const RankGroup& ranks, std::filesystem::path path)
     : ranks_(ranks), path_(std::move(path)) {
   std::string text;
   ranks.on_root([&] { text = to_text(checkpoint::read_file(path_)); });
@@ -49,7 +49,7 @@ void CheckpointReader::read(std::span<const SavedArray> arrays, HostAccess& acce
   }
   std::vector<std::uint64_t> sums(arrays.size(), 0);
   ranks_.together([&] { read_slices(arrays, access, sums); });
-  ranks_.sum(sums);
+  ranks_.all_sum(sums);
   for (std::size_t a = 0; a < arrays.size(); ++a) {
     if (sums[a] != content_->structure.find(arrays[a].name).checksum) {
       throw UserError(cat("the values of /", arrays[a].name, " do not have their checksum"));

@@ -9,15 +9,15 @@
 #include <vector>
 
 #include "checkpoint/head.hpp"
-#include "checkpoint/ranks.hpp"
 #include "checkpoint/saved_array.hpp"
+#include "runtime/rank_group.hpp"
 
 namespace koios {
 
 class CheckpointReader {
  public:
   /// Collective: opens the file and verifies all but the values of large arrays.
-  CheckpointReader(const CheckpointRanks& ranks, std::filesystem::path path);
+  CheckpointReader(const RankGroup& ranks, std::filesystem::path path);
   CheckpointReader(CheckpointReader&&) noexcept;
   ~CheckpointReader();
 
@@ -33,7 +33,7 @@ class CheckpointReader {
   void read_slices(std::span<const SavedArray> arrays, HostAccess& access,
                    std::vector<std::uint64_t>& sums) const;
 
-  const CheckpointRanks& ranks_;
+  const RankGroup& ranks_;
   std::filesystem::path path_;
   std::unique_ptr<Content> content_;
 };

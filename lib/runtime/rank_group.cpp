@@ -12,6 +12,7 @@
 #include "core/integers.hpp"
 #include "core/unwinding.hpp"
 #include "runtime/check_mpi.hpp"
+#include "runtime/first_problem.hpp"
 
 namespace koios {
 namespace {
@@ -112,6 +113,27 @@ void RankGroup::all_keep_largest(std::span<std::int64_t> records, std::size_t si
   check_mpi(MPI_Op_free(&larger), "MPI_Op_free");
   check_mpi(MPI_Type_free(&record), "MPI_Type_free");
 }
+
+void RankGroup::all_sum(std::span<std::uint64_t> values) const {
+  check_mpi(MPI_Allreduce(MPI_IN_PLACE, values.data(), narrow<int>(values.size()), MPI_UINT64_T,
+                          MPI_SUM, comm_->mpi),
+            "MPI_Allreduce");
+}
+
+void RankGroup::together(const std::function<void()>& work) const {
+  const auto problem = first_problem(comm_->mpi, work);
+  if (!problem) return;
+  throw UserError(problem->rank == 0 ? problem->text
+                                     : cat(problem->text, " (rank ", problem->rank, ")"));
+}
+
+void RankGroup::on_root(const std::function<void()>& work) const {
+  together([&] {
+    if (is_root()) work();
+  });
+}
+
+const void* RankGroup::native() const { return &comm_->mpi; }
 
 struct BackgroundBroadcast::Pending {
   enum class Phase { none, size, bytes, ended };

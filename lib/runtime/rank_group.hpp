@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -21,6 +22,7 @@ class RankGroup {
 
   int rank() const { return rank_; }
   int size() const { return size_; }
+  bool is_root() const { return rank_ == 0; }
   /// Of this rank.
   const std::string& host() const { return host_; }
 
@@ -39,8 +41,16 @@ class RankGroup {
   /// Of each record of `size` integers, the largest that any rank has (by the first integer, of
   /// equals by the next), on every rank. All ranks have as many records.
   void all_keep_largest(std::span<std::int64_t> records, std::size_t size) const;
+  /// Element by element over the ranks, modulo 2^64.
+  void all_sum(std::span<std::uint64_t> values) const;
+  /// Runs `work` on every rank (or on rank 0 only) and throws the first failing rank's error on all
+  /// of them, as UserError with its number.
+  void together(const std::function<void()>& work) const;
+  void on_root(const std::function<void()>& work) const;
   /// Collective: those ranks of this group that give the same number, in the same order.
   RankGroup split(int number) const;
+  /// The MPI_Comm, for libraries that take one.
+  const void* native() const;
 
  protected:
   RankGroup();  // of nobody yet

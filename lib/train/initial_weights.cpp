@@ -25,10 +25,9 @@ std::string differences(const CheckpointHead& head, const std::string& effective
 
 void load_initial_weights(const std::string& path, const std::string& effective_deck,
                           std::int64_t vocab_size, const ShardLayout& layout, Ref<float, 1> masters,
-                          Stream& stream) {
+                          Stream& stream, const RankGroup& ranks) {
   const Stopwatch watch;
   try {
-    const CheckpointRanks ranks;
     const CheckpointReader reader(ranks, path);
     const bool is_weights_only = kind_of(reader.head()) == "weights";
     const std::string different = differences(reader.head(), effective_deck, vocab_size);

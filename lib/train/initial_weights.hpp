@@ -5,6 +5,7 @@
 #include <string>
 
 #include "core/ref.hpp"
+#include "runtime/rank_group.hpp"
 #include "runtime/stream.hpp"
 #include "shard/layout.hpp"
 
@@ -16,6 +17,6 @@ namespace koios {
 /// where the file is damaged or its model is not the deck's.
 void load_initial_weights(const std::string& path, const std::string& effective_deck,
                           std::int64_t vocab_size, const ShardLayout& layout, Ref<float, 1> masters,
-                          Stream& stream);
+                          Stream& stream, const RankGroup& ranks);
 
 }  // namespace koios

@@ -73,7 +73,7 @@ void prune(const fs::path& folder, std::int64_t newest_step, const Retention& re
 }
 
 /// Writes the file, removes older ones, and returns what is to be said of it. Collective.
-std::string write_and_prune(const CheckpointRanks& ranks, const fs::path& folder, std::int64_t step,
+std::string write_and_prune(const RankGroup& ranks, const fs::path& folder, std::int64_t step,
                             const CheckpointHead& head, std::span<const SavedArray> arrays,
                             HostAccess& access, const CheckpointConfig& config) {
   const fs::path path = checkpoint_path(folder, step);
@@ -97,7 +97,8 @@ RunCheckpoints::RunCheckpoints(const RunConfig& config, const TrainingShape& sha
       compute_(compute),
       folder_(config.job.dump_folder / config.checkpoint.folder) {
   if (!config.checkpoint.is_on()) return;
-  ranks_ = std::make_shared<CheckpointRanks>();
+  // Of its own, so that a thread may use it beside the training's.
+  ranks_ = std::make_shared<RankGroup>(launch.mpi.split(0));
   access_ = make_host_access(compute);
   ranks_->on_root([&] {
     prepare_folder(folder_);

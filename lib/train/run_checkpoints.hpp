@@ -10,10 +10,10 @@
 
 #include "checkpoint/async_writer.hpp"
 #include "checkpoint/checkpoint_reader.hpp"
-#include "checkpoint/ranks.hpp"
 #include "checkpoint/saved_array.hpp"
 #include "comm/mesh.hpp"
 #include "core/stopwatch.hpp"
+#include "runtime/rank_group.hpp"
 #include "shard/layout.hpp"
 #include "train/launch.hpp"
 #include "train/run_state.hpp"
@@ -70,7 +70,7 @@ class RunCheckpoints {
   const Launch& launch_;
   Stream& compute_;
   std::filesystem::path folder_;
-  std::shared_ptr<CheckpointRanks> ranks_;  // null: off
+  std::shared_ptr<RankGroup> ranks_;  // null: off
   std::unique_ptr<HostAccess> access_;
   std::optional<Stopwatch> saving_;  // since an asynchronous save began
   double slowest_save_s_ = 0;

@@ -81,7 +81,7 @@ RunState TrainingLoop<T>::begin(const TrainingShape& shape) {
     if (!config_.checkpoint.initial_load_path.empty()) {
       load_initial_weights(config_.checkpoint.initial_load_path.string(), launch_.effective_deck,
                            shape.model.vocab_size, layout_, memory_.parameters.master,
-                           streams_.compute);
+                           streams_.compute, launch_.mpi);
     }
     state.emplace();
   }

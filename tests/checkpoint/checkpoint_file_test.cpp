@@ -13,6 +13,7 @@
 #include "checkpoint/checkpoint_reader.hpp"
 #include "core/error.hpp"
 #include "core/random.hpp"
+#include "runtime/mpi_env.hpp"
 
 namespace koios {
 namespace {
@@ -38,7 +39,7 @@ float value_at(const Whole& array, std::int64_t index) {
 }
 
 /// This rank's share, in the order of the ranks.
-Range part(std::int64_t extent, const CheckpointRanks& ranks) {
+Range part(std::int64_t extent, const RankGroup& ranks) {
   const std::int64_t first = extent * ranks.rank() / ranks.size();
   return {first, extent * (ranks.rank() + 1) / ranks.size() - first};
 }
@@ -51,7 +52,7 @@ constexpr WriteMethod kMethods[] = {WriteMethod::direct, WriteMethod::parallel_h
 /// This rank's slices of all arrays, filled or not.
 class Slices {
  public:
-  Slices(const CheckpointRanks& ranks, Cut cut, bool filled, FileType type = FileType::float32) {
+  Slices(const RankGroup& ranks, Cut cut, bool filled, FileType type = FileType::float32) {
     for (const Whole& w : kArrays) {
       SavedArray a{.name = w.name,
                    .type = type,
@@ -126,7 +127,7 @@ class CheckpointFile : public ::testing::Test {
     write_checkpoint(ranks_, path(), some_head(), slices.arrays, access_, {.method = method});
   }
   /// What reading it throws; empty where it reads whole and right.
-  std::string problem(const CheckpointRanks& ranks) {
+  std::string problem(const RankGroup& ranks) {
     try {
       const CheckpointReader reader(ranks, path());
       Slices slices(ranks, Cut::rows, false);
@@ -139,7 +140,9 @@ class CheckpointFile : public ::testing::Test {
     }
   }
 
-  CheckpointRanks ranks_;
+  int argc_ = 0;
+  char** argv_ = nullptr;
+  const MpiEnv ranks_{argc_, argv_};
   HostAccess access_;
   fs::path folder_;
 };

@@ -57,7 +57,7 @@ void probe(const std::vector<std::int32_t>& tokens, const std::vector<std::strin
   TrainingStreams streams(backend);
   MathHandles math(backend, shape.math, memory.library_workspace);
   load_initial_weights(config.checkpoint.initial_load_path.string(), deck.effective, vocab_size,
-                       layout, memory.parameters.master, streams.compute);
+                       layout, memory.parameters.master, streams.compute, mpi);
   TrainStep<float> step(config, shape, layout, memory, math, mesh, streams);
   StepResults results(backend, 1, 1);  // so the mean is the sum: one label counts
 

@@ -53,7 +53,7 @@ class RowValues {
   std::vector<std::byte> buffer_;
 };
 
-h5::File open_on_all(const std::filesystem::path& path, const CheckpointRanks& ranks) {
+h5::File open_on_all(const std::filesystem::path& path, const RankGroup& ranks) {
   const h5::PropertyList access(check(H5Pcreate(H5P_FILE_ACCESS), "H5Pcreate"));
   check(H5Pset_libver_bounds(access.get(), H5F_LIBVER_V110, H5F_LIBVER_V110),
         "H5Pset_libver_bounds");
@@ -97,7 +97,7 @@ void write_rows(hid_t dataset, hid_t transfer, const SavedArray& array, const Ra
 
 }  // namespace
 
-std::vector<std::uint64_t> write_parallel_hdf5(const CheckpointRanks& ranks,
+std::vector<std::uint64_t> write_parallel_hdf5(const RankGroup& ranks,
                                                const std::filesystem::path& path,
                                                std::span<const SavedArray> arrays,
                                                HostAccess& access) {
@@ -114,7 +114,7 @@ std::vector<std::uint64_t> write_parallel_hdf5(const CheckpointRanks& ranks,
   // Every rank takes part in every write, so all go by the rank with most pieces of an array.
   std::vector<std::int64_t> most;
   for (const SavedArray& array : arrays) most.push_back(std::ssize(row_pieces(array)));
-  ranks.max(most);
+  ranks.all_keep_largest(most, 1);
 
   RowValues values(access);
   std::vector<std::uint64_t> sums(arrays.size(), 0);

@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "checkpoint/detail/structure.hpp"
-#include "checkpoint/ranks.hpp"
 #include "checkpoint/saved_array.hpp"
+#include "runtime/rank_group.hpp"
 
 namespace koios::checkpoint {
 
@@ -18,7 +18,7 @@ std::vector<std::uint64_t> write_direct(const std::filesystem::path& path, const
                                         std::span<const SavedArray> arrays, HostAccess& access);
 
 /// Collective: hyperslabs through HDF5's MPI-IO driver.
-std::vector<std::uint64_t> write_parallel_hdf5(const CheckpointRanks& ranks,
+std::vector<std::uint64_t> write_parallel_hdf5(const RankGroup& ranks,
                                                const std::filesystem::path& path,
                                                std::span<const SavedArray> arrays,
                                                HostAccess& access);
