@@ -160,10 +160,10 @@ std::optional<std::string> different_calls(const std::vector<Missed>& missed) {
   return std::nullopt;
 }
 
-/// Whether it waits for samples that another rank reads for it (data/sample_ranks.hpp): then that
-/// one is to blame, if any of the two.
+constexpr const char* kGivenData = "waiting for the data of rank ";
+
 bool is_given_data(const RankState& state) {
-  return state.place.str().find("waiting for the data of rank") != std::string::npos;
+  return state.place.str().find(kGivenData) != std::string::npos;
 }
 
 /// Nobody waits in a call that is known: the rank that is elsewhere, or longest where it is.
@@ -198,6 +198,10 @@ std::string odd_one_out(std::span<const RankState> states, double now_s) {
 }
 
 }  // namespace
+
+std::string waiting_for_data(int rank, int reader) {
+  return rank == reader ? "waiting for data" : cat(kGivenData, reader);
+}
 
 std::string describe_ranks(std::vector<int> ranks) {
   std::sort(ranks.begin(), ranks.end());

@@ -14,6 +14,10 @@ namespace koios {
 /// 12, waiting for data". states: of the ranks that can be seen, in any order; ranks: of the job.
 std::string verdict(std::span<const RankState> states, int ranks, double now_s);
 
+/// What a rank is said to do that waits for samples which `reader` reads for it: of the two,
+/// verdict() blames the reader.
+std::string waiting_for_data(int rank, int reader);
+
 /// One rank: "rank 2 on n1: step 12, forward layers.3, for 3.1 s; waits in all_gather 812 of
 /// shard_gather (8000 bytes) for 3.0 s".
 std::string describe(const RankState& state, double now_s);

@@ -16,13 +16,13 @@ class SampleRanks {
   const RankGroup& sharers() const { return sharers_; }
   /// Of a rank that reads: all that do.
   const RankGroup& readers() const { return readers_; }
-  /// "waiting for data", or for that of which rank: what next() of a loader does.
-  const std::string& waiting() const { return waiting_; }
+  /// That first one, by its rank in the job.
+  int reader() const { return reader_; }
 
  private:
   RankGroup sharers_;
   RankGroup readers_;
-  std::string waiting_;
+  int reader_;
 };
 
 }  // namespace koios

@@ -6,6 +6,7 @@
 #include <string>
 #include <utility>
 
+#include "comm/verdict.hpp"
 #include "core/log.hpp"
 #include "core/stopwatch.hpp"
 #include "data/same_data.hpp"
@@ -32,6 +33,7 @@ TrainingLoop<T>::TrainingLoop(const RunConfig& config, const TrainingShape& shap
       checkpoints_(config, shape, layout_, values_of(memory_.parameters), mesh, launch,
                    streams_.compute),
       sample_ranks_(launch.mpi, shape.mesh.dp_coordinate(mesh.rank())),
+      data_wait_(waiting_for_data(mesh.rank(), sample_ranks_.reader())),
       start_(begin(shape)),
       step_(config, shape, layout_, memory_, math_, mesh, streams_),
       bad_data_(config.data.on_bad_data),
@@ -85,8 +87,8 @@ RunState TrainingLoop<T>::begin(const TrainingShape& shape) {
     }
     state.emplace();
   }
-  const bool reads = sample_ranks_.sharers().rank() == 0;
-  launch_.watchdog.start(reads ? "opening the data" : sample_ranks_.waiting().c_str());
+  launch_.watchdog.start(sample_ranks_.sharers().is_root() ? "opening the data"
+                                                           : data_wait_.c_str());
   return *state;
 }
 
@@ -173,7 +175,7 @@ void TrainingLoop<T>::take_step(std::int64_t steps_done, Watchdog& watchdog) {
     // A step of many micro-batches takes long and is none the less on its way.
     if (!std::exchange(is_first, false)) watchdog.beat();
     const auto data_timer = timers_.scope("data");
-    launch_.recorder.enter(sample_ranks_.waiting());
+    launch_.recorder.enter(data_wait_);
     const Region region = profiler_.data_region();
     Batch batch = data_.next();
     launch_.recorder.enter("computing");

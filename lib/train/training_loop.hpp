@@ -63,6 +63,7 @@ class TrainingLoop {
   MathHandles math_;
   RunCheckpoints checkpoints_;
   SampleRanks sample_ranks_;
+  std::string data_wait_;  // what the watchdog says of it
   RunState start_;
   TrainStep<T> step_;
   BadData bad_data_;

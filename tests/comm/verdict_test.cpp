@@ -10,7 +10,7 @@ namespace {
 constexpr double kNow = 1000;
 
 /// A rank of one group of all, that has issued and finished so many calls.
-RankState rank(int number, std::int64_t issued, std::int64_t done, const char* place) {
+RankState rank(int number, std::int64_t issued, std::int64_t done, const std::string& place) {
   RankState state;
   state.rank = number;
   state.host = number < 2 ? "n1" : "n2";
@@ -102,10 +102,10 @@ TEST(Verdict, without_a_call_the_one_that_is_elsewhere) {
 }
 
 TEST(Verdict, blames_nobody_who_is_given_samples_for_being_late_with_them) {
-  const char* given = "step 2, waiting for the data of rank 2";
+  const std::string given = "step 2, " + waiting_for_data(3, 2);
   // Rank 3 takes what rank 2 reads, and comes first in the group that waits for both.
   std::vector<RankState> states = {rank(0, 7, 6, "a"), rank(1, 7, 6, "a"), rank(3, 6, 6, given),
-                                   rank(2, 6, 6, "step 2, waiting for data")};
+                                   rank(2, 6, 6, waiting_for_data(2, 2))};
   EXPECT_EQ(verdict(states, 4, kNow).find("rank 2 on n2 never entered"), 0U);
 
   states = {rank(0, 6, 6, "opening the data"), rank(1, 6, 6, "waiting for the data of rank 0"),

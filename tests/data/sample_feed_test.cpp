@@ -44,8 +44,7 @@ TEST_F(Shared, all_have_what_each_would_read) {
   const SampleRanks ranks(mpi_, pair);
   const bool reads = mpi_.rank() % 2 == 0;
   EXPECT_EQ(ranks.sharers().rank(), mpi_.rank() % 2);
-  EXPECT_EQ(ranks.waiting(),
-            reads ? "waiting for data" : cat("waiting for the data of rank ", mpi_.rank() - 1));
+  EXPECT_EQ(ranks.reader(), reads ? mpi_.rank() : mpi_.rank() - 1);
 
   DataOptions shared = options();
   shared.ranks = &ranks;
