@@ -61,10 +61,7 @@ TrainingOutcome run_training(const RunConfig& config, const MeshShape& mesh_shap
   TrainingShape shape = training_shape(config, mesh_shape, launch.device.backend(), vocab_size);
   choose_attention(shape, launch.mpi);
   print_plan(config, shape, launch);
-  const std::vector<MemoryPlan> plans = plan_memory_of_stages(shape);
-  const int stage = mesh_shape.coordinate(launch.mpi.rank(), Axis::pp);
-  const MemoryPlan& plan = plans[static_cast<std::size_t>(stage)];
-  require_host_memory(shape, largest(plans), launch.mpi);
+  require_host_memory(shape, largest(plan_memory_of_stages(shape)), launch.mpi);
   print_places(launch.mpi, launch.device, mesh_shape);
   launch.start.done("tokenizer and plan");
 
@@ -79,7 +76,7 @@ TrainingOutcome run_training(const RunConfig& config, const MeshShape& mesh_shap
 
   const auto train = [&]<class T>(T /*compute type*/) {
     launch.watchdog.start("taking memory");
-    TrainingLoop<T> loop(config, shape, plan, mesh, launch, *tokenizer, metrics);
+    TrainingLoop<T> loop(config, shape, mesh, launch, *tokenizer, metrics);
     launch.start.done("memory, model and data");
     if (files) files->note_data_files();
     return loop.run();

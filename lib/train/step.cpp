@@ -27,42 +27,53 @@ std::vector<int> reduced_units(const std::vector<Action>& actions) {
 }  // namespace
 
 template <class T>
-TrainStep<T>::TrainStep(const RunConfig& config, const TrainingShape& shape,
-                        const ShardLayout& layout, const TrainingMemory<T>& memory,
-                        MathHandles& math, const Mesh& mesh, TrainingStreams& streams)
-    : memory_(memory),
-      layout_(layout),
-      training_(training_actions(shape, layout)),
-      evaluation_(evaluation_actions(shape, layout)),
-      rehearsal_(rehearsal_actions(shape, layout)),
-      counted_(layout.counted()),
-      stage_shape_(shape.stage(layout.stage())),
-      on_stage_(shape.mesh.size(Axis::pp) > 1 ? cat(" on stage ", layout.stage()) : ""),
+TrainingParts<T>::TrainingParts(const TrainingShape& shape, int rank)
+    : layout(shard_layout(shape, rank)),
+      arena(shape.backend, plan_memory(shape, layout.stage())),
+      memory(arena, shape, layout),
+      streams(shape.backend),
+      math(shape.backend, shape.math, memory.library_workspace) {
+  const std::int64_t planned = std::ssize(arena.memory());
+  KOIOS_REQUIRE(arena.taken().total_bytes == planned, "the plan says ", planned, " bytes, ",
+                arena.taken().total_bytes, " were used");
+}
+
+template <class T>
+TrainStep<T>::TrainStep(const RunConfig& config, const TrainingShape& shape, const Mesh& mesh,
+                        TrainingParts<T>& parts)
+    : memory_(parts.memory),
+      layout_(parts.layout),
+      training_(training_actions(shape, layout_)),
+      evaluation_(evaluation_actions(shape, layout_)),
+      rehearsal_(rehearsal_actions(shape, layout_)),
+      counted_(layout_.counted()),
+      stage_shape_(shape.stage(layout_.stage())),
+      on_stage_(shape.mesh.size(Axis::pp) > 1 ? cat(" on stage ", layout_.stage()) : ""),
       mesh_(mesh),
-      streams_(streams),
-      upload_(memory.batch, shape.backend),
-      exposed_(streams.compute),
-      weights_(layout, memory.gather, memory.parameters.master, make_scales(), mesh.shard_gather(),
-               streams.compute, streams.gather, exposed_.gather),
-      gradients_(layout, memory.gradients, shape.reduce, mesh.shard_reduce(), mesh.replicate(),
-                 {streams.compute, streams.reduce, streams.replicate}, exposed_.reduce),
-      nonfinite_(layout, memory.nonfinite, memory.parameters.master, gradients_.shard(),
-                 gradients_.full(), reduced_units(training_), streams.compute),
-      stage_(stage_shape_, layout, memory.stage, math, mesh.tp(),
-             {mesh.context(), mesh.context_reversed()}, streams.compute, streams.exchange,
+      streams_(parts.streams),
+      upload_(memory_.batch, shape.backend),
+      exposed_(streams_.compute),
+      weights_(layout_, memory_.gather, memory_.parameters.master, make_scales(),
+               mesh.shard_gather(), streams_.compute, streams_.gather, exposed_.gather),
+      gradients_(layout_, memory_.gradients, shape.reduce, mesh.shard_reduce(), mesh.replicate(),
+                 {streams_.compute, streams_.reduce, streams_.replicate}, exposed_.reduce),
+      nonfinite_(layout_, memory_.nonfinite, memory_.parameters.master, gradients_.shard(),
+                 gradients_.full(), reduced_units(training_), streams_.compute),
+      stage_(stage_shape_, layout_, memory_.stage, parts.math, mesh.tp(),
+             {mesh.context(), mesh.context_reversed()}, streams_.compute, streams_.exchange,
              exposed_),
       links_(mesh, stage_shape_.inputs(), stage_shape_.outputs, stage_shape_.slots(),
-             any(stage_.output_gradient(0)), streams.compute, exposed_.pipeline),
+             any(stage_.output_gradient(0)), streams_.compute, exposed_.pipeline),
       schedule_(config.lr_scheduler, config.optimizer.lr, config.training.steps,
                 config.training.warmup_steps),
-      optimizer_(config.optimizer, memory.parameters, layout, config.job.seed, streams.compute),
+      optimizer_(config.optimizer, memory_.parameters, layout_, config.job.seed, streams_.compute),
       loss_scale_(1.0F / static_cast<float>(shape.tokens_per_step())),
       max_norm_(static_cast<float>(config.training.max_norm)),
       on_nonfinite_(config.training.on_nonfinite == OnNonfinite::go_on ? Nonfinite::apply
                                                                        : Nonfinite::skip) {
-  if (!shape.place(layout.stage()).is_last()) fill(streams.compute, memory_.loss_sum, 0);
+  if (!shape.place(layout_.stage()).is_last()) fill(streams_.compute, memory_.loss_sum, 0);
   if (config.job.check_numerics) {
-    numerics_.emplace(memory.nonfinite.count_of_result, cat("rank ", mesh.rank()));
+    numerics_.emplace(memory_.nonfinite.count_of_result, cat("rank ", mesh.rank()));
     stage_.check_with(&*numerics_);
   }
 }
@@ -292,6 +303,8 @@ void TrainStep<T>::update(std::int64_t steps_done) {
   weights_.invalidate(cast.size() > 0);
 }
 
+template struct TrainingParts<float>;
+template struct TrainingParts<bf16>;
 template class TrainStep<float>;
 template class TrainStep<bf16>;
 

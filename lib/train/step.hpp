@@ -41,15 +41,26 @@ struct TrainingStreams {
   std::array<Stream*, 5> all() { return {&compute, &gather, &reduce, &replicate, &exchange}; }
 };
 
+/// What a rank trains with, beside its communicators.
+template <class T>
+struct TrainingParts {
+  ShardLayout layout;
+  Arena arena;  // as planned, to the byte
+  TrainingMemory<T> memory;
+  TrainingStreams streams;
+  MathHandles math;
+
+  TrainingParts(const TrainingShape& shape, int rank);
+};
+
 /// The next micro-batch of this rank; DataLoader::next in a run.
 using NextBatch = std::function<Batch()>;
 
 template <class T>
 class TrainStep {
  public:
-  TrainStep(const RunConfig& config, const TrainingShape& shape, const ShardLayout& layout,
-            const TrainingMemory<T>& memory, MathHandles& math, const Mesh& mesh,
-            TrainingStreams& streams);
+  TrainStep(const RunConfig& config, const TrainingShape& shape, const Mesh& mesh,
+            TrainingParts<T>& parts);
 
   /// Takes the step after `steps_done` steps; its loss and norm go to `results`. The host does not
   /// wait for the device. comm: gathers, reduce-scatters and all-reduces (the replicas' sums,

@@ -19,23 +19,19 @@
 namespace koios {
 
 template <class T>
-TrainingLoop<T>::TrainingLoop(const RunConfig& config, const TrainingShape& shape,
-                              const MemoryPlan& plan, const Mesh& mesh, const Launch& launch,
-                              const Tokenizer& tokenizer, MetricsWriter* metrics)
+TrainingLoop<T>::TrainingLoop(const RunConfig& config, const TrainingShape& shape, const Mesh& mesh,
+                              const Launch& launch, const Tokenizer& tokenizer,
+                              MetricsWriter* metrics)
     : config_(config),
       launch_(launch),
       mesh_(mesh),
-      arena_(shape.backend, plan),
-      layout_(shard_layout(shape, mesh.rank())),
-      memory_(arena_, shape, layout_),
-      streams_(shape.backend),
-      math_(shape.backend, shape.math, memory_.library_workspace),
-      checkpoints_(config, shape, layout_, values_of(memory_.parameters), mesh, launch,
-                   streams_.compute),
+      parts_(shape, mesh.rank()),
+      checkpoints_(config, shape, parts_.layout, values_of(parts_.memory.parameters), mesh, launch,
+                   parts_.streams.compute),
       sample_ranks_(launch.mpi, shape.mesh.dp_coordinate(mesh.rank())),
       data_wait_(waiting_for_data(mesh.rank(), sample_ranks_.reader())),
       start_(begin(shape)),
-      step_(config, shape, layout_, memory_, math_, mesh, streams_),
+      step_(config, shape, mesh, parts_),
       bad_data_(config.data.on_bad_data),
       data_(training_data(config, shape.model.vocab_size, bad_data_, &sample_ranks_), tokenizer,
             shape.mesh.dp_coordinate(mesh.rank()), shape.mesh.dp(), start_.data,
@@ -50,7 +46,7 @@ TrainingLoop<T>::TrainingLoop(const RunConfig& config, const TrainingShape& shap
                 .steps = config.training.steps}),
       results_(shape.backend, std::min<std::int64_t>(config.metrics.log_freq, 1024),
                shape.micro_batch.tokens() * shape.reduce.micro_batches),
-      nonfinite_(config.training, launch.mpi, layout_),
+      nonfinite_(config.training, launch.mpi, parts_.layout),
       step_log_(shape, mesh,
                 {.steps = config.training.steps,
                  .arena_bytes = largest(plan_memory_of_stages(shape)).total_bytes,
@@ -59,13 +55,12 @@ TrainingLoop<T>::TrainingLoop(const RunConfig& config, const TrainingShape& shap
                  .pci_bus = launch.device.info().pci_bus,
                  .hosts = launch.mpi.all_gather(launch.mpi.host())},
                 start_, metrics, console_),
-      profiler_(config.profiling, config.job.dump_folder, mesh.rank(), streams_) {
+      profiler_(config.profiling, config.job.dump_folder, mesh.rank(), parts_.streams) {
   step_.update_after(checkpoints_.update_after());
-  KOIOS_REQUIRE(arena_.taken().total_bytes == plan.total_bytes, "the plan says ", plan.total_bytes,
-                " bytes, ", arena_.taken().total_bytes, " were used");
   launch.watchdog.start("comparing the ranks' data");
   require_same_data(data_.state(), launch.mpi);
-  if (const std::string how = mesh.share_memory(arena_.memory()); !how.empty()) log::info(how);
+  const std::string how = mesh.share_memory(parts_.arena.memory());
+  if (!how.empty()) log::info(how);
   launch_.memory.note("loading and data");
   if (config.validation.is_on())
     validation_.emplace(config, shape, tokenizer, mesh, sample_ranks_, bad_data_);
@@ -73,17 +68,17 @@ TrainingLoop<T>::TrainingLoop(const RunConfig& config, const TrainingShape& shap
 
 template <class T>
 RunState TrainingLoop<T>::begin(const TrainingShape& shape) {
-  launch_.memory.note_known("memory plan", arena_.taken().total_bytes);
+  launch_.memory.note_known("memory plan", parts_.arena.taken().total_bytes);
   launch_.memory.note("mathematics libraries");
   launch_.watchdog.start("loading", checkpoints_.longest_save_s());
   std::optional<RunState> state = checkpoints_.resume();
   if (!state) {
-    initialize_parameters(streams_.compute, layout_, memory_.parameters.master,
+    initialize_parameters(parts_.streams.compute, parts_.layout, parts_.memory.parameters.master,
                           static_cast<std::uint64_t>(config_.job.seed));
     if (!config_.checkpoint.initial_load_path.empty()) {
       load_initial_weights(config_.checkpoint.initial_load_path.string(), launch_.effective_deck,
-                           shape.model.vocab_size, layout_, memory_.parameters.master,
-                           streams_.compute, launch_.mpi);
+                           shape.model.vocab_size, parts_.layout, parts_.memory.parameters.master,
+                           parts_.streams.compute, launch_.mpi);
     }
     state.emplace();
   }
@@ -131,7 +126,7 @@ void TrainingLoop<T>::rehearse(Watchdog& watchdog) {
   watchdog.start("rehearsing a step");
   const SentBytes before = measured_bytes(mesh_);
   step_.rehearse();
-  streams_.compute.synchronize();
+  parts_.streams.compute.synchronize();
   sent_besides_steps_ = sent_besides_steps_ + measured_bytes(mesh_) - before;
 }
 
@@ -225,7 +220,7 @@ template <class T>
 void TrainingLoop<T>::tell_of_start_and_epochs(std::int64_t step) {
   const bool is_first = step == start_.step + 1;
   if (is_first) {
-    streams_.compute.synchronize();
+    parts_.streams.compute.synchronize();
     launch_.start.done("first step");
     log::info("first step done ", launch_.start.total_seconds(),
               " s after launch: ", launch_.start.describe());
@@ -268,7 +263,7 @@ void TrainingLoop<T>::validate(std::int64_t step, Watchdog& watchdog) {
   launch_.recorder.enter("validation");
   const SentBytes before = measured_bytes(mesh_);
   const double met_s = mesh_.host_world().host_seconds();
-  validated_ = validation_->run(step_, streams_.compute, [&] {
+  validated_ = validation_->run(step_, parts_.streams.compute, [&] {
     watchdog.beat();
     decide(step);
     return !decider_.is_stop_agreed();

@@ -29,11 +29,10 @@ namespace koios {
 template <class T>
 class TrainingLoop {
  public:
-  /// Takes the memory that `plan` says, and fills it from a checkpoint, a file of weights or the
+  /// Takes the memory that is planned, and fills it from a checkpoint, a file of weights or the
   /// seed. metrics: rank 0 only, else null. Collective.
-  TrainingLoop(const RunConfig& config, const TrainingShape& shape, const MemoryPlan& plan,
-               const Mesh& mesh, const Launch& launch, const Tokenizer& tokenizer,
-               MetricsWriter* metrics);
+  TrainingLoop(const RunConfig& config, const TrainingShape& shape, const Mesh& mesh,
+               const Launch& launch, const Tokenizer& tokenizer, MetricsWriter* metrics);
 
   TrainingOutcome run();
 
@@ -56,11 +55,7 @@ class TrainingLoop {
   const RunConfig& config_;
   const Launch& launch_;
   const Mesh& mesh_;
-  Arena arena_;
-  ShardLayout layout_;
-  TrainingMemory<T> memory_;
-  TrainingStreams streams_;
-  MathHandles math_;
+  TrainingParts<T> parts_;
   RunCheckpoints checkpoints_;
   SampleRanks sample_ranks_;
   std::string data_wait_;  // what the watchdog says of it

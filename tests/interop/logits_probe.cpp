@@ -51,14 +51,10 @@ void probe(const std::vector<std::int32_t>& tokens, const std::vector<std::strin
   const MeshShape mesh_shape{{1, 1, mpi.size(), 1, 1}};
   const Mesh mesh(mpi, mesh_shape, backend, {});
   const TrainingShape shape = training_shape(config, mesh_shape, backend, vocab_size);
-  const ShardLayout layout = shard_layout(shape, mpi.rank());
-  Arena arena(backend, plan_memory(shape));
-  const TrainingMemory<float> memory(arena, shape, layout);
-  TrainingStreams streams(backend);
-  MathHandles math(backend, shape.math, memory.library_workspace);
+  TrainingParts<float> parts(shape, mpi.rank());
   load_initial_weights(config.checkpoint.initial_load_path.string(), deck.effective, vocab_size,
-                       layout, memory.parameters.master, streams.compute, mpi);
-  TrainStep<float> step(config, shape, layout, memory, math, mesh, streams);
+                       parts.layout, parts.memory.parameters.master, parts.streams.compute, mpi);
+  TrainStep<float> step(config, shape, mesh, parts);
   StepResults results(backend, 1, 1);  // so the mean is the sum: one label counts
 
   Batch batch = one_sequence(tokens);

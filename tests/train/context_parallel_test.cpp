@@ -53,45 +53,31 @@ Trained train(Backend backend, RunConfig run, const MeshShape& mesh_shape, int m
   run.training.batch_size = kSequences / (mesh_shape.dp() * micro_batches);
   const Mesh mesh(mpi, mesh_shape, backend, {.shard_transport = run.comm.shard_transport});
   const TrainingShape shape = training_shape(run, mesh_shape, backend, kVocab);
-  const ShardLayout layout = shard_layout(shape, mpi.rank());
-  const MemoryPlan memory_plan = plan_memory(shape, layout.stage());
-  Arena arena(backend, memory_plan);
-  mesh.share_memory(arena.memory());
-  const TrainingMemory<T> memory(arena, shape, layout);
-  EXPECT_EQ(arena.taken().total_bytes, memory_plan.total_bytes);
-  TrainingStreams streams(backend);
-  MathHandles math(backend, shape.math, memory.library_workspace);
-  initialize_parameters(streams.compute, layout, memory.parameters.master, 1);
-  TrainStep<T> step(run, shape, layout, memory, math, mesh, streams);
+  TrainingParts<T> parts(shape, mpi.rank());
+  mesh.share_memory(parts.arena.memory());
+  Stream& stream = initialize(parts);
+  TrainStep<T> step(run, shape, mesh, parts);
 
   const SequencePart part = shape.sequence_part(mpi.rank());
   const std::int64_t each = run.training.batch_size;
   const double ranks_with_loss = mpi.size() / mesh_shape.size(Axis::pp);
-  std::int64_t first = mesh_shape.dp_coordinate(mpi.rank()) * each * micro_batches;
+  const std::int64_t first = mesh_shape.dp_coordinate(mpi.rank()) * each * micro_batches;
   StepResults results(backend, 1, shape.micro_batch.tokens() * micro_batches);
   Trained trained;
-  trained.start = to_host(streams.compute, memory.parameters.master);
+  trained.start = to_host(stream, parts.memory.parameters.master);
   for (std::int64_t s = 0; s < kSteps; ++s) {
-    std::int64_t at = first;
-    step.run(
-        s,
-        [&] {
-          at += each;
-          return part_of(batch(at - each, each), part);
-        },
-        results);
-    first += kSequences;
+    const auto mine = [&](auto... samples) { return part_of(batch(samples...), part); };
+    step.run(s, micro_batches(first + s * kSequences, each, mine), results);
     const StepResult result = results.read().at(0);
     trained.losses.push_back(sum_over_ranks(result.loss) / ranks_with_loss);
     trained.norms.push_back(result.grad_norm);
-    if (s == 0) trained.gradients = to_host(streams.compute, memory.gradients.shard);
+    if (s == 0) trained.gradients = to_host(stream, parts.memory.gradients.shard);
   }
-  expect_traffic_as_planned(mesh, shape, layout.stage(), kSteps);
-  const Batch unseen =
-      batch(kUnseen + mesh_shape.dp_coordinate(mpi.rank()) * each * micro_batches, each);
-  const auto sum = to_host(streams.compute, step.loss_sum(part_of(unseen, part)));
+  expect_traffic_as_planned(mesh, shape, parts.layout.stage(), kSteps);
+  const Batch unseen = batch(kUnseen + first, each);
+  const auto sum = to_host(stream, step.loss_sum(part_of(unseen, part)));
   trained.validation = sum_over_ranks(static_cast<double>(sum[0])) * micro_batches;
-  trained.end = to_host(streams.compute, memory.parameters.master);
+  trained.end = to_host(stream, parts.memory.parameters.master);
   mesh.share_memory({});
   return trained;
 }

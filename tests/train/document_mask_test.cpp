@@ -47,20 +47,14 @@ Outcome train(Backend backend, const Batch& batch, bool mask,
   const MeshShape mesh_shape{{1, 1, 1, 1, 1}};
   const Mesh mesh(mpi_env(), mesh_shape, backend, {});
   const TrainingShape shape = training_shape(run, mesh_shape, backend, kVocabulary);
-  const ShardLayout layout = shard_layout(shape, 0);
-  const MemoryPlan plan = plan_memory(shape);
-  Arena arena(backend, plan);
-  const TrainingMemory<float> memory(arena, shape, layout);
-  EXPECT_EQ(arena.taken().total_bytes, plan.total_bytes);
-  TrainingStreams streams(backend);
-  MathHandles math(backend, shape.math, memory.library_workspace);
-  TrainStep<float> step(run, shape, layout, memory, math, mesh, streams);
-  initialize_parameters(streams.compute, layout, memory.parameters.master, 1);
+  TrainingParts<float> parts(shape, 0);
+  Stream& stream = initialize(parts);
+  TrainStep<float> step(run, shape, mesh, parts);
   StepResults results(backend, 1, batch.sequences * batch.seq_len);
   step.run(
       0, [&] { return batch; }, results);
-  Outcome outcome{to_host(streams.compute, memory.stage.scratch.loss_N),
-                  to_host(streams.compute, memory.gradients.shard)};
+  Outcome outcome{to_host(stream, parts.memory.stage.scratch.loss_N),
+                  to_host(stream, parts.memory.gradients.shard)};
   const auto tokens = static_cast<float>(batch.tokens.size());
   for (float& g : outcome.gradients) g *= tokens;  // the step's are of the mean
   return outcome;

@@ -9,6 +9,7 @@
 #include "runtime/copy.hpp"
 #include "runtime/device.hpp"
 #include "runtime/mpi_env.hpp"
+#include "train/step.hpp"
 #include "train/traffic_plan.hpp"
 
 namespace koios::testing {
@@ -37,6 +38,13 @@ inline std::vector<float> to_host(Stream& stream, Ref<const float, 1> data) {
   copy(stream, any(make_ref(host.data(), data.size())), any(data));
   stream.synchronize();
   return host;
+}
+
+/// Gives the parameters their values of seed 1; returns the stream that computes.
+template <class T>
+Stream& initialize(TrainingParts<T>& parts) {
+  initialize_parameters(parts.streams.compute, parts.layout, parts.memory.parameters.master, 1);
+  return parts.streams.compute;
 }
 
 /// That a rank of the stage has sent in each step what the plan says.

@@ -202,19 +202,18 @@ TEST_P(LlamaGolden, training_agrees_with_pytorch) {
   run.training.mixed_precision_param = ParamPrecision::float32;
   const Mesh mesh(mpi, mesh_, backend, {.shard_transport = GetParam().transport});
   const TrainingShape shape = training_shape(run, mesh_, backend, golden_.integer("vocab_size"));
-  const ShardLayout layout = shard_layout(shape, mpi.rank());
-  Arena arena(backend, plan_memory(shape));
-  const std::string travel = mesh.share_memory(arena.memory());
+  TrainingParts<float> parts(shape, mpi.rank());
+  const ShardLayout& layout = parts.layout;
+  const auto& memory = parts.memory;
+  Stream& stream = parts.streams.compute;
+  const std::string travel = mesh.share_memory(parts.arena.memory());
   if (backend == Backend::cuda && shape.shard_ranks() > 1) {
     const bool by_engines = GetParam().transport == ShardTransport::copy_engine;
     EXPECT_EQ(travel, by_engines ? "shards travel by copy engines" : "shards travel by NCCL");
   }
-  const TrainingMemory<float> memory(arena, shape, layout);
-  TrainingStreams streams(backend);
-  MathHandles math(backend, shape.math, memory.library_workspace);
-  TrainStep<float> step(run, shape, layout, memory, math, mesh, streams);
+  TrainStep<float> step(run, shape, mesh, parts);
 
-  std::vector<float> master = to_host(streams.compute, memory.parameters.master);
+  std::vector<float> master = to_host(stream, memory.parameters.master);
   for_each_parameter(layout, master, "params_initial",
                      [](const auto&, Ref<float, 1> mine, const double* golden) {
                        for (std::int64_t i = 0; i < mine.size(); ++i) {
@@ -222,7 +221,7 @@ TEST_P(LlamaGolden, training_agrees_with_pytorch) {
                        }
                      });
 
-  to_device(streams.compute, memory.parameters.master, master);
+  to_device(stream, memory.parameters.master, master);
 
   const Bounds bounds = bounds_of(GetParam().fp8, mpi.size(), GetParam().backend);
   const std::int64_t share = run.training.batch_size * GetParam().micro_batches;
@@ -250,7 +249,7 @@ TEST_P(LlamaGolden, training_agrees_with_pytorch) {
     EXPECT_NEAR(result.grad_norm, norms[at], bounds.grad_norm * norms[at]) << "step " << s;
     EXPECT_DOUBLE_EQ(step.lr(s), rates[at]) << "step " << s;
     if (s > 0) continue;
-    std::vector<float> gradients = to_host(streams.compute, memory.gradients.shard);
+    std::vector<float> gradients = to_host(stream, memory.gradients.shard);
     for_each_parameter(layout, gradients, "gradients_step1",
                        [&](const ParameterLayout& p, Ref<float, 1> mine, const double* golden) {
                          const double distance = relative_distance(
@@ -264,7 +263,7 @@ TEST_P(LlamaGolden, training_agrees_with_pytorch) {
                        });
   }
 
-  master = to_host(streams.compute, memory.parameters.master);
+  master = to_host(stream, memory.parameters.master);
   for_each_parameter(layout, master, "params_final",
                      [&](const ParameterLayout& p, Ref<float, 1> mine, const double* golden) {
                        const auto start = golden_part(p, "params_initial");

@@ -64,46 +64,29 @@ Trained train(Backend backend, RunConfig run, const MeshShape& mesh_shape, int m
   run.training.batch_size = kSequences / (mesh_shape.dp() * micro_batches);
   const Mesh mesh(mpi, mesh_shape, backend, {.pipeline_is_ring = run.parallel.pipeline_runs() > 1});
   const TrainingShape shape = training_shape(run, mesh_shape, backend, kVocab);
-  const ShardLayout layout = shard_layout(shape, mpi.rank());
-  const MemoryPlan memory_plan = plan_memory(shape, layout.stage());
-  Arena arena(backend, memory_plan);
-  const TrainingMemory<T> memory(arena, shape, layout);
-  EXPECT_EQ(arena.taken().total_bytes, memory_plan.total_bytes);
-  TrainingStreams streams(backend);
-  MathHandles math(backend, shape.math, memory.library_workspace);
-  initialize_parameters(streams.compute, layout, memory.parameters.master, 1);
-  TrainStep<T> step(run, shape, layout, memory, math, mesh, streams);
+  TrainingParts<T> parts(shape, mpi.rank());
+  Stream& stream = initialize(parts);
+  TrainStep<T> step(run, shape, mesh, parts);
 
   const std::int64_t each = run.training.batch_size;
   const double last_stage_ranks = mpi.size() / mesh_shape.size(Axis::pp);
-  std::int64_t first = mesh_shape.dp_coordinate(mpi.rank()) * each * micro_batches;
+  const std::int64_t first = mesh_shape.dp_coordinate(mpi.rank()) * each * micro_batches;
   StepResults results(backend, 1, each * micro_batches * kSeqLen);
   Trained trained;
   for (std::int64_t s = 0; s < kSteps; ++s) {
-    std::int64_t at = first;
-    step.run(
-        s,
-        [&] {
-          at += each;
-          return batch(at - each, each);
-        },
-        results);
-    first += kSequences;
+    step.run(s, micro_batches(first + s * kSequences, each, batch), results);
     const StepResult result = results.read().at(0);
     trained.losses.push_back(sum_over_ranks(result.loss) / last_stage_ranks);
     trained.norms.push_back(result.grad_norm);
   }
-  expect_traffic_as_planned(mesh, shape, layout.stage(), kSteps);
+  expect_traffic_as_planned(mesh, shape, parts.layout.stage(), kSteps);
 
   for (const std::int64_t sample : {kUnseen, kUnseen + kSequences, kUnseen}) {
-    const auto sum = step.loss_sum(batch(sample, each));
-    float value = 0;
-    copy(streams.compute, any(make_ref(&value, 1)), any(sum));
-    streams.compute.synchronize();
-    trained.validation += static_cast<double>(value);
+    trained.validation +=
+        static_cast<double>(to_host(stream, step.loss_sum(batch(sample, each))).at(0));
   }
   trained.validation = sum_over_ranks(trained.validation) / last_stage_ranks;
-  trained.parameters = to_host(streams.compute, memory.parameters.master);
+  trained.parameters = to_host(stream, parts.memory.parameters.master);
   expect_replicas_hold_the_same_bits(mesh_shape, trained.parameters);
   return trained;
 }

@@ -50,35 +50,26 @@ Trained train(Backend backend, RunConfig run, int dp, int tp, bool with_labels =
   run.parallel.tensor_parallel = tp;
   const Mesh mesh(mpi, mesh_shape, backend, {});
   const TrainingShape shape = training_shape(run, mesh_shape, backend, kVocab);
-  const ShardLayout layout = shard_layout(shape, mpi.rank());
-  Arena arena(backend, plan_memory(shape));
-  const TrainingMemory<T> memory(arena, shape, layout);
-  TrainingStreams streams(backend);
-  MathHandles math(backend, shape.math, memory.library_workspace);
-  initialize_parameters(streams.compute, layout, memory.parameters.master, 1);
-  TrainStep<T> step(run, shape, layout, memory, math, mesh, streams);
+  TrainingParts<T> parts(shape, mpi.rank());
+  Stream& stream = initialize(parts);
+  TrainStep<T> step(run, shape, mesh, parts);
 
   const std::int64_t each = run.training.batch_size;
-  std::int64_t first = mesh_shape.dp_coordinate(mpi.rank()) * each * kMicroBatches;
+  const std::int64_t first = mesh_shape.dp_coordinate(mpi.rank()) * each * kMicroBatches;
   StepResults results(backend, 1, each * kMicroBatches * run.training.seq_len);
   Trained trained;
+  const auto batch_of = [&](std::int64_t sample, std::int64_t count) {
+    Batch batch = random_batch(sample, count, run.training.seq_len, kVocab);
+    if (!with_labels) std::fill(batch.labels.begin(), batch.labels.end(), -1);
+    return batch;
+  };
   for (std::int64_t s = 0; s < kSteps; ++s) {
-    std::int64_t at = first;
-    step.run(
-        s,
-        [&] {
-          at += each;
-          Batch batch = random_batch(at - each, each, run.training.seq_len, kVocab);
-          if (!with_labels) std::fill(batch.labels.begin(), batch.labels.end(), -1);
-          return batch;
-        },
-        results);
-    first += kSequences;
+    step.run(s, micro_batches(first + s * kSequences, each, batch_of), results);
     const StepResult result = results.read().at(0);
     trained.losses.push_back(result.loss);
     trained.norms.push_back(result.grad_norm);
   }
-  trained.parameters = to_host(streams.compute, memory.parameters.master);
+  trained.parameters = to_host(stream, parts.memory.parameters.master);
   trained.fp8_counts = results.fp8_counts();
 
   const SentBytes plan = plan_traffic(shape);
