@@ -58,6 +58,7 @@ def sizes_by_kind(checkpoint):
 
 def describe(checkpoint):
     attributes, state, sizes = checkpoint.attributes, checkpoint.train_state(), checkpoint.sizes()
+    deck = checkpoint.deck
     parameters = sum(array.dataset.size for _, array in checkpoint.parameters())
     types = sorted({array.dtype for _, array in checkpoint.parameters()})
     yield "file", f"{checkpoint.path}, {gib(checkpoint.path.stat().st_size)}"
@@ -69,12 +70,12 @@ def describe(checkpoint):
     if "mesh" in attributes:
         yield "mesh", attributes["mesh"]
     if state:
-        yield "step", f"{state.get('step', '?')} of {state.get('steps', '?')}"
+        yield "step", f"{state.get('step', '?')} of {deck.get('training/steps', '?')}"
         tokens = state.get("tokens")
         yield "tokens", f"{tokens:,}" if isinstance(tokens, int) else "?"
-        yield "schedule", (f"lr {state.get('lr', '?')}, warm-up {state.get('warmup_steps', '?')}, "
-                           f"{state.get('samples_per_step', '?')} samples a step, seed "
-                           f"{state.get('seed', '?')}")
+        yield "schedule", (f"lr {deck.get('optimizer/lr', '?')}, warm-up "
+                           f"{deck.get('training/warmup_steps', '?')}, seed "
+                           f"{deck.get('job/seed', '?')}")
     yield "model", (f"{parameters:,} parameters in {', '.join(types)}: dim {sizes.dim}, "
                     f"{sizes.n_layers} layers, heads {sizes.n_heads}/{sizes.n_kv_heads}, ffn "
                     f"{sizes.ffn_dim}, vocabulary {sizes.vocab_size}, norm_eps {sizes.norm_eps:g}, "

@@ -10,7 +10,7 @@
 
 namespace koios {
 
-using AttributeValue = std::variant<std::int64_t, double, std::string>;
+using AttributeValue = std::variant<std::int64_t, std::string>;
 using Attributes = std::map<std::string, AttributeValue>;
 
 struct SmallArray {

@@ -255,7 +255,7 @@ void RunCheckpoints::save(const RunState& state, bool is_end_of_run) {
   } else {
     compute_.synchronize();
     log::info(write_and_prune(*ranks_, folder_, state.step,
-                              make_head(state, config_, shape_, launch_.effective_deck),
+                              make_head(state, shape_, launch_.effective_deck),
                               checkpoint_arrays(layout_, values_), *access_, config_.checkpoint));
     slowest_save_s_ = std::max(slowest_save_s_, watch.seconds());
   }
@@ -266,8 +266,8 @@ void RunCheckpoints::save_behind(const RunState& state) {
   staging_->copy_from(values_, compute_);
   writer_->start([ranks = ranks_, staging = staging_, line = saved_line_, layout = layout_,
                   folder = folder_, step = state.step, config = config_.checkpoint,
-                  head = make_head(state, config_, shape_, launch_.effective_deck),
-                  &device = launch_.device, stood_still_s = watch.seconds()] {
+                  head = make_head(state, shape_, launch_.effective_deck), &device = launch_.device,
+                  stood_still_s = watch.seconds()] {
     device.use_on_this_thread();
     HostAccess access;
     const std::vector<SavedArray> arrays = checkpoint_arrays(layout, staging->wait());

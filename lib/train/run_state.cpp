@@ -72,17 +72,11 @@ std::string describe_jump(const std::vector<LossRow>& before, const LossRow& fir
              before.back().step, "; is it the same data, and the same deck?");
 }
 
-CheckpointHead make_head(const RunState& state, const RunConfig& config, const TrainingShape& shape,
+CheckpointHead make_head(const RunState& state, const TrainingShape& shape,
                          const std::string& effective_deck) {
   CheckpointHead head;
   head.root = root_attributes(kCheckpoint, shape, effective_deck);
-  head.train_state = {{"step", state.step},
-                      {"tokens", state.tokens},
-                      {"seed", config.job.seed},
-                      {"steps", config.training.steps},
-                      {"warmup_steps", config.training.warmup_steps},
-                      {"samples_per_step", shape.tokens_per_step() / config.training.seq_len},
-                      {"lr", state.lr}};
+  head.train_state = {{"step", state.step}, {"tokens", state.tokens}};
   head.arrays.push_back(loss_array(state.losses));
   for (const auto& [name, values] : save_position(state.data)) {
     head.arrays.push_back(

@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "checkpoint/head.hpp"
-#include "config/run_config.hpp"
 #include "data/sample_sequence.hpp"
 #include "train/training_shape.hpp"
 
@@ -23,7 +22,6 @@ struct LossRow {
 struct RunState {
   std::int64_t step = 0;    // optimizer steps done
   std::int64_t tokens = 0;  // label tokens trained on
-  double lr = 0;            // of the last step
   std::vector<LossRow> losses;
   SequenceState data;  // where the next step's samples start
 };
@@ -32,7 +30,7 @@ struct RunState {
 /// vary; empty where it does not, or where there are too few to tell.
 std::string describe_jump(const std::vector<LossRow>& before, const LossRow& first);
 
-CheckpointHead make_head(const RunState& state, const RunConfig& config, const TrainingShape& shape,
+CheckpointHead make_head(const RunState& state, const TrainingShape& shape,
                          const std::string& effective_deck);
 /// The head of an export: what the weights are, without the run.
 CheckpointHead make_weights_head(std::int64_t step, const TrainingShape& shape,

@@ -247,7 +247,6 @@ void TrainingLoop<T>::save(std::int64_t step, const StepDecision& decision, Watc
   }
   checkpoints_.save({.step = step,
                      .tokens = step_log_.tokens_seen(step),
-                     .lr = step_.lr(step - 1),
                      .losses = step_log_.losses(),
                      .data = furthest(data_.state(), launch_.mpi)},
                     decision.is_end_of_run());

@@ -103,7 +103,7 @@ CheckpointHead some_head() {
                {"kind", "checkpoint"},
                {"format_version", std::int64_t{1}},
                {"empty", ""}};
-  head.train_state = {{"step", std::int64_t{-7}}, {"lr", 0.1}};
+  head.train_state = {{"step", std::int64_t{-7}}};
   head.arrays = {{"data_state/position", {3}, std::vector<std::int64_t>{1, -2, 1LL << 60}},
                  {"train_state/loss_history", {1, 2}, std::vector<double>{0.1, -INFINITY}}};
   return head;

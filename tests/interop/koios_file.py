@@ -54,7 +54,7 @@ def deck(**more):
     values = SIZES | {"vocab_size": 0, "norm_eps": EPS, "rope_theta": THETA} | more
     return ("# The deck in force\n\n[model]\n" +
             "".join(f"{key} = {value}  # somewhere\n" for key, value in values.items()) +
-            "\n[training]\nseq_len = 32  # default\n")
+            "\n[optimizer]\nlr = 3e-04  # default\n\n[training]\nseq_len = 32  # default\nsteps = 20  # default\n")
 
 
 def add(group, name, array):
@@ -73,10 +73,8 @@ def write_checkpoint(path, values, vocab=VOCAB, **more):
         file.attrs["format_version"] = np.int64(1)
         file.attrs["vocab_size"] = np.int64(vocab)
         state = file.create_group("train_state")
-        for name, value in {"step": 7, "tokens": 1234567, "seed": 3, "steps": 20,
-                            "warmup_steps": 2, "samples_per_step": 8}.items():
+        for name, value in {"step": 7, "tokens": 1234567}.items():
             state.attrs[name] = np.int64(value)
-        state.attrs["lr"] = np.float64(3e-4)
         add(state, "loss_history", np.array([[1, 4.5, 4.6]], "<f8"))
         add(file.create_group("data_state"), "position", np.array([5, 0, 2], "<i8"))
         for name, array in values.items():

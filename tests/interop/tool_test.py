@@ -48,7 +48,7 @@ class Checkpoint(ToolTest):
 class Look(Checkpoint):
     def test_info(self):
         said = self.tool("info", self.file)
-        for part in ("7 of 20", "1,234,567", "heads 6/2", "vocabulary 61", "lr 0.0003",
+        for part in ("7 of 20", "1,234,567", "heads 6/2", "vocabulary 61", "lr 3e-04, warm-up ?",
                      "float32", "0.1 abc", "21 datasets", "bytes in float32"):
             self.assertIn(part, said)
         count = sum(array.size for array in self.values.values())

@@ -24,11 +24,10 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 ROOT_ATTRIBUTES = {"format": str, "format_version": int, "kind": str, "koios_version": str,
                    "deck": str, "vocab_size": int, "created": str}
 OPTIONAL_ATTRIBUTES = {"mesh": str}
-STATE_ATTRIBUTES = {"step": int, "tokens": int, "seed": int, "steps": int, "warmup_steps": int,
-                    "samples_per_step": int, "lr": float}
+STATE_ATTRIBUTES = {"step": int, "tokens": int}
 ARRAY_ATTRIBUTES = {"checksum": int, "dtype": str}
-KINDS = {str: "text", int: "a whole number", float: "a number"}
-HDF5_CLASSES = {str: (h5t.STRING,), int: (h5t.INTEGER,), float: (h5t.FLOAT, h5t.INTEGER)}
+KINDS = {str: "text", int: "a whole number"}
+HDF5_CLASSES = {str: h5t.STRING, int: h5t.INTEGER}
 MAX_TEXT_BYTES = 16 << 20  # of an attribute: a deck has a few thousand
 DEEPEST = 3  # /optimizer/exp_avg/NAME
 MOST_DATASETS = 1 << 20
@@ -52,7 +51,7 @@ def _attribute(owner, name, kind):
     """One attribute, whose type, rank and size are looked at before it is read."""
     attribute = h5a.open(owner.id, name.encode())
     space, stored = attribute.get_space(), attribute.get_type()
-    if stored.get_class() not in HDF5_CLASSES[kind]:
+    if stored.get_class() != HDF5_CLASSES[kind]:
         raise ToolError(f"{name} is not {KINDS[kind]}")
     if space.get_simple_extent_type() != h5s.SCALAR and space.get_simple_extent_dims() != (1,):
         raise ToolError(f"{name} is not one value")

@@ -49,8 +49,6 @@ void create_attribute(hid_t object, const std::string& name, hid_t file_type, hi
 void write_attribute(hid_t object, const std::string& name, const AttributeValue& value) {
   if (const auto* integer = std::get_if<std::int64_t>(&value)) {
     create_attribute(object, name, H5T_STD_I64LE, H5T_NATIVE_INT64, integer);
-  } else if (const auto* real = std::get_if<double>(&value)) {
-    create_attribute(object, name, H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, real);
   } else {
     const auto& text = std::get<std::string>(value);
     const Type type = text_type(text.size() + 1);
@@ -78,9 +76,9 @@ OpenAttribute open_attribute(hid_t object, const std::string& name) {
   return out;
 }
 
-/// Whether it is one value of this class that a number in memory holds.
-bool is_number(const OpenAttribute& attribute, H5T_class_t kind) {
-  return attribute.is_single && attribute.kind == kind && attribute.bytes <= 8;
+/// Whether it is one whole number of at most 64 bits.
+bool is_integer(const OpenAttribute& attribute) {
+  return attribute.is_single && attribute.kind == H5T_INTEGER && attribute.bytes <= 8;
 }
 
 bool is_text(const OpenAttribute& attribute) {
@@ -272,10 +270,8 @@ Attributes read_attributes(hid_t object) {
   Attributes attributes;
   for (const std::string& name : names) {
     const OpenAttribute attribute = open_attribute(object, name);
-    if (is_number(attribute, H5T_INTEGER)) {
+    if (is_integer(attribute)) {
       attributes[name] = read_number<std::int64_t>(attribute, H5T_NATIVE_INT64);
-    } else if (is_number(attribute, H5T_FLOAT)) {
-      attributes[name] = read_number<double>(attribute, H5T_NATIVE_DOUBLE);
     } else if (is_text(attribute)) {
       attributes[name] = read_text(attribute);
     }
@@ -299,7 +295,7 @@ std::uint64_t read_checksum(hid_t dataset, const std::string& name) {
     throw UserError(cat("/", name, " has no checksum"));
   }
   const OpenAttribute attribute = open_attribute(dataset, kChecksum);
-  if (!is_number(attribute, H5T_INTEGER)) {
+  if (!is_integer(attribute)) {
     throw UserError(cat("the checksum of /", name, " is not a whole number"));
   }
   return read_number<std::uint64_t>(attribute, H5T_NATIVE_UINT64);

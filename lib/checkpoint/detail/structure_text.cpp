@@ -16,7 +16,6 @@ Json to_json(double value) { return Json{{"f", std::bit_cast<std::uint64_t>(valu
 Json to_json(const Attributes& attributes) {
   Json json = Json::object();
   for (const auto& [name, value] : attributes) {
-    if (const auto* real = std::get_if<double>(&value)) json[name] = to_json(*real);
     if (const auto* integer = std::get_if<std::int64_t>(&value)) json[name] = *integer;
     if (const auto* text = std::get_if<std::string>(&value)) json[name] = *text;
   }
@@ -28,9 +27,7 @@ double real_from(const Json& json) { return std::bit_cast<double>(json["f"].get<
 Attributes attributes_from(const Json& json) {
   Attributes attributes;
   for (const auto& [name, value] : json.items()) {
-    if (value.is_object()) {
-      attributes[name] = real_from(value);
-    } else if (value.is_string()) {
+    if (value.is_string()) {
       attributes[name] = value.get<std::string>();
     } else {
       attributes[name] = value.get<std::int64_t>();
