@@ -100,6 +100,7 @@ class MetricsReader:
     def __init__(self, path):
         self.path = path
         self.seen = None  # what stat said at the last look
+        self.is_cut = False  # whether the last line has no end so far
         self.complaints = set()
         self.rewind()
 
@@ -134,6 +135,7 @@ class MetricsReader:
         return found.digest()
 
     def rows(self, file):
+        self.is_cut = False
         with file:
             while line := file.readline(MAX_LINE_BYTES):
                 seen, length, piece = self.hash.copy(), len(line), line
@@ -141,6 +143,7 @@ class MetricsReader:
                 while not piece.endswith(b"\n"):  # too long for a row, or not whole yet
                     piece = file.readline(MAX_LINE_BYTES)
                     if not piece:
+                        self.is_cut = True
                         return
                     seen.update(piece)
                     length += len(piece)
@@ -499,6 +502,9 @@ def convert(arguments):
             conversion.take(reader)
     if reader.not_rows > MOST_COMPLAINTS:
         say(f"{metrics}: {reader.not_rows:,} lines are not rows of metrics", file=sys.stderr)
+    if reader.is_cut:
+        say(f"{metrics}:{reader.line + 1}: the last line has no end (yet); left out",
+            file=sys.stderr)
     say(f"{conversion.added} rows added, {len(conversion.seen)} in all. To look: tensorboard "
         f"--logdir {shlex.quote(str(out))}")
 

@@ -185,11 +185,12 @@ class Once(unittest.TestCase):
     def test_half_written_last_line_waits_until_it_is_whole(self):
         line = json.dumps(row(2, 9.5))
         self.run_folder.add(row(1, 10.5))
-        self.run_folder.write(line[:40])
-        self.convert()
-        self.assertEqual(self.run_folder.points(), [(1, 10.5)])
-        self.run_folder.write(line[40:] + "\n")
-        self.convert()
+        for part in (line[:40], line[40:]):  # whole, but for its end
+            self.run_folder.write(part)
+            self.assertIn("metrics.jsonl:2: the last line has no end (yet); left out\n", self.convert())
+            self.assertEqual(self.run_folder.points(), [(1, 10.5)])
+        self.run_folder.write("\n")
+        self.assertNotIn("left out", self.convert())
         self.assertEqual(self.run_folder.points(), [(1, 10.5), (2, 9.5)])
 
     def test_half_written_event_is_written_again(self):
