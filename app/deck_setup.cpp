@@ -41,8 +41,6 @@ Backend choose_backend(BackendChoice choice) {
   KOIOS_REQUIRE(false, "unknown backend");
 }
 
-bool use_color(AutoSwitch choice) {
-  return choice == AutoSwitch::on || (choice == AutoSwitch::automatic && stdout_is_terminal());
-}
+bool use_color(std::optional<bool> choice) { return choice.value_or(stdout_is_terminal()); }
 
 }  // namespace koios

@@ -27,6 +27,6 @@ MeshShape mesh_shape(const RunConfig& config, int ranks);
 Backend choose_backend(BackendChoice choice);
 
 /// metrics/enable_color_printing = auto is a terminal.
-bool use_color(AutoSwitch choice);
+bool use_color(std::optional<bool> choice);
 
 }  // namespace koios

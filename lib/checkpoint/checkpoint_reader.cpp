@@ -32,7 +32,7 @@ CheckpointReader::~CheckpointReader() = default;
 
 const CheckpointHead& CheckpointReader::head() const { return content_->structure.head; }
 
-FileType CheckpointReader::type_of(const std::string& name) const {
+DType CheckpointReader::type_of(const std::string& name) const {
   return content_->structure.find(name).type;
 }
 
@@ -42,7 +42,7 @@ void CheckpointReader::read(std::span<const SavedArray> arrays, HostAccess& acce
     if (stored.shape != array.shape()) {
       throw UserError(cat("/", array.name, " has another shape than this model's"));
     }
-    if (stored.type == FileType::float64 || stored.type == FileType::int64) {
+    if (stored.type == DType::float64 || stored.type == DType::int64) {
       throw UserError(
           cat("/", array.name, " is ", to_string(stored.type), ", not a type of weights"));
     }
@@ -71,8 +71,8 @@ void CheckpointReader::read_slices(std::span<const SavedArray> arrays, HostAcces
       }
     }
     const AnyRef values = slice(array.values, block.values);
-    convert(file_type(values.dtype), access.landing(values),
-            content_->structure.find(array.name).type, bytes, values.count);
+    convert(values.dtype, access.landing(values), content_->structure.find(array.name).type, bytes,
+            values.count);
     access.store(values);
   }
 }

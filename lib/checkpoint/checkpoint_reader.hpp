@@ -23,7 +23,7 @@ class CheckpointReader {
 
   const CheckpointHead& head() const;
   /// Of an array in the file; UserError where there is none of that name.
-  FileType type_of(const std::string& name) const;
+  DType type_of(const std::string& name) const;
   /// Collective: fills the slices and verifies the checksums of these arrays. Together the owners'
   /// slices must cover each array once. Stored types are converted to those in memory.
   void read(std::span<const SavedArray> arrays, HostAccess& access) const;

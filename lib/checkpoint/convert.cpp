@@ -43,16 +43,16 @@ namespace {
 
 /// put(i, value) for every element.
 template <class Put>
-void each_value(FileType type, const void* in, std::int64_t count, const Put& put) {
+void each_value(DType type, const void* in, std::int64_t count, const Put& put) {
   const auto all = [&]<class T>(const T* values, const auto& widen) {
     for (std::int64_t i = 0; i < count; ++i) put(i, widen(values[i]));
   };
   switch (type) {
-    case FileType::float32:
+    case DType::float32:
       return all(static_cast<const float*>(in), [](float value) { return value; });
-    case FileType::float16:
+    case DType::float16:
       return all(static_cast<const std::uint16_t*>(in), from_float16);
-    case FileType::bfloat16:
+    case DType::bfloat16:
       return all(static_cast<const bf16*>(in),
                  [](bf16 value) { return static_cast<float>(value); });
     default:
@@ -62,21 +62,21 @@ void each_value(FileType type, const void* in, std::int64_t count, const Put& pu
 
 }  // namespace
 
-void convert(FileType to, void* out, FileType from, const void* in, std::int64_t count) {
+void convert(DType to, void* out, DType from, const void* in, std::int64_t count) {
   if (to == from) {
     std::memcpy(out, in, static_cast<std::size_t>(count * size_of(to)));
     return;
   }
   switch (to) {
-    case FileType::float32:
+    case DType::float32:
       return each_value(from, in, count, [out](std::int64_t i, float value) {
         static_cast<float*>(out)[i] = value;
       });
-    case FileType::float16:
+    case DType::float16:
       return each_value(from, in, count, [out](std::int64_t i, float value) {
         static_cast<std::uint16_t*>(out)[i] = to_float16(value);
       });
-    case FileType::bfloat16:
+    case DType::bfloat16:
       return each_value(from, in, count, [out](std::int64_t i, float value) {
         static_cast<bf16*>(out)[i] = bf16(value);
       });

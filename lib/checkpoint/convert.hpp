@@ -12,6 +12,6 @@ std::uint16_t to_float16(float value);
 float from_float16(std::uint16_t bits);
 
 /// `count` elements, either type one of float32, float16 and bfloat16. Equal types: the same bits.
-void convert(FileType to, void* out, FileType from, const void* in, std::int64_t count);
+void convert(DType to, void* out, DType from, const void* in, std::int64_t count);
 
 }  // namespace koios

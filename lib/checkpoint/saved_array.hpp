@@ -4,7 +4,6 @@
 
 #include <cstdint>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "core/ref.hpp"
@@ -12,19 +11,12 @@
 
 namespace koios {
 
-/// Element types in a file. In memory saved values are float32 or bfloat16.
-enum class FileType { float32, float16, bfloat16, float64, int64 };
-std::int64_t size_of(FileType type);
-std::string_view to_string(FileType type);
-/// In which values of this type are saved as they are.
-FileType file_type(DType dtype);
-
 /// This rank's slice of one array: its values, row by row and contiguous, which may be in a
 /// device's memory.
 struct SavedArray {
-  std::string name;  // in the file: model/layers.0.attention.wq.weight
-  FileType type = FileType::float32;
-  bool is_vector = false;  // stored as [rows]
+  std::string name;             // in the file: model/layers.0.attention.wq.weight
+  DType type = DType::float32;  // in the file
+  bool is_vector = false;       // stored as [rows]
   std::int64_t rows = 0, cols = 1;
   Slice here = {};
   /// Of ranks that hold the same slice, one writes it and counts it in the checksum.
@@ -32,7 +24,9 @@ struct SavedArray {
   AnyRef values = {};  // as many, or null where nothing is read or written
 
   /// Of the whole array in the file.
-  std::vector<std::int64_t> shape() const;
+  std::vector<std::int64_t> shape() const {
+    return is_vector ? std::vector{rows} : std::vector{rows, cols};
+  }
 };
 
 /// How the values of slices get to and from the host. The default is for slices in host memory.

@@ -19,24 +19,6 @@ double now_s() {
 
 }  // namespace
 
-const char* to_string(CommOp op) {
-  switch (op) {
-    case CommOp::all_gather:
-      return "all_gather";
-    case CommOp::reduce_scatter:
-      return "reduce_scatter";
-    case CommOp::all_reduce:
-      return "all_reduce";
-    case CommOp::broadcast:
-      return "broadcast";
-    case CommOp::send:
-      return "send";
-    case CommOp::recv:
-      return "recv";
-  }
-  return "unknown";
-}
-
 FlightRecorder::FlightRecorder(int rank, int capacity)
     : rank_(rank),
       dumps_(capacity > 0),

@@ -36,12 +36,9 @@ MPI_Datatype mpi_type(DType dtype) {
       return MPI_INT32_T;
     case DType::int64:
       return MPI_INT64_T;
-    case DType::bfloat16:
-    case DType::float8_e4m3:
-    case DType::float8_e5m2:
-      break;
+    default:
+      KOIOS_REQUIRE(false, "MPI has no ", to_string(dtype));
   }
-  KOIOS_REQUIRE(false, "MPI has no ", to_string(dtype));
 }
 
 /// Calls piece(pointer, count) for pieces of at most kSliceBytes.

@@ -35,8 +35,9 @@ ncclDataType_t nccl_type(DType dtype) {
       return ncclInt32;
     case DType::int64:
       return ncclInt64;
+    default:
+      KOIOS_REQUIRE(false, "NCCL is not given ", to_string(dtype));
   }
-  KOIOS_REQUIRE(false, "unknown dtype");
 }
 
 /// The type of a sum or a maximum.

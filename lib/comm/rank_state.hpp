@@ -7,10 +7,20 @@
 #include <cstring>
 #include <string>
 
+#include "core/enum_names.hpp"
+
 namespace koios {
 
 enum class CommOp : std::int32_t { all_gather, reduce_scatter, all_reduce, broadcast, send, recv };
-const char* to_string(CommOp op);
+constexpr EnumTable<CommOp, 6> names_of(CommOp) {
+  using enum CommOp;
+  return {{{all_gather, "all_gather"},
+           {reduce_scatter, "reduce_scatter"},
+           {all_reduce, "all_reduce"},
+           {broadcast, "broadcast"},
+           {send, "send"},
+           {recv, "recv"}}};
+}
 
 /// Text that is cut to fit, and always ends.
 template <std::size_t Size>

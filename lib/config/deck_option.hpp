@@ -63,7 +63,7 @@ class TypedOption final : public DeckOption {
     if (range_ && (problem == kNotHeld || (problem.empty() && !in_range(value)))) {
       problem = cat("outside ", show_range(), unit_.empty() ? "" : " ", unit_);
     }
-    if (problem.empty() && !one_of_.empty() && !contains(one_of_, value)) {
+    if (!one_of_.empty() && (!problem.empty() || !contains(one_of_, value))) {
       problem = cat("not one of ", join_names(shown(one_of_)));
     }
     if (problem.empty()) problem = expand_value(value, environment);

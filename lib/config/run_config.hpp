@@ -5,48 +5,29 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
-#include "config/enum_names.hpp"
 #include "config/selective_option.hpp"
 #include "config/values.hpp"
 #include "config/wall_time.hpp"
 #include "core/choices.hpp"
+#include "core/dtype.hpp"
 
 namespace koios {
 
 enum class BackendChoice { automatic, host, cuda };
-enum class AutoSwitch { automatic, on, off };
 enum class OptimizerName { adam, adamw };
 enum class LrScheduleType { linear, cosine, wsd };
-enum class ParamPrecision { automatic, bfloat16, float32 };
-enum class ReducePrecision { float32, bfloat16 };
-enum class StateType { float32, bfloat16 };
 enum class OnNonfinite { stop, skip, go_on };
 enum class IntervalType { steps, seconds };
-enum class ExportType { float32, float16, bfloat16 };
 enum class ResumeMode { automatic, required, none };
 enum class RecomputeMode { none, selective, full };
 
 constexpr EnumTable<BackendChoice, 3> names_of(BackendChoice) {
   using enum BackendChoice;
   return {{{automatic, "auto"}, {host, "host"}, {cuda, "cuda"}}};
-}
-constexpr EnumTable<AutoSwitch, 3> names_of(AutoSwitch) {
-  using enum AutoSwitch;
-  return {{{automatic, "auto"}, {on, "true"}, {off, "false"}}};
-}
-constexpr EnumTable<Norm, 4> names_of(Norm) {
-  using enum Norm;
-  return {{{rmsnorm, "rmsnorm"},
-           {fused_rmsnorm, "fused_rmsnorm"},
-           {layernorm, "layernorm"},
-           {np_layernorm, "np_layernorm"}}};
-}
-constexpr EnumTable<AttentionKind, 3> names_of(AttentionKind) {
-  using enum AttentionKind;
-  return {{{automatic, "auto"}, {cudnn, "cudnn"}, {fallback, "fallback"}}};
 }
 constexpr EnumTable<OptimizerName, 2> names_of(OptimizerName) {
   return {{{OptimizerName::adam, "Adam"}, {OptimizerName::adamw, "AdamW"}}};
@@ -55,34 +36,6 @@ constexpr EnumTable<LrScheduleType, 3> names_of(LrScheduleType) {
   using enum LrScheduleType;
   return {{{linear, "linear"}, {cosine, "cosine"}, {wsd, "wsd"}}};
 }
-constexpr EnumTable<DataFormat, 6> names_of(DataFormat) {
-  using enum DataFormat;
-  return {{{text, "text"},
-           {jsonl, "jsonl"},
-           {alpaca, "alpaca"},
-           {openwebtext, "openwebtext"},
-           {c4, "c4"},
-           {tokens, "tokens"}}};
-}
-constexpr EnumTable<ParamPrecision, 3> names_of(ParamPrecision) {
-  using enum ParamPrecision;
-  return {{{automatic, "auto"}, {bfloat16, "bfloat16"}, {float32, "float32"}}};
-}
-constexpr EnumTable<ReducePrecision, 2> names_of(ReducePrecision) {
-  return {{{ReducePrecision::float32, "float32"}, {ReducePrecision::bfloat16, "bfloat16"}}};
-}
-constexpr EnumTable<StateType, 2> names_of(StateType) {
-  return {{{StateType::float32, "float32"}, {StateType::bfloat16, "bfloat16"}}};
-}
-/// dynamic is torchtitan's word for tensorwise.
-constexpr EnumTable<Fp8Recipe, 5> names_of(Fp8Recipe) {
-  using enum Fp8Recipe;
-  return {{{none, ""},
-           {tensorwise, "tensorwise"},
-           {tensorwise, "dynamic"},
-           {rowwise, "rowwise"},
-           {block, "block"}}};
-}
 constexpr EnumTable<OnNonfinite, 3> names_of(OnNonfinite) {
   using enum OnNonfinite;
   return {{{stop, "stop"}, {skip, "skip"}, {go_on, "continue"}}};
@@ -90,31 +43,9 @@ constexpr EnumTable<OnNonfinite, 3> names_of(OnNonfinite) {
 constexpr EnumTable<IntervalType, 2> names_of(IntervalType) {
   return {{{IntervalType::steps, "steps"}, {IntervalType::seconds, "seconds"}}};
 }
-constexpr EnumTable<ShardTransport, 3> names_of(ShardTransport) {
-  using enum ShardTransport;
-  return {{{automatic, "auto"}, {copy_engine, "copy_engine"}, {nccl, "nccl"}}};
-}
-constexpr EnumTable<WriteMethod, 2> names_of(WriteMethod) {
-  using enum WriteMethod;
-  return {{{direct, "direct"}, {parallel_hdf5, "parallel_hdf5"}}};
-}
-constexpr EnumTable<ExportType, 3> names_of(ExportType) {
-  using enum ExportType;
-  return {{{float32, "float32"}, {float16, "float16"}, {bfloat16, "bfloat16"}}};
-}
 constexpr EnumTable<ResumeMode, 3> names_of(ResumeMode) {
   using enum ResumeMode;
   return {{{automatic, "auto"}, {required, "required"}, {none, "none"}}};
-}
-constexpr EnumTable<OnBadData, 2> names_of(OnBadData) {
-  return {{{OnBadData::stop, "stop"}, {OnBadData::skip, "skip"}}};
-}
-constexpr EnumTable<ScheduleKind, 4> names_of(ScheduleKind) {
-  using enum ScheduleKind;
-  return {{{one_f_one_b, "1f1b"},
-           {interleaved, "interleaved_1f1b"},
-           {zero_bubble, "zero_bubble"},
-           {gpipe, "gpipe"}}};
 }
 constexpr EnumTable<RecomputeMode, 3> names_of(RecomputeMode) {
   using enum RecomputeMode;
@@ -165,7 +96,7 @@ struct OptimizerConfig {
   double beta2 = 0.95;
   double eps = 1e-8;
   double weight_decay = 0.1;
-  StateType state_dtype = StateType::float32;
+  DType state_dtype = DType::float32;
 
   bool operator==(const OptimizerConfig&) const = default;
 };
@@ -187,12 +118,12 @@ struct TrainingConfig {
   std::int64_t warmup_steps = 200;
   double max_norm = 1.0;
   std::int64_t gradient_accumulation_steps = 1;
-  AutoSwitch reduce_every_micro_batch = AutoSwitch::automatic;
-  AutoSwitch reshard_after_forward = AutoSwitch::automatic;
+  std::optional<bool> reduce_every_micro_batch;
+  std::optional<bool> reshard_after_forward;
   int prefetch_blocks = 1;
-  AutoSwitch keep_cast_shards = AutoSwitch::automatic;
-  ParamPrecision mixed_precision_param = ParamPrecision::automatic;
-  ReducePrecision mixed_precision_reduce = ReducePrecision::float32;
+  std::optional<bool> keep_cast_shards;
+  std::optional<DType> mixed_precision_param;
+  DType mixed_precision_reduce = DType::float32;
   Fp8Recipe fp8_linear = Fp8Recipe::none;
   std::vector<int> fp8_skip_blocks;
   bool fp8_fast_backward = false;
@@ -262,7 +193,7 @@ struct ValidationConfig {
 /// [metrics]
 struct MetricsConfig {
   std::int64_t log_freq = 10;  // steps
-  AutoSwitch enable_color_printing = AutoSwitch::automatic;
+  std::optional<bool> enable_color_printing;
   RankList log_ranks = {{0}};
 
   bool shows(int rank) const { return log_ranks.has(rank); }
@@ -286,7 +217,7 @@ struct CheckpointConfig {
   IntervalType interval_type = IntervalType::steps;
   bool save_first_step = true;
   bool model_weights_only = false;
-  ExportType export_dtype = ExportType::float32;
+  DType export_dtype = DType::float32;
   bool asynchronous = false;
   WriteMethod io = WriteMethod::direct;
   ResumeMode resume = ResumeMode::automatic;

@@ -119,6 +119,7 @@ void add_optimizer(DeckSchema& schema, OptimizerConfig& c) {
       .help("added to the root of the second moment");
   schema.add(s, "weight_decay", &c.weight_decay).range(0, 10).help("on every parameter");
   schema.add(s, "state_dtype", &c.state_dtype)
+      .one_of({DType::float32, DType::bfloat16})
       .help(
           "of the two moments; bfloat16: rounded at random, 4 bytes a parameter less in memory "
           "and in checkpoints (docs/sharding.md says what it costs)");
@@ -208,8 +209,10 @@ void add_training(DeckSchema& schema, TrainingConfig& c, ParallelConfig& p, Data
           "update writes both, and a gather casts nothing; not with fp8_linear; auto: where each "
           "rank holds all rows");
   schema.add(s, "mixed_precision_param", &c.mixed_precision_param)
+      .one_of({std::nullopt, DType::bfloat16, DType::float32})
       .help("of weights and activations in compute; auto: bfloat16 on CUDA, float32 on the CPU");
   schema.add(s, "mixed_precision_reduce", &c.mixed_precision_reduce)
+      .one_of({DType::float32, DType::bfloat16})
       .help("in which gradients are summed over ranks; bfloat16: half the traffic");
   schema.add(s, "fp8_linear", &c.fp8_linear)
       .may_be_empty()
@@ -319,7 +322,9 @@ void add_checkpoint(DeckSchema& schema, CheckpointConfig& c) {
       .help("save step 1 too, so that what keeps saves from working is known at once");
   schema.add(s, "model_weights_only", &c.model_weights_only)
       .help("the last save holds the weights alone, and cannot be resumed");
-  schema.add(s, "export_dtype", &c.export_dtype).help("of these weights");
+  schema.add(s, "export_dtype", &c.export_dtype)
+      .one_of({DType::float32, DType::float16, DType::bfloat16})
+      .help("of these weights");
   schema.add(s, "async", &c.asynchronous)
       .help(
           "save from a copy in host memory while training goes on; 12 bytes a parameter, 8 with "

@@ -42,7 +42,7 @@ std::int64_t tokens_of_rank(const RunConfig& c) {
 /// Tokens that the kernels do at once. They count the packs of 16 bytes of a matrix in 32 bits
 /// (kernels/detail/launch_cuda.hpp); a row that is no whole number of packs is taken one by one.
 std::int64_t most_tokens(const RunConfig& c) {
-  const std::int64_t pack = c.training.mixed_precision_param == ParamPrecision::float32 ? 4 : 8;
+  const std::int64_t pack = c.training.mixed_precision_param == DType::float32 ? 4 : 8;
   const auto packs = [&](std::int64_t width) { return width % pack == 0 ? width / pack : width; };
   const ModelConfig& m = c.model;
   const std::int64_t tp = c.parallel.tensor_parallel;
@@ -248,7 +248,7 @@ void check_pipeline(Rules& rules, const RunConfig& c) {
                 cat("[parallel] pipeline_schedule = zero_bubble keeps activations for the weights' "
                     "gradients, which come later: set [activation_checkpoint] mode = none, not ",
                     to_string(c.activation_checkpoint.mode)));
-  rules.require(!splits_backward || c.training.reduce_every_micro_batch != AutoSwitch::on,
+  rules.require(!splits_backward || !c.training.reduce_every_micro_batch.value_or(false),
                 {order, "training/reduce_every_micro_batch"},
                 "[parallel] pipeline_schedule = zero_bubble sums gradients over the micro-batches "
                 "of a step: set [training] reduce_every_micro_batch = auto");

@@ -5,12 +5,13 @@
 #include <compare>
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <type_traits>
 #include <vector>
 
-#include "config/enum_names.hpp"
+#include "core/enum_names.hpp"
 #include "core/error.hpp"
 
 namespace koios {
@@ -72,11 +73,26 @@ std::string show_value(E value) {
   return std::string(to_string(value));
 }
 
+/// Or auto, which is no value.
+template <class T>
+Problem parse_value(std::string_view text, std::optional<T>& value) {
+  T parsed{};
+  const Problem problem = text == "auto" ? "" : parse_value(text, parsed);
+  if (!problem.empty()) return problem + ", nor auto";
+  value = text == "auto" ? std::nullopt : std::optional(parsed);
+  return {};
+}
+template <class T>
+std::string show_value(const std::optional<T>& value) {
+  return value ? show_value(*value) : "auto";
+}
+
 /// The values of a type that has few; empty for the others.
 template <class T>
 std::vector<std::string> all_values() {
   if constexpr (NamedEnum<T>) return all_names<T>();
   if constexpr (std::is_same_v<T, bool>) return {"true", "false"};
+  if constexpr (std::is_same_v<T, std::optional<bool>>) return {"auto", "true", "false"};
   return {};
 }
 

@@ -9,6 +9,7 @@ std::int64_t size_of(DType dtype) {
     case DType::float8_e4m3:
     case DType::float8_e5m2:
       return 1;
+    case DType::float16:
     case DType::bfloat16:
       return 2;
     case DType::float32:
@@ -17,26 +18,6 @@ std::int64_t size_of(DType dtype) {
     case DType::float64:
     case DType::int64:
       return 8;
-  }
-  KOIOS_REQUIRE(false, "unknown dtype");
-}
-
-std::string_view to_string(DType dtype) {
-  switch (dtype) {
-    case DType::bfloat16:
-      return "bfloat16";
-    case DType::float8_e4m3:
-      return "float8_e4m3";
-    case DType::float8_e5m2:
-      return "float8_e5m2";
-    case DType::float32:
-      return "float32";
-    case DType::float64:
-      return "float64";
-    case DType::int32:
-      return "int32";
-    case DType::int64:
-      return "int64";
   }
   KOIOS_REQUIRE(false, "unknown dtype");
 }

@@ -4,9 +4,9 @@
 #pragma once
 
 #include <cstdint>
-#include <string_view>
 #include <type_traits>
 
+#include "core/enum_names.hpp"
 #include "core/fp8.hpp"
 #include "core/host_device.hpp"
 
@@ -48,10 +48,20 @@ struct bf16 {
 };
 static_assert(sizeof(bf16) == 2);
 
-enum class DType { float32, bfloat16, float8_e4m3, float8_e5m2, float64, int32, int64 };
+/// float16 is a type of files only.
+enum class DType { float32, float16, bfloat16, float8_e4m3, float8_e5m2, float64, int32, int64 };
+constexpr EnumTable<DType, 8> names_of(DType) {
+  return {{{DType::float32, "float32"},
+           {DType::float16, "float16"},
+           {DType::bfloat16, "bfloat16"},
+           {DType::float8_e4m3, "float8_e4m3"},
+           {DType::float8_e5m2, "float8_e5m2"},
+           {DType::float64, "float64"},
+           {DType::int32, "int32"},
+           {DType::int64, "int64"}}};
+}
 
 std::int64_t size_of(DType dtype);
-std::string_view to_string(DType dtype);
 
 template <class T>
 struct DTypeOf;

@@ -118,8 +118,6 @@ const RecordFormat& record_format(std::string_view name) {
   return *entry;
 }
 
-std::string_view to_string(DataFormat format) { return record_format(format).name; }
-
 bool wants_file(const RecordFormat& format, std::string_view name) {
   std::string base(name.substr(name.rfind('/') + 1));  // npos + 1 is 0
   if (base.empty() || base.front() == '.') return false;

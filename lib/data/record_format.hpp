@@ -24,8 +24,6 @@ namespace koios {
 
 class ByteReader;
 
-std::string_view to_string(DataFormat format);
-
 /// A document and where it begins.
 struct Document {
   std::string text;

@@ -62,20 +62,6 @@ std::vector<Pass> interleaved(const StagePlace& place, int micro_batches) {
 
 }  // namespace
 
-const char* to_string(ScheduleKind kind) {
-  switch (kind) {
-    case ScheduleKind::one_f_one_b:
-      return "1f1b";
-    case ScheduleKind::interleaved:
-      return "interleaved_1f1b";
-    case ScheduleKind::zero_bubble:
-      return "zero_bubble";
-    case ScheduleKind::gpipe:
-      return "gpipe";
-  }
-  KOIOS_REQUIRE(false, "unknown schedule");
-}
-
 bool splits_backward(ScheduleKind kind) { return kind == ScheduleKind::zero_bubble; }
 
 std::vector<Pass> make_schedule(ScheduleKind kind, const StagePlace& place, int micro_batches) {

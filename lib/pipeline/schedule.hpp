@@ -26,7 +26,6 @@ struct Pass {
   bool operator==(const Pass&) const = default;
 };
 
-const char* to_string(ScheduleKind kind);
 /// Whether backward_input and backward_weight are passes of their own.
 bool splits_backward(ScheduleKind kind);
 

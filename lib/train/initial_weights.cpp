@@ -34,7 +34,7 @@ void load_initial_weights(const std::string& path, const std::string& effective_
     if (!different.empty()) throw UserError(cat("it is of another model: ", different));
     const auto access = make_host_access(stream);
     reader.read(
-        saved_parameters(layout, is_weights_only ? "" : "model/", FileType::float32, any(masters)),
+        saved_parameters(layout, is_weights_only ? "" : "model/", DType::float32, any(masters)),
         *access);
   } catch (const UserError& error) {
     throw UserError(cat("[checkpoint] initial_load_path = ", path, ": ", error.what()));

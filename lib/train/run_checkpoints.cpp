@@ -22,18 +22,6 @@ constexpr double kSlowestBytesPerSecond = 20e6;
 constexpr double kExpectedBytesPerSecond = 200e6;
 constexpr const char* kExpAvg = "optimizer/exp_avg/";
 
-FileType export_type(ExportType type) {
-  switch (type) {
-    case ExportType::float32:
-      return FileType::float32;
-    case ExportType::float16:
-      return FileType::float16;
-    case ExportType::bfloat16:
-      return FileType::bfloat16;
-  }
-  KOIOS_REQUIRE(false, "unknown type");
-}
-
 WriteOptions write_options(const CheckpointConfig& config) { return {.method = config.io}; }
 
 std::string describe(const SaveReport& report) {
@@ -53,7 +41,7 @@ std::vector<SavedArray> checkpoint_arrays(const ShardLayout& layout, const Saved
   for (const auto& [prefix, part] :
        {std::pair("model/", any(values.master)), std::pair(kExpAvg, values.exp_avg),
         std::pair("optimizer/exp_avg_sq/", values.exp_avg_sq)}) {
-    const auto arrays = saved_parameters(layout, prefix, file_type(part.dtype), part);
+    const auto arrays = saved_parameters(layout, prefix, part.dtype, part);
     all.insert(all.end(), arrays.begin(), arrays.end());
   }
   return all;
@@ -181,7 +169,7 @@ std::optional<std::int64_t> RunCheckpoints::finished_step() {
     if (written != reader->head().root.end()) {
       require_step(step, std::get<std::int64_t>(written->second));
     }
-    reader->read(saved_parameters(layout_, "", FileType::float32, any(values_.master)), *access_);
+    reader->read(saved_parameters(layout_, "", DType::float32, any(values_.master)), *access_);
   } catch (const UserError& error) {
     if (ranks_->is_root()) log::warning("passed over ", path.string(), ": ", error.what());
     return std::nullopt;
@@ -223,8 +211,8 @@ std::optional<RunState> RunCheckpoints::load(const std::string& step_and_path) {
 
 void RunCheckpoints::say_of_moments(const CheckpointReader& reader) const {
   const std::vector<SavedArray> moments =
-      saved_parameters(layout_, kExpAvg, file_type(shape_.moments), values_.exp_avg);
-  const FileType saved = reader.type_of(moments.front().name);
+      saved_parameters(layout_, kExpAvg, shape_.moments, values_.exp_avg);
+  const DType saved = reader.type_of(moments.front().name);
   if (saved == moments.front().type) return;
   log::info("the optimizer's moments are ", to_string(saved), " in the checkpoint and ",
             to_string(moments.front().type), " here: ",
@@ -279,8 +267,8 @@ void RunCheckpoints::save_behind(const RunState& state) {
 void RunCheckpoints::export_weights(std::int64_t step) {
   compute_.synchronize();
   const fs::path path = weights_path(folder_, step);
-  const std::vector<SavedArray> arrays = saved_parameters(
-      layout_, "", export_type(config_.checkpoint.export_dtype), any(values_.master));
+  const std::vector<SavedArray> arrays =
+      saved_parameters(layout_, "", config_.checkpoint.export_dtype, any(values_.master));
   const SaveReport report =
       write_checkpoint(*ranks_, path, make_weights_head(step, shape_, launch_.effective_deck),
                        arrays, *access_, write_options(config_.checkpoint));

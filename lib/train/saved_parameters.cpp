@@ -3,7 +3,7 @@
 namespace koios {
 
 std::vector<SavedArray> saved_parameters(const ShardLayout& layout, const std::string& prefix,
-                                         FileType type, const AnyRef& values) {
+                                         DType type, const AnyRef& values) {
   std::vector<SavedArray> arrays;
   for (const UnitLayout& unit : layout.units()) {
     for (const ParameterLayout& p : unit.parameters) {

@@ -12,6 +12,6 @@ namespace koios {
 
 /// This rank's slice of every parameter, under `prefix` and its name, where it lies in `values`.
 std::vector<SavedArray> saved_parameters(const ShardLayout& layout, const std::string& prefix,
-                                         FileType type, const AnyRef& values);
+                                         DType type, const AnyRef& values);
 
 }  // namespace koios

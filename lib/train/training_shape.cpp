@@ -24,10 +24,6 @@ RecomputePolicy recompute_policy(const ActivationCheckpointConfig& config) {
   KOIOS_REQUIRE(false, "unknown option");
 }
 
-bool is_on(AutoSwitch value, bool automatic) {
-  return value == AutoSwitch::automatic ? automatic : value == AutoSwitch::on;
-}
-
 /// The deck's rules know the vocabulary only where the deck gives it.
 void require_equal_vocabularies(std::int64_t vocab_size, std::int64_t tensor_ranks) {
   if (vocab_size % tensor_ranks == 0) return;
@@ -83,16 +79,8 @@ void require_fp8_sizes(const TrainingShape& shape) {
 
 }  // namespace
 
-DType compute_type(ParamPrecision precision, Backend backend) {
-  switch (precision) {
-    case ParamPrecision::bfloat16:
-      return DType::bfloat16;
-    case ParamPrecision::float32:
-      return DType::float32;
-    case ParamPrecision::automatic:
-      return backend == Backend::cuda ? DType::bfloat16 : DType::float32;
-  }
-  KOIOS_REQUIRE(false, "unknown precision");
+DType compute_type(std::optional<DType> chosen, Backend backend) {
+  return chosen.value_or(backend == Backend::cuda ? DType::bfloat16 : DType::float32);
 }
 
 TrainingShape training_shape(const RunConfig& config, const MeshShape& mesh, Backend backend,
@@ -100,8 +88,7 @@ TrainingShape training_shape(const RunConfig& config, const MeshShape& mesh, Bac
   TrainingShape shape;
   shape.backend = backend;
   shape.compute = compute_type(config.training.mixed_precision_param, backend);
-  const bool has_narrow_moments = config.optimizer.state_dtype == StateType::bfloat16;
-  shape.moments = has_narrow_moments ? DType::bfloat16 : DType::float32;
+  shape.moments = config.optimizer.state_dtype;
   const ModelConfig& m = config.model;
   shape.model = {.dim = m.dim,
                  .n_layers = m.n_layers,
@@ -125,15 +112,15 @@ TrainingShape training_shape(const RunConfig& config, const MeshShape& mesh, Bac
   const bool has_stages = mesh.size(Axis::pp) > 1;
   // Between the stages' passes weights would be gathered, and gradients reduced, micro-batch by
   // micro-batch: with stages they stay where they are for a whole step.
-  shape.gather = {is_on(config.training.reshard_after_forward, !has_stages),
+  shape.gather = {config.training.reshard_after_forward.value_or(!has_stages),
                   config.training.prefetch_blocks, narrow_scale(shape),
-                  is_on(config.training.keep_cast_shards, shape.shard_ranks() == 1)};
-  const bool is_narrow = config.training.mixed_precision_reduce == ReducePrecision::bfloat16;
-  shape.reduce = {.dtype = is_narrow ? DType::bfloat16 : DType::float32,
-                  .every_micro_batch = is_on(config.training.reduce_every_micro_batch, !has_stages),
-                  .micro_batches = narrow<int>(config.training.gradient_accumulation_steps),
-                  .replicas = mesh.size(Axis::dp_replicate),
-                  .scratch_factor = reduce_scratch_factor(backend, config.comm.shard_transport)};
+                  config.training.keep_cast_shards.value_or(shape.shard_ranks() == 1)};
+  shape.reduce = {
+      .dtype = config.training.mixed_precision_reduce,
+      .every_micro_batch = config.training.reduce_every_micro_batch.value_or(!has_stages),
+      .micro_batches = narrow<int>(config.training.gradient_accumulation_steps),
+      .replicas = mesh.size(Axis::dp_replicate),
+      .scratch_factor = reduce_scratch_factor(backend, config.comm.shard_transport)};
   shape.recompute = recompute_policy(config.activation_checkpoint);
   shape.pipeline.schedule = config.parallel.pipeline_schedule;
   shape.pipeline.runs = has_stages ? config.parallel.pipeline_runs() : 1;

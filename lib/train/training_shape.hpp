@@ -61,7 +61,7 @@ struct TrainingShape {
   }
 };
 
-DType compute_type(ParamPrecision precision, Backend backend);
+DType compute_type(std::optional<DType> chosen, Backend backend);
 /// vocab_size: the model's (the deck's key, or the tokenizer's size where that is 0).
 TrainingShape training_shape(const RunConfig& config, const MeshShape& mesh, Backend backend,
                              std::int64_t vocab_size);

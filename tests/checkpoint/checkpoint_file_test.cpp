@@ -24,7 +24,7 @@ struct Whole {
   std::string name;
   std::int64_t rows, cols;
   bool is_vector;
-  FileType type = FileType::float32;
+  DType type = DType::float32;
 };
 const std::vector<Whole> kArrays = {{"model/a.weight", 37, 20, false},
                                     {"model/b.weight", 5, 300, false},
@@ -52,7 +52,7 @@ constexpr WriteMethod kMethods[] = {WriteMethod::direct, WriteMethod::parallel_h
 /// This rank's slices of all arrays, filled or not.
 class Slices {
  public:
-  Slices(const RankGroup& ranks, Cut cut, bool filled, FileType type = FileType::float32) {
+  Slices(const RankGroup& ranks, Cut cut, bool filled, DType type = DType::float32) {
     for (const Whole& w : kArrays) {
       SavedArray a{.name = w.name,
                    .type = type,
@@ -188,13 +188,13 @@ TEST_F(CheckpointFile, slices_of_many_blocks) {
 }
 
 TEST_F(CheckpointFile, narrow_types_are_converted_both_ways) {
-  for (const FileType type : {FileType::float16, FileType::bfloat16}) {
+  for (const DType type : {DType::float16, DType::bfloat16}) {
     for (const WriteMethod method : kMethods) {
       Slices slices(ranks_, Cut::rows, true, type);
       write_checkpoint(ranks_, path(), {}, slices.arrays, access_, {.method = method});
       Slices read(ranks_, Cut::rows, false);
       CheckpointReader(ranks_, path()).read(read.arrays, access_);
-      const float bound = type == FileType::float16 ? 0x1p-11F : 0x1p-8F;
+      const float bound = type == DType::float16 ? 0x1p-11F : 0x1p-8F;
       for (std::size_t i = 0; i < read.arrays.size(); ++i) {
         for (std::int64_t k = 0; k < read.arrays[i].here.size(); ++k) {
           const float exact = values_of(slices.arrays[i])[k];
@@ -227,7 +227,7 @@ TEST_F(CheckpointFile, values_in_bfloat16_are_saved_as_they_are_and_load_from_an
   const auto of = [&](auto& memory) {
     SavedArray array = form;
     array.values = any(make_ref(memory.data(), form.here.size()));
-    array.type = file_type(array.values.dtype);
+    array.type = array.values.dtype;
     return array;
   };
   for (const WriteMethod method : kMethods) {
@@ -235,7 +235,7 @@ TEST_F(CheckpointFile, values_in_bfloat16_are_saved_as_they_are_and_load_from_an
     std::vector<bf16> same(count);
     std::vector<float> widened(count);
     const CheckpointReader reader(ranks_, path());
-    EXPECT_EQ(reader.type_of(form.name), FileType::bfloat16);
+    EXPECT_EQ(reader.type_of(form.name), DType::bfloat16);
     reader.read({{of(same)}}, access_);
     reader.read({{of(widened)}}, access_);
     write_checkpoint(ranks_, path(), {}, {{of(wide)}}, access_, {.method = method});

@@ -35,7 +35,7 @@ TEST(RunConfig, an_empty_deck_gives_the_defaults_of_torchtitan) {
   EXPECT_EQ(c.optimizer.beta2, 0.95);
   EXPECT_EQ(c.optimizer.eps, 1e-8);
   EXPECT_EQ(c.optimizer.weight_decay, 0.1);
-  EXPECT_EQ(c.optimizer.state_dtype, StateType::float32);
+  EXPECT_EQ(c.optimizer.state_dtype, DType::float32);
   EXPECT_EQ(c.training.batch_size, 8);
   EXPECT_EQ(c.training.seq_len, 2048);
   EXPECT_EQ(c.training.warmup_steps, 200);

@@ -26,7 +26,7 @@ ParsedDeck read_deck(const std::vector<std::string>& overrides, std::int64_t seq
   RunConfig& config = parsed.config;
   config.training.seq_len = seq_len;
   config.training.batch_size = 1;
-  config.training.mixed_precision_param = ParamPrecision::float32;
+  config.training.mixed_precision_param = DType::float32;
   config.optimizer.lr = 0;
   return parsed;
 }

@@ -28,7 +28,7 @@ RunConfig tiny() {
   c.training.seq_len = kSeqLen;
   c.training.steps = kSteps;
   c.training.warmup_steps = 2;
-  c.training.mixed_precision_param = ParamPrecision::float32;
+  c.training.mixed_precision_param = DType::float32;
   c.activation_checkpoint.mode = RecomputeMode::none;
   return c;
 }
@@ -67,7 +67,7 @@ Trained train(Backend backend, RunConfig run, const MeshShape& mesh_shape, int m
   trained.start = to_host(stream, parts.memory.parameters.master);
   for (std::int64_t s = 0; s < kSteps; ++s) {
     const auto mine = [&](auto... samples) { return part_of(batch(samples...), part); };
-    step.run(s, micro_batches(first + s * kSequences, each, mine), results);
+    step.run(s, batches_from(first + s * kSequences, each, mine), results);
     const StepResult result = results.read().at(0);
     trained.losses.push_back(sum_over_ranks(result.loss) / ranks_with_loss);
     trained.norms.push_back(result.grad_norm);
@@ -199,7 +199,7 @@ TEST_P(ContextParallel, goes_with_the_other_axes) {
 TEST_P(ContextParallel, in_bfloat16) {
   RunConfig run = tiny();
   run.model.n_kv_heads = 2;
-  run.training.mixed_precision_param = ParamPrecision::bfloat16;
+  run.training.mixed_precision_param = DType::bfloat16;
   const Trained whole = train_on<bf16>(run, apart());
   const Trained parts = train_on<bf16>(run, shared());
   for (std::size_t s = 0; s < whole.losses.size(); ++s) {

@@ -28,7 +28,7 @@ RunConfig small_config(const Batch& batch, bool mask, RecomputeMode recompute) {
   c.model.ffn_dim = 72;
   c.training.batch_size = batch.sequences;
   c.training.seq_len = batch.seq_len;
-  c.training.mixed_precision_param = ParamPrecision::float32;
+  c.training.mixed_precision_param = DType::float32;
   c.activation_checkpoint.mode = recompute;
   c.data.document_mask = mask;
   return c;

@@ -199,7 +199,7 @@ TEST_P(LlamaGolden, training_agrees_with_pytorch) {
   const Backend backend = GetParam().backend;
   device_env();
   RunConfig run = config();
-  run.training.mixed_precision_param = ParamPrecision::float32;
+  run.training.mixed_precision_param = DType::float32;
   const Mesh mesh(mpi, mesh_, backend, {.shard_transport = GetParam().transport});
   const TrainingShape shape = training_shape(run, mesh_, backend, golden_.integer("vocab_size"));
   TrainingParts<float> parts(shape, mpi.rank());

@@ -58,8 +58,7 @@ void expect_replicas_hold_the_same_bits(const MeshShape& mesh, std::span<const f
 template <class T>
 Trained train(Backend backend, RunConfig run, const MeshShape& mesh_shape, int micro_batches) {
   const MpiEnv& mpi = mpi_env();
-  run.training.mixed_precision_param =
-      dtype_of<T> == DType::bfloat16 ? ParamPrecision::bfloat16 : ParamPrecision::float32;
+  run.training.mixed_precision_param = dtype_of<T>;
   run.training.gradient_accumulation_steps = micro_batches;
   run.training.batch_size = kSequences / (mesh_shape.dp() * micro_batches);
   const Mesh mesh(mpi, mesh_shape, backend, {.pipeline_is_ring = run.parallel.pipeline_runs() > 1});
@@ -74,7 +73,7 @@ Trained train(Backend backend, RunConfig run, const MeshShape& mesh_shape, int m
   StepResults results(backend, 1, each * micro_batches * kSeqLen);
   Trained trained;
   for (std::int64_t s = 0; s < kSteps; ++s) {
-    step.run(s, micro_batches(first + s * kSequences, each, batch), results);
+    step.run(s, batches_from(first + s * kSequences, each, batch), results);
     const StepResult result = results.read().at(0);
     trained.losses.push_back(sum_over_ranks(result.loss) / last_stage_ranks);
     trained.norms.push_back(result.grad_norm);
@@ -207,7 +206,7 @@ TEST_P(Stages, data_and_tensor_parallel_ranks_within) {
   expect_close(train_in_all_orders(tiny(), with_data, 2), data);
   RunConfig run = tiny();
   run.parallel.async_tp = true;
-  run.training.reshard_after_forward = AutoSwitch::on;
+  run.training.reshard_after_forward = true;
   expect_close(train_in_all_orders(run, with_data, 4), data);
   expect_close(train_in_all_orders<bf16>(tiny(), with_data, 4), data, 2e-2);
   run.parallel.pipeline_schedule = ScheduleKind::interleaved;
@@ -228,8 +227,8 @@ TEST_P(Stages, agree_with_data_parallel_ranks) {
   if (ranks() != 4) return;
   RunConfig run = tiny();
   expect_close(train_on(run, {{2, 1, 2, 1, 1}}, 4), data);
-  run.training.reduce_every_micro_batch = AutoSwitch::on;
-  run.training.reshard_after_forward = AutoSwitch::on;
+  run.training.reduce_every_micro_batch = true;
+  run.training.reshard_after_forward = true;
   expect_close(train_on(run, {{2, 1, 2, 1, 1}}, 4), data);
 }
 
@@ -256,7 +255,7 @@ TEST_P(Replicas, agree_with_shards_over_all_ranks) {
       expect_close(train_on(tiny(), copies(replicas), micro_batches), data);
     }
     RunConfig run = tiny();
-    run.training.reduce_every_micro_batch = AutoSwitch::off;
+    run.training.reduce_every_micro_batch = false;
     expect_close(train_on(run, copies(replicas), 2), data);
   }
 }
@@ -281,7 +280,7 @@ TEST_P(Replicas, may_add_up_in_bfloat16) {
   if (ranks() == 8) GTEST_SKIP() << "too few sequences";
   RunConfig run = tiny();
   const Trained wide = train_on(run, copies(2), 2);
-  run.training.mixed_precision_reduce = ReducePrecision::bfloat16;
+  run.training.mixed_precision_reduce = DType::bfloat16;
   for (const int replicas : {2, ranks()}) {
     SCOPED_TRACE(replicas);
     const Trained narrow = train_on(run, copies(replicas), 2);

@@ -35,7 +35,7 @@ inline Batch random_batch(std::int64_t first, std::int64_t count, std::int64_t s
 
 /// One after the other, of `each` samples from `first` on: make(its first sample, each).
 template <class Make>
-auto micro_batches(std::int64_t first, std::int64_t each, Make make) {
+auto batches_from(std::int64_t first, std::int64_t each, Make make) {
   return [=]() mutable {
     first += each;
     return make(first - each, each);

@@ -43,8 +43,7 @@ struct Trained {
 template <class T>
 Trained train(Backend backend, RunConfig run, int dp, int tp, bool with_labels = true) {
   const MpiEnv& mpi = mpi_env();
-  run.training.mixed_precision_param =
-      std::is_same_v<T, float> ? ParamPrecision::float32 : ParamPrecision::bfloat16;
+  run.training.mixed_precision_param = dtype_of<T>;
   run.training.batch_size = kSequences / (dp * kMicroBatches);
   const MeshShape mesh_shape{{1, 1, dp, 1, tp}};
   run.parallel.tensor_parallel = tp;
@@ -64,7 +63,7 @@ Trained train(Backend backend, RunConfig run, int dp, int tp, bool with_labels =
     return batch;
   };
   for (std::int64_t s = 0; s < kSteps; ++s) {
-    step.run(s, micro_batches(first + s * kSequences, each, batch_of), results);
+    step.run(s, batches_from(first + s * kSequences, each, batch_of), results);
     const StepResult result = results.read().at(0);
     trained.losses.push_back(result.loss);
     trained.norms.push_back(result.grad_norm);

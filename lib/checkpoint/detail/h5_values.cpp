@@ -158,10 +158,10 @@ void add_datasets(hid_t group, const std::string& prefix, int groups_above,
   }
 }
 
-FileType file_type_of(hid_t dataset, const std::string& name) {
+DType file_type_of(hid_t dataset, const std::string& name) {
   const Type found(check(H5Dget_type(dataset), "H5Dget_type"));
-  for (const FileType type : {FileType::float32, FileType::float64, FileType::int64,
-                              FileType::float16, FileType::bfloat16}) {
+  for (const DType type :
+       {DType::float32, DType::float64, DType::int64, DType::float16, DType::bfloat16}) {
     if (check(H5Tequal(found.get(), file_type(type).get()), "H5Tequal") > 0) return type;
   }
   throw UserError(cat("/", name, " has an element type that Koios does not write"));
@@ -180,7 +180,7 @@ std::vector<std::int64_t> shape_of(hid_t dataset, const std::string& name) {
 }
 
 /// Of the values as they lie in the file; nothing where that is beyond any file.
-std::optional<std::int64_t> bytes_of(const std::vector<std::int64_t>& shape, FileType type) {
+std::optional<std::int64_t> bytes_of(const std::vector<std::int64_t>& shape, DType type) {
   std::int64_t product = size_of(type);
   for (const std::int64_t extent : shape) {
     if (extent < 0 || __builtin_mul_overflow(product, extent, &product)) return std::nullopt;
@@ -196,20 +196,21 @@ bool is_in_one_piece(hid_t dataset) {
 
 }  // namespace
 
-Type file_type(FileType type) {
+Type file_type(DType type) {
   switch (type) {
-    case FileType::float32:
+    case DType::float32:
       return Type(check(H5Tcopy(H5T_IEEE_F32LE), "H5Tcopy"));
-    case FileType::float64:
+    case DType::float64:
       return Type(check(H5Tcopy(H5T_IEEE_F64LE), "H5Tcopy"));
-    case FileType::int64:
+    case DType::int64:
       return Type(check(H5Tcopy(H5T_STD_I64LE), "H5Tcopy"));
-    case FileType::float16:
+    case DType::float16:
       return small_float(5);
-    case FileType::bfloat16:
+    case DType::bfloat16:
       return small_float(8);
+    default:
+      KOIOS_REQUIRE(false, "values are not saved as ", to_string(type));
   }
-  KOIOS_REQUIRE(false, "unknown type");
 }
 
 std::int64_t offset_of(hid_t dataset, const std::string& name) {
@@ -279,7 +280,7 @@ Attributes read_attributes(hid_t object) {
   return attributes;
 }
 
-void create_checksum(hid_t dataset, FileType type, std::uint64_t checksum) {
+void create_checksum(hid_t dataset, DType type, std::uint64_t checksum) {
   create_attribute(dataset, kChecksum, H5T_STD_U64LE, H5T_NATIVE_UINT64, &checksum);
   write_attribute(dataset, "dtype", std::string(to_string(type)));
 }
@@ -303,7 +304,7 @@ std::uint64_t read_checksum(hid_t dataset, const std::string& name) {
 
 void write_small_array(hid_t file, const SmallArray& array) {
   const bool is_real = std::holds_alternative<std::vector<double>>(array.values);
-  const FileType type = is_real ? FileType::float64 : FileType::int64;
+  const DType type = is_real ? DType::float64 : DType::int64;
   const void* values =
       is_real ? static_cast<const void*>(std::get<std::vector<double>>(array.values).data())
               : std::get<std::vector<std::int64_t>>(array.values).data();
@@ -324,14 +325,14 @@ SmallArray read_small_array(hid_t file, const std::string& name, std::int64_t fi
   SmallArray array{name, stored.shape, {}};
   const auto count = static_cast<std::size_t>(stored.size());
   void* values = nullptr;
-  if (stored.type == FileType::float64) {
+  if (stored.type == DType::float64) {
     values = array.values.emplace<std::vector<double>>(count).data();
-  } else if (stored.type == FileType::int64) {
+  } else if (stored.type == DType::int64) {
     values = array.values.emplace<std::vector<std::int64_t>>(count).data();
   } else {
     throw UserError(cat("/", name, " is neither int64 nor float64"));
   }
-  const hid_t native = stored.type == FileType::float64 ? H5T_NATIVE_DOUBLE : H5T_NATIVE_INT64;
+  const hid_t native = stored.type == DType::float64 ? H5T_NATIVE_DOUBLE : H5T_NATIVE_INT64;
   check(H5Dread(dataset.get(), native, H5S_ALL, H5S_ALL, H5P_DEFAULT, values), "H5Dread");
   if (checksum(values, 8, {0, stored.size()}) != read_checksum(dataset.get(), name)) {
     throw UserError(cat("the values of /", name, " do not have their checksum"));

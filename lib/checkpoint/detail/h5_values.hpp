@@ -10,7 +10,7 @@
 namespace koios::h5 {
 
 /// The type in the file: always little-endian.
-Type file_type(FileType type);
+Type file_type(DType type);
 
 /// What a dataset is, once it is known to be one that Koios writes: its values in one piece inside
 /// of the file, of a known type, and no more of them than the file has room for. UserError, which
@@ -32,7 +32,7 @@ void write_attributes(hid_t object, const Attributes& attributes);
 Attributes read_attributes(hid_t object);
 
 /// The attributes `checksum` and `dtype` of a dataset.
-void create_checksum(hid_t dataset, FileType type, std::uint64_t checksum);
+void create_checksum(hid_t dataset, DType type, std::uint64_t checksum);
 void set_checksum(hid_t dataset, std::uint64_t checksum);
 std::uint64_t read_checksum(hid_t dataset, const std::string& name);
 

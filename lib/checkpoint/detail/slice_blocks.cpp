@@ -54,7 +54,7 @@ std::int64_t largest_bytes(std::span<const SliceBlock> blocks) {
 
 const std::byte* FileValues::fetch(const SavedArray& array, const Range& of_slice) {
   const void* values = access_.fetch(slice(array.values, of_slice));
-  const FileType type = file_type(array.values.dtype);
+  const DType type = array.values.dtype;
   if (array.type == type) return static_cast<const std::byte*>(values);
   converted_.resize(static_cast<std::size_t>(of_slice.count * size_of(array.type)));
   convert(array.type, converted_.data(), type, values, of_slice.count);

@@ -15,7 +15,7 @@ namespace koios::checkpoint {
 /// A large array as the file has it: contiguous, in row-major order, from byte `offset` on.
 struct StoredArray {
   std::string name;
-  FileType type = FileType::float32;
+  DType type = DType::float32;
   std::vector<std::int64_t> shape;
   std::int64_t offset = 0;
   std::uint64_t checksum = 0;

@@ -97,7 +97,7 @@ Structure structure_from_text(const std::string& text) {
     structure.head.arrays.push_back(small_array_from(small));
   }
   for (const Json& a : json["arrays"]) {
-    structure.arrays.push_back({a[0], static_cast<FileType>(a[1].get<int>()),
+    structure.arrays.push_back({a[0], static_cast<DType>(a[1].get<int>()),
                                 a[2].get<std::vector<std::int64_t>>(), a[3], a[4]});
   }
   return structure;

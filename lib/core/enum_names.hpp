@@ -1,4 +1,5 @@
-// Names of enumerators, as decks write them: one table per enum, used in both directions.
+// Names of enumerators, as decks and messages have them: one table per enum, used in both
+// directions.
 #pragma once
 
 #include <array>
