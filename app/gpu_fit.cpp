@@ -28,7 +28,7 @@ Change operator+(Change a, const Change& b) {
 
 /// What may be changed, each kind from the mildest on, without what is so already.
 struct Changes {
-  std::vector<Change> recompute, batch, tensor_parallel, more_ranks;
+  std::vector<Change> recompute, batch, tensor_parallel, moments, more_ranks;
 };
 
 int weight(const ActivationCheckpointConfig& c) {
@@ -65,6 +65,9 @@ Changes changes_of(const RunConfig& config, int ranks) {
   for (int degree = 2; degree <= 8; degree *= 2) {
     if (degree <= config.parallel.tensor_parallel || ranks % degree != 0) continue;
     changes.tensor_parallel.push_back({{cat("training/tensor_parallel_degree=", degree)}, ranks});
+  }
+  if (config.optimizer.state_dtype == DType::float32) {
+    changes.moments.push_back({{"optimizer/state_dtype=bfloat16"}, ranks});
   }
   for (int times = 2; times <= kMostTimesRanks; times *= 2) {
     changes.more_ranks.push_back({{}, ranks * times});
@@ -127,10 +130,12 @@ std::optional<std::string> first_together(const Search& search, const Changes& c
     return list;
   };
   for (const Change& more : or_none(changes.more_ranks)) {
-    for (const Change& tp : or_none(changes.tensor_parallel)) {
-      for (const Change& recompute : or_none(changes.recompute)) {
-        for (const Change& batch : or_none(changes.batch)) {
-          if (auto text = search.try_change(more + tp + recompute + batch)) return text;
+    for (const Change& moments : or_none(changes.moments)) {
+      for (const Change& tp : or_none(changes.tensor_parallel)) {
+        for (const Change& recompute : or_none(changes.recompute)) {
+          for (const Change& batch : or_none(changes.batch)) {
+            if (auto text = search.try_change(more + moments + tp + recompute + batch)) return text;
+          }
         }
       }
     }
@@ -169,8 +174,8 @@ FitReport report_fit(const GpuMemory& gpu, const RunConfig& config, int ranks,
   const Search search(most_planned_bytes(gpu), ranks, plan_with);
   const Changes changes = changes_of(config, ranks);
   std::vector<std::string> found;
-  for (const auto* kind :
-       {&changes.recompute, &changes.batch, &changes.tensor_parallel, &changes.more_ranks}) {
+  for (const auto* kind : {&changes.recompute, &changes.batch, &changes.tensor_parallel,
+                           &changes.moments, &changes.more_ranks}) {
     if (auto text = search.first_of(*kind)) found.push_back(*text);
   }
   if (found.empty()) {
@@ -178,7 +183,7 @@ FitReport report_fit(const GpuMemory& gpu, const RunConfig& config, int ranks,
   }
   if (found.empty()) {
     report.lines.push_back(
-        cat("no recomputation, smaller batch, tensor parallelism or ranks up to ",
+        cat("no recomputation, smaller batch, tensor parallelism, smaller moments or ranks up to ",
             ranks * kMostTimesRanks, " make it fit; lower training/seq_len or the model"));
   } else {
     report.lines.push_back("what would make it fit, by the plan; each line alone:");

@@ -251,7 +251,11 @@ ExitCode suggest(const CommandLine& line) {
             << printable(rates->source) << "\n";
   if (found.empty()) {
     std::cout << "none fits, or none divides these sequences over the ranks: more GPUs, other "
-                 "--sequences, or a shorter training/seq_len\n";
+                 "--sequences, "
+              << (as_written.optimizer.state_dtype == DType::float32
+                      ? "optimizer/state_dtype=bfloat16, "
+                      : "")
+              << "or a shorter training/seq_len\n";
     return ExitCode::failure;
   }
   if (found.size() > kShown) found.resize(kShown);

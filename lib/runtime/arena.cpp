@@ -19,20 +19,18 @@ namespace {
 
 constexpr std::int64_t kHugePage = std::int64_t{2} << 20;
 
-[[noreturn]] void throw_too_large(std::int64_t needed, const FreeMemory& free) {
-  throw UserError(
-      cat("the memory plan needs ", gib(needed), " per rank, but only ", gib(free.bytes), " of ",
-          free.of,
-          " is free. Use more ranks, fewer sequences per rank (training/batch_size), a "
-          "shorter training/seq_len, or more recomputation (--dry-run prints the plan)"));
+[[noreturn]] void throw_too_large(std::int64_t needed, const FreeMemory& free,
+                                  const std::string& remedy) {
+  throw UserError(cat("the memory plan needs ", gib(needed), " per rank, but only ",
+                      gib(free.bytes), " of ", free.of, " is free: ", remedy));
 }
 
 /// Zeroed by the threads that will use it, so that its pages lie near them (first touch).
-std::byte* allocate_host(std::int64_t bytes) {
+std::byte* allocate_host(std::int64_t bytes, const std::string& remedy) {
   const std::int64_t whole = round_up(bytes, kHugePage);
   auto* base = static_cast<std::byte*>(
       std::aligned_alloc(static_cast<std::size_t>(kHugePage), static_cast<std::size_t>(whole)));
-  if (base == nullptr) throw_too_large(bytes, free_process_memory());
+  if (base == nullptr) throw_too_large(bytes, free_process_memory(), remedy);
   madvise(base, static_cast<std::size_t>(whole), MADV_HUGEPAGE);  // a hint: failure is harmless
 #pragma omp parallel for schedule(static)
   for (std::int64_t at = 0; at < whole; at += kHugePage) {
@@ -55,14 +53,14 @@ void deallocate(Backend backend, std::byte* base) {
 
 Arena Arena::planner(Backend backend) { return Arena(backend); }
 
-Arena::Arena(Backend backend, const MemoryPlan& plan)
+Arena::Arena(Backend backend, const MemoryPlan& plan, const std::string& remedy)
     : backend_(backend), capacity_(std::max(plan.total_bytes, kAlignment)) {
   const FreeMemory free = backend == Backend::cuda
                               ? FreeMemory{cuda::memory_info().free_bytes, "the GPU"}
                               : free_host_memory();
-  if (capacity_ > free.bytes) throw_too_large(capacity_, free);
+  if (capacity_ > free.bytes) throw_too_large(capacity_, free, remedy);
   base_ = backend == Backend::cuda ? static_cast<std::byte*>(cuda::allocate_zeroed(capacity_))
-                                   : allocate_host(capacity_);
+                                   : allocate_host(capacity_, remedy);
 }
 
 Arena::Arena(Arena&& other) noexcept

@@ -33,8 +33,9 @@ class Arena {
 
   /// Counts and hands out null references.
   static Arena planner(Backend backend);
-  /// Allocates plan.total_bytes, zeroed. Throws UserError if the device or host has less.
-  Arena(Backend backend, const MemoryPlan& plan);
+  /// Allocates plan.total_bytes, zeroed. Throws UserError if the device or host has less; remedy:
+  /// what it says can be done.
+  Arena(Backend backend, const MemoryPlan& plan, const std::string& remedy = "use more ranks");
   Arena(Arena&&) noexcept;
   Arena& operator=(Arena&&) noexcept;
   ~Arena();

@@ -3,6 +3,7 @@
 #include "core/error.hpp"
 #include "core/readable.hpp"
 #include "train/save_staging.hpp"
+#include "train/training_memory.hpp"
 
 namespace koios {
 
@@ -12,9 +13,9 @@ std::string host_memory_problem(const HostMemory& each, int ranks, const FreeMem
   std::string remedy = "take more nodes";
   if (each.plan > 0) {
     what = cat("the memory plan's ", gib(each.plan));
-    remedy +=
-        ", fewer sequences per rank (training/batch_size), a shorter training/seq_len or more "
-        "recomputation (--dry-run prints the plan)";
+    remedy += ", " + smaller_plan(each.moments);
+  } else if (each.moments == DType::float32) {
+    remedy += ", set optimizer/state_dtype = bfloat16";
   }
   if (each.staging > 0) {
     what += cat(what.empty() ? "" : " and ", gib(each.staging), " for [checkpoint] async = true");
@@ -25,7 +26,7 @@ std::string host_memory_problem(const HostMemory& each, int ranks, const FreeMem
 }
 
 void require_host_memory(const TrainingShape& shape, const MemoryPlan& plan, const MpiEnv& mpi) {
-  HostMemory each;
+  HostMemory each{.moments = shape.moments};
   if (shape.backend == Backend::host) each.plan = plan.total_bytes;
   if (shape.async_saves)
     each.staging = SaveStaging::bytes(shard_layout(shape, mpi.rank()), shape.moments);

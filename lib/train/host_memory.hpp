@@ -16,6 +16,7 @@ namespace koios {
 struct HostMemory {
   std::int64_t plan = 0;     // the memory plan; 0 where a GPU holds it
   std::int64_t staging = 0;  // of asynchronous saves, taken after the first step
+  DType moments = DType::float32;
 };
 
 /// Why `ranks` of these do not fit, and what to do; empty where they do.

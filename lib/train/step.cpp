@@ -29,7 +29,8 @@ std::vector<int> reduced_units(const std::vector<Action>& actions) {
 template <class T>
 TrainingParts<T>::TrainingParts(const TrainingShape& shape, int rank)
     : layout(shard_layout(shape, rank)),
-      arena(shape.backend, plan_memory(shape, layout.stage())),
+      arena(shape.backend, plan_memory(shape, layout.stage()),
+            "use more ranks, " + smaller_plan(shape.moments)),
       memory(arena, shape, layout),
       streams(shape.backend),
       math(shape.backend, shape.math, memory.library_workspace) {

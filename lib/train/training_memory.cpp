@@ -69,6 +69,12 @@ const MemoryPlan& largest(const std::vector<MemoryPlan>& plans) {
   });
 }
 
+std::string smaller_plan(DType moments) {
+  return cat("fewer sequences per rank (training/batch_size), a shorter training/seq_len",
+             moments == DType::float32 ? ", optimizer/state_dtype = bfloat16" : "",
+             " or more recomputation (--dry-run prints the plan)");
+}
+
 std::int64_t activation_bytes(const MemoryPlan& plan) {
   std::int64_t bytes = 0;
   for (const auto& line : plan.lines) {

@@ -47,6 +47,9 @@ std::vector<MemoryPlan> plan_memory_of_stages(const TrainingShape& shape);
 /// The one that takes most.
 const MemoryPlan& largest(const std::vector<MemoryPlan>& plans);
 
+/// What makes it smaller, beside more ranks; moments: their type.
+std::string smaller_plan(DType moments);
+
 /// What the blocks' activations take in a plan: those kept, and what blocks share to compute the
 /// others again.
 std::int64_t activation_bytes(const MemoryPlan& plan);

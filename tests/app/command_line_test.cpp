@@ -64,7 +64,8 @@ TEST(GpuFit, says_what_would_make_it_fit_by_the_plan) {
   const auto plan = [&](const std::vector<std::string>& more, int ranks) {
     double activations = contains(more, "training/batch_size=4") ? 40 : 80;
     if (contains(more, "activation_checkpoint/mode=full")) activations = 8;
-    return std::optional(static_cast<std::int64_t>((64.0 / ranks + activations) * (1 << 30)));
+    const double state = contains(more, "optimizer/state_dtype=bfloat16") ? 48 : 64;
+    return std::optional(static_cast<std::int64_t>((state / ranks + activations) * (1 << 30)));
   };
   const GpuMemory gpu = *gpu_memory("h100");
   EXPECT_FALSE(report_fit(gpu, config, 8, plan).fits);
@@ -79,6 +80,8 @@ TEST(GpuFit, says_what_would_make_it_fit_by_the_plan) {
   EXPECT_TRUE(report_fit(*gpu_memory("120"), config, 2, plan).fits);
   EXPECT_EQ(report_fit(*gpu_memory("18"), config, 8, plan).lines.back(),
             "  activation_checkpoint/mode=full (plan 16.000 GiB)");
+  EXPECT_EQ(report_fit(*gpu_memory("16"), config, 8, plan).lines.back(),
+            "  optimizer/state_dtype=bfloat16 activation_checkpoint/mode=full (plan 14.000 GiB)");
   EXPECT_EQ(report_fit(*gpu_memory("12"), config, 8, plan).lines.back(),
             "  activation_checkpoint/mode=full --ranks 32 (plan 10.000 GiB)");
 }

@@ -374,10 +374,14 @@ TEST(HostMemory, is_for_all_ranks_of_a_node) {
   EXPECT_EQ(host_memory_problem({.plan = 12 * kGiB}, 2, {21 * kGiB, "host memory"}),
             "2 ranks need the memory plan's 12.000 GiB each, and only 21.000 GiB of host memory "
             "are free: take more nodes, fewer sequences per rank (training/batch_size), a shorter "
-            "training/seq_len or more recomputation (--dry-run prints the plan)");
+            "training/seq_len, optimizer/state_dtype = bfloat16 or more recomputation (--dry-run "
+            "prints the plan)");
   EXPECT_EQ(host_memory_problem({.staging = 3 * kGiB}, 1, {2 * kGiB, "what is allowed"}),
             "1 rank needs 3.000 GiB for [checkpoint] async = true, and only 2.000 GiB of what is "
-            "allowed are free: take more nodes, or set async = false");
+            "allowed are free: take more nodes, set optimizer/state_dtype = bfloat16, or set async "
+            "= false");
+  const HostMemory narrow = {.plan = kGiB, .staging = kGiB, .moments = DType::bfloat16};
+  EXPECT_EQ(host_memory_problem(narrow, 1, {}).find("state_dtype"), std::string::npos);
 }
 
 TEST(PlanReport, thousands_are_separated) {
