@@ -28,7 +28,7 @@ void let_rank_0_tell(int rank) {
 }
 
 ExitCode refuse(const CommandLineError& error) {
-  const int rank = launched_rank([](const char* name) -> const char* { return std::getenv(name); });
+  const int rank = launched_rank(std::getenv);
   let_rank_0_tell(rank);
   if (rank == 0) log::error(error.what());
   return ExitCode::bad_input;

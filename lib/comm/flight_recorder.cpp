@@ -2,20 +2,16 @@
 
 #include <algorithm>
 #include <atomic>
-#include <chrono>
 #include <nlohmann/json.hpp>
 
 #include "core/error.hpp"
+#include "core/stopwatch.hpp"
 #include "runtime/file.hpp"
 
 namespace koios {
 namespace {
 
 constexpr int kLeastEntries = 64;
-
-double now_s() {
-  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
-}
 
 }  // namespace
 
@@ -32,14 +28,14 @@ void FlightRecorder::publish(Change change) {
   const std::atomic_ref version(state_->version);
   ++version;
   change(*state_);
-  state_->last_s = now_s();
+  state_->last_s = unix_seconds();
   ++version;
 }
 
 void FlightRecorder::publish_place() {
   publish([this](RankState& state) {
     state.place = step_ > 0 ? cat("step ", step_, ", ", doing_) : doing_;
-    state.entered_s = now_s();
+    state.entered_s = unix_seconds();
   });
 }
 
@@ -86,7 +82,7 @@ void FlightRecorder::raise_alarm() {
   const std::lock_guard lock(mutex_);
   const std::atomic_ref version(state_->version);
   ++version;
-  state_->alarm_s = now_s();  // no sign of life
+  state_->alarm_s = unix_seconds();  // no sign of life
   ++version;
 }
 
@@ -114,7 +110,7 @@ std::int64_t FlightRecorder::issued(int communicator, CommOp op, std::int64_t by
   const std::lock_guard lock(mutex_);
   Group& group = groups_[static_cast<std::size_t>(communicator)];
   ++last_;
-  slot(last_) = {last_, ++group.calls, communicator, op, bytes, now_s(), 0};
+  slot(last_) = {last_, ++group.calls, communicator, op, bytes, unix_seconds(), 0};
   group.outstanding.push_back(last_);
   publish_group(static_cast<std::size_t>(communicator));
   return last_;
@@ -124,7 +120,7 @@ void FlightRecorder::completed(std::int64_t number) {
   const std::lock_guard lock(mutex_);
   Entry& entry = slot(number);
   if (entry.number != number) return;  // it was overwritten
-  entry.completed_s = now_s();
+  entry.completed_s = unix_seconds();
   auto& outstanding = groups_[static_cast<std::size_t>(entry.communicator)].outstanding;
   if (!outstanding.empty() && outstanding.front() == number) {
     outstanding.pop_front();
@@ -149,7 +145,7 @@ std::string FlightRecorder::dump(const std::filesystem::path& dump_folder) const
   {
     const std::lock_guard lock(mutex_);
     root["rank"] = rank_;
-    root["dumped_s"] = now_s();
+    root["dumped_s"] = unix_seconds();
     root["communicators"] = nlohmann::ordered_json::array();
     for (const Group& g : groups_) {
       root["communicators"].push_back(

@@ -14,6 +14,7 @@
 #include "core/error.hpp"
 #include "core/explain.hpp"
 #include "core/log.hpp"
+#include "core/stopwatch.hpp"
 #include "runtime/mpi_env.hpp"
 
 namespace koios {
@@ -23,10 +24,6 @@ constexpr double kPollSeconds = 0.5;
 constexpr double kGraceSeconds = 3;  // the ranks' times do not run out at the same instant
 constexpr double kNodesSeconds = 5;  // for the other nodes' files to come
 constexpr std::size_t kMostLines = 16;
-
-double now_s() {
-  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
-}
 
 std::chrono::steady_clock::duration duration(double seconds) {
   return std::chrono::duration_cast<std::chrono::steady_clock::duration>(
@@ -139,7 +136,7 @@ void Watchdog::stand_still(double waited_s) {
                "step) or comm/train_timeout_seconds; traces in ",
                (dump_folder_ / "comm_trace").string());
     for (std::size_t i = 0; i < std::min(states.size(), kMostLines); ++i) {
-      log::error(describe(states[i], now_s()));
+      log::error(describe(states[i], unix_seconds()));
     }
   }
   if (board_.nodes() > 1) {
@@ -148,7 +145,7 @@ void Watchdog::stand_still(double waited_s) {
     states = board_.read_nodes(dump_folder_);
   }
   if (is_speaker(states)) {
-    log::error("verdict: ", verdict(states, board_.ranks(), now_s()));
+    log::error("verdict: ", verdict(states, board_.ranks(), unix_seconds()));
     if (board_.nodes() == 1) dump();
   } else {
     if (board_.nodes() == 1) dump();
@@ -160,7 +157,7 @@ void Watchdog::stand_still(double waited_s) {
 void Watchdog::library_failed(const std::string& error) {
   MpiEnv::end_soon(ExitCode::standstill);
   recorder_.raise_alarm();
-  log::error("verdict: ", error, "; ", describe(board_.mine(), now_s()));
+  log::error("verdict: ", error, "; ", describe(board_.mine(), unix_seconds()));
   dump();
   end();
 }
@@ -175,7 +172,7 @@ void Watchdog::rank_died() {
   recorder_.raise_alarm();
   sleep_s(0.05);  // of those who noticed, one speaks
   if (is_speaker(board_.read())) {
-    log::error("verdict: ", verdict(states, board_.ranks(), now_s()));
+    log::error("verdict: ", verdict(states, board_.ranks(), unix_seconds()));
   }
   dump();
   sleep_s(kGraceSeconds);  // the launcher ends the job, with the signal as the reason

@@ -2,9 +2,9 @@
 
 #include <mpi.h>
 
-#include <chrono>
 #include <limits>
 
+#include "core/stopwatch.hpp"
 #include "runtime/check_mpi.hpp"
 
 namespace koios {
@@ -13,21 +13,17 @@ namespace {
 constexpr int kMessages = 20;
 constexpr int kTag = 7;
 
-double now_s() {
-  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
-}
-
 /// Finds out about `rank`'s clock, and tells it.
 void ask(int rank) {
   double offset_s = 0;
   double fastest_s = std::numeric_limits<double>::infinity();
   for (int i = 0; i < kMessages; ++i) {
     double theirs_s = 0;
-    const double asked_s = now_s();
+    const double asked_s = unix_seconds();
     check_mpi(MPI_Send(&asked_s, 1, MPI_DOUBLE, rank, kTag, MPI_COMM_WORLD), "MPI_Send");
     check_mpi(MPI_Recv(&theirs_s, 1, MPI_DOUBLE, rank, kTag, MPI_COMM_WORLD, MPI_STATUS_IGNORE),
               "MPI_Recv");
-    const double answered_s = now_s();
+    const double answered_s = unix_seconds();
     if (answered_s - asked_s >= fastest_s) continue;
     fastest_s = answered_s - asked_s;
     offset_s = theirs_s - (asked_s + answered_s) / 2;
@@ -50,7 +46,7 @@ double clock_offset_s() {
   for (int i = 0; i < kMessages; ++i) {
     check_mpi(MPI_Recv(&received, 1, MPI_DOUBLE, 0, kTag, MPI_COMM_WORLD, MPI_STATUS_IGNORE),
               "MPI_Recv");
-    const double mine_s = now_s();
+    const double mine_s = unix_seconds();
     check_mpi(MPI_Send(&mine_s, 1, MPI_DOUBLE, 0, kTag, MPI_COMM_WORLD), "MPI_Send");
   }
   check_mpi(MPI_Recv(&received, 1, MPI_DOUBLE, 0, kTag, MPI_COMM_WORLD, MPI_STATUS_IGNORE),

@@ -26,8 +26,6 @@ std::atomic<std::int32_t*> g_end_mark = nullptr;
 std::atomic<int> g_exit_code = 0;
 static_assert(std::atomic<int>::is_always_lock_free);
 
-const char* getenv_or_null(const char* name) { return std::getenv(name); }
-
 std::string host_name() {
   std::array<char, 256> host{};
   return gethostname(host.data(), host.size() - 1) == 0 ? host.data() : "";
@@ -45,7 +43,7 @@ bool is_mpi_running() {
 void warn_of_little_memory() {
   constexpr std::int64_t kUsual = std::int64_t{256} << 20;  // of address space, at the start
   const FreeMemory free = free_process_memory();
-  if (free.bytes >= kUsual || launched_rank(getenv_or_null) != 0) return;
+  if (free.bytes >= kUsual || launched_rank(std::getenv) != 0) return;
   log::warning("only ", free.bytes >> 20, " MiB of ", free.of, " are left, and MPI's start takes ",
                "about ", kUsual >> 20, ": if it fails, this is why");
 }
@@ -62,7 +60,7 @@ void check_mpi(int code, const char* call, std::source_location where) {
 }
 
 std::string node_name() {
-  const char* id = getenv_or_null("NCCL_HOSTID");
+  const char* id = std::getenv("NCCL_HOSTID");
   return id != nullptr && *id != '\0' ? id : host_name();
 }
 
@@ -73,7 +71,7 @@ MpiEnv::MpiEnv(int& argc, char**& argv) {
   } else {
 #ifdef OPEN_MPI  // other libraries may find each other by other means
     constexpr int kLeastTasks = OMPI_MAJOR_VERSION < 5 ? 1 : 2;  // 4 aborts even for one task
-    if (const auto problem = missing_pmix(getenv_or_null, kLeastTasks); !problem.empty()) {
+    if (const auto problem = missing_pmix(std::getenv, kLeastTasks); !problem.empty()) {
       throw UserError(problem);
     }
 #endif
@@ -94,10 +92,10 @@ MpiEnv::MpiEnv(int& argc, char**& argv) {
   check_mpi(MPI_Comm_size(node, &local_size_), "MPI_Comm_size");
   check_mpi(MPI_Comm_free(&node), "MPI_Comm_free");
 
-  if (const auto problem = alone_among_tasks(getenv_or_null, size()); !problem.empty()) {
+  if (const auto problem = alone_among_tasks(std::getenv, size()); !problem.empty()) {
     throw UserError(problem);
   }
-  if (const auto problem = forgotten_launcher(getenv_or_null, size()); !problem.empty()) {
+  if (const auto problem = forgotten_launcher(std::getenv, size()); !problem.empty()) {
     log::warning(problem);
   }
 }

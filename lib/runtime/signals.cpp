@@ -101,8 +101,7 @@ Signals::Signals() {
   stop_asked = 0;
   stop_asked_ns = 0;
   stops_wait = false;
-  is_speaker =
-      launched_rank([](const char* name) -> const char* { return std::getenv(name); }) == 0;
+  is_speaker = launched_rank(std::getenv) == 0;
   struct sigaction action = {};
   action.sa_handler = handle;
   action.sa_flags = SA_RESTART;  // reads and writes of the libraries go on

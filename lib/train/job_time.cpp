@@ -1,7 +1,6 @@
 #include "train/job_time.hpp"
 
 #include <charconv>
-#include <chrono>
 #include <cstring>
 #include <limits>
 #include <optional>
@@ -29,8 +28,7 @@ JobTime::JobTime(const PhaseClock& since_launch, const WallTime& limit, const En
     source_ = "job/walltime";
   }
   if (const std::optional<double> end = unix_time(env(kSlurmEnd))) {
-    const std::chrono::duration<double> now = std::chrono::system_clock::now().time_since_epoch();
-    const double slurm_s = since_launch_.total_seconds() + *end - now.count();
+    const double slurm_s = since_launch_.total_seconds() + *end - unix_seconds();
     if (slurm_s < end_s_) {
       end_s_ = slurm_s;
       source_ = kSlurmEnd;
