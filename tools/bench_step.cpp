@@ -114,11 +114,11 @@ void report(const Parts& parts, double step_s) {
 template <class T>
 void bench(const RunConfig& config, const TrainingShape& shape, const MpiEnv& mpi) {
   const Mesh mesh(mpi, shape.mesh, shape.backend, comm_options(config));
-  TrainingParts<T> parts(shape, mpi.rank());
-  TrainingStreams& streams = parts.streams;
-  initialize_parameters(streams.compute, parts.layout, parts.memory.parameters.master, 1);
-  TrainStep<T> step(config, shape, mesh, parts);
-  if (const std::string how = mesh.share_memory(parts.arena.memory()); !how.empty()) log::info(how);
+  TrainingParts<T> rank(shape, mpi.rank());
+  TrainingStreams& streams = rank.streams;
+  initialize_parameters(streams.compute, rank.layout, rank.memory.parameters.master, 1);
+  TrainStep<T> step(config, shape, mesh, rank);
+  if (const std::string how = mesh.share_memory(rank.arena.memory()); !how.empty()) log::info(how);
   StepResults results(shape.backend, 1, shape.micro_batch.tokens() * shape.reduce.micro_batches);
   const Batch batch = random_batch(shape, mpi.rank());
   const auto take_step = [&] {
