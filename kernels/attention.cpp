@@ -1,5 +1,7 @@
 #include "kernels/attention.hpp"
 
+#include <algorithm>
+
 #include "kernels/detail/attention_cudnn.hpp"
 #include "kernels/detail/attention_host.hpp"
 #include "kernels/detail/attention_plan.hpp"
@@ -37,11 +39,15 @@ void require_shape(const AttentionShape& shape) {
   KOIOS_REQUIRE(shape.head_dim % 2 == 0 && shape.head_dim <= 256, "head size ", shape.head_dim);
 }
 
-void require_document_start(Ref<const std::int32_t, 1> document_start_BT,
-                            const AttentionShape& shape) {
-  const std::int64_t expected = shape.document_mask ? shape.batch * shape.seq_len : 0;
-  KOIOS_REQUIRE(document_start_BT.size() == expected, "document starts of ",
-                document_start_BT.size(), " tokens; expected: of ", expected);
+void require_documents(const Documents& documents, const AttentionShape& shape) {
+  const std::int64_t rows = shape.batch * shape.seq_len;
+  const std::int64_t expected = shape.document_mask ? rows : 0;
+  KOIOS_REQUIRE(documents.start_BT.size() == expected, "document starts of ",
+                documents.start_BT.size(), " tokens; expected: of ", expected);
+  const bool are_listed = shape.document_mask && !shape.sequence_parts && shape.earlier_keys == 0;
+  KOIOS_REQUIRE(!are_listed || (documents.count() >= shape.batch && documents.count() <= rows),
+                documents.count(), " documents in ", shape.batch, " sequences of ", shape.seq_len,
+                " tokens");
 }
 
 template <class T>
@@ -66,11 +72,13 @@ std::int64_t attention_workspace_bytes(Backend backend, const MathOptions& optio
                                        const AttentionShape& shape, std::int64_t element_bytes) {
   require_shape(shape);
   if (backend == Backend::host) return detail::attention_host_workspace_bytes(shape);
-  if (detail::uses_cudnn(options, shape, element_bytes)) {
-    const std::int64_t told = options.attention_workspace_bytes;
-    return told > 0 ? told : detail::attention_cudnn_workspace_bytes(shape, options.deterministic);
-  }
-  return detail::FallbackTiling(shape, element_bytes).total;
+  const std::int64_t fallback = detail::FallbackTiling(shape, element_bytes).total;
+  if (!detail::uses_cudnn(options, shape, element_bytes)) return fallback;
+  const std::int64_t told = options.attention_workspace_bytes;
+  const std::int64_t cudnn =
+      told > 0 ? told : detail::attention_cudnn_workspace_bytes(shape, options.deterministic);
+  // A batch of very many documents goes to the fallback.
+  return shape.document_mask ? std::max(cudnn, fallback) : cudnn;
 }
 
 std::int64_t ask_attention_workspace_bytes(const MathOptions& options, const AttentionShape& shape,
@@ -95,11 +103,16 @@ std::int64_t ask_attention_workspace_bytes(const MathOptions& options, const Att
                                                        .dv = k});
 }
 
+std::string why_fallback_attention(const MathOptions& options, const AttentionShape& shape,
+                                   DType dtype) {
+  if (options.attention != AttentionKind::automatic) return "";
+  return detail::cudnn_obstacle(options, shape, size_of(dtype));
+}
+
 template <class T>
 void attention_forward(MathHandles& math, Stream& s, const AttentionShape& shape, Ref<T, 2> o,
                        Ref<float, 1> lse_BHT, Ref<const T, 2> q, Ref<const T, 2> k,
-                       Ref<const T, 2> v, Ref<std::byte, 1> workspace,
-                       Ref<const std::int32_t, 1> document_start_BT) {
+                       Ref<const T, 2> v, Ref<std::byte, 1> workspace, const Documents& documents) {
   require_shape(shape);
   require_queries(o, shape, "o");
   require_queries(q, shape, "q");
@@ -107,7 +120,7 @@ void attention_forward(MathHandles& math, Stream& s, const AttentionShape& shape
   require_keys(v, shape, "v");
   KOIOS_REQUIRE(lse_BHT.size() == shape.batch * shape.heads * shape.seq_len, "lse of ",
                 lse_BHT.size());
-  require_document_start(document_start_BT, shape);
+  require_documents(documents, shape);
   require_workspace<T>(s.backend(), math, shape, workspace);
   const Region region(s, "attention", causal_products(shape, 2));
   math.impl().attention_forward(s, {.shape = shape,
@@ -117,7 +130,7 @@ void attention_forward(MathHandles& math, Stream& s, const AttentionShape& shape
                                     .v = detail::matrix(v),
                                     .o = detail::matrix(o),
                                     .lse_BHT = lse_BHT.data,
-                                    .document_start_BT = document_start_BT.data,
+                                    .documents = documents,
                                     .workspace = workspace});
 }
 
@@ -126,7 +139,7 @@ void attention_backward(MathHandles& math, Stream& s, const AttentionShape& shap
                         Ref<T, 2> dk, Ref<T, 2> dv, Ref<const T, 2> d_o, Ref<const T, 2> o,
                         Ref<const float, 1> lse_BHT, Ref<const T, 2> q, Ref<const T, 2> k,
                         Ref<const T, 2> v, Ref<std::byte, 1> workspace,
-                        Ref<const std::int32_t, 1> document_start_BT) {
+                        const Documents& documents) {
   require_shape(shape);
   for (const auto& [tensor, name] :
        {std::pair{Ref<const T, 2>(dq), "dq"}, {d_o, "d_o"}, {o, "o"}, {q, "q"}}) {
@@ -138,7 +151,7 @@ void attention_backward(MathHandles& math, Stream& s, const AttentionShape& shap
   }
   KOIOS_REQUIRE(lse_BHT.size() == shape.batch * shape.heads * shape.seq_len, "lse of ",
                 lse_BHT.size());
-  require_document_start(document_start_BT, shape);
+  require_documents(documents, shape);
   require_workspace<T>(s.backend(), math, shape, workspace);
   const Region region(s, "attention backward", causal_products(shape, 5));
   math.impl().attention_backward(s, {.shape = shape,
@@ -152,18 +165,18 @@ void attention_backward(MathHandles& math, Stream& s, const AttentionShape& shap
                                      .dk = detail::matrix(dk),
                                      .dv = detail::matrix(dv),
                                      .lse_BHT = const_cast<float*>(lse_BHT.data),
-                                     .document_start_BT = document_start_BT.data,
+                                     .documents = documents,
                                      .workspace = workspace});
 }
 
 #define KOIOS_INSTANTIATE(T)                                                                   \
-  template void attention_forward<T>(                                                          \
-      MathHandles&, Stream&, const AttentionShape&, Ref<T, 2>, Ref<float, 1>, Ref<const T, 2>, \
-      Ref<const T, 2>, Ref<const T, 2>, Ref<std::byte, 1>, Ref<const std::int32_t, 1>);        \
-  template void attention_backward<T>(                                                         \
-      MathHandles&, Stream&, const AttentionShape&, Ref<T, 2>, Ref<T, 2>, Ref<T, 2>,           \
-      Ref<const T, 2>, Ref<const T, 2>, Ref<const float, 1>, Ref<const T, 2>, Ref<const T, 2>, \
-      Ref<const T, 2>, Ref<std::byte, 1>, Ref<const std::int32_t, 1>);
+  template void attention_forward<T>(MathHandles&, Stream&, const AttentionShape&, Ref<T, 2>,  \
+                                     Ref<float, 1>, Ref<const T, 2>, Ref<const T, 2>,          \
+                                     Ref<const T, 2>, Ref<std::byte, 1>, const Documents&);    \
+  template void attention_backward<T>(MathHandles&, Stream&, const AttentionShape&, Ref<T, 2>, \
+                                      Ref<T, 2>, Ref<T, 2>, Ref<const T, 2>, Ref<const T, 2>,  \
+                                      Ref<const float, 1>, Ref<const T, 2>, Ref<const T, 2>,   \
+                                      Ref<const T, 2>, Ref<std::byte, 1>, const Documents&);
 KOIOS_INSTANTIATE(float)
 KOIOS_INSTANTIATE(bf16)
 #undef KOIOS_INSTANTIATE

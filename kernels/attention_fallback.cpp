@@ -137,13 +137,14 @@ class Fallback {
   }
 
   ScoreBlock block(const HeadRange& range, std::int64_t first, std::int64_t queries) const {
-    return {range.count,
-            queries,
-            visible_keys(first, queries),
-            tiling_.pitch,
-            first,
-            shape_.earlier_keys,
-            shape_.document_mask ? call_.document_start_BT + range.b * shape_.seq_len : nullptr};
+    return {
+        range.count,
+        queries,
+        visible_keys(first, queries),
+        tiling_.pitch,
+        first,
+        shape_.earlier_keys,
+        shape_.document_mask ? call_.documents.start_BT.data + range.b * shape_.seq_len : nullptr};
   }
   LseRows lse(const HeadRange& range, std::int64_t member) const {
     const std::int64_t head = range.b * shape_.heads + range.first_kv * group_ + member;

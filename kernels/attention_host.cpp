@@ -158,7 +158,7 @@ struct FirstKeys {
 };
 
 const std::int32_t* document_starts(const AttentionCall& call, std::int64_t b) {
-  return call.shape.document_mask ? call.document_start_BT + b * call.shape.seq_len : nullptr;
+  return call.shape.document_mask ? call.documents.start_BT.data + b * call.shape.seq_len : nullptr;
 }
 
 /// Scores of earlier documents' keys vanish.

@@ -1,6 +1,7 @@
 #include "kernels/detail/attention_plan.hpp"
 
 #include <algorithm>
+#include <bit>
 
 #include "core/error.hpp"
 #include "core/integers.hpp"
@@ -9,32 +10,72 @@ namespace koios::detail {
 namespace {
 
 constexpr std::int64_t kMiB = std::int64_t{1} << 20;
+constexpr std::int64_t kAlignment = 256;
+
+/// As if the gradients of queries, keys and values lay in the rows of one matrix.
+std::int64_t document_workspace_bytes(const AttentionShape& shape) {
+  const std::int64_t rows = shape.batch * shape.seq_len;
+  const std::int64_t pitch = (shape.heads + 2 * shape.kv_heads) * shape.head_dim;
+  const auto float_bytes = std::int64_t{sizeof(float)};
+  // dq in float32 with the pitch of dq, the row sums of do * o, and with grouped queries dk and dv
+  // of every query head, with their pitch for each head of a group.
+  std::int64_t bytes = rows * pitch * float_bytes + 2 * rows * shape.heads * float_bytes;
+  if (shape.heads != shape.kv_heads) {
+    bytes += 2 * rows * pitch * (shape.heads / shape.kv_heads) * float_bytes;
+  }
+  return bytes + DocumentTables::largest(shape).total + 4 * kMiB;
+}
 
 }  // namespace
+
+std::string cudnn_obstacle(const MathOptions& options, const AttentionShape& shape,
+                           std::int64_t element_bytes) {
+  if (!has_cudnn()) {
+    return "this build has no cuDNN: it was configured without it or its frontend's headers "
+           "(tools/setup.sh --cuda brings them)";
+  }
+  // With sizes that are no multiples of 16 the pass backward over documents wants a workspace of
+  // whole sequences for each of them.
+  const std::int64_t multiple = shape.document_mask ? 16 : 8;
+  if (element_bytes != 2 || shape.head_dim % multiple != 0) {
+    return cat("cuDNN takes bfloat16 and head sizes that are multiples of ", multiple,
+               shape.document_mask ? " where documents are kept apart" : "", "; this is ",
+               element_bytes == 2 ? "bfloat16" : "float32", " with head size ", shape.head_dim);
+  }
+  if (!shape.document_mask) return "";
+  if (options.deterministic) {
+    return "with job/deterministic cuDNN keeps documents apart at the price of all their scores in "
+           "memory";
+  }
+  if (shape.sequence_parts || shape.earlier_keys > 0) {
+    return "Koios does not tell cuDNN of documents whose keys lie on several context-parallel "
+           "ranks";
+  }
+  return "";
+}
 
 bool uses_cudnn(const MathOptions& options, const AttentionShape& shape,
                 std::int64_t element_bytes) {
   if (options.attention == AttentionKind::fallback) return false;
-  const bool possible =
-      has_cudnn() && element_bytes == 2 && shape.head_dim % 8 == 0 && !shape.document_mask;
-  if (options.attention == AttentionKind::automatic || possible) return possible;
-  if (!has_cudnn()) {
-    throw UserError(
-        "attention by cuDNN was asked for, but this build has none: it was configured "
-        "without cuDNN or its frontend's headers (tools/setup.sh --cuda brings them)");
-  }
-  if (shape.document_mask) {
-    throw UserError(
-        "attention by cuDNN was asked for, but Koios' use of it has no mask of documents: "
-        "choose the fallback attention, or auto");
-  }
-  throw UserError(
-      cat("attention by cuDNN was asked for, but it takes bfloat16 and head sizes that "
-          "are multiples of 8; this is ",
-          element_bytes == 2 ? "bfloat16" : "float32", " with head size ", shape.head_dim));
+  const std::string obstacle = cudnn_obstacle(options, shape, element_bytes);
+  if (obstacle.empty()) return true;
+  if (options.attention == AttentionKind::automatic) return false;
+  throw UserError(cat("attention by cuDNN was asked for, but ", obstacle,
+                      ": choose the fallback attention, or auto"));
+}
+
+DocumentTables::DocumentTables(std::int64_t of)
+    : documents(std::int64_t(std::bit_ceil(static_cast<std::uint64_t>(of)))),
+      offsets(round_up(documents * std::int64_t{sizeof(std::int32_t)}, kAlignment)),
+      step(round_up((documents + 1) * std::int64_t{sizeof(std::int64_t)}, kAlignment)),
+      total(offsets + kMostPitches * step) {}
+
+DocumentTables DocumentTables::largest(const AttentionShape& shape) {
+  return DocumentTables(std::min(kMostDocuments, shape.batch * shape.seq_len));
 }
 
 std::int64_t attention_cudnn_workspace_bytes(const AttentionShape& shape, bool deterministic) {
+  if (shape.document_mask) return document_workspace_bytes(shape);
   constexpr std::int64_t kTile = 128;  // cuDNN pads sequences to at most this
   const std::int64_t keys = round_up(shape.kv_len(), kTile);
   const std::int64_t rows = shape.batch * shape.heads * round_up(shape.seq_len, kTile);
@@ -55,7 +96,6 @@ FallbackTiling::FallbackTiling(const AttentionShape& shape, std::int64_t element
   constexpr std::int64_t kBudget = 64 * kMiB;
   constexpr std::int64_t kMostQueries = 256;
   constexpr std::int64_t kLeastQueries = 16;
-  constexpr std::int64_t kAlignment = 256;
   const bool narrow_type = element_bytes == 2;
   pitch = round_up(shape.kv_len(), 64);
   // Two float32 matrices, overwritten in place by float probabilities and score gradients; in bf16

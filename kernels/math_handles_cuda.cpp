@@ -15,14 +15,14 @@ class CudaMath : public MathHandles::Impl {
   void gemm(Stream& stream, const Gemm& gemm) override { gemms_.run(stream, gemm); }
 
   void attention_forward(Stream& stream, const AttentionCall& call) override {
-    if (uses_cudnn(options_, call.shape, size_of(call.dtype))) {
+    if (goes_to_cudnn(call)) {
       cudnn_.forward(stream, call);
     } else {
       attention_fallback_forward(gemms_, stream, call);
     }
   }
   void attention_backward(Stream& stream, const AttentionCall& call) override {
-    if (uses_cudnn(options_, call.shape, size_of(call.dtype))) {
+    if (goes_to_cudnn(call)) {
       cudnn_.backward(stream, call);
     } else {
       attention_fallback_backward(gemms_, stream, call);
@@ -30,6 +30,12 @@ class CudaMath : public MathHandles::Impl {
   }
 
  private:
+  /// The same for both passes of a batch.
+  bool goes_to_cudnn(const AttentionCall& call) const {
+    if (!uses_cudnn(options_, call.shape, size_of(call.dtype))) return false;
+    return !call.shape.document_mask || call.documents.count() <= DocumentTables::kMostDocuments;
+  }
+
   MathOptions options_;
   GemmCublasLt gemms_;
   AttentionCudnn cudnn_;

@@ -1,5 +1,5 @@
 // Speed of the matrix products and of attention, at the shapes of a training step.
-//   bench_math [host|cuda] [seconds per case]
+//   bench_math [host|cuda] [seconds per case] [products|attention]
 // Power limits make a GPU slower once it is warm, so the cases of a group take turns until each
 // has run for its time, on random numbers; the last half of the rounds counts.
 #include <algorithm>
@@ -35,12 +35,14 @@ class Bench {
       : stream_(backend, "bench"),
         seconds_(seconds),
         arena_(backend, MemoryPlan{{{"bench", bytes}}, bytes}),
-        math_(backend, {},
-              arena_.take<std::byte>("bench", MathHandles::gemm_workspace_bytes(backend))) {}
+        gemm_workspace_(
+            arena_.take<std::byte>("bench", MathHandles::gemm_workspace_bytes(backend))),
+        math_(backend, {}, gemm_workspace_) {}
 
   Backend backend() const { return stream_.backend(); }
   Stream& stream() { return stream_; }
   MathHandles& math() { return math_; }
+  MathHandles math(const MathOptions& options) { return {backend(), options, gemm_workspace_}; }
 
   template <class T, class... Extents>
   auto take(Extents... extents) {
@@ -136,6 +138,7 @@ class Bench {
   Stream stream_;
   double seconds_;
   Arena arena_;
+  Ref<std::byte, 1> gemm_workspace_;
   MathHandles math_;
 };
 
@@ -225,58 +228,84 @@ void bench_fp8_linears(Bench& bench, const std::vector<Linear>& linears, Fp8Scal
   bench.run(cat("FP8 backward_weight, ", recipe), backward_weight);
 }
 
+/// Sequences packed of documents of `tokens` each; the last of a sequence is what is left.
+struct PackedDocuments {
+  std::vector<std::int32_t> start, begin;
+
+  PackedDocuments(const AttentionShape& shape, std::int64_t tokens) {
+    const std::int64_t rows = shape.batch * shape.seq_len;
+    for (std::int64_t i = 0; i < rows; ++i) {
+      const std::int64_t position = i % shape.seq_len;
+      start.push_back(narrow<std::int32_t>(position / tokens * tokens));
+      if (position % tokens == 0) begin.push_back(narrow<std::int32_t>(i));
+    }
+    begin.push_back(narrow<std::int32_t>(rows));
+  }
+};
+
+/// Where the gradients of queries, keys and values lie: in rows of one matrix, as in training, or
+/// each by itself.
+enum class GradientRows { together, apart };
+
 /// document_tokens: with shape.document_mask, the length of each packed document.
 template <class T>
-void bench_attention(Bench& bench, const AttentionShape& shape, const MathOptions& options,
-                     std::int64_t document_tokens = 0) {
+void bench_attention(Bench& bench, const AttentionShape& shape, MathOptions options,
+                     std::int64_t document_tokens = 0,
+                     GradientRows gradients = GradientRows::together) {
   const std::int64_t rows = shape.batch * shape.seq_len;
   const std::int64_t q_width = shape.heads * shape.head_dim;
   const std::int64_t kv_width = shape.kv_heads * shape.head_dim;
   const auto qkv = bench.take<T>(rows, q_width + 2 * kv_width);
-  const auto d_qkv = bench.take<T>(rows, q_width + 2 * kv_width);
+  const bool together = gradients == GradientRows::together;
+  const auto d_qkv = bench.take<T>(rows, together ? q_width + 2 * kv_width : 1);
   const auto o = bench.take<T>(rows, q_width);
   const auto d_o = bench.take<T>(rows, q_width);
   const auto lse = bench.take<float>(shape.batch * shape.heads * shape.seq_len);
-  const auto workspace =
-      bench.take_bytes(attention_workspace_bytes(bench.backend(), options, shape, sizeof(T)));
+  if (bench.backend() == Backend::cuda) {
+    options.attention_workspace_bytes =
+        ask_attention_workspace_bytes(options, shape, dtype_of<T>, {qkv.pitch, qkv.pitch, q_width});
+  }
+  const std::int64_t workspace_bytes =
+      attention_workspace_bytes(bench.backend(), options, shape, sizeof(T));
+  const auto workspace = bench.take_bytes(workspace_bytes);
   const auto q = column_range(qkv, 0, q_width);
   const auto k = column_range(qkv, q_width, kv_width);
   const auto v = column_range(qkv, q_width + kv_width, kv_width);
-  const auto dq = column_range(d_qkv, 0, q_width);
-  const auto dk = column_range(d_qkv, q_width, kv_width);
-  const auto dv = column_range(d_qkv, q_width + kv_width, kv_width);
-  Ref<std::int32_t, 1> starts;
+  const auto gradient = [&](std::int64_t first, std::int64_t width) {
+    return together ? column_range(d_qkv, first, width) : bench.take<T>(rows, width);
+  };
+  const auto dq = gradient(0, q_width);
+  const auto dk = gradient(q_width, kv_width);
+  const auto dv = gradient(q_width + kv_width, kv_width);
+  Documents documents;
   if (shape.document_mask) {
-    std::vector<std::int32_t> values;
-    for (std::int64_t i = 0; i < rows; ++i) {
-      values.push_back(narrow<std::int32_t>(i % shape.seq_len / document_tokens * document_tokens));
-    }
-    starts = bench.take_copy(values);
+    PackedDocuments packed(shape, document_tokens);
+    documents = {bench.take_copy(packed.start), bench.take_copy(packed.begin)};
   }
   // The causal half of two products forward and five backward.
   const double product = static_cast<double>(shape.batch) * shape.heads * shape.seq_len *
                          (shape.seq_len + 1) * shape.head_dim;
-  auto& math = bench.math();
+  MathHandles math = bench.math(options);
   auto& s = bench.stream();
   using C = Ref<const T, 2>;
-  bench.run(cat("attention B ", shape.batch, " T ", shape.seq_len, " H ", shape.heads, " K ",
-                shape.kv_heads, " E ", shape.head_dim,
-                shape.document_mask ? cat(" documents of ", document_tokens) : "",
-                " (causal half counted)"),
-            {{"forward", 2 * product,
-              [&] {
-                attention_forward(math, s, shape, o, lse, C(q), C(k), C(v), workspace,
-                                  Ref<const std::int32_t, 1>(starts));
-              }},
-             {"backward", 5 * product, [&] {
-                attention_backward(math, s, shape, dq, dk, dv, C(d_o), C(o),
-                                   Ref<const float, 1>(lse), C(q), C(k), C(v), workspace,
-                                   Ref<const std::int32_t, 1>(starts));
-              }}});
+  const std::string in_documents =
+      cat(" in ", documents.count(), " documents of ", document_tokens,
+          options.attention == AttentionKind::fallback ? ", fallback" : "",
+          together ? "" : ", gradients apart");
+  bench.run(
+      cat("attention B ", shape.batch, " T ", shape.seq_len, " H ", shape.heads, " K ",
+          shape.kv_heads, " E ", shape.head_dim, shape.document_mask ? in_documents : "",
+          ", workspace ", workspace_bytes >> 20, " MiB (causal half counted)"),
+      {{"forward", 2 * product,
+        [&] { attention_forward(math, s, shape, o, lse, C(q), C(k), C(v), workspace, documents); }},
+       {"backward", 5 * product, [&] {
+          attention_backward(math, s, shape, dq, dk, dv, C(d_o), C(o), Ref<const float, 1>(lse),
+                             C(q), C(k), C(v), workspace, documents);
+        }}});
 }
 
-void bench_host(double seconds) {
-  Bench bench(Backend::host, seconds, std::int64_t{2} << 30);
+void bench_host_products(double seconds) {
+  Bench bench(Backend::host, seconds, std::int64_t{1} << 30);
   bench_linears<float>(bench, {{"peak: 2048 x 2048 x 2048", 2048, 2048, 2048}});
   const std::int64_t N = 2048;
   bench_linears<float>(bench, {{"qkv", N, 256, 768},
@@ -284,13 +313,17 @@ void bench_host(double seconds) {
                                {"w13", N, 256, 1536},
                                {"w2", N, 768, 256},
                                {"head", N, 256, 32000}});
+}
+
+void bench_host_attention(double seconds) {
+  Bench bench(Backend::host, seconds, std::int64_t{1} << 30);
   bench_attention<float>(bench, {4, 512, 16, 16, 16}, {});
   bench_attention<float>(bench, {1, 2048, 16, 16, 16}, {});
   bench_attention<float>(bench, {1, 2048, 4, 2, 128}, {});
   bench_attention<float>(bench, {1, 2048, 16, 16, 16, true}, {}, 256);
 }
 
-void bench_cuda(double seconds) {
+void bench_cuda_products(double seconds) {
   Bench bench(Backend::cuda, seconds, std::int64_t{44} << 30);
   const std::int64_t N = 8192;
   bench_linears<bf16>(bench, {{"qkv", N, 4096, 12288},
@@ -308,10 +341,34 @@ void bench_cuda(double seconds) {
   bench_fp8_linears(bench, of_block, Fp8ScaleKind::row, fast);
   bench_fp8_linears(bench, of_block, Fp8ScaleKind::row, exact);
   bench_fp8_linears(bench, of_block, Fp8ScaleKind::piece, exact);
-  bench_attention<bf16>(bench, {2, 4096, 32, 32, 128}, {});
-  bench_attention<bf16>(bench, {1, 4096, 32, 8, 128}, {});
-  bench_attention<bf16>(bench, {2, 4096, 32, 32, 128, true}, {}, 1024);
 }
+
+void bench_cuda_attention(double seconds) {
+  Bench bench(Backend::cuda, seconds, std::int64_t{32} << 30);
+  const AttentionShape seven{2, 4096, 32, 32, 128, true};
+  bench_attention<bf16>(bench, {2, 4096, 32, 32, 128}, {});
+  bench_attention<bf16>(bench, seven, {}, 4096);
+  bench_attention<bf16>(bench, seven, {}, 500);
+  bench_attention<bf16>(bench, seven, {}, 500, GradientRows::apart);
+  bench_attention<bf16>(bench, seven, {.attention = AttentionKind::fallback}, 500);
+  // What empty documents and tiles beyond a document's end cost: the same work in plans of fewer
+  // tokens a sequence, and in one for many more documents.
+  bench_attention<bf16>(bench, seven, {}, 512);
+  bench_attention<bf16>(bench, {8, 1024, 32, 32, 128, true}, {}, 512);
+  bench_attention<bf16>(bench, seven, {}, 100);
+  bench_attention<bf16>(bench, {1, 4096, 32, 32, 128}, {});
+  bench_attention<bf16>(bench, {1, 4096, 32, 32, 128, true}, {}, 500);
+  bench_attention<bf16>(bench, {1, 4096, 32, 8, 128}, {});
+  bench_attention<bf16>(bench, {1, 4096, 32, 8, 128, true}, {}, 500);
+}
+
+struct Group {
+  const char* name;
+  void (*on_host)(double seconds);
+  void (*on_cuda)(double seconds);
+};
+constexpr Group kGroups[] = {{"products", bench_host_products, bench_cuda_products},
+                             {"attention", bench_host_attention, bench_cuda_attention}};
 
 }  // namespace
 }  // namespace koios
@@ -322,14 +379,22 @@ int main(int argc, char** argv) {
                                                                          : "host";
   const bool cuda = backend == "cuda";
   const double seconds = argc > 2 ? std::atof(argv[2]) : 1.0;
-  if ((!cuda && backend != "host") || seconds <= 0) {
-    std::fprintf(stderr, "usage: bench_math [host|cuda] [SECONDS]\n");
+  const std::string wanted = argc > 3 ? argv[3] : "";
+  const bool is_known =
+      wanted.empty() || std::ranges::any_of(koios::kGroups, [&](const koios::Group& group) {
+        return wanted == group.name;
+      });
+  if ((!cuda && backend != "host") || seconds <= 0 || !is_known) {
+    std::fprintf(stderr, "usage: bench_math [host|cuda] [SECONDS] [products|attention]\n");
     return 2;
   }
   try {
     const koios::DeviceEnv device(cuda ? koios::Backend::cuda : koios::Backend::host, 0);
     std::printf("%s\n", device.info().name.c_str());
-    cuda ? koios::bench_cuda(seconds) : koios::bench_host(seconds);
+    for (const koios::Group& group : koios::kGroups) {
+      if (!wanted.empty() && wanted != group.name) continue;
+      cuda ? group.on_cuda(seconds) : group.on_host(seconds);
+    }
   } catch (const std::exception& error) {
     std::fprintf(stderr, "error: %s\n", error.what());
     return 1;

@@ -17,6 +17,7 @@
 
 #include "config/parse_run_config.hpp"
 #include "core/error.hpp"
+#include "core/integers.hpp"
 #include "core/log.hpp"
 #include "core/random.hpp"
 #include "core/stopwatch.hpp"
@@ -25,6 +26,7 @@
 #include "runtime/mpi_env.hpp"
 #include "runtime/region.hpp"
 #include "shard/parameters.hpp"
+#include "train/attention_choice.hpp"
 #include "train/deck_options.hpp"
 #include "train/step.hpp"
 
@@ -34,7 +36,8 @@ namespace {
 constexpr double kSeconds = 12;
 constexpr std::size_t kFewestRounds = 4;
 
-/// Tokens with shares like 1 / (k + 1), as in text.
+/// Tokens with shares like 1 / (k + 1), as in text; documents, which show with data/document_mask,
+/// of about 500 tokens.
 Batch random_batch(const TrainingShape& shape, std::int64_t number) {
   Batch batch;
   batch.sequences = shape.micro_batch.batch_size;
@@ -48,7 +51,14 @@ Batch random_batch(const TrainingShape& shape, std::int64_t number) {
   }
   batch.labels.assign(batch.tokens.begin() + 1, batch.tokens.end());
   batch.tokens.pop_back();
-  batch.document_start.assign(batch.tokens.size(), 0);
+  std::int64_t begin = 0;
+  for (std::int64_t n = 0; n < std::ssize(batch.tokens); ++n) {
+    const std::int64_t position = n % batch.seq_len;
+    const Philox4 bits =
+        philox(2, static_cast<std::uint64_t>(n), static_cast<std::uint64_t>(number));
+    if (position == 0 || bits.word[0] % 500 == 0) begin = position;
+    batch.document_start.push_back(narrow<std::int32_t>(begin));
+  }
   batch.index = make_embedding_index(batch.tokens);
   return batch;
 }
@@ -165,8 +175,8 @@ void run(const MpiEnv& mpi, const std::vector<std::string>& overrides) {
   const DeviceEnv device(use_gpu ? Backend::cuda : Backend::host, mpi.local_rank());
   const int tp = static_cast<int>(config.parallel.tensor_parallel);
   const MeshShape mesh{{1, 1, mpi.size() / tp, 1, tp}};
-  const TrainingShape shape =
-      training_shape(config, mesh, device.backend(), config.model.vocab_size);
+  TrainingShape shape = training_shape(config, mesh, device.backend(), config.model.vocab_size);
+  choose_attention(shape, mpi);
   if (mpi.rank() == 0) {
     std::printf("%s, %s, batch %lld x %lld, %s\n", device.info().name.c_str(),
                 config.model.flavor.c_str(), static_cast<long long>(shape.micro_batch.batch_size),

@@ -62,7 +62,7 @@ struct AttentionCall {
   DType dtype = DType::float32;
   Matrix q{}, k{}, v{}, o{}, d_o{}, dq{}, dk{}, dv{};
   float* lse_BHT = nullptr;
-  const std::int32_t* document_start_BT = nullptr;  // null without the mask
+  Documents documents{};
   Ref<std::byte, 1> workspace{};
 };
 

@@ -75,8 +75,7 @@ void add_model(DeckSchema& schema, ModelConfig& c) {
           "weight, too; layernorm has no bias, np_layernorm no parameters");
   schema.add(s, "tokenizer_path", &c.tokenizer_path).help("SentencePiece model");
   schema.add(s, "attention", &c.attention)
-      .help(
-          "auto: cuDNN's where it fits (not with data/document_mask), otherwise Koios' own kernel");
+      .help("auto: cuDNN's where it fits, otherwise Koios' own kernel");
   schema.add(s, "vocab_size", &c.vocab_size)
       .unit("tokens")
       .range(0, 10 * kMillion)
@@ -273,7 +272,7 @@ void add_data(DeckSchema& schema, DataConfig& c) {
       .range(1, 1000 * kMillion)
       .help("documents of a stream that are shuffled together");
   schema.add(s, "document_mask", &c.document_mask)
-      .help("attention stays inside of documents, in Koios' own kernel; false: whole sequences");
+      .help("attention stays inside of documents; false: whole sequences");
   schema.add(s, "mixture", &c.mixture)
       .may_be_empty()
       .help(

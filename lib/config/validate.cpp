@@ -100,10 +100,15 @@ void check_fp8(Rules& rules, const RunConfig& c) {
 }
 
 void check_attention(Rules& rules, const RunConfig& c) {
-  rules.require(!c.data.document_mask || c.model.attention != AttentionKind::cudnn,
-                {"model/attention", "data/document_mask"},
-                "[model] attention = cudnn has no mask of documents: with [data] document_mask = "
-                "true choose auto or fallback");
+  const bool is_masked = c.data.document_mask && c.model.attention == AttentionKind::cudnn;
+  rules.require(!is_masked || !c.job.deterministic,
+                {"model/attention", "job/deterministic", "data/document_mask"},
+                "[model] attention = cudnn is not deterministic with [data] document_mask = true: "
+                "choose auto or fallback");
+  rules.require(!is_masked || c.parallel.context_parallel == 1,
+                {"model/attention", "training/context_parallel_degree", "data/document_mask"},
+                "[model] attention = cudnn has no [data] document_mask where context-parallel "
+                "ranks share sequences: choose auto or fallback");
 }
 
 void check_recomputation(Rules& rules, const RunConfig& c) {

@@ -75,7 +75,7 @@ void qkv_forward(StageContext<T>& c, BlockSaved<T>& v, const UnitView<const T>& 
 /// Step 3.
 template <class T>
 void attend(StageContext<T>& c, BlockSaved<T>& v) {
-  c.attention.forward(v.attention_NA, v.lse_BHT, {v.q_NA, v.k_N, v.v_N}, c.document_start_N);
+  c.attention.forward(v.attention_NA, v.lse_BHT, {v.q_NA, v.k_N, v.v_N}, c.documents);
   c.made("attention", "its result", v.attention_NA);
 }
 
@@ -300,7 +300,7 @@ void block_backward_input(StageContext<T>& c, BlockSaved<T>& v, const BlockGradi
     return column_range(d.qkv_NQ, first, count);
   };
   c.attention.backward({d_columns(0, q), d_columns(q, kv), d_columns(q + kv, kv)}, d_attention_NA,
-                       v.attention_NA, v.lse_BHT, {v.q_NA, v.k_N, v.v_N}, c.document_start_N);
+                       v.attention_NA, v.lse_BHT, {v.q_NA, v.k_N, v.v_N}, c.documents);
   c.made("attention, backward", "d_q|d_k|d_v", d.qkv_NQ);
   // 2  q|k|v = normed1 wq|wk|wv, q and k turned
   {

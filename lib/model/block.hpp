@@ -24,8 +24,8 @@ struct StageContext {
   StageScratch<T>& scratch;
   TensorParallel<T>& tp;
   ContextAttention<T>& attention;
-  Ref<const std::int32_t, 1> document_start_N{};  // of the batch at work, with the mask
-  NumericsCheck* numerics = nullptr;              // with job/check_numerics
+  Documents documents{};              // of the batch at work, with the mask
+  NumericsCheck* numerics = nullptr;  // with job/check_numerics
 
   /// What an operation has made; by the names in the messages.
   template <class U, int R>

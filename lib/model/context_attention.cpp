@@ -116,10 +116,10 @@ void ContextAttention<T>::gather(const Qkv<const T>& x, std::int64_t round) {
 
 template <class T>
 void ContextAttention<T>::forward(Ref<T, 2> o_NA, Ref<float, 1> lse, const Qkv<const T>& x,
-                                  Ref<const std::int32_t, 1> document_start_N) {
+                                  const Documents& documents) {
   if (is_alone()) {
     return attention_forward<T>(math_, compute_, local_.attention, o_NA, lse, x.q_NA, x.k_N, x.v_N,
-                                workspace_, document_start_N);
+                                workspace_, documents);
   }
   gather(x, 0);
   for (std::int64_t round = 0; round < rounds(); ++round) {
@@ -132,7 +132,7 @@ void ContextAttention<T>::forward(Ref<T, 2> o_NA, Ref<float, 1> lse, const Qkv<c
         const Call c = call(round, sequence, chunk);
         const Ref<T, 2> seen = row_range(kv, c.first_key, c.shape.kv_len());
         attention_forward<T>(math_, compute_, c.shape, c.of(o_NA), c.statistics(lse), c.of(x.q_NA),
-                             k(seen), v(seen), workspace_, c.starts(document_start_N));
+                             k(seen), v(seen), workspace_, c.parts(documents));
       }
     }
   }
@@ -148,16 +148,16 @@ void ContextAttention<T>::prepare_backward(const Qkv<const T>& x) {
 template <class T>
 void ContextAttention<T>::backward(const Qkv<T>& dx, Ref<const T, 2> d_o_NA, Ref<const T, 2> o_NA,
                                    Ref<const float, 1> lse, const Qkv<const T>& x,
-                                   Ref<const std::int32_t, 1> document_start_N) {
+                                   const Documents& documents) {
   if (is_alone()) {
     return attention_backward<T>(math_, compute_, local_.attention, dx.q_NA, dx.k_N, dx.v_N, d_o_NA,
-                                 o_NA, lse, x.q_NA, x.k_N, x.v_N, workspace_, document_start_N);
+                                 o_NA, lse, x.q_NA, x.k_N, x.v_N, workspace_, documents);
   }
   KOIOS_REQUIRE(is_prepared_, "no keys are on their way");
   is_prepared_ = false;
   for (std::int64_t round = 0; round < rounds(); ++round) {
     if (round + 1 < rounds()) gather(x, round + 1);
-    backward_round(dx, d_o_NA, o_NA, lse, x, document_start_N, round);
+    backward_round(dx, d_o_NA, o_NA, lse, x, documents, round);
     reduce(dx, round);
   }
   exposed_.wait(slots_[slot(rounds() - 1)].reduced);  // and so the rounds before
@@ -166,8 +166,7 @@ void ContextAttention<T>::backward(const Qkv<T>& dx, Ref<const T, 2> d_o_NA, Ref
 template <class T>
 void ContextAttention<T>::backward_round(const Qkv<T>& dx, Ref<const T, 2> d_o_NA,
                                          Ref<const T, 2> o_NA, Ref<const float, 1> lse,
-                                         const Qkv<const T>& x,
-                                         Ref<const std::int32_t, 1> document_start_N,
+                                         const Qkv<const T>& x, const Documents& documents,
                                          std::int64_t round) {
   const Slot& events = slots_[slot(round)];
   exposed_.wait(events.reduced);  // the sums of two rounds before have left
@@ -181,7 +180,7 @@ void ContextAttention<T>::backward_round(const Qkv<T>& dx, Ref<const T, 2> d_o_N
       attention_backward<T>(math_, compute_, c.shape, c.of(dx.q_NA), k(d_seen), v(d_seen),
                             c.of(d_o_NA), c.of(o_NA), c.statistics(lse), c.of(x.q_NA),
                             column_range(seen, 0, width()), column_range(seen, width(), width()),
-                            workspace_, c.starts(document_start_N));
+                            workspace_, c.parts(documents));
       add_gradients(c, round, chunk);
     }
   }

@@ -60,15 +60,14 @@ class ContextAttention {
                    Ref<std::byte, 1> workspace, const ContextGroups& groups, Stream& compute,
                    Stream& exchange, ExposedWait& exposed);
 
-  /// attention_forward for this rank's tokens. document_start_N: positions in whole sequences.
+  /// attention_forward for this rank's tokens. documents: positions in whole sequences.
   void forward(Ref<T, 2> o_NA, Ref<float, 1> lse, const Qkv<const T>& x,
-               Ref<const std::int32_t, 1> document_start_N);
+               const Documents& documents);
   /// Sends the first keys and values on their way, which the next backward() of the same x uses.
   void prepare_backward(const Qkv<const T>& x);
   /// attention_backward for this rank's tokens.
   void backward(const Qkv<T>& dx, Ref<const T, 2> d_o_NA, Ref<const T, 2> o_NA,
-                Ref<const float, 1> lse, const Qkv<const T>& x,
-                Ref<const std::int32_t, 1> document_start_N);
+                Ref<const float, 1> lse, const Qkv<const T>& x, const Documents& documents);
 
  private:
   static constexpr int kChunks = 2;
@@ -83,9 +82,9 @@ class ContextAttention {
 
     std::int64_t queries() const { return shape.seq_len; }
     std::int64_t query_cols() const { return shape.heads * shape.head_dim; }
-    Ref<const std::int32_t, 1> starts(Ref<const std::int32_t, 1> document_start_N) const {
-      return shape.document_mask ? slice(document_start_N, first_row, queries())
-                                 : Ref<const std::int32_t, 1>{};
+    Documents parts(const Documents& documents) const {
+      if (!shape.document_mask) return {};
+      return {.start_BT = slice(documents.start_BT, first_row, queries()), .begin_D1 = {}};
     }
     template <class U>
     Ref<U, 2> of(Ref<U, 2> queries_NA) const {
@@ -114,8 +113,8 @@ class ContextAttention {
   /// Puts this rank's keys and values among those to come, and begins to gather.
   void gather(const Qkv<const T>& x, std::int64_t round);
   void backward_round(const Qkv<T>& dx, Ref<const T, 2> d_o_NA, Ref<const T, 2> o_NA,
-                      Ref<const float, 1> lse, const Qkv<const T>& x,
-                      Ref<const std::int32_t, 1> document_start_N, std::int64_t round);
+                      Ref<const float, 1> lse, const Qkv<const T>& x, const Documents& documents,
+                      std::int64_t round);
   /// Adds a chunk's gradients to those of the round; the chunk that sees most comes first.
   void add_gradients(const Call& call, std::int64_t round, int chunk);
   /// Sends the round's gradients to whose keys and values they are of.

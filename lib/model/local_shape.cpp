@@ -38,6 +38,7 @@ LocalShape::LocalShape(const ModelSpec& model, const TensorParallelOptions& tens
   attention.batch = 1;
   attention.seq_len = div_exact(batch.seq_len, 2 * context.ranks);
   attention.earlier_keys = batch.seq_len - attention.seq_len;
+  attention.sequence_parts = true;
   attention.kv_heads = context.kv_heads;
   attention.heads = heads / kv_heads * context.kv_heads;
 }

@@ -63,7 +63,7 @@ Ref<const T, 2> Stage<T>::stream_before(int unit, int slot) {
 
 template <class T>
 StageContext<T>& Stage<T>::context(int slot) {
-  context_.document_start_N = batch(slot).document_start_N;
+  context_.documents = batch(slot).documents;
   return context_;
 }
 

@@ -17,7 +17,7 @@ struct DeviceBatch {
   Ref<const std::int32_t, 1> token_N;
   Ref<const std::int32_t, 1> label_N;  // -1: does not count
   EmbeddingSort sort;
-  Ref<const std::int32_t, 1> document_start_N;  // with MicroBatchShape::document_mask, else empty
+  Documents documents;  // with MicroBatchShape::document_mask, else empty
 };
 
 /// Where a unit's parameter gradients go, in float32.

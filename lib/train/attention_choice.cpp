@@ -26,6 +26,17 @@ Answer ask(const TrainingShape& shape) {
   }
 }
 
+/// Of runs that the fused attention could be for: float32 has no other than the fallback.
+std::string why_fallback(const TrainingShape& shape) {
+  if (shape.compute != DType::bfloat16) return "";
+  const LocalShape local(shape.model, shape.tensor, shape.micro_batch);
+  return why_fallback_attention(shape.math, local.attention, shape.compute);
+}
+
+void warn(const MpiEnv& mpi, const std::string& why) {
+  if (mpi.rank() == 0) log::warning("the slower fallback attention runs: ", why);
+}
+
 }  // namespace
 
 void choose_attention(TrainingShape& shape, const MpiEnv& mpi) {
@@ -35,10 +46,14 @@ void choose_attention(TrainingShape& shape, const MpiEnv& mpi) {
   const std::vector<std::string> refusals = mpi.all_gather(mine.refusal);
   const auto refused = std::find_if(refusals.begin(), refusals.end(),
                                     [](const std::string& refusal) { return !refusal.empty(); });
-  if (refused == refusals.end()) return;
+  if (refused == refusals.end()) {
+    const std::string why = why_fallback(shape);
+    if (!why.empty()) warn(mpi, why);
+    return;
+  }
   const std::string why = cat(*refused, " (rank ", refused - refusals.begin(), ")");
   if (shape.math.attention == AttentionKind::cudnn) throw UserError(why);
-  if (mpi.rank() == 0) log::warning("the slower fallback attention runs: ", why);
+  warn(mpi, why);
   shape.math.attention = AttentionKind::fallback;
 }
 

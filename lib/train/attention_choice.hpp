@@ -7,9 +7,9 @@
 
 namespace koios {
 
-/// Fills shape.math, alike on all ranks. Where cuDNN refuses on some rank what the deck leaves to
-/// Koios, all take the fallback, with a warning that says why; UserError where the deck asks for
-/// cuDNN. Does nothing on the host. Collective.
+/// Fills shape.math, alike on all ranks. Where cuDNN does not do what the deck leaves to Koios, or
+/// refuses it on some rank, all take the fallback, with a warning that says why; UserError where
+/// the deck asks for cuDNN. Does nothing on the host. Collective.
 void choose_attention(TrainingShape& shape, const MpiEnv& mpi);
 
 }  // namespace koios

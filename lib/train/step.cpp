@@ -105,6 +105,8 @@ void TrainStep<T>::rehearse() {
   exposed_.start_step();
   find_scales();
   Batch batch;
+  batch.sequences = stage_shape_.micro_batch.batch_size;
+  batch.seq_len = stage_shape_.micro_batch.seq_len;
   batch.tokens.resize(static_cast<std::size_t>(stage_shape_.micro_batch.tokens()));
   batch.labels = batch.tokens;
   batch.document_start = batch.tokens;

@@ -21,7 +21,11 @@ BatchBuffers::BatchBuffers(Arena& arena, const TrainingShape& shape) {
   const std::int64_t distinct = std::min(n, shape.model.vocab_size);
   token_N = arena.take<std::int32_t>(kBatch, n);
   label_N = arena.take<std::int32_t>(kBatch, n);
-  if (shape.micro_batch.document_mask) document_start_N = arena.take<std::int32_t>(kBatch, n);
+  if (shape.micro_batch.document_mask) {
+    document_start_N = arena.take<std::int32_t>(kBatch, n);
+    const bool is_whole = shape.micro_batch.context_ranks == 1;
+    if (is_whole) document_begin_N1 = arena.take<std::int32_t>(kBatch, n + 1);
+  }
   sort_position_N = arena.take<std::int32_t>(kBatch, n);
   sort_begin_S1 = arena.take<std::int32_t>(kBatch, distinct + 1);
   sort_token_S = arena.take<std::int32_t>(kBatch, distinct);

@@ -17,7 +17,8 @@ namespace koios {
 struct BatchBuffers {
   Ref<std::int32_t, 1> token_N;
   Ref<std::int32_t, 1> label_N;
-  Ref<std::int32_t, 1> document_start_N;  // with the mask of documents, else empty
+  Ref<std::int32_t, 1> document_start_N;   // with the mask of documents, else empty
+  Ref<std::int32_t, 1> document_begin_N1;  // likewise, and of whole sequences
   Ref<std::int32_t, 1> sort_position_N;
   Ref<std::int32_t, 1> sort_begin_S1;
   Ref<std::int32_t, 1> sort_token_S;

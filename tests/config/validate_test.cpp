@@ -110,12 +110,20 @@ TEST(Rules, a_micro_batch_is_no_more_than_the_kernels_count) {
   EXPECT_NE(rules_of(seven + "900\nmixed_precision_param = float32\n"), "");
 }
 
-TEST(Rules, cudnn_has_no_mask_of_documents) {
-  EXPECT_EQ(rules_of("[data]\ndocument_mask = true\n"), "");
-  EXPECT_EQ(rules_of("[model]\nattention = fallback\n[data]\ndocument_mask = true\n"), "");
-  EXPECT_EQ(rules_of("[model]\nattention = cudnn\n[data]\ndocument_mask = true\n"),
-            "error: x.ini:2: [model] attention = cudnn has no mask of documents: with [data] "
-            "document_mask = true choose auto or fallback\n");
+TEST(Rules, cudnn_masks_documents_of_whole_sequences_in_no_fixed_order) {
+  const std::string mask = "[data]\ndocument_mask = true\n";
+  const std::string cudnn = "[model]\nattention = cudnn\n" + mask;
+  const std::string fixed = "[job]\ndeterministic = true\n";
+  const std::string shared = "[training]\ncontext_parallel_degree = 2\n";
+  EXPECT_EQ(rules_of(mask + fixed + shared, 2), "");
+  EXPECT_EQ(rules_of("[model]\nattention = fallback\n" + mask + fixed + shared, 2), "");
+  EXPECT_EQ(rules_of(cudnn), "");
+  EXPECT_EQ(rules_of(cudnn + fixed),
+            "error: x.ini:2: [model] attention = cudnn is not deterministic with [data] "
+            "document_mask = true: choose auto or fallback\n");
+  EXPECT_EQ(rules_of(cudnn + shared, 2),
+            "error: x.ini:2: [model] attention = cudnn has no [data] document_mask where "
+            "context-parallel ranks share sequences: choose auto or fallback\n");
 }
 
 TEST(Rules, more_tensor_parallel_than_heads_lists_what_works) {

@@ -87,12 +87,12 @@ class DocumentMask(unittest.TestCase):
                              training__dataset_path=made)
         self.assertEqual(text, tokens)
 
-    def test_cudnn_is_refused(self):
-        run = self.run_koios(1, "refused", model__attention="cudnn")
+    def test_cudnn_in_a_fixed_order_is_refused(self):
+        run = self.run_koios(1, "refused", model__attention="cudnn", job__deterministic="true")
         self.assertNotEqual(run.returncode, 0)
         lines = [line for line in run.output.splitlines() if "cudnn" in line]
         self.assertEqual(len(lines), 1, run.output)
-        self.assertIn("attention = cudnn has no mask of documents", lines[0])
+        self.assertIn("attention = cudnn is not deterministic", lines[0])
 
 
 if __name__ == "__main__":

@@ -20,8 +20,32 @@ TEST(AttentionPlan, CudnnTakesBf16AndHeadSizesOfEight) {
   EXPECT_THROW(uses_cudnn({.attention = AttentionKind::cudnn}, kSevenB, 4), UserError);
   AttentionShape masked = kSevenB;
   masked.document_mask = true;
-  EXPECT_FALSE(uses_cudnn({}, masked, 2));
-  EXPECT_THROW(uses_cudnn({.attention = AttentionKind::cudnn}, masked, 2), UserError);
+  EXPECT_TRUE(uses_cudnn({}, masked, 2));
+  EXPECT_FALSE(uses_cudnn({.deterministic = true}, masked, 2));
+  EXPECT_THROW(uses_cudnn({.attention = AttentionKind::cudnn, .deterministic = true}, masked, 2),
+               UserError);
+  AttentionShape narrow = masked;
+  narrow.head_dim = 72;
+  EXPECT_FALSE(uses_cudnn({}, narrow, 2));
+  AttentionShape in_parts = masked;
+  in_parts.sequence_parts = true;
+  EXPECT_FALSE(uses_cudnn({}, in_parts, 2));
+}
+
+TEST(AttentionPlan, DocumentsHaveFewPlans) {
+  EXPECT_EQ(DocumentTables(1).documents, 1);
+  EXPECT_EQ(DocumentTables(17).documents, 32);
+  EXPECT_EQ(DocumentTables::largest(kSevenB).documents, DocumentTables::kMostDocuments);
+  EXPECT_EQ(DocumentTables::largest({2, 50, 1, 1, 16}).documents, 128);  // of one token each
+}
+
+TEST(AttentionPlan, DocumentsMayAllGoToTheFallback) {
+  if (!has_cudnn()) GTEST_SKIP() << "no cuDNN in this build";
+  AttentionShape masked{1, 64, 1, 1, 128};
+  masked.document_mask = true;
+  const MathOptions asked{.attention_workspace_bytes = 12345};
+  EXPECT_EQ(attention_workspace_bytes(Backend::cuda, asked, masked, 2),
+            FallbackTiling(masked, 2).total);
 }
 
 TEST(AttentionPlan, FallbackStaysWithinItsBudget) {

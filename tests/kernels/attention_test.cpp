@@ -90,6 +90,18 @@ void expect_gradients_near(const AttentionShape& s, const reference::AttentionGr
   expect_near("dv", s, got.dv, expected.dv, bound, scale);
 }
 
+/// From BHT to BTH.
+std::vector<double> token_by_token(const std::vector<double>& lse_BHT, const AttentionShape& s) {
+  std::vector<double> lse_BTH(lse_BHT.size());
+  for (std::int64_t i = 0; i < std::ssize(lse_BHT); ++i) {
+    const std::int64_t t = i % s.seq_len;
+    const std::int64_t head = i / s.seq_len % s.heads;
+    const std::int64_t b = i / s.seq_len / s.heads;
+    lse_BTH[(b * s.seq_len + t) * s.heads + head] = lse_BHT[i];
+  }
+  return lse_BTH;
+}
+
 /// Everything one shape needs in the backend's memory.
 template <class T>
 struct Tensors {
@@ -103,19 +115,36 @@ struct Tensors {
         dk(s, kv_rows(shape), shape.kv_heads * shape.head_dim, kGap),
         dv(s, kv_rows(shape), shape.kv_heads * shape.head_dim, kGap),
         lse(s, 1, rows(shape) * shape.heads, 0),
-        document_start(s, 1, shape.document_mask ? rows(shape) : 0, 0) {}
+        document_start(s, 1, shape.document_mask ? rows(shape) : 0, 0),
+        document_begin(s, 1, shape.document_mask ? rows(shape) + 1 : 0, 0) {}
 
   static std::int64_t rows(const AttentionShape& s) { return s.batch * s.seq_len; }
   static std::int64_t kv_rows(const AttentionShape& s) { return s.batch * s.kv_len(); }
   Ref<float, 1> lse_BHT() const { return make_ref(lse.ref().data, lse.ref().extent[1]); }
 
-  DeviceMatrix<T> q, k, v, o, d_o, dq, dk, dv;
-  Ref<const std::int32_t, 1> document_start_BT() const {
-    return make_ref(document_start.cref().data, document_start.ref().extent[1]);
+  void write_documents(const AttentionShape& shape, const std::vector<double>& start) {
+    document_start.write(start);
+    std::vector<double> begins;
+    for (std::int64_t row = 0; row < std::ssize(start); ++row) {
+      if (row % shape.seq_len == 0 || start[row] != start[row - 1]) {
+        begins.push_back(static_cast<double>(row));
+      }
+    }
+    documents = std::ssize(begins);
+    begins.resize(document_begin.ref().extent[1], static_cast<double>(rows(shape)));
+    document_begin.write(begins);
+  }
+  Documents document_refs(const AttentionShape& shape) const {
+    if (!shape.document_mask) return {};
+    const auto start = make_ref(document_start.cref().data, document_start.ref().extent[1]);
+    if (shape.earlier_keys > 0) return {start, {}};
+    return {start, make_ref(document_begin.cref().data, documents + 1)};
   }
 
+  DeviceMatrix<T> q, k, v, o, d_o, dq, dk, dv;
   DeviceMatrix<float> lse;
-  DeviceMatrix<std::int32_t> document_start;
+  DeviceMatrix<std::int32_t> document_start, document_begin;
+  std::int64_t documents = 0;
 };
 
 template <class Case>
@@ -124,21 +153,31 @@ class Attention : public test::KernelTest<Case> {
   using T = typename Case::T;
 
   void run(Tensors<T>& t, const reference::AttentionInput& in, const std::vector<double>& d_o,
-           const MathOptions& options = {}) {
+           MathOptions options = {}) {
+    if (Case::backend == Backend::cuda && in.shape.document_mask) {
+      options.attention_workspace_bytes = ask_attention_workspace_bytes(
+          options, in.shape, dtype_of<T>, {t.q.ref().pitch, t.k.ref().pitch, t.o.ref().pitch});
+    }
     MathHandles math(Case::backend, options, gemm_workspace_.ref());
-    // No byte more than promised.
-    test::Scratch workspace(Case::backend,
-                            attention_workspace_bytes(Case::backend, options, in.shape, sizeof(T)));
+    // No byte more than promised, and nothing in it that could pass for zeros.
+    const std::int64_t bytes =
+        attention_workspace_bytes(Case::backend, options, in.shape, sizeof(T));
+    const std::int64_t floats = bytes / std::int64_t{sizeof(float)};
+    test::Scratch workspace(Case::backend, bytes);
+    std::vector<float> poison(floats, std::nanf(""));
+    copy(this->stream, {workspace.ref().data, floats, DType::float32},
+         {poison.data(), floats, DType::float32});
     t.q.write(in.q);
     t.k.write(in.k);
     t.v.write(in.v);
     t.d_o.write(d_o);
-    t.document_start.write(in.document_start_BT);
+    t.write_documents(in.shape, in.document_start_BT);
+    const Documents documents = t.document_refs(in.shape);
     attention_forward(math, this->stream, in.shape, t.o.ref(), t.lse_BHT(), t.q.cref(), t.k.cref(),
-                      t.v.cref(), workspace.ref(), t.document_start_BT());
+                      t.v.cref(), workspace.ref(), documents);
     attention_backward(math, this->stream, in.shape, t.dq.ref(), t.dk.ref(), t.dv.ref(),
                        t.d_o.cref(), t.o.cref(), Ref<const float, 1>(t.lse_BHT()), t.q.cref(),
-                       t.k.cref(), t.v.cref(), workspace.ref(), t.document_start_BT());
+                       t.k.cref(), t.v.cref(), workspace.ref(), documents);
     this->stream.synchronize();
   }
 
@@ -151,9 +190,17 @@ class Attention : public test::KernelTest<Case> {
     const auto grad = reference::attention_backward(in, d_o);
     expect_near("o", shape, t.o.read(), out.o, kBound, largest(out.o));
     // lse is float32 in every case, of scores that are float32 sums.
-    expect_near("lse", shape, t.lse.read(), out.lse_BHT, 16 * test::unit_roundoff<float>,
-                largest(out.lse_BHT));
+    const auto lse =
+        goes_by_document(shape, options) ? token_by_token(out.lse_BHT, shape) : out.lse_BHT;
+    expect_near("lse", shape, t.lse.read(), lse, 16 * test::unit_roundoff<float>, largest(lse));
     expect_gradients_near(shape, {t.dq.read(), t.dk.read(), t.dv.read()}, grad, kBound);
+  }
+
+  /// Whether cuDNN does it, document by document.
+  static bool goes_by_document(const AttentionShape& shape, const MathOptions& options) {
+    return Case::backend == Backend::cuda && shape.document_mask &&
+           options.attention != AttentionKind::fallback &&
+           why_fallback_attention(options, shape, dtype_of<T>).empty();
   }
 
   void compare(const MathOptions& options) {
@@ -207,13 +254,46 @@ TYPED_TEST(Attention, MaskOfDocumentsMatchesReference) {
   }
 }
 
+// Documents of many tiles, more of them than one plan is for, and none but one.
+TYPED_TEST(Attention, LongDocumentsAgreeWithTheFallback) {
+  using T = typename TypeParam::T;
+  AttentionShape shape{2, 4096, 4, 4, 128};
+  shape.document_mask = true;
+  if (!this->goes_by_document(shape, {})) GTEST_SKIP() << "the fallback itself";
+  for (const std::int64_t kv_heads : {4, 2}) {
+    shape.kv_heads = kv_heads;
+    auto in = random_input<T>(shape);
+    const auto d_o = test::random_values<T>(std::ssize(in.q), 4);
+    for (const std::int64_t mean : {3, 100, 500, 2000, 1 << 20}) {
+      std::mt19937 random(static_cast<std::uint32_t>(mean));
+      in.document_start_BT.clear();
+      for (std::int64_t i = 0; i < shape.batch * shape.seq_len; ++i) {
+        const std::int64_t t = i % shape.seq_len;
+        const bool begins = t == 0 || static_cast<std::int64_t>(random()) % mean == 0;
+        in.document_start_BT.push_back(begins ? static_cast<double>(t)
+                                              : in.document_start_BT.back());
+      }
+      Tensors<T> fused(this->stream, shape), fallback(this->stream, shape);
+      this->run(fused, in, d_o);
+      this->run(fallback, in, d_o, {.attention = AttentionKind::fallback});
+      const auto o = fallback.o.read();
+      SCOPED_TRACE(cat(fused.documents, " documents"));
+      expect_near("o", shape, fused.o.read(), o, 2 * this->kBound, largest(o));
+      expect_gradients_near(shape, {fused.dq.read(), fused.dk.read(), fused.dv.read()},
+                            {fallback.dq.read(), fallback.dk.read(), fallback.dv.read()},
+                            2 * this->kBound);
+    }
+  }
+}
+
 // What one document has in it must not show in another, were it as large as it can be.
 TYPED_TEST(Attention, MaskKeepsDocumentsApart) {
   using T = typename TypeParam::T;
   AttentionShape shape{1, 260, 2, 1, 16};
   shape.document_mask = true;
   auto in = random_input<T>(shape);
-  const std::int64_t begin = 131;  // of the second document
+  // Of the second document, which is of two tiles: of two sums the order does not show.
+  const std::int64_t begin = 133;
   for (std::int64_t t = 0; t < shape.seq_len; ++t) {
     in.document_start_BT.push_back(t < begin ? 0.0 : static_cast<double>(begin));
   }

@@ -69,11 +69,12 @@ TEST(MemoryPlan, more_ranks_than_rows_hold_one_padded_row_each) {
   }
 }
 
-TEST(MemoryPlan, the_mask_of_documents_takes_four_bytes_a_token) {
+TEST(MemoryPlan, the_mask_of_documents_takes_eight_bytes_a_token) {
   TrainingShape shape = shape_of(1, DType::float32);
   const auto without = by_label(plan_memory(shape))["batch"];
   shape.micro_batch.document_mask = true;
-  EXPECT_EQ(by_label(plan_memory(shape))["batch"], without + 4 * shape.micro_batch.tokens());
+  EXPECT_EQ(by_label(plan_memory(shape))["batch"],
+            without + 8 * shape.micro_batch.tokens() + Arena::kAlignment);
 }
 
 TEST(MemoryPlan, one_rank_gathers_nothing_where_its_masters_or_casts_serve) {
