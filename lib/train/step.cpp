@@ -1,5 +1,6 @@
 #include "train/step.hpp"
 
+#include "core/integers.hpp"
 #include "data/embedding_index.hpp"
 #include "kernels/elementwise.hpp"
 #include "kernels/reduce.hpp"
@@ -22,6 +23,15 @@ std::vector<int> reduced_units(const std::vector<Action>& actions) {
     if (action.kind == Kind::reduce) units.push_back(action.unit);
   }
   return units;
+}
+
+/// Each sequence into so many documents of about the same length.
+void cut(Batch& batch, std::int64_t documents) {
+  for (std::size_t row = 0; row < batch.document_start.size(); ++row) {
+    const std::int64_t position = static_cast<std::int64_t>(row) % batch.seq_len;
+    const std::int64_t document = position * documents / batch.seq_len;
+    batch.document_start[row] = narrow<std::int32_t>(ceil_div(document * batch.seq_len, documents));
+  }
 }
 
 }  // namespace
@@ -112,7 +122,15 @@ void TrainStep<T>::rehearse() {
   batch.document_start = batch.tokens;
   batch.index = make_embedding_index(batch.tokens);
   const NextBatch same = [&] { return batch; };
-  for (const Action& action : rehearsal_) perform(action, same, 0);
+  // The fused attention has a plan for each power of two of documents, which is loaded, too.
+  const MicroBatchShape& micro_batch = stage_shape_.micro_batch;
+  const bool has_plans = micro_batch.document_mask && micro_batch.context_ranks == 1 &&
+                         streams_.compute.backend() == Backend::cuda;
+  const std::int64_t most = has_plans ? batch.seq_len : 1;
+  for (std::int64_t documents = 1; documents <= most; documents *= 2) {
+    cut(batch, documents);
+    for (const Action& action : rehearsal_) perform(action, same, 0);
+  }
   stage_.forget_fp8_counts();
 }
 
