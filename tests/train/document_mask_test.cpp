@@ -168,7 +168,7 @@ TEST_P(DocumentMask, in_bfloat16) {
   const Outcome apart = train_apart<bf16>(GetParam(), packed, lengths);
   for (const auto recompute : {RecomputeMode::none, RecomputeMode::full}) {
     const Outcome together = train<bf16>(GetParam(), packed, true, recompute);
-    EXPECT_LE(largest_difference(together.losses, apart.losses), 0.005);
+    EXPECT_LE(largest_difference(together.losses, apart.losses), 0.01);
     EXPECT_LE(relative_distance(together.gradients, apart.gradients), 0.012);
   }
   const Outcome unmasked = train<bf16>(GetParam(), packed, false);
