@@ -1,13 +1,14 @@
 #include "kernels/fp8.hpp"
 
-#include "kernels/detail/fp8_scale.hpp"
-#include "kernels/detail/launch.hpp"
+#include "kernels/detail/fp8_tile.hpp"
 
 namespace koios {
 namespace {
 
+using detail::kTileRows;
 using detail::load;
 using detail::store;
+using detail::TileStart;
 
 /// Of a row, or of a piece of an array without gaps.
 template <class T>
@@ -43,9 +44,7 @@ struct CastToFp8 {
   }
 };
 
-/// A tile of 128 rows: the maxima of its rows and columns.
-constexpr std::int64_t kTileRows = 128;
-
+/// The maxima of a tile's rows and columns.
 template <class T>
 struct RowAndColumnAmax {
   Ref<float, 1> amax_N, amax_K;
@@ -59,9 +58,8 @@ struct HostRowAndColumnAmax : RowAndColumnAmax<T> {
 
   KOKKOS_FUNCTION void operator()(std::int64_t tile) const {
     const auto& x = this->x;
-    const std::int64_t tiles_of_row = ceil_div(x.extent[1], kColumns);
-    const std::int64_t n0 = tile / tiles_of_row * kTileRows;
-    const std::int64_t k0 = tile % tiles_of_row * kColumns;
+    const TileStart start(tile, x.extent[1], kColumns);
+    const std::int64_t n0 = start.n, k0 = start.k;
     const std::int64_t columns = Kokkos::min(std::int64_t{kColumns}, x.extent[1] - k0);
     const std::int64_t end = Kokkos::min(n0 + kTileRows, x.extent[0]);
     float of_column[kColumns] = {};
@@ -81,54 +79,63 @@ struct HostRowAndColumnAmax : RowAndColumnAmax<T> {
 };
 
 #if defined(KOIOS_CUDA)
-/// On CUDA: a lane takes W neighbouring columns, a warp every eighth row.
-template <class T, int W>
+/// On CUDA: a lane takes V neighbouring columns, a warp some neighbouring rows, of which several
+/// are on their way at a time. One lane keeps what is found of a row, so that all are raised at
+/// once.
+template <class T, bool kPacks>
 struct CudaRowAndColumnAmax : RowAndColumnAmax<T> {
+  static constexpr int V = 16 / sizeof(T);
   static constexpr int kWarps = 8;
   static constexpr int kBlock = kWarps * detail::kWarp;
-  static constexpr std::int64_t kColumns = detail::kWarp * W;
+  static constexpr int kResident = 4;
+  static constexpr int kRows = kTileRows / kWarps;
+  static constexpr int kTogether = 4;
+  static constexpr int kColumns = detail::kWarp * V;
 
   KOKKOS_FUNCTION void operator()([[maybe_unused]] std::int64_t tile,
                                   [[maybe_unused]] int rank) const {
 #if defined(__CUDA_ARCH__)
-    __shared__ float of_warp[kWarps][kColumns];
+    __shared__ detail::ColumnMagnitudes<T, kWarps, kColumns> columns;
     const auto& x = this->x;
-    const std::int64_t tiles_of_row = ceil_div(x.extent[1], kColumns);
-    const std::int64_t n0 = tile / tiles_of_row * kTileRows;
-    const std::int64_t k0 = tile % tiles_of_row * kColumns;
-    const int warp = rank / detail::kWarp;
+    const TileStart start(tile, x.extent[1], kColumns);
     const int lane = rank % detail::kWarp;
-    const std::int64_t k = k0 + lane * W;  // rows are whole packs, or W is 1
-    auto of_columns = filled(detail::ArrayWidth<W>{}, 0.0F);
-    KOIOS_UNROLL_BY(4)
-    for (int r = warp; r < kTileRows; r += kWarps) {
-      const std::int64_t n = n0 + r;
-      auto v = filled(detail::ArrayWidth<W>{}, 0.0F);
-      if (n < x.extent[0] && k < x.extent[1]) v = load(detail::ArrayWidth<W>{}, x.row(n) + k);
-      of_columns = larger_magnitude(of_columns, v);
-      const float of_row = detail::across_threads<detail::kWarp>(largest_magnitude(v), lane,
-                                                                 detail::LargerMagnitude{});
-      if (lane == 0 && n < x.extent[0]) detail::raise_magnitude(this->amax_N.data + n, of_row);
+    const std::int64_t n = start.n + rank / detail::kWarp * kRows;
+    detail::Words<T, V> of_columns{};
+    float of_row = 0;  // of row n + lane
+    KOIOS_UNROLL_BY(2)
+    for (int first = 0; first < kRows; first += kTogether) {
+      detail::Words<T, V> rows[kTogether] = {};
+      KOIOS_UNROLL
+      for (int i = 0; i < kTogether; ++i) {
+        const std::int64_t row = n + first + i;
+        if (row < x.extent[0]) rows[i] = detail::fetch<V, kPacks>(x, row, start.k + lane * V);
+      }
+      KOIOS_UNROLL
+      for (int i = 0; i < kTogether; ++i) {
+        const float mine = detail::largest_in<T>(detail::largest_word(0, rows[i]));
+        const auto all = __reduce_max_sync(0xffffffffU, __builtin_bit_cast(std::uint32_t, mine));
+        if (lane == first + i) of_row = __builtin_bit_cast(float, all);
+        KOIOS_UNROLL
+        for (int w = 0; w < rows[i].kCount; ++w) {
+          of_columns.word[w] = detail::larger_in_words<T>(of_columns.word[w], rows[i].word[w]);
+        }
+      }
+    }
+    if (lane < kRows && n + lane < x.extent[0]) {
+      detail::raise_magnitude(this->amax_N.data + n + lane, of_row);
     }
     KOIOS_UNROLL
-    for (int j = 0; j < W; ++j) of_warp[warp][lane * W + j] = of_columns.v[j];
+    for (int w = 0; w < of_columns.kCount; ++w) {
+      columns.of_warp[rank / detail::kWarp][lane * of_columns.kCount + w] = of_columns.word[w];
+    }
     __syncthreads();
-    for (int c = rank; c < kColumns && k0 + c < x.extent[1]; c += kBlock) {
-      float largest = 0;
-      KOIOS_UNROLL
-      for (int w = 0; w < kWarps; ++w) {
-        largest = detail::larger_magnitude(largest, of_warp[w][c]);
-      }
-      detail::raise_magnitude(this->amax_K.data + k0 + c, largest);
+    if (const std::int64_t k = start.k + rank; rank < kColumns && k < x.extent[1]) {
+      detail::raise_magnitude(this->amax_K.data + k, columns.of_all(rank));
     }
 #endif
   }
 };
 #endif
-
-}  // namespace
-
-namespace {
 
 template <class T>
 Ref<T, 2> scales_at(T* data, std::int64_t rows, std::int64_t columns, Fp8ScaleKind kind) {
@@ -186,29 +193,27 @@ void raise_amax_of_rows_and_columns(Stream& s, Ref<float, 1> amax_N, Ref<float, 
                 x_NK.extent[1]);
   if (x_NK.size() == 0) return;
   constexpr const char* kLabel = "raise_amax_of_rows_and_columns";
-  const auto tiles = [&](std::int64_t columns) {
-    return ceil_div(x_NK.extent[0], kTileRows) * ceil_div(x_NK.extent[1], columns);
-  };
   detail::dispatch(
       s,
       [&](detail::HostExec) {
         using Body = HostRowAndColumnAmax<T>;
-        Kokkos::parallel_for(kLabel,
-                             detail::HostRange(detail::HostExec{}, 0, tiles(Body::kColumns)),
-                             Body{{amax_N, amax_K, x_NK}});
+        Kokkos::parallel_for(
+            kLabel,
+            detail::HostRange(detail::HostExec{}, 0, detail::count_tiles(x_NK, Body::kColumns)),
+            Body{{amax_N, amax_K, x_NK}});
       },
       [&]([[maybe_unused]] auto exec) {
 #if defined(KOIOS_CUDA)
-        constexpr int W = 16 / sizeof(T);
-        const auto run = [&]<int kWidth>(detail::ArrayWidth<kWidth>) {
-          using Body = CudaRowAndColumnAmax<T, kWidth>;
-          detail::cuda_teams<Body::kBlock>(exec, kLabel, tiles(Body::kColumns),
-                                           Body{{amax_N, amax_K, x_NK}});
+        const auto run = [&]<bool kPacks>(std::bool_constant<kPacks>) {
+          using Body = CudaRowAndColumnAmax<T, kPacks>;
+          detail::cuda_teams<Body::kBlock, Body::kResident>(
+              exec, kLabel, detail::count_tiles(x_NK, Body::kColumns),
+              Body{{amax_N, amax_K, x_NK}});
         };
-        if (detail::allows_packs(x_NK) && x_NK.extent[1] % W == 0) {
-          run(detail::ArrayWidth<W>{});
+        if (detail::allows_packs(x_NK) && x_NK.extent[1] % (16 / sizeof(T)) == 0) {
+          run(std::true_type{});
         } else {
-          run(detail::ArrayWidth<1>{});
+          run(std::false_type{});
         }
 #endif
       });

@@ -5,35 +5,68 @@
 namespace koios {
 namespace {
 
-using detail::ArrayImage;
-using detail::ArrayPack;
 using detail::ArrayWidth;
 using detail::Fp8Counters;
 using detail::TileStart;
+
 #if defined(KOIOS_CUDA)
-using detail::fetch;
-using detail::kGroup;
+
 using detail::kHeldRows;
-using detail::kTileThreads;
-using detail::Place;
-using detail::put;
-using detail::TurnedTile;
-#endif
+using detail::kPerWord;
+/// A block is two parts side by side; float32 takes twice the registers.
+using Blocks = detail::Place<8, kFp8Block, 2>;
+static_assert(Blocks::kColumns == kFp8Block);
+template <class T>
+constexpr int kResidentBlocks = sizeof(T) == 2 ? 3 : 2;
 
-#if defined(KOIOS_CUDA)
+template <class T>
+using Columns = detail::ColumnMagnitudes<T, Blocks::kThreads / detail::kWarp, kFp8Block>;
 
-/// kSquare: one scale for 128 x 128; otherwise one for each row of the tile and one for each
-/// column.
-template <class Q, class T, bool kSquare>
-struct CudaBlockCast {
+/// Lanes that hold the same rows are kGroup neighbours. Rows share words as values do.
+template <class T>
+__device__ void find_largest_of_rows(const detail::HeldParts<T, Blocks>& held, const Blocks& at,
+                                     std::uint32_t* to) {
+  KOIOS_UNROLL
+  for (int i = 0; i < kHeldRows; i += kPerWord<T>) {
+    std::uint32_t of_rows = 0;
+    KOIOS_UNROLL
+    for (int j = 0; j < kPerWord<T>; ++j) {
+      std::uint32_t of_row = 0;
+      for (const auto& part : held.part) of_row = detail::largest_word(of_row, part.row[i + j]);
+      of_rows |= detail::word_with<T>(detail::largest_in<T>(of_row), j);
+    }
+    of_rows = detail::larger_of_lanes<T, 1, detail::kGroup>(of_rows);
+    if (at.rank % detail::kGroup == 0) to[(at.row + i) / kPerWord<T>] = of_rows;
+  }
+}
+
+/// Lanes that hold the same columns lie kGroup apart; then the warps.
+template <class T>
+__device__ void find_largest_of_columns(const detail::HeldParts<T, Blocks>& held, const Blocks& at,
+                                        Columns<T>& columns) {
+  KOIOS_UNROLL
+  for (int part = 0; part < Blocks::kParts; ++part) {
+    auto* to = &columns.of_warp[at.rank / detail::kWarp][at.column_of(part) / kPerWord<T>];
+    KOIOS_UNROLL
+    for (int w = 0; w < Blocks::V / kPerWord<T>; ++w) {
+      std::uint32_t of_columns = 0;
+      KOIOS_UNROLL
+      for (const auto& row : held.part[part].row) {
+        of_columns = detail::larger_in_words<T>(of_columns, row.word[w]);
+      }
+      of_columns = detail::larger_of_lanes<T, detail::kGroup, detail::kWarp>(of_columns);
+      if (at.rank % detail::kWarp < detail::kGroup) to[w] = of_columns;
+    }
+  }
+}
+
+/// A scale for each row of a block, and one for each column.
+template <class Q, class T>
+struct CudaPieces {
   template <bool kPacks>
   struct Body {
-    static constexpr int V = 8;
-    static constexpr int kHalves = 2;  // a tile is two of the tiles that are turned, side by side
-    static constexpr std::int64_t kColumns = kHalves * Place<V>::kColumns;
-    static_assert(kColumns == kFp8Block);
-    static constexpr int kResident = 2;
-    static constexpr int kWarps = kTileThreads / detail::kWarp;
+    using Place = Blocks;
+    static constexpr int kResident = kResidentBlocks<T>;
     Ref<Q, 2> q_NK;
     Ref<float, 2> inverse_row;
     Ref<Q, 2> q_KN;
@@ -44,127 +77,100 @@ struct CudaBlockCast {
     KOKKOS_FUNCTION void operator()([[maybe_unused]] std::int64_t tile,
                                     [[maybe_unused]] int rank) const {
 #if defined(__CUDA_ARCH__)
-      __shared__ __align__(16) std::uint32_t words[Place<V>::kColumns * TurnedTile<Q, V>::kWords];
-      __shared__ float of_warp[kWarps][kColumns];
-      TurnedTile<Q, V> turned(words);
-      const TileStart start(tile, x.extent[1], kColumns);
-      const Place<V> place(rank);
-      const std::int64_t n = start.n + place.row;
-      const auto k = [&](int half) { return start.k + half * Place<V>::kColumns + place.column; };
-
-      ArrayImage<T, V> held[kHalves][kHeldRows];
-      KOIOS_UNROLL
-      for (int half = 0; half < kHalves; ++half) {
-        KOIOS_UNROLL
-        for (int i = 0; i < kHeldRows; ++i) held[half][i] = fetch<V, kPacks>(x, n + i, k(half));
-      }
-
-      float row_amax[kHeldRows] = {};
-      ArrayPack<V> column_amax[kHalves];
-      KOIOS_UNROLL
-      for (int half = 0; half < kHalves; ++half) {
-        column_amax[half] = detail::filled(ArrayWidth<V>{}, 0.0F);
-        KOIOS_UNROLL
-        for (int i = 0; i < kHeldRows; ++i) {
-          const auto values = unpack(held[half][i]);
-          row_amax[i] = detail::larger_magnitude(row_amax[i], largest_magnitude(values));
-          column_amax[half] = larger_magnitude(column_amax[half], values);
-        }
-      }
-      if constexpr (kSquare) {
-        float mine = 0;
-        for (const float of_row : row_amax) mine = detail::larger_magnitude(mine, of_row);
-        mine = detail::across_threads<kTileThreads>(mine, rank, detail::LargerMagnitude{});
-        for (float& of_row : row_amax) of_row = mine;
+      __shared__ detail::TurnedTile<Q, Place> turned;
+      __shared__ alignas(16) std::uint32_t row_amax[kFp8Block / kPerWord<T>];
+      __shared__ Columns<T> column_amax;
+      __shared__ alignas(16) float row_scale[kFp8Block], column_scale[kFp8Block];
+      const Place at(tile, rank, x.extent[1]);
+      const auto held = detail::hold<kPacks>(x, at);
+      find_largest_of_rows(held, at, row_amax);
+      find_largest_of_columns(held, at, column_amax);
+      __syncthreads();
+      // Each thread divides one scale, for a row or a column.
+      static_assert(Place::kThreads == 2 * kFp8Block);
+      if (rank < kFp8Block) {
+        const std::int64_t n = at.start.n + rank;
+        float* inverse = n < x.extent[0] && q_NK.data != nullptr
+                             ? &inverse_row(at.start.k / kFp8Block, n)
+                             : nullptr;
+        row_scale[rank] =
+            scale(detail::value_in<T>(row_amax[rank / kPerWord<T>], rank % kPerWord<T>), inverse);
       } else {
-        KOIOS_UNROLL
-        for (int i = 0; i < kHeldRows; ++i) {
-          KOIOS_UNROLL
-          for (int distance = kGroup / 2; distance > 0; distance /= 2) {
-            row_amax[i] = detail::larger_magnitude(
-                row_amax[i], __shfl_xor_sync(0xffffffffU, row_amax[i], distance));
-          }
-        }
-        // The threads of a warp that hold the same columns, then the warps.
-        KOIOS_UNROLL
-        for (int half = 0; half < kHalves; ++half) {
-          KOIOS_UNROLL
-          for (int j = 0; j < V; ++j) {
-            float& largest = column_amax[half].v[j];
-            KOIOS_UNROLL
-            for (int distance = kGroup; distance < detail::kWarp; distance *= 2) {
-              largest = detail::larger_magnitude(largest,
-                                                 __shfl_xor_sync(0xffffffffU, largest, distance));
-            }
-            if (rank % detail::kWarp < kGroup) {
-              of_warp[rank / detail::kWarp][half * Place<V>::kColumns + place.column + j] = largest;
-            }
-          }
-        }
-        __syncthreads();
-        KOIOS_UNROLL
-        for (int half = 0; half < kHalves; ++half) {
-          KOIOS_UNROLL
-          for (int j = 0; j < V; ++j) {
-            float largest = 0;
-            KOIOS_UNROLL
-            for (int w = 0; w < kWarps; ++w) {
-              largest = detail::larger_magnitude(
-                  largest, of_warp[w][half * Place<V>::kColumns + place.column + j]);
-            }
-            column_amax[half].v[j] = largest;
-          }
-        }
+        const int column = rank - kFp8Block;
+        const std::int64_t k = at.start.k + column;
+        float* inverse = k < x.extent[1] ? &inverse_column(at.start.n / kFp8Block, k) : nullptr;
+        column_scale[column] = scale(column_amax.of_all(column), inverse);
       }
-
-      float row_scale[kHeldRows];
+      __syncthreads();
+      const auto of_rows = load(ArrayWidth<kHeldRows>{}, row_scale + at.row);
       KOIOS_UNROLL
-      for (int i = 0; i < kHeldRows; ++i) row_scale[i] = detail::fp8_scale<Q>(row_amax[i], false);
-      if constexpr (kSquare) {
-        if (rank == 0) {
-          const float inverse = 1.0F / row_scale[0];
-          inverse_row(start.n / kFp8Block, start.k / kFp8Block) = inverse;
-          inverse_column(start.k / kFp8Block, start.n / kFp8Block) = inverse;
-          counters.scale_of(row_amax[0]);
-        }
-      } else if (q_NK.data != nullptr && rank % kGroup == 0) {
-        KOIOS_UNROLL
-        for (int i = 0; i < kHeldRows; ++i) {
-          if (n + i >= x.extent[0]) continue;
-          inverse_row(start.k / kFp8Block, n + i) = 1.0F / row_scale[i];
-          counters.scale_of(row_amax[i]);
-        }
+      for (int part = 0; part < Place::kParts; ++part) {
+        const auto of_columns = load(ArrayWidth<Place::V>{}, column_scale + at.column_of(part));
+        detail::cast_rows<kPacks>(held.part[part], of_rows, q_NK, at, part, {});
+        turned.take(at, part, detail::cast_columns<Q>(held.part[part], of_columns, {}));
       }
+      __syncthreads();
+      turned.template write<kPacks>(at, q_KN);
+#endif
+    }
 
-      KOIOS_UNROLL
-      for (int half = 0; half < kHalves; ++half) {
-        ArrayPack<V> column_scale;
-        if constexpr (!kSquare) {
-          column_scale = detail::generate(ArrayWidth<V>{}, [&](int j) {
-            return detail::fp8_scale<Q>(column_amax[half].v[j], false);
-          });
-          if (place.row == 0) {
-            KOIOS_UNROLL
-            for (int j = 0; j < V; ++j) {
-              if (k(half) + j >= x.extent[1]) continue;
-              inverse_column(start.n / kFp8Block, k(half) + j) = 1.0F / column_scale.v[j];
-              counters.scale_of(column_amax[half].v[j]);
-            }
-          }
-        }
-        ArrayImage<Q, V> codes[kHeldRows];
-        KOIOS_UNROLL
-        for (int i = 0; i < kHeldRows; ++i) {
-          const auto values = unpack(held[half][i]);
-          codes[i] = detail::pack_as<Q>(values * row_scale[i]);
-          if (q_NK.data != nullptr) put<V, kPacks>(q_NK, n + i, k(half), codes[i]);
-          if constexpr (!kSquare) codes[i] = detail::pack_as<Q>(values * column_scale);
-        }
-        if (half > 0) __syncthreads();  // the first half is read
-        turned.take(place, codes);
-        __syncthreads();
-        turned.template write<kPacks>(q_KN, start.n, start.k + half * Place<V>::kColumns, rank);
+   private:
+    /// Where there is no inverse, nobody wants the scale.
+    __device__ float scale(float amax, float* inverse) const {
+      const float scale = detail::fp8_scale<Q>(amax, false);
+      if (inverse != nullptr) {
+        *inverse = 1.0F / scale;
+        counters.scale_of(amax);
       }
+      return scale;
+    }
+  };
+};
+
+/// One scale for a block.
+template <class Q, class T>
+struct CudaSquares {
+  template <bool kPacks>
+  struct Body {
+    using Place = Blocks;
+    static constexpr int kResident = kResidentBlocks<T>;
+    Ref<Q, 2> q_NK;
+    Ref<float, 2> inverse_NK;
+    Ref<Q, 2> q_KN;
+    Ref<float, 2> inverse_KN;
+    Ref<const T, 2> x;
+    Fp8Counters counters;
+
+    KOKKOS_FUNCTION void operator()([[maybe_unused]] std::int64_t tile,
+                                    [[maybe_unused]] int rank) const {
+#if defined(__CUDA_ARCH__)
+      __shared__ detail::TurnedTile<Q, Place> turned;
+      const Place at(tile, rank, x.extent[1]);
+      const auto held = detail::hold<kPacks>(x, at);
+      std::uint32_t largest = 0;
+      KOIOS_UNROLL
+      for (const auto& part : held.part) {
+        KOIOS_UNROLL
+        for (const auto& row : part.row) largest = detail::largest_word(largest, row);
+      }
+      const float amax = detail::across_threads<Place::kThreads>(detail::largest_in<T>(largest),
+                                                                 rank, detail::LargerMagnitude{});
+      const float scale = detail::fp8_scale<Q>(amax, false);
+      if (rank == 0) {
+        const std::int64_t row = at.start.n / kFp8Block, column = at.start.k / kFp8Block;
+        inverse_NK(row, column) = 1.0F / scale;
+        inverse_KN(column, row) = 1.0F / scale;
+        counters.scale_of(amax);
+      }
+      KOIOS_UNROLL
+      for (int part = 0; part < Place::kParts; ++part) {
+        turned.take(
+            at, part,
+            detail::cast_rows<kPacks>(held.part[part], filled(ArrayWidth<kHeldRows>{}, scale), q_NK,
+                                      at, part, {}));
+      }
+      __syncthreads();
+      turned.template write<kPacks>(at, q_KN);
 #endif
     }
   };
@@ -233,7 +239,7 @@ void cast_to_fp8_in_pieces(Stream& s, Ref<Q, 2> q_NK, Ref<float, 2> inverse_row_
       },
       [&]([[maybe_unused]] auto exec) {
 #if defined(KOIOS_CUDA)
-        detail::cuda_tiles<CudaBlockCast<Q, T, false>::template Body>(
+        detail::cuda_tiles<CudaPieces<Q, T>::template Body>(
             exec, kLabel, x_NK, detail::tiles_allow_packs(x_NK, q_NK, q_KN), q_NK, inverse_row_BN,
             q_KN, inverse_column_BK, x_NK, counters);
 #endif
@@ -275,7 +281,7 @@ void cast_to_fp8_in_squares(Stream& s, Ref<Q, 2> q_NK, Ref<float, 2> inverse_NK,
       },
       [&]([[maybe_unused]] auto exec) {
 #if defined(KOIOS_CUDA)
-        detail::cuda_tiles<CudaBlockCast<Q, T, true>::template Body>(
+        detail::cuda_tiles<CudaSquares<Q, T>::template Body>(
             exec, kLabel, x_NK, detail::tiles_allow_packs(x_NK, q_NK, q_KN), q_NK, inverse_NK, q_KN,
             inverse_KN, x_NK, counters);
 #endif

@@ -5,20 +5,12 @@
 namespace koios {
 namespace {
 
-using detail::ArrayImage;
 using detail::ArrayPack;
 using detail::ArrayWidth;
 using detail::Fp8Counters;
 using detail::Fp8Scaler;
-using detail::TileStart;
 #if defined(KOIOS_CUDA)
-using detail::fetch;
-using detail::kGroup;
 using detail::kHeldRows;
-using detail::kTileThreads;
-using detail::Place;
-using detail::put;
-using detail::TurnedTile;
 #endif
 
 template <class Q>
@@ -30,13 +22,42 @@ Q scaled(float x, float scale, const Fp8Counters& counters) {
 
 #if defined(KOIOS_CUDA)
 
+/// One scale for all. It is loaded and divided once, before anything is written: afterwards it
+/// would have to be done again for each row, since q may lie over amax for all the compiler knows.
 template <class Q, class T>
 struct CudaCast {
   template <bool kPacks>
   struct Body {
-    static constexpr int V = 8;
-    static constexpr std::int64_t kColumns = Place<V>::kColumns;
+    using Place = detail::Place<8>;
     static constexpr int kResident = 4;
+    Ref<Q, 2> q_NK, q_KN;
+    Ref<const T, 2> x;
+    Fp8Scaler<Q> scaler;
+
+    KOKKOS_FUNCTION void operator()([[maybe_unused]] std::int64_t tile,
+                                    [[maybe_unused]] int rank) const {
+#if defined(__CUDA_ARCH__)
+      __shared__ detail::TurnedTile<Q, Place> turned;
+      const Place at(tile, rank, x.extent[1]);
+      const auto held = detail::hold<kPacks>(x, at).part[0];
+      const auto scale = filled(ArrayWidth<kHeldRows>{}, scaler.scale(0));
+      if (tile == 0 && rank == 0) scaler.finish_row(0);
+      turned.take(at, 0, detail::cast_rows<kPacks>(held, scale, q_NK, at, 0, scaler.counters));
+      __syncthreads();
+      turned.template write<kPacks>(at, q_KN);
+#endif
+    }
+  };
+};
+
+/// A scale for each row and each column. The threads divide one each, and share them.
+template <class Q, class T>
+struct CudaCastByRowAndColumn {
+  template <bool kPacks>
+  struct Body {
+    using Place = detail::Place<8>;
+    static constexpr int kResident = 4;
+    static_assert(Place::kRows + Place::kColumns <= Place::kThreads);
     Ref<Q, 2> q_NK, q_KN;
     Ref<const T, 2> x;
     Fp8Scaler<Q> of_rows, of_columns;
@@ -44,47 +65,33 @@ struct CudaCast {
     KOKKOS_FUNCTION void operator()([[maybe_unused]] std::int64_t tile,
                                     [[maybe_unused]] int rank) const {
 #if defined(__CUDA_ARCH__)
-      __shared__ __align__(16) std::uint32_t words[kColumns * TurnedTile<Q, V>::kWords];
-      TurnedTile<Q, V> turned(words);
-      const TileStart start(tile, x.extent[1], kColumns);
-      const Place<V> place(rank);
-      const std::int64_t n = start.n + place.row;
-      const std::int64_t k = start.k + place.column;
-      ArrayImage<T, V> row[kHeldRows];
-      KOIOS_UNROLL
-      for (int i = 0; i < kHeldRows; ++i) row[i] = fetch<V, kPacks>(x, n + i, k);
-      ArrayPack<V> column_scale;
-      if (of_columns.by_row) {
-        column_scale = detail::generate(ArrayWidth<V>{}, [&](int j) {
-          return k + j < x.extent[1] ? of_columns.scale(k + j) : 0.0F;
-        });
+      __shared__ detail::TurnedTile<Q, Place> turned;
+      __shared__ alignas(16) float row_scale[Place::kRows];
+      __shared__ alignas(16) float column_scale[Place::kColumns];
+      const Place at(tile, rank, x.extent[1]);
+      const auto held = detail::hold<kPacks>(x, at).part[0];
+      if (rank < Place::kRows) {
+        row_scale[rank] = scale(of_rows, at.start.n + rank, x.extent[0], at.start.k == 0);
+      } else if (const int column = rank - Place::kRows; column < Place::kColumns) {
+        column_scale[column] = scale(of_columns, at.start.k + column, x.extent[1], at.start.n == 0);
       }
-      ArrayImage<Q, V> codes[kHeldRows];
-      KOIOS_UNROLL
-      for (int i = 0; i < kHeldRows; ++i) {
-        const bool inside = n + i < x.extent[0];
-        const auto values = unpack(row[i]);
-        const auto scaled = values * (inside ? of_rows.scale(n + i) : 0.0F);
-        codes[i] = detail::pack_as<Q>(scaled);
-        of_rows.counters.template scaled<Q>(scaled);
-        if (q_NK.data != nullptr) put<V, kPacks>(q_NK, n + i, k, codes[i]);
-        if (of_columns.by_row) {
-          const auto for_columns = values * column_scale;
-          codes[i] = detail::pack_as<Q>(for_columns);
-          of_columns.counters.template scaled<Q>(for_columns);
-        }
-        if (inside && k == 0) of_rows.finish_row(n + i);
-      }
-      if (of_columns.by_row && n == 0) {
-        KOIOS_UNROLL
-        for (int j = 0; j < V; ++j) {
-          if (k + j < x.extent[1]) of_columns.finish_row(k + j);
-        }
-      }
-      turned.take(place, codes);
       __syncthreads();
-      turned.template write<kPacks>(q_KN, start.n, start.k, rank);
+      detail::cast_rows<kPacks>(held, load(ArrayWidth<kHeldRows>{}, row_scale + at.row), q_NK, at,
+                                0, of_rows.counters);
+      turned.take(
+          at, 0,
+          detail::cast_columns<Q>(held, load(ArrayWidth<Place::V>{}, column_scale + at.column),
+                                  of_columns.counters));
+      __syncthreads();
+      turned.template write<kPacks>(at, q_KN);
 #endif
+    }
+
+    KOKKOS_FUNCTION static float scale(const Fp8Scaler<Q>& scaler, std::int64_t row,
+                                       std::int64_t rows, bool finish) {
+      if (row >= rows) return 0;
+      if (finish) scaler.finish_row(row);
+      return scaler.scale(row);
     }
   };
 };
@@ -93,27 +100,19 @@ template <class Q>
 struct CudaTranspose {
   template <bool kPacks>
   struct Body {
-    static constexpr int V = 16;
-    static constexpr std::int64_t kColumns = Place<V>::kColumns;
-    static constexpr int kResident = 4;
+    using Place = detail::Place<16, 256>;
+    static constexpr int kResident = 3;
     Ref<Q, 2> q_KN;
     Ref<const Q, 2> q_NK;
 
     KOKKOS_FUNCTION void operator()([[maybe_unused]] std::int64_t tile,
                                     [[maybe_unused]] int rank) const {
 #if defined(__CUDA_ARCH__)
-      __shared__ __align__(16) std::uint32_t words[kColumns * TurnedTile<Q, V>::kWords];
-      TurnedTile<Q, V> turned(words);
-      const TileStart start(tile, q_NK.extent[1], kColumns);
-      const Place<V> place(rank);
-      ArrayImage<Q, V> codes[kHeldRows];
-      KOIOS_UNROLL
-      for (int i = 0; i < kHeldRows; ++i) {
-        codes[i] = fetch<V, kPacks>(q_NK, start.n + place.row + i, start.k + place.column);
-      }
-      turned.take(place, codes);
+      __shared__ detail::TurnedTile<Q, Place> turned;
+      const Place at(tile, rank, q_NK.extent[1]);
+      turned.take(at, 0, detail::hold<kPacks>(q_NK, at).part[0]);
       __syncthreads();
-      turned.template write<kPacks>(q_KN, start.n, start.k, rank);
+      turned.template write<kPacks>(at, q_KN);
 #endif
     }
   };
@@ -132,7 +131,7 @@ void cast_to_fp8_with_transpose(Stream& s, Ref<Q, 2> q_NK, Ref<Q, 2> q_KN, Ref<c
   if (x_NK.size() == 0) return;
   const Fp8Scaler<Q> rows(of_rows, x_NK.extent[0], counts);
   const Fp8Scaler<Q> columns(of_columns, x_NK.extent[1], counts);
-  KOIOS_REQUIRE(columns.by_row || columns.amax == rows.amax,
+  KOIOS_REQUIRE(columns.by_row || (!rows.by_row && columns.amax == rows.amax),
                 "one scale for the transpose and another for the matrix");
   constexpr const char* kLabel = "cast_to_fp8_with_transpose";
   detail::dispatch(
@@ -152,9 +151,14 @@ void cast_to_fp8_with_transpose(Stream& s, Ref<Q, 2> q_NK, Ref<Q, 2> q_KN, Ref<c
       },
       [&]([[maybe_unused]] auto exec) {
 #if defined(KOIOS_CUDA)
-        detail::cuda_tiles<CudaCast<Q, T>::template Body>(
-            exec, kLabel, x_NK, detail::tiles_allow_packs(x_NK, q_NK, q_KN), q_NK, q_KN, x_NK, rows,
-            columns);
+        const bool packs = detail::tiles_allow_packs(x_NK, q_NK, q_KN);
+        if (columns.by_row) {
+          detail::cuda_tiles<CudaCastByRowAndColumn<Q, T>::template Body>(
+              exec, kLabel, x_NK, packs, q_NK, q_KN, x_NK, rows, columns);
+        } else {
+          detail::cuda_tiles<CudaCast<Q, T>::template Body>(exec, kLabel, x_NK, packs, q_NK, q_KN,
+                                                            x_NK, rows);
+        }
 #endif
       });
 }

@@ -28,7 +28,7 @@ struct Fp8Counters {
     int saturated = 0;
     KOIOS_UNROLL
     for (int k = 0; k < W; ++k) {
-      saturated += x.v[k] >= Q::Format::kTooLarge || x.v[k] <= -Q::Format::kTooLarge ? 1 : 0;
+      saturated += ::fabsf(x.v[k]) >= Q::Format::kTooLarge ? 1 : 0;
     }
     if (saturated > 0) add(Fp8Count::saturated, saturated);
   }

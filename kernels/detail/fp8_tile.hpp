@@ -1,10 +1,11 @@
-// Tiles of 128 rows for casts to FP8 that also write the transpose: each element is read once. On
-// CUDA a thread holds V columns of four neighbouring rows, so that its 8-bit values make up words
-// of a column, and the tile is turned in shared memory. Both results are written in whole sectors.
+// Tiles for casts to FP8 that also write the transpose: each element is read once. On CUDA a thread
+// holds V columns of four neighbouring rows, so that its 8-bit values make up words of a column,
+// and the tile is turned in shared memory. Both results are written in whole sectors.
 // Only kernels/*.cpp include this.
 #pragma once
 
 #include "kernels/detail/fp8_scale.hpp"
+#include "kernels/detail/fp8_words.hpp"
 #include "kernels/detail/launch.hpp"
 
 namespace koios::detail {
@@ -16,16 +17,18 @@ inline constexpr std::int64_t kHostTileColumns = kFp8Block;
 struct TileStart {
   std::int64_t n, k;
 
-  KOKKOS_INLINE_FUNCTION TileStart(std::int64_t tile, std::int64_t columns, std::int64_t of_tile) {
-    const std::int64_t tiles_of_row = ceil_div(columns, of_tile);
-    n = tile / tiles_of_row * kTileRows;
-    k = tile % tiles_of_row * of_tile;
+  KOKKOS_INLINE_FUNCTION TileStart(std::int64_t tile, std::int64_t columns, std::int64_t of_tile,
+                                   std::int64_t tile_rows = kTileRows) {
+    // Each thread divides, and 64 bits take it several times as long.
+    const auto tiles_of_row = static_cast<std::uint32_t>(ceil_div(columns, of_tile));
+    n = static_cast<std::uint32_t>(tile) / tiles_of_row * tile_rows;
+    k = static_cast<std::uint32_t>(tile) % tiles_of_row * of_tile;
   }
 };
 
 template <class T>
-std::int64_t count_tiles(Ref<T, 2> x, std::int64_t columns) {
-  return ceil_div(x.extent[0], kTileRows) * ceil_div(x.extent[1], columns);
+std::int64_t count_tiles(Ref<T, 2> x, std::int64_t columns, std::int64_t rows = kTileRows) {
+  return ceil_div(x.extent[0], rows) * ceil_div(x.extent[1], columns);
 }
 
 // ---- the host: loops over the elements of a tile ----
@@ -47,108 +50,142 @@ void host_tiles(const char* label, Ref<T, 2> x, const Body& body) {
                        [=](std::int64_t tile) { body(tile); });
 }
 
-// ---- CUDA: tiles in registers and shared memory ----
-
 #if defined(KOIOS_CUDA)
 
-inline constexpr int kTileThreads = 256;
+// ---- CUDA: tiles in registers and shared memory ----
+
 inline constexpr int kGroup = 8;     // threads side by side along a row
 inline constexpr int kHeldRows = 4;  // of a thread, neighbours: the bytes of a word
 
-/// Which part of a tile of kGroup * V columns a thread holds.
-template <int V>
+/// A tile of kRows x kColumns, and what of it a thread holds: kHeldRows rows of V columns in each
+/// of kParts parts, which lie side by side.
+template <int V_, int kRows_ = kTileRows, int kParts_ = 1>
 struct Place {
-  static constexpr int kColumns = kGroup * V;
-  int row, column;
+  static constexpr int V = V_;
+  static constexpr int kRows = kRows_;
+  static constexpr int kParts = kParts_;
+  static constexpr int kColumns = kParts * kGroup * V;
+  static constexpr int kThreads = kRows / kHeldRows * kGroup;
+  TileStart start;
+  int rank, row, column;  // of the first element, within the tile
 
-  KOKKOS_INLINE_FUNCTION explicit Place(int rank)
-      : row(rank / kGroup * kHeldRows), column(rank % kGroup * V) {}
+  KOKKOS_INLINE_FUNCTION Place(std::int64_t tile, int rank_, std::int64_t columns)
+      : start(tile, columns, kColumns, kRows),
+        rank(rank_),
+        row(rank / kGroup * kHeldRows),
+        column(rank % kGroup * V) {}
+  KOKKOS_INLINE_FUNCTION int column_of(int part) const { return column + part * kGroup * V; }
+  KOKKOS_INLINE_FUNCTION std::int64_t n() const { return start.n + row; }
+  KOKKOS_INLINE_FUNCTION std::int64_t k(int part = 0) const { return start.k + column_of(part); }
+  /// Whether row n() + i is one of `rows`. With packs, all of a thread's rows are, or none.
+  template <bool kPacks>
+  KOKKOS_INLINE_FUNCTION bool has_row(int i, std::int64_t rows) const {
+    return n() + (kPacks ? 0 : i) < rows;
+  }
 };
 
-/// V values of a row; zeros where the matrix has ended.
-template <int V, bool kPacks, class T>
-KOKKOS_INLINE_FUNCTION ArrayImage<T, V> fetch(Ref<const T, 2> x, std::int64_t n, std::int64_t k) {
-  ArrayImage<T, V> image{};
-  if (n >= x.extent[0]) return image;
-  if constexpr (kPacks) {
-    if (k < x.extent[1]) image = load_image(ArrayWidth<V>{}, x.row(n) + k);
-  } else {
+template <class T, int V>
+struct Held {
+  Words<T, V> row[kHeldRows];
+};
+template <class T, class Place>
+struct HeldParts {
+  Held<T, Place::V> part[Place::kParts];
+};
+
+template <bool kPacks, class T, class Place>
+__device__ HeldParts<T, Place> hold(Ref<const T, 2> x, const Place& at) {
+  HeldParts<T, Place> held{};
+  KOIOS_UNROLL
+  for (int part = 0; part < Place::kParts; ++part) {
     KOIOS_UNROLL
-    for (int j = 0; j < V; ++j) {
-      if (k + j < x.extent[1]) image.v[j] = x.row(n)[k + j];
+    for (int i = 0; i < kHeldRows; ++i) {
+      if (!at.template has_row<kPacks>(i, x.extent[0])) continue;
+      held.part[part].row[i] = fetch<Place::V, kPacks>(x, at.n() + i, at.k(part));
     }
   }
-  return image;
+  return held;
 }
 
-template <int V, bool kPacks, class T>
-KOKKOS_INLINE_FUNCTION void put(Ref<T, 2> x, std::int64_t n, std::int64_t k,
-                                const ArrayImage<T, V>& image) {
-  if (n >= x.extent[0]) return;
-  if constexpr (kPacks) {
-    if (k < x.extent[1]) store_image(x.row(n) + k, image);
-  } else {
-    KOIOS_UNROLL
-    for (int j = 0; j < V; ++j) {
-      if (k + j < x.extent[1]) x.row(n)[k + j] = image.v[j];
+/// Codes with a scale for each row; they are also written to q, unless it is empty.
+template <bool kPacks, class Q, class T, class Place>
+__device__ Held<Q, Place::V> cast_rows(const Held<T, Place::V>& x,
+                                       const ArrayPack<kHeldRows>& scale, Ref<Q, 2> q,
+                                       const Place& at, int part, const Fp8Counters& counters) {
+  Held<Q, Place::V> codes;
+  KOIOS_UNROLL
+  for (int i = 0; i < kHeldRows; ++i) {
+    const auto scaled = unpack(x.row[i]) * scale.v[i];
+    counters.template scaled<Q>(scaled);
+    codes.row[i] = encode<Q>(scaled);
+    if (q.data != nullptr && at.template has_row<kPacks>(i, q.extent[0])) {
+      put<kPacks>(q, at.n() + i, at.k(part), codes.row[i]);
     }
   }
+  return codes;
 }
 
-/// Turns a tile of 128 rows and kColumns of 8-bit values. In shared memory a column is 32 words of
-/// four rows. Sixteen bytes are the unit of reading, and their place within the column depends on
-/// the column, so that neither writing words nor reading units meets a bank twice.
-template <class Q, int V>
-class TurnedTile {
- public:
-  static constexpr int kColumns = Place<V>::kColumns;
-  static constexpr int kWords = kTileRows / kHeldRows;
+/// Codes with a scale for each column.
+template <class Q, class T, int V>
+__device__ Held<Q, V> cast_columns(const Held<T, V>& x, const ArrayPack<V>& scale,
+                                   const Fp8Counters& counters) {
+  Held<Q, V> codes;
+  KOIOS_UNROLL
+  for (int i = 0; i < kHeldRows; ++i) {
+    const auto scaled = unpack(x.row[i]) * scale;
+    counters.template scaled<Q>(scaled);
+    codes.row[i] = encode<Q>(scaled);
+  }
+  return codes;
+}
 
-  KOKKOS_INLINE_FUNCTION explicit TurnedTile(std::uint32_t (&words)[kColumns * kWords])
-      : words_(words) {}
+/// Turns a tile of 8-bit values, in shared memory. A column is words of four rows. Sixteen bytes
+/// are the unit of reading, and their place within the column depends on the column, so that
+/// neither writing words nor reading units meets a bank twice.
+template <class Q, class Place>
+struct TurnedTile {
+  static constexpr int V = Place::V;
+  static constexpr int kWords = Place::kRows / kHeldRows;
+  alignas(16) std::uint32_t words[Place::kColumns * kWords];
 
-#if defined(__CUDA_ARCH__)
-  __device__ void take(Place<V> place, const ArrayImage<Q, V> (&rows)[kHeldRows]) {
+  __device__ void take(const Place& at, int part, const Held<Q, V>& codes) {
+    std::uint32_t* const first = words + index(at.column_of(part), at.row);
     KOIOS_UNROLL
     for (int j = 0; j < V; j += 4) {
-      std::uint32_t r[kHeldRows];
-      KOIOS_UNROLL
-      for (int i = 0; i < kHeldRows; ++i) std::memcpy(&r[i], &rows[i].v[j], sizeof(r[i]));
+      const auto row = [&](int i) { return codes.row[i].word[j / 4]; };
       // Bytes of two rows in turn, then of four.
-      const std::uint32_t low01 = __byte_perm(r[0], r[1], 0x5140);
-      const std::uint32_t low23 = __byte_perm(r[2], r[3], 0x5140);
-      const std::uint32_t high01 = __byte_perm(r[0], r[1], 0x7362);
-      const std::uint32_t high23 = __byte_perm(r[2], r[3], 0x7362);
-      word(place.column + j, place.row) = __byte_perm(low01, low23, 0x5410);
-      word(place.column + j + 1, place.row) = __byte_perm(low01, low23, 0x7632);
-      word(place.column + j + 2, place.row) = __byte_perm(high01, high23, 0x5410);
-      word(place.column + j + 3, place.row) = __byte_perm(high01, high23, 0x7632);
+      const std::uint32_t low01 = __byte_perm(row(0), row(1), 0x5140);
+      const std::uint32_t low23 = __byte_perm(row(2), row(3), 0x5140);
+      const std::uint32_t high01 = __byte_perm(row(0), row(1), 0x7362);
+      const std::uint32_t high23 = __byte_perm(row(2), row(3), 0x7362);
+      first[j * kWords] = __byte_perm(low01, low23, 0x5410);
+      first[(j + 1) * kWords] = __byte_perm(low01, low23, 0x7632);
+      first[(j + 2) * kWords] = __byte_perm(high01, high23, 0x5410);
+      first[(j + 3) * kWords] = __byte_perm(high01, high23, 0x7632);
     }
   }
 
-  /// Between barriers: the tile that begins at (n, k) of the matrix, to its transpose.
+  /// After a barrier: to the transpose.
   template <bool kPacks>
-  __device__ void write(Ref<Q, 2> q_KN, std::int64_t n, std::int64_t k, int rank) const {
+  __device__ void write(const Place& at, Ref<Q, 2> q_KN) const {
     constexpr int kUnit = 16;
-    const int row = rank % kGroup * kUnit;
+    constexpr int kUnits = Place::kRows / kUnit;
+    const int row = at.rank % kUnits * kUnit;
     KOIOS_UNROLL
-    for (int column = rank / kGroup; column < kColumns; column += kTileThreads / kGroup) {
-      ArrayImage<Q, kUnit> image;
-      std::memcpy(&image, reinterpret_cast<const uint4*>(&words_[at(column, row)]), sizeof(image));
-      put<kUnit, kPacks>(q_KN, k + column, n + row, image);
+    for (int column = at.rank / kUnits; column < Place::kColumns;
+         column += Place::kThreads / kUnits) {
+      if (at.start.k + column >= q_KN.extent[0]) continue;
+      const uint4 unit = *reinterpret_cast<const uint4*>(&words[index(column, row)]);
+      put<kPacks>(q_KN, at.start.k + column, at.start.n + row,
+                  Words<Q, kUnit>{{unit.x, unit.y, unit.z, unit.w}});
     }
   }
 
  private:
-  __device__ static int at(int column, int row) {
+  __device__ static int index(int column, int row) {
     const int word = row / kHeldRows;
     return column * kWords + ((word / 4) ^ (column / V % kGroup)) * 4 + word % 4;
   }
-  __device__ std::uint32_t& word(int column, int row) { return words_[at(column, row)]; }
-#endif
-
- private:
-  std::uint32_t (&words_)[kColumns * kWords];
 };
 
 /// Whether tiles may be read and written 16 bytes at a time.
@@ -161,11 +198,16 @@ bool tiles_allow_packs(Ref<const T, 2> x_NK, Ref<Q, 2> q_NK, Ref<Q, 2> q_KN) {
 template <template <bool> class Body, class T, class... Arguments>
 void cuda_tiles(const Kokkos::Cuda& exec, const char* label, Ref<T, 2> x, bool packs,
                 const Arguments&... arguments) {
-  const std::int64_t tiles = count_tiles(x, Body<true>::kColumns);
+  const auto run = [&]<bool kPacks>(std::bool_constant<kPacks>) {
+    using B = Body<kPacks>;
+    using Place = typename B::Place;
+    cuda_teams<Place::kThreads, B::kResident>(
+        exec, label, count_tiles(x, Place::kColumns, Place::kRows), B{arguments...});
+  };
   if (packs) {
-    cuda_teams<kTileThreads, Body<true>::kResident>(exec, label, tiles, Body<true>{arguments...});
+    run(std::true_type{});
   } else {
-    cuda_teams<kTileThreads, Body<false>::kResident>(exec, label, tiles, Body<false>{arguments...});
+    run(std::false_type{});
   }
 }
 

@@ -139,8 +139,9 @@ struct Dims {
   std::int64_t N, K, gap;
 };
 // Whole tiles and parts of them, with and without packs, one row, one column.
-constexpr Dims kDims[] = {{1, 1, 0},     {3, 5, 2},     {128, 128, 0}, {16, 32, 16}, {144, 208, 0},
-                          {130, 257, 0}, {256, 64, 32}, {300, 272, 0}, {2, 4096, 0}, {1000, 16, 0}};
+constexpr Dims kDims[] = {{1, 1, 0},     {3, 5, 2},     {128, 128, 0},  {16, 32, 16},
+                          {144, 208, 0}, {130, 257, 0}, {256, 64, 32},  {300, 272, 0},
+                          {2, 4096, 0},  {1000, 16, 0}, {272, 400, 16}, {261, 328, 8}};
 
 template <class Case>
 class Fp8Kernels : public test::KernelTest<Case> {
@@ -195,7 +196,10 @@ TYPED_TEST(Fp8Kernels, amax_of_all_rows_and_columns) {
     for (const bool with_nan : {false, true}) {
       SCOPED_TRACE(cat(N, "x", K, "+", gap, with_nan ? " with NaN" : ""));
       auto x = this->values(N, K);
-      if (with_nan) x[N / 3 * K + K - 1] = kNaN;
+      if (with_nan) {
+        x[(N - 1) * K] = -kInfinity;
+        x[N / 3 * K + K - 1] = -kNaN;
+      }
       DeviceMatrix<T> x_dev(this->stream, N, K, gap, x);
       DeviceVector<float> amax(this->stream, {0.0});
       raise_amax<T>(this->stream, amax.ref(), x_dev.cref());
@@ -226,11 +230,17 @@ TYPED_TEST(Fp8Kernels, amax_only_rises) {
     DeviceVector<float> amax(this->stream, {before});
     raise_amax<T>(this->stream, amax.ref(), x.cref());
     EXPECT_EQ(amax.read()[0], std::max(before, 2.0));
+    const double after = std::max(before, 2.0);
+    DeviceVector<float> rows(this->stream, std::vector<double>(2, before));
+    DeviceVector<float> columns(this->stream, std::vector<double>(40, before));
+    raise_amax_of_rows_and_columns<T>(this->stream, rows.ref(), columns.ref(), x.cref());
+    EXPECT_EQ(rows.read(), std::vector<double>(2, after));
+    EXPECT_EQ(columns.read(), std::vector<double>(40, after));
   }
 }
 
-/// Casts x with scales of `amax_N` and `amax_K` (one each for tensorwise) and compares both
-/// results.
+/// Casts x with scales of `amax_N` and `amax_K` (one each for tensorwise) and compares both results
+/// and the counters.
 template <class Q, class T>
 void check_cast(Stream& stream, const Dims& dims, const std::vector<double>& x,
                 const std::vector<double>& amax_N, const std::vector<double>& amax_K,
@@ -241,6 +251,16 @@ void check_cast(Stream& stream, const Dims& dims, const std::vector<double>& x,
   };
   std::vector<double> want(N * K), want_turned(N * K), inverse_N, inverse_K;
   std::vector<float> scale_N, scale_K;
+  const bool one_scale = amax_N.size() == 1 && amax_K.size() == 1;
+  std::vector<double> want_counts(kFp8Counts);
+  const auto count = [&](Fp8Count which, bool met) {
+    want_counts[static_cast<int>(which)] += met ? 1 : 0;
+  };
+  const auto saturates = [](double v, float scale) {
+    return std::abs(static_cast<float>(v) * scale) >= Q::Format::kTooLarge;
+  };
+  for (const double a : amax_N) count(Fp8Count::zero_amax, a == 0);
+  for (const double a : amax_K) count(Fp8Count::zero_amax, a == 0 && !one_scale);
   for (const double a : amax_N) scale_N.push_back(scale_of<Q>(a, powers_of_two));
   for (const double a : amax_K) scale_K.push_back(scale_of<Q>(a, powers_of_two));
   for (const float scale : scale_N) inverse_N.push_back(1.0F / scale);
@@ -250,6 +270,8 @@ void check_cast(Stream& stream, const Dims& dims, const std::vector<double>& x,
       const double v = x[n * K + k];
       want[n * K + k] = static_cast<float>(cast_value<Q>(v, at(scale_N, n)));
       want_turned[k * N + n] = static_cast<float>(cast_value<Q>(v, at(scale_K, k)));
+      count(Fp8Count::saturated, saturates(v, at(scale_N, n)));
+      count(Fp8Count::saturated, saturates(v, at(scale_K, k)) && !one_scale);
     }
   }
   DeviceMatrix<T> x_dev(stream, N, K, gap, x);
@@ -258,21 +280,24 @@ void check_cast(Stream& stream, const Dims& dims, const std::vector<double>& x,
   DeviceVector<float> inverse_N_dev(stream, std::vector<double>(amax_N.size()));
   DeviceVector<float> inverse_K_dev(stream, std::vector<double>(amax_K.size()));
   const Fp8Scales rows{amax_N_dev.cref(), inverse_N_dev.ref(), powers_of_two};
-  const Fp8Scales columns{amax_K_dev.cref(), inverse_K_dev.ref(), powers_of_two};
+  const Fp8Scales columns =
+      one_scale ? rows : Fp8Scales{amax_K_dev.cref(), inverse_K_dev.ref(), powers_of_two};
+  DeviceVector<std::int64_t> counts(stream, std::vector<double>(kFp8Counts));
 
   cast_to_fp8<Q, T>(stream, q_NK.ref(), x_dev.cref(), rows, {});
   expect_same(q_NK.read(), want);
   expect_same(inverse_N_dev.read(), inverse_N);
 
   DeviceMatrix<Q> both_NK(stream, N, K, gap);
-  cast_to_fp8_with_transpose<Q, T>(stream, both_NK.ref(), q_KN.ref(), x_dev.cref(), rows,
-                                   amax_K.size() == 1 && amax_N.size() == 1 ? rows : columns, {});
+  cast_to_fp8_with_transpose<Q, T>(stream, both_NK.ref(), q_KN.ref(), x_dev.cref(), rows, columns,
+                                   counts.ref());
+  expect_same(counts.read(), want_counts);
   expect_same(both_NK.read(), want);
   expect_same(q_KN.read(), want_turned);
-  if (amax_K.size() > 1) expect_same(inverse_K_dev.read(), inverse_K);
+  if (!one_scale) expect_same(inverse_K_dev.read(), inverse_K);
   DeviceMatrix<Q> only_KN(stream, K, N, gap);
-  cast_to_fp8_with_transpose<Q, T>(stream, {}, only_KN.ref(), x_dev.cref(), rows,
-                                   amax_K.size() == 1 && amax_N.size() == 1 ? rows : columns, {});
+  cast_to_fp8_with_transpose<Q, T>(stream, {}, only_KN.ref(), x_dev.cref(), rows, columns,
+                                   counts.ref());
   expect_same(only_KN.read(), want_turned);
 
   DeviceMatrix<Q> turned(stream, K, N, gap);
@@ -291,6 +316,7 @@ TYPED_TEST(Fp8Kernels, casts_and_transposes_with_one_scale) {
     auto x = this->values(dims.N, dims.K);
     const double amax = amax_of(x);
     check_cast<fp8_e4m3, T>(this->stream, dims, x, {amax}, {amax}, false);
+    check_cast<fp8_e4m3, T>(this->stream, dims, x, {0.5}, {0.5}, false);  // much saturates
     check_cast<fp8_e5m2, T>(this->stream, dims, x, {amax}, {amax}, false);
     if (dims.N * dims.K > 20000) continue;
     x[0] = kNaN;  // one element is NaN, then the amax too, then everything
@@ -316,6 +342,11 @@ TYPED_TEST(Fp8Kernels, casts_and_transposes_with_scales_of_rows) {
         of_row = std::max(of_row, std::abs(x[i]));
         of_column = std::max(of_column, std::abs(x[i]));
       }
+      check_cast<fp8_e4m3, T>(this->stream, dims, x, amax_N, amax_K, powers_of_two);
+      for (double& amax : amax_N) amax = static_cast<float>(amax / 3);  // older ones
+      for (double& amax : amax_K) amax = static_cast<float>(amax / 2);
+      amax_N[dims.N - 1] = kNaN;
+      amax_K[dims.K - 1] = kInfinity;
       check_cast<fp8_e4m3, T>(this->stream, dims, x, amax_N, amax_K, powers_of_two);
     }
   }
@@ -369,6 +400,11 @@ std::pair<std::vector<double>, std::vector<double>> cast_in_groups(const std::ve
   return {q, inverse};
 }
 
+template <class Q>
+double scales_of_zeros(const std::vector<double>& inverse) {
+  return static_cast<double>(std::count(inverse.begin(), inverse.end(), 1.0F / scale_of<Q>(0)));
+}
+
 std::vector<double> transposed(const std::vector<double>& x, std::int64_t K) {
   const std::int64_t N = std::ssize(x) / K;
   std::vector<double> r(x.size());
@@ -383,7 +419,10 @@ TYPED_TEST(Fp8Kernels, casts_in_pieces_and_squares) {
     for (const bool with_nan : {false, true}) {
       SCOPED_TRACE(cat(N, "x", K, "+", gap, with_nan ? " with NaN" : ""));
       auto x = this->values(N, K);
-      if (with_nan) x[N * K / 2] = kNaN;
+      if (with_nan) {
+        x[N * K - 1] = kInfinity;
+        x[N * K / 2] = kNaN;
+      }
       const std::int64_t of_row = ceil_div(K, kFp8Block), of_column = ceil_div(N, kFp8Block);
       DeviceMatrix<T> x_dev(this->stream, N, K, gap, x);
       DeviceMatrix<Q> q_NK(this->stream, N, K, gap), q_KN(this->stream, K, N, gap);
@@ -394,15 +433,20 @@ TYPED_TEST(Fp8Kernels, casts_in_pieces_and_squares) {
           x, K, of_column * K, [&, K = K](auto n, auto k) { return n / kFp8Block * K + k; });
       DeviceMatrix<float> inverse_BN(this->stream, of_row, N),
           inverse_BK(this->stream, of_column, K);
+      DeviceVector<std::int64_t> counts(this->stream, std::vector<double>(kFp8Counts));
+      const double zero_rows = scales_of_zeros<Q>(row_inverse);
+      const double zero_columns = scales_of_zeros<Q>(column_inverse);
       cast_to_fp8_in_pieces<Q, T>(this->stream, q_NK.ref(), inverse_BN.ref(), q_KN.ref(),
-                                  inverse_BK.ref(), x_dev.cref(), {});
+                                  inverse_BK.ref(), x_dev.cref(), counts.ref());
+      EXPECT_EQ(counts.read(), (std::vector<double>{0, zero_rows + zero_columns}));
       expect_same(q_NK.read(), rows);
       expect_same(inverse_BN.read(), row_inverse);
       expect_same(q_KN.read(), transposed(columns, K));
       expect_same(inverse_BK.read(), column_inverse);
       DeviceMatrix<Q> only_KN(this->stream, K, N, gap);
       cast_to_fp8_in_pieces<Q, T>(this->stream, {}, {}, only_KN.ref(), inverse_BK.ref(),
-                                  x_dev.cref(), {});
+                                  x_dev.cref(), counts.ref());
+      EXPECT_EQ(counts.read(), (std::vector<double>{0, zero_rows + 2 * zero_columns}));
       expect_same(only_KN.read(), transposed(columns, K));
 
       const auto [squares, inverse] =
@@ -411,7 +455,8 @@ TYPED_TEST(Fp8Kernels, casts_in_pieces_and_squares) {
       DeviceMatrix<float> inverse_NK(this->stream, of_column, of_row, 3);
       DeviceMatrix<float> inverse_KN(this->stream, of_row, of_column, 1);
       cast_to_fp8_in_squares<Q, T>(this->stream, q_NK.ref(), inverse_NK.ref(), q_KN.ref(),
-                                   inverse_KN.ref(), x_dev.cref(), {});
+                                   inverse_KN.ref(), x_dev.cref(), counts.ref());
+      EXPECT_EQ(counts.read()[1], zero_rows + 2 * zero_columns + scales_of_zeros<Q>(inverse));
       expect_same(q_NK.read(), squares);
       expect_same(q_KN.read(), transposed(squares, K));
       expect_same(inverse_NK.read(), inverse);
