@@ -1,5 +1,7 @@
 #include "kernels/cross_entropy.hpp"
 
+#include <type_traits>
+
 #include "kernels/detail/fast_math.hpp"
 #include "kernels/detail/launch.hpp"
 
@@ -74,6 +76,9 @@ struct CrossEntropy {
     }
 
     const auto target_logit = static_cast<float>(row[target]);
+    if constexpr (std::is_same_v<Lanes, detail::HostLane> && std::is_same_v<T, float>) {
+      return keep_exponentials(lanes, n, row, size, target);
+    }
     const MaxAndSum whole = max_and_sum<T>(lanes, held, row, size);
     const float max = whole.max;
     const float sum = whole.sum;
@@ -93,6 +98,37 @@ struct CrossEntropy {
       });
       if constexpr (Lanes::kWholeRow) break;
     }
+  }
+
+ private:
+  /// The row is in the cache of its core, so a pass over it costs less than exponentials: each is
+  /// taken once, and lies where its logit was.
+  KOKKOS_FUNCTION void keep_exponentials(const detail::HostLane& lanes, std::int64_t n, float* row,
+                                         std::int64_t size, std::int64_t target) const {
+    constexpr std::int64_t kChunk = detail::HostLane::kChunk;
+    const float target_logit = row[target];
+    detail::HostLane::Max largest;
+    lanes.each(size, [&](auto width, int, std::int64_t i) {
+      lanes.prefetch(row + 2 * kChunk + i);  // the next row's at the end of this one
+      largest.add(load(width, row + i));
+    });
+    const float max = largest.value();
+    float sum = 0;
+    for (std::int64_t begin = 0; begin < size; begin += kChunk) {
+      detail::HostLane::Sum chunk_sum;
+      lanes.each(Kokkos::min(kChunk, size - begin), [&](auto width, int, std::int64_t i) {
+        const auto power = exp(load(width, row + begin + i) - max);
+        store(row + begin + i, power);
+        chunk_sum.add(power);
+      });
+      sum += chunk_sum.value();
+    }
+    loss[n] = Kokkos::log(sum) + (max - target_logit);
+    const float factor = scale / sum;
+    lanes.each(size, [&](auto width, int, std::int64_t i) {
+      store(row + i, load(width, row + i) * factor);
+    });
+    row[target] -= scale;
   }
 };
 

@@ -24,9 +24,9 @@ Ref<U, R> keep_or_share(Arena& arena, Recompute level, Recompute again, const Re
 }  // namespace
 
 // Full logits never exist. 4096 rows keep the GEMM efficient on a GPU (128 row tiles of 32,000
-// columns); on the host 512 rows stay near the cache.
+// columns); on the host each chunk packs the output matrix anew, which 1024 rows are worth.
 std::int64_t head_chunk(Backend backend, std::int64_t tokens) {
-  const std::int64_t rows = backend == Backend::cuda ? 4096 : 512;
+  const std::int64_t rows = backend == Backend::cuda ? 4096 : 1024;
   return std::min(rows, tokens);
 }
 
