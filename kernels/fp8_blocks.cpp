@@ -78,9 +78,9 @@ struct CudaPieces {
                                     [[maybe_unused]] int rank) const {
 #if defined(__CUDA_ARCH__)
       __shared__ detail::TurnedTile<Q, Place> turned;
-      __shared__ alignas(16) std::uint32_t row_amax[kFp8Block / kPerWord<T>];
+      __shared__ __align__(16) std::uint32_t row_amax[kFp8Block / kPerWord<T>];
       __shared__ Columns<T> column_amax;
-      __shared__ alignas(16) float row_scale[kFp8Block], column_scale[kFp8Block];
+      __shared__ __align__(16) float row_scale[kFp8Block], column_scale[kFp8Block];
       const Place at(tile, rank, x.extent[1]);
       const auto held = detail::hold<kPacks>(x, at);
       find_largest_of_rows(held, at, row_amax);

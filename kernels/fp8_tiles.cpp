@@ -66,8 +66,8 @@ struct CudaCastByRowAndColumn {
                                     [[maybe_unused]] int rank) const {
 #if defined(__CUDA_ARCH__)
       __shared__ detail::TurnedTile<Q, Place> turned;
-      __shared__ alignas(16) float row_scale[Place::kRows];
-      __shared__ alignas(16) float column_scale[Place::kColumns];
+      __shared__ __align__(16) float row_scale[Place::kRows];
+      __shared__ __align__(16) float column_scale[Place::kColumns];
       const Place at(tile, rank, x.extent[1]);
       const auto held = detail::hold<kPacks>(x, at).part[0];
       if (rank < Place::kRows) {
