@@ -64,6 +64,19 @@ class Communicator {
   virtual void send(AnyRef data, int to, Stream& stream) = 0;
   virtual void recv(AnyRef data, int from, Stream& stream) = 0;
 
+  /// Of an exchange in which every rank takes from the rank at one distance, around the group, what
+  /// that one has for it.
+  struct Exchange {
+    AnyRef data;      // for `to`
+    int to;           // rank - distance
+    AnyRef received;  // to be filled
+    int from;         // rank + distance
+    AnyRef source;    // where it lies on `from`: the same place here
+  };
+  /// Ranks whose memory is laid out alike may read each other's instead of sending: `data` must
+  /// stay as it is until the others' streams have passed, too.
+  virtual void exchange(const Exchange& e, Stream& stream);
+
   /// Makes the connection that sends and receives between this rank and `peer` want, which
   /// otherwise the first of them makes, and then that call waits for the other rank's. Both ranks
   /// call it. scratch: two elements or more, overwritten.
@@ -118,5 +131,11 @@ class GroupCall {
  private:
   Communicator& communicator_;
 };
+
+inline void Communicator::exchange(const Exchange& e, Stream& stream) {
+  const GroupCall call(*this);
+  send(e.data, e.to, stream);
+  recv(e.received, e.from, stream);
+}
 
 }  // namespace koios

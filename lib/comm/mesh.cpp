@@ -2,6 +2,7 @@
 
 #include <mpi.h>
 
+#include <algorithm>
 #include <array>
 #include <initializer_list>
 #include <utility>
@@ -156,13 +157,16 @@ FlightRecorder& Mesh::recorder() const { return groups_->recorder; }
 
 std::string Mesh::share_memory(std::span<std::byte> memory) const {
   const Groups& g = *groups_;
-  if (g.backend == Backend::host || g.shard_gather->size() == 1) return "";
+  // Each array is one group's: its communicators are of the same ranks in the same order.
+  const std::vector<std::vector<Communicator*>> groups = {
+      {g.shard_gather, g.shard_reduce}, {g.tp}, {g.context}, {g.context_reversed}};
+  const auto is_one_rank = [](const auto& group) { return group.front()->size() == 1; };
+  if (g.backend == Backend::host || std::ranges::all_of(groups, is_one_rank)) return "";
   if (g.shard_transport == ShardTransport::nccl) return "shards travel by NCCL";
-  std::string why_not = nccl::share_memory(std::array{g.shard_gather, g.shard_reduce}, memory);
-  // Whoever shares a sequence shares parameters; ranks of another order are another group.
-  for (Communicator* group : {g.context, g.context_reversed}) {
-    if (group->size() == 1) continue;
-    const std::string no = nccl::share_memory(std::array{group}, memory);
+  std::string why_not;
+  for (const auto& group : groups) {
+    if (is_one_rank(group)) continue;
+    const std::string no = nccl::share_memory(group, memory);
     if (why_not.empty()) why_not = no;
   }
   if (memory.empty()) return "";

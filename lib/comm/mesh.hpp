@@ -63,8 +63,8 @@ class Mesh {
   /// (comm/host_reduce.hpp).
   Communicator& host_world() const;
 
-  /// Collective: the memory of the arena in which everything lies that shard_gather, shard_reduce
-  /// and the context groups are given, of the same plan on every rank. Lets GPUs copy from each
+  /// Collective: the memory of the arena in which everything lies that shard_gather, shard_reduce,
+  /// tp and the context groups are given, of the same plan on every rank. Lets GPUs copy from each
   /// other's where CommOptions say so, and says for the log how shards and keys travel: "" where
   /// none do between GPUs. UserError where copy engines are demanded and cannot. An empty one ends
   /// that, with all streams through; only then may the memory be freed.

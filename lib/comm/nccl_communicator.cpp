@@ -96,8 +96,6 @@ void close_nccl_comm(ncclComm_t comm) noexcept {
   if (!is_unwinding()) ncclCommDestroy(comm);
 }
 
-void close_cuda_event(cudaEvent_t event) noexcept { cudaEventDestroy(event); }
-
 namespace nccl {
 
 std::unique_ptr<Communicator> make_communicator(std::string name, MPI_Comm bootstrap,
@@ -250,6 +248,13 @@ void NcclCommunicator::recv(AnyRef data, int from, Stream& stream) {
   issue(CommOp::recv, data.bytes(), "ncclRecv", stream, [&](cudaStream_t s) {
     return ncclRecv(data.data, elements(data.count), nccl_type(data.dtype), from, comm_.get(), s);
   });
+}
+
+void NcclCommunicator::exchange(const Exchange& e, Stream& stream) {
+  if (!peer_copies_) return Communicator::exchange(e, stream);
+  issue(CommOp::exchange, e.received.bytes(), "exchange", stream,
+        [&](cudaStream_t s) { return by_peer_copies(s, [&] { peer_copies_->add_exchange(e); }); });
+  traffic_.send_bytes += e.data.bytes();
 }
 
 void NcclCommunicator::connect(int peer, AnyRef scratch, Stream& stream) {

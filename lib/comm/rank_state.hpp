@@ -11,15 +11,24 @@
 
 namespace koios {
 
-enum class CommOp : std::int32_t { all_gather, reduce_scatter, all_reduce, broadcast, send, recv };
-constexpr EnumTable<CommOp, 6> names_of(CommOp) {
+enum class CommOp : std::int32_t {
+  all_gather,
+  reduce_scatter,
+  all_reduce,
+  broadcast,
+  send,
+  recv,
+  exchange
+};
+constexpr EnumTable<CommOp, 7> names_of(CommOp) {
   using enum CommOp;
   return {{{all_gather, "all_gather"},
            {reduce_scatter, "reduce_scatter"},
            {all_reduce, "all_reduce"},
            {broadcast, "broadcast"},
            {send, "send"},
-           {recv, "recv"}}};
+           {recv, "recv"},
+           {exchange, "exchange"}}};
 }
 
 /// Text that is cut to fit, and always ends.

@@ -235,8 +235,8 @@ int StageShape::inputs() const {
 template <class T>
 StageBuffers<T>::StageBuffers(Arena& arena, const StageShape& shape, const ShardLayout& layout)
     : tp(arena, shape.tensor.ranks, shape.micro_batch.tokens(), shape.model.dim,
-         shape.tensor.asynchronous),
-      context(arena, shape.local(), shape.context_scratch_factor) {
+         shape.tensor.asynchronous, shape.scratch_factor),
+      context(arena, shape.local(), shape.scratch_factor) {
   const ModelSpec& m = shape.model;
   const LocalShape local = shape.local();
   const Backend backend = arena.backend();

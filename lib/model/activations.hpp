@@ -177,7 +177,7 @@ struct StageShape {
   bool casts_weights = false;  // with FP8: they come in the compute type
   /// backward_weight comes later than backward_input: wants Recompute::none.
   bool splits_backward = false;
-  int context_scratch_factor = 0;  // reduce_scratch_factor of what context-parallel ranks exchange
+  int scratch_factor = 0;  // reduce_scratch_factor of what tensor- and context-parallel ranks sum
 
   LocalShape local() const { return {model, tensor, micro_batch}; }
   int slots() const;

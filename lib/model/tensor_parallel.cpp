@@ -9,15 +9,13 @@ namespace koios {
 template <class T>
 TensorParallelBuffers<T>::TensorParallelBuffers(Arena& arena, std::int64_t ranks,
                                                 std::int64_t tokens, std::int64_t dim,
-                                                bool asynchronous) {
+                                                bool asynchronous, int reduce_scratch_factor)
+    : asynchronous(asynchronous) {
   if (ranks == 1) return;
   constexpr std::string_view kLabel = "tensor-parallel buffers";
   gathered_ND = arena.take<T>(kLabel, tokens, dim);
   partial_ND = arena.take<T>(kLabel, tokens, dim);
-  if (asynchronous) received_ND = arena.take<T>(kLabel, tokens, dim);
-  if (const int factor = reduce_scratch_factor(arena.backend()); factor > 0) {
-    reduce_scratch = arena.take<T>("reduce-scatter scratch", tokens * dim * factor);
-  }
+  if (asynchronous || reduce_scratch_factor > 0) received_ND = arena.take<T>(kLabel, tokens, dim);
 }
 
 template <class T>
@@ -31,7 +29,7 @@ TensorParallel<T>::TensorParallel(Communicator& group, const TensorParallelBuffe
       computed_(compute.backend()),
       exchanged_(compute.backend()) {
   for (int distance = 0; distance < size(); ++distance) arrived_.emplace_back(compute.backend());
-  if (buffers_.reduce_scratch.size() > 0) group_.set_reduce_scratch(any(buffers_.reduce_scratch));
+  if (buffers_.received_ND.size() > 0) group_.set_reduce_scratch(any(buffers_.received_ND));
 }
 
 template <class T>
@@ -57,11 +55,13 @@ void TensorParallel<T>::start_gather(Ref<const T, 2> mine_SD) {
   copy(exchange_, any(rows_of(buffers_.gathered_ND, rank())), any(mine_SD));
   for (int distance = 1; distance < size(); ++distance) {
     const int from = neighbour(distance);
-    {
-      GroupCall call(group_);
-      group_.send(any(mine_SD), neighbour(-distance), exchange_);
-      group_.recv(any(rows_of(buffers_.gathered_ND, from)), from, exchange_);
-    }
+    const AnyRef rows = any(rows_of(buffers_.gathered_ND, from));
+    group_.exchange({.data = any(rows_of(buffers_.gathered_ND, rank())),
+                     .to = neighbour(-distance),
+                     .received = rows,
+                     .from = from,
+                     .source = rows},
+                    exchange_);
     arrived_[static_cast<std::size_t>(distance)].record(exchange_);
   }
 }
@@ -85,11 +85,12 @@ void TensorParallel<T>::exchange_partial(int distance) {
   const int from = neighbour(-distance);
   computed_.record(compute_);
   exchange_.wait(computed_);
-  {
-    GroupCall call(group_);
-    group_.send(any(rows_of(buffers_.partial_ND, to)), to, exchange_);
-    group_.recv(any(rows_of(buffers_.received_ND, from)), from, exchange_);
-  }
+  group_.exchange({.data = any(rows_of(buffers_.partial_ND, to)),
+                   .to = to,
+                   .received = any(rows_of(buffers_.received_ND, from)),
+                   .from = from,
+                   .source = any(rows_of(buffers_.partial_ND, rank()))},
+                  exchange_);
   exchanged_.record(exchange_);
 }
 

@@ -27,12 +27,14 @@ template <class T>
 struct TensorParallelBuffers {
   Ref<T, 2> gathered_ND;
   Ref<T, 2> partial_ND;
-  Ref<T, 2> received_ND;     // asynchronous: the other ranks' summands of this rank's rows
-  Ref<T, 1> reduce_scratch;  // what the communicator needs
+  /// The other ranks' summands of this rank's rows, where they are exchanged in pieces; also what
+  /// the communicator needs for a reduce-scatter.
+  Ref<T, 2> received_ND;
+  bool asynchronous;
 
-  /// tokens: N.
+  /// tokens: N. reduce_scratch_factor: of the transport.
   TensorParallelBuffers(Arena& arena, std::int64_t ranks, std::int64_t tokens, std::int64_t dim,
-                        bool asynchronous);
+                        bool asynchronous, int reduce_scratch_factor);
 };
 
 template <class T>
@@ -88,7 +90,7 @@ class TensorParallel {
   int rank() const { return group_.rank(); }
 
  private:
-  bool is_asynchronous() const { return buffers_.received_ND.extent[0] > 0; }
+  bool is_asynchronous() const { return size() > 1 && buffers_.asynchronous; }
   /// Rank + distance, around the group.
   int neighbour(int distance) const { return (rank() + distance + size()) % size(); }
   Ref<T, 2> rows_of(Ref<T, 2> all_ND, int rank) const;

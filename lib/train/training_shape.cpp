@@ -164,7 +164,7 @@ StageShape TrainingShape::stage(int stage) const {
   const int sending_runs = pipeline.runs - (place(stage).is_last() ? 1 : 0);
   s.outputs = std::min(2, sending_runs * reduce.micro_batches);
   s.splits_backward = splits_backward(pipeline.schedule);
-  s.context_scratch_factor = reduce.scratch_factor;
+  s.scratch_factor = reduce.scratch_factor;
   return s;
 }
 

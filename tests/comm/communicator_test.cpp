@@ -258,6 +258,49 @@ TYPED_TEST(CommunicatorTest, a_ring_of_sends_and_receives) {
   }
 }
 
+TYPED_TEST(CommunicatorTest, exchanges_at_every_distance) {
+  const std::int64_t n = this->size();
+  for (const std::int64_t part : {1, 17, 20'001}) {
+    const auto for_all = this->filled(part * n);  // the part of rank r for r
+    const auto received = this->arena_->template take<TypeParam>("received", part * n);
+    const auto of = [&](const auto& all, std::int64_t rank) {
+      return any(slice(all, rank * part, part));
+    };
+    for (int distance = 1; distance < n; ++distance) {
+      const auto to = static_cast<int>((this->rank() + n - distance) % n);
+      const auto from = static_cast<int>((this->rank() + distance) % n);
+      this->gather().exchange({.data = of(for_all, to),
+                               .to = to,
+                               .received = of(received, from),
+                               .from = from,
+                               .source = of(for_all, this->rank())},
+                              this->comm());
+    }
+    this->comm().synchronize();
+    const auto host = this->download(received);
+    for (std::int64_t i = 0; i < received.size(); ++i) {
+      if (i / part == this->rank()) continue;
+      ASSERT_EQ(
+          as_double(host[static_cast<std::size_t>(i)]),
+          as_double(value<TypeParam>(static_cast<int>(i / part), this->rank() * part + i % part)));
+    }
+  }
+}
+
+/// Calls of one communicator follow one another also where they are on several streams.
+TYPED_TEST(CommunicatorTest, calls_on_two_streams_follow_one_another) {
+  std::vector<Ref<TypeParam, 1>> gathered;
+  for (int i = 0; i < 40; ++i) {
+    gathered.push_back(this->filled((i % 3 == 0 ? 5003 : 11) * this->size()));
+  }
+  for (std::size_t i = 0; i < gathered.size(); ++i) {
+    this->gather().all_gather(any(gathered[i]), i % 2 == 0 ? this->comm() : this->compute());
+  }
+  this->compute().synchronize();
+  this->comm().synchronize();
+  for (const auto& full : gathered) this->expect_gathered(full);
+}
+
 /// As a step does it: groups of odd sizes, gathers and reductions under way together, completed
 /// through events in another order than they were started in.
 TYPED_TEST(CommunicatorTest, groups_on_two_communicators_at_once) {

@@ -22,9 +22,7 @@
 namespace koios {
 
 void close_nccl_comm(ncclComm_t comm) noexcept;
-void close_cuda_event(cudaEvent_t event) noexcept;
 using NcclComm = Handle<ncclComm_t, &close_nccl_comm>;
-using CudaEvent = Handle<cudaEvent_t, &close_cuda_event>;
 
 class NcclCommunicator final : public Communicator {
  public:
@@ -41,6 +39,7 @@ class NcclCommunicator final : public Communicator {
   void broadcast(AnyRef inout, int root, Stream& stream) override;
   void send(AnyRef data, int to, Stream& stream) override;
   void recv(AnyRef data, int from, Stream& stream) override;
+  void exchange(const Exchange& e, Stream& stream) override;
   void connect(int peer, AnyRef scratch, Stream& stream) override;
   void group_begin() override;
   void group_end() override;
@@ -48,8 +47,8 @@ class NcclCommunicator final : public Communicator {
   double host_seconds() const override { return host_seconds_; }
   std::string poll() override;
 
-  /// From now on all_gather, and reduce_scatter of sums, copy from the others' memory; null ends
-  /// it.
+  /// From now on all_gather, reduce_scatter of sums and exchange copy from the others' memory; null
+  /// ends it.
   void copy_from_peers(std::shared_ptr<const PeerMemory> memory, int channel);
   MPI_Comm group() const { return group_.get(); }
 

@@ -19,10 +19,16 @@ constexpr std::uint32_t kFirstCount = 1;
 
 }  // namespace
 
+void close_cuda_event(cudaEvent_t event) noexcept { cudaEventDestroy(event); }
+
 PeerCopies::PeerCopies(std::shared_ptr<const PeerMemory> memory, int channel)
     : memory_(std::move(memory)),
       ready_{2 * channel, kFirstCount},
-      done_{2 * channel + 1, kFirstCount} {}
+      done_{2 * channel + 1, kFirstCount} {
+  cudaEvent_t made = nullptr;
+  check_cuda(cudaEventCreateWithFlags(&made, cudaEventDisableTiming), "cudaEventCreateWithFlags");
+  ended_ = CudaEvent(made);
+}
 
 AnyRef PeerCopies::part(AnyRef full, int rank) const {
   const std::int64_t count = div_exact(full.count, memory_->ranks());
@@ -58,6 +64,12 @@ void PeerCopies::add_reduce_scatter(AnyRef full, AnyRef mine) {
   sums_.push_back(std::move(sum));
 }
 
+void PeerCopies::add_exchange(const Communicator::Exchange& e) {
+  KOIOS_REQUIRE(memory_->holds(e.data) && memory_->holds(e.source),
+                "exchange outside the shared memory");
+  copies_.push_back({e.received.data, memory_->at(e.from, e.source.data), e.received.bytes()});
+}
+
 std::byte* PeerCopies::take_scratch(std::int64_t bytes) {
   KOIOS_REQUIRE(scratch_used_ + bytes <= scratch_.bytes(), "reduce_scatter needs ",
                 scratch_used_ + bytes, " bytes of scratch and has ", scratch_.bytes());
@@ -67,6 +79,10 @@ std::byte* PeerCopies::take_scratch(std::int64_t bytes) {
 }
 
 void PeerCopies::run(cudaStream_t stream) {
+  // The counts of the words only rise.
+  if (last_stream_ != nullptr && last_stream_ != stream) {
+    check_cuda(cudaStreamWaitEvent(stream, ended_.get(), 0), "cudaStreamWaitEvent");
+  }
   ++ready_.count;
   ++done_.count;
   enqueue(own_, stream);
@@ -80,6 +96,8 @@ void PeerCopies::run(cudaStream_t stream) {
   copies_.clear();
   sums_.clear();
   scratch_used_ = 0;
+  check_cuda(cudaEventRecord(ended_.get(), stream), "cudaEventRecord");
+  last_stream_ = stream;
 }
 
 void PeerCopies::enqueue(const std::vector<Copy>& copies, cudaStream_t stream) {

@@ -15,10 +15,15 @@
 #include <memory>
 #include <vector>
 
+#include "comm/communicator.hpp"
 #include "comm/detail/peer_memory.hpp"
 #include "core/ref.hpp"
+#include "runtime/handle.hpp"
 
 namespace koios {
+
+void close_cuda_event(cudaEvent_t event) noexcept;
+using CudaEvent = Handle<cudaEvent_t, &close_cuda_event>;
 
 class PeerCopies {
  public:
@@ -29,7 +34,9 @@ class PeerCopies {
   /// What the others copy from, `full`, is at the same place on every rank.
   void add_all_gather(AnyRef mine, AnyRef full);
   void add_reduce_scatter(AnyRef full, AnyRef mine);
+  void add_exchange(const Communicator::Exchange& e);
   bool has_work() const { return !copies_.empty(); }
+  /// Runs follow one another, also where they are on several streams.
   void run(cudaStream_t stream);
 
   /// Where the others' parts of all reduce_scatters of one run go.
@@ -53,6 +60,8 @@ class PeerCopies {
   std::shared_ptr<const PeerMemory> memory_;
   PeerMemory::Word ready_;
   PeerMemory::Word done_;
+  CudaEvent ended_;  // the last run
+  cudaStream_t last_stream_ = nullptr;
   AnyRef scratch_ = {};
   std::int64_t scratch_used_ = 0;
   std::vector<Copy> own_;     // this rank's parts, to where the others look for them
