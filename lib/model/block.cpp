@@ -272,6 +272,7 @@ void block_backward_input(StageContext<T>& c, BlockSaved<T>& v, const BlockGradi
     stacked_backward_input<T>(c.math, s, c.tp.partial(d_normed_SD), d.gate_up_N2F,
                               w.stacked(kW1, kW3));
   }
+  c.tp.begin_reduce_scatter(d_normed_SD);
   if (weights != nullptr) weights->w1_w3(all_of(normed2_ND));
   c.made("product with w1|w3, backward", "this rank's part of d_normed2",
          c.tp.partial(d_normed_SD).summands());
@@ -317,6 +318,7 @@ void block_backward_input(StageContext<T>& c, BlockSaved<T>& v, const BlockGradi
   } else {
     stacked_backward_input<T>(c.math, s, c.tp.partial(d_normed_SD), d.qkv_NQ, w.stacked(kWq, kWv));
   }
+  c.tp.begin_reduce_scatter(d_normed_SD);
   if (weights != nullptr) weights->wq_wk_wv(all_of(normed1_ND));
   c.made("product with wq|wk|wv, backward", "this rank's part of d_normed1",
          c.tp.partial(d_normed_SD).summands());

@@ -40,18 +40,20 @@ Ref<T, 2> TensorParallel<T>::rows_of(Ref<T, 2> all_ND, int rank) const {
 
 template <class T>
 typename TensorParallel<T>::Gathered TensorParallel<T>::gather(Ref<const T, 2> mine_SD) {
+  if (size() == 1) return {*this, mine_SD};
+  computed_.record(compute_);
+  exchange_.wait(computed_);
   if (is_asynchronous()) {
-    start_gather(mine_SD);
-  } else if (size() > 1) {
-    exposed_.run([&] { group_.all_gather(any(mine_SD), any(buffers_.gathered_ND), compute_); });
+    exchange_rows(mine_SD);
+  } else {
+    group_.all_gather(any(mine_SD), any(buffers_.gathered_ND), exchange_);
+    arrived_.back().record(exchange_);
   }
   return {*this, mine_SD};
 }
 
 template <class T>
-void TensorParallel<T>::start_gather(Ref<const T, 2> mine_SD) {
-  computed_.record(compute_);
-  exchange_.wait(computed_);
+void TensorParallel<T>::exchange_rows(Ref<const T, 2> mine_SD) {
   copy(exchange_, any(rows_of(buffers_.gathered_ND, rank())), any(mine_SD));
   for (int distance = 1; distance < size(); ++distance) {
     const int from = neighbour(distance);
@@ -69,7 +71,7 @@ void TensorParallel<T>::start_gather(Ref<const T, 2> mine_SD) {
 template <class T>
 Ref<const T, 2> TensorParallel<T>::Gathered::all() const {
   if (owner_.size() == 1) return mine_SD_;
-  if (owner_.is_asynchronous()) owner_.await_rows(owner_.size() - 1);  // the last to come
+  owner_.await_rows(owner_.size() - 1);  // the last to come
   return owner_.buffers_.gathered_ND;
 }
 
@@ -106,12 +108,22 @@ void TensorParallel<T>::sum_partials(Ref<T, 2> mine_SD) {
 }
 
 template <class T>
+void TensorParallel<T>::begin_reduce_scatter(Ref<T, 2> mine_SD) {
+  if (size() == 1 || in_pieces_) return;
+  computed_.record(compute_);
+  exchange_.wait(computed_);
+  group_.reduce_scatter(any(buffers_.partial_ND), any(mine_SD), ReduceOp::sum, exchange_);
+  exchanged_.record(exchange_);
+  has_begun_ = true;
+}
+
+template <class T>
 void TensorParallel<T>::reduce_scatter(Ref<T, 2> mine_SD) {
   if (size() == 1) return;
   if (in_pieces_) return sum_partials(mine_SD);
-  exposed_.run([&] {
-    group_.reduce_scatter(any(buffers_.partial_ND), any(mine_SD), ReduceOp::sum, compute_);
-  });
+  if (!has_begun_) begin_reduce_scatter(mine_SD);
+  has_begun_ = false;
+  exposed_.wait(exchanged_);
 }
 
 template <class T>

@@ -8,9 +8,10 @@
 //
 // One rank alone has all rows: gather and partial hand back their argument, reduce_scatter does
 // nothing, and no buffer is taken.
-// comm: on the compute stream, in the compute type; or (asynchronous) rank by rank on a stream of
-// their own, while the product works on the rows that are there, or on those still to be sent.
-// ref: Korthikanti et al. 2022, section 4.2; Wang et al. 2023 (overlap by decomposition).
+// comm: on a stream of their own, in the compute type: beside what is computed between a gather and
+// the use of all its rows, or between begin_reduce_scatter and reduce_scatter. Asynchronous: rank
+// by rank, while the product works on the rows that are there, or on those still to be sent. ref:
+// Korthikanti et al. 2022, section 4.2; Wang et al. 2023 (overlap by decomposition).
 #pragma once
 
 #include <cstdint>
@@ -40,7 +41,7 @@ struct TensorParallelBuffers {
 template <class T>
 class TensorParallel {
  public:
-  /// exchange: the stream of asynchronous communication.
+  /// exchange: the stream of gathers and sums.
   TensorParallel(Communicator& group, const TensorParallelBuffers<T>& buffers, Stream& compute,
                  Stream& exchange, ExposedWait& exposed);
 
@@ -81,6 +82,9 @@ class TensorParallel {
 
   Gathered gather(Ref<const T, 2> mine_SD);
   Partial partial(Ref<T, 2> mine_SD) { return {*this, mine_SD}; }
+  /// Sends what partial(mine_SD) was given; reduce_scatter(mine_SD), which follows, waits for the
+  /// sum.
+  void begin_reduce_scatter(Ref<T, 2> mine_SD);
   void reduce_scatter(Ref<T, 2> mine_SD);
   /// In place, over all ranks of the group.
   void all_gather(AnyRef parts);
@@ -94,7 +98,7 @@ class TensorParallel {
   /// Rank + distance, around the group.
   int neighbour(int distance) const { return (rank() + distance + size()) % size(); }
   Ref<T, 2> rows_of(Ref<T, 2> all_ND, int rank) const;
-  void start_gather(Ref<const T, 2> mine_SD);
+  void exchange_rows(Ref<const T, 2> mine_SD);
   /// The compute stream waits for the rows of the rank at this distance.
   void await_rows(int distance) { exposed_.wait(arrived_[static_cast<std::size_t>(distance)]); }
   /// Sends the summands of the rank at this distance, receives some of this rank's.
@@ -110,6 +114,7 @@ class TensorParallel {
   Event exchanged_;             // all summands are here
   std::vector<Event> arrived_;  // gathered rows, by distance
   bool in_pieces_ = false;      // the summands in partial_ND have been exchanged
+  bool has_begun_ = false;      // so has a reduce-scatter
 };
 
 template <class T>
