@@ -141,7 +141,7 @@ struct ParallelConfig {
   int pipeline_parallel = 1;
   int context_parallel = 1;
   bool enable_loss_parallel = true;
-  bool async_tp = false;
+  std::optional<bool> async_tp;
   ScheduleKind pipeline_schedule = ScheduleKind::one_f_one_b;
   int pipeline_chunks = 2;           // runs of blocks of a stage, where they are interleaved
   std::vector<int> pipeline_layers;  // of each run; empty: by cost

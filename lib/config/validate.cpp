@@ -80,7 +80,7 @@ void check_counts(Rules& rules, const RunConfig& c) {
 }
 
 void check_fp8(Rules& rules, const RunConfig& c) {
-  rules.require(c.training.fp8_linear == Fp8Recipe::none || !c.parallel.async_tp,
+  rules.require(c.training.fp8_linear == Fp8Recipe::none || !c.parallel.async_tp.value_or(false),
                 {"training/fp8_linear", "parallel/async_tp"},
                 cat("[training] fp8_linear = ", to_string(c.training.fp8_linear),
                     " needs all rows before it can scale them: set [parallel] async_tp = false"));

@@ -28,10 +28,15 @@ constexpr double kSlowedByKernels = 0.3;
 /// A collective that the computation waits for takes so much beside its bytes: it begins when the
 /// last rank is there.
 constexpr double kCollective_s = 120e-6;
-/// Asynchronous tensor parallelism hides this part of what it exchanges, and of what is hidden the
-/// products, which are in pieces then, take this part longer.
-constexpr double kHiddenByAsyncTp = 0.3;
-constexpr double kAsyncTpCosts = 0.8;
+/// Of what tensor-parallel ranks exchange in a block, the part that passes beside products, and how
+/// much longer these take, as a part of that: asynchronous they are in pieces.
+struct TensorOverlap {
+  double hidden, costs;
+};
+constexpr TensorOverlap tensor_overlap(bool is_asynchronous, bool by_copies) {
+  if (by_copies) return is_asynchronous ? TensorOverlap{0.75, 0.5} : TensorOverlap{0.4, 0.4};
+  return is_asynchronous ? TensorOverlap{0.3, 0.8} : TensorOverlap{0, 0};
+}
 /// Stages run slower by this part: kernels of NCCL that wait for the next micro-batch hold
 /// multiprocessors.
 constexpr double kSlowedByReceives = 0.05;
@@ -78,9 +83,8 @@ class Links {
     replicate_ = group_of(tp * shape.shard_ranks(), mesh.size(Axis::dp_replicate), nodes);
     stages_ = group_of(shape.first_rank(1), mesh.size(Axis::pp), nodes);
     // As comm/shard_transport chooses.
-    constexpr int kMostByCopies = 16;
     copies_ = shape.backend == Backend::cuda && shape.reduce.scratch_factor > 0;
-    shard_copies_ = copies_ && !shard_.crosses_nodes() && shard_.ranks <= kMostByCopies;
+    shard_copies_ = goes_by_copies(shard_);
     require_rates();
   }
 
@@ -118,8 +122,15 @@ class Links {
            rates_.memory;
   }
   double stage_seconds(double sent) const { return sent / rate(stages_, false); }
+  TensorOverlap tensor_overlap_of(bool is_asynchronous) const {
+    return tensor_overlap(is_asynchronous, goes_by_copies(tensor_));
+  }
 
  private:
+  bool goes_by_copies(const Group& group) const {
+    constexpr int kMostByCopies = 16;
+    return copies_ && !group.crosses_nodes() && group.ranks <= kMostByCopies;
+  }
   void require_rates() const {
     if (shape_.compute != rates_.compute) throw UserError(other_compute_type(shape_, rates_));
     const auto names = missing_rates(rates_, shape_.fp8.recipe);
@@ -291,9 +302,10 @@ class Timeline {
       const Exchanges e = exchanges_of(action, shape_, unit);
       double seconds =
           static_cast<double>(e.gathers + e.reduce_scatters) * links_.tensor_exchange(sent);
-      if (shape_.tensor.asynchronous && unit.role == UnitRole::block) {
-        spend(StepPart::beside_communication, seconds * kHiddenByAsyncTp * kAsyncTpCosts);
-        seconds *= 1 - kHiddenByAsyncTp;
+      if (unit.role == UnitRole::block) {
+        const auto [hidden, costs] = links_.tensor_overlap_of(shape_.tensor.asynchronous);
+        spend(StepPart::beside_communication, seconds * hidden * costs);
+        seconds *= 1 - hidden;
       }
       seconds += static_cast<double>(e.narrow_gathers) * links_.tensor_exchange(elements);
       seconds += static_cast<double>(e.amaxes) * links_.tensor_exchange(0);

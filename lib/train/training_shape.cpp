@@ -77,6 +77,14 @@ void require_fp8_sizes(const TrainingShape& shape) {
   }
 }
 
+/// By itself where copy engines do it. (Over NCCL it gains nothing: docs/performance.md.)
+bool is_asynchronous(const RunConfig& config, Backend backend) {
+  const bool by_copies =
+      backend == Backend::cuda && config.comm.shard_transport != ShardTransport::nccl;
+  return config.parallel.async_tp.value_or(by_copies &&
+                                           config.training.fp8_linear == Fp8Recipe::none);
+}
+
 }  // namespace
 
 DType compute_type(std::optional<DType> chosen, Backend backend) {
@@ -102,7 +110,7 @@ TrainingShape training_shape(const RunConfig& config, const MeshShape& mesh, Bac
                  .depth_init = m.depth_init};
   shape.tensor = {.ranks = mesh.size(Axis::tp),
                   .loss_parallel = config.parallel.enable_loss_parallel,
-                  .asynchronous = config.parallel.async_tp};
+                  .asynchronous = is_asynchronous(config, backend)};
   require_equal_vocabularies(vocab_size, shape.tensor.ranks);
   shape.micro_batch = {config.training.batch_size, config.training.seq_len,
                        config.data.document_mask, mesh.size(Axis::cp)};
