@@ -61,6 +61,7 @@ std::string schedule(const std::string& name) { return "parallel/pipeline_schedu
 const char* const kTwoH200 = "docs/performance.md, two H200";
 const char* const kFourH100 = "docs/performance.md, four H100";
 const char* const kFourH200 = "four H200, one run each (2026-11-27)";
+const char* const kFourH200Mesh = "docs/performance.md, four H200";
 const char* const kFourH100Mesh = "four H100, dp x tp and 13B, one run each (2026-11-27)";
 const char* const kRecompute = "docs/performance.md, recomputation on two H200";
 const char* const kTensor = "docs/performance.md, tensor parallelism on two H200";
@@ -76,6 +77,29 @@ const std::vector<Measured> kMeasured = {
     {"h200", 1, {k7B, kNone, batch(2), layers(8)}, 48800, kTwoH200},
     {"h200", 4, {k7B, kNone, batch(2)}, 12970, kFourH200},
     {"h200", 4, {k7B, kNone, batch(4)}, 13484, kFourH200},
+    {"h200", 4, {k7B, kNone, batch(2), fp8("tensorwise")}, 18223, kFourH200Mesh},
+    {"h200", 4, {k7B, kNone, batch(4), tp(2)}, 12172, kFourH200Mesh},
+    {"h200", 4, {k7B, kNone, batch(8), tp(4)}, 11662, kFourH200Mesh},
+    {"h200",
+     4,
+     {k7B, kNone, batch(2), "training/data_parallel_replicate_degree=2"},
+     12546,
+     kFourH200Mesh},
+    {"h200", 4, {k7B, kNone, batch(1), micro(8)}, 12730, kFourH200Mesh},
+    {"h200",
+     4,
+     {k7B, kNone, batch(1), micro(8), pp(4), schedule("zero_bubble")},
+     11237,
+     kFourH200Mesh},
+    {"h200", 4,
+     kOp + std::vector{k7B, batch(1), std::string("training/seq_len=32768"),
+                       std::string("training/context_parallel_degree=4")},
+     6729, kFourH200Mesh},
+    {"h200",
+     4,
+     {k7B, kFull, batch(1), "training/seq_len=32768", "training/context_parallel_degree=4"},
+     5327,
+     kFourH200Mesh},
     {"h100", 4, {k7B, kNone, batch(2)}, 12619, kFourH100},
     {"h100", 4, {k7B, kNone, batch(2), kNccl}, 12085, kFourH100},
     {"h100", 2, kOp + std::vector{k7B, batch(1)}, 10967, kFourH100},
