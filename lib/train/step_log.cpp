@@ -96,8 +96,14 @@ void StepLog::add(const StepResult& result, bool is_skipped) {
   ++steps_;
 }
 
-StepLog::Interval StepLog::bring_together(std::int64_t reserved_bytes, const WaitSeconds& exposed,
-                                          Timers& timers) {
+void StepLog::read_machine(const DeviceEnv& device) {
+  machine_ = {.gpu = sensors_.read(),
+              .reserved_bytes = device.reserved_bytes(),
+              .resident_bytes = resident_host_bytes(),
+              .free_bytes = free_host_memory().bytes};
+}
+
+StepLog::Interval StepLog::bring_together(const WaitSeconds& exposed, Timers& timers) {
   const auto steps = static_cast<double>(steps_);
   const auto ranks = static_cast<double>(mesh_.size());
   const double elapsed_s = since_last_.lap() - std::exchange(excluded_s_, 0.0);
@@ -106,7 +112,7 @@ StepLog::Interval StepLog::bring_together(std::int64_t reserved_bytes, const Wai
   const double comm_s = on_host ? lap_of(laps, "communication") / steps : exposed.total();
   const WaitSeconds host = std::exchange(waits_, {});
   const WaitSeconds parts = on_host ? host / steps : exposed;
-  const GpuReading gpu = sensors_.read();
+  const GpuReading& gpu = machine_.gpu;
   const std::optional<double> energy_j = difference(gpu.energy_j, energy_j_);
   energy_j_ = gpu.energy_j;
 
@@ -144,9 +150,9 @@ StepLog::Interval StepLog::bring_together(std::int64_t reserved_bytes, const Wai
   sums[mine + 2] = std::max(0.0, elapsed_s / steps - comm_s - met_s);
   std::array<double, 8> maxima = {loss_max_,
                                   elapsed_s,
-                                  static_cast<double>(reserved_bytes),
-                                  static_cast<double>(resident_host_bytes()),
-                                  -static_cast<double>(free_host_memory().bytes),
+                                  static_cast<double>(machine_.reserved_bytes),
+                                  static_cast<double>(machine_.resident_bytes),
+                                  -static_cast<double>(machine_.free_bytes),
                                   static_cast<double>(skipped_steps_),
                                   lap_of(laps, "checkpoint"),
                                   gpu.temperature_c.value_or(kNoTemperature)};
@@ -193,10 +199,9 @@ StepLog::Interval StepLog::bring_together(std::int64_t reserved_bytes, const Wai
   return all;
 }
 
-void StepLog::write(std::int64_t step, double lr, std::int64_t reserved_bytes,
-                    const WaitSeconds& exposed, Timers& timers,
+void StepLog::write(std::int64_t step, double lr, const WaitSeconds& exposed, Timers& timers,
                     const std::optional<ValidationResult>& validation) {
-  const Interval all = bring_together(reserved_bytes, exposed, timers);
+  const Interval all = bring_together(exposed, timers);
   if (writer_ != nullptr) write_row(step, lr, all, validation);
   tell_slow_rank(all);
   console_.step_line({.step = step,

@@ -14,6 +14,7 @@
 #include "metrics/console.hpp"
 #include "metrics/metrics_writer.hpp"
 #include "metrics/timers.hpp"
+#include "runtime/device.hpp"
 #include "runtime/gpu_sensors.hpp"
 #include "shard/exposed_wait.hpp"
 #include "train/flops.hpp"
@@ -56,12 +57,15 @@ class StepLog {
     excluded_s_ += seconds;
     meetings_s_ += of_them_meeting_s;
   }
-  /// Collective: writes the line for the steps added since the last. reserved_bytes: what this
-  /// process occupies. exposed: the device's own measure of the last step's waiting (cuda).
-  /// timers: "data", "checkpoint" and, on the host, "communication" since the last line.
-  /// validation: where it was measured after this step.
-  void write(std::int64_t step, double lr, std::int64_t reserved_bytes, const WaitSeconds& exposed,
-             Timers& timers, const std::optional<ValidationResult>& validation = {});
+  /// Collective: writes the line for the steps added since the last. read_machine() was
+  /// called before. exposed: the device's own measure of the last step's waiting (cuda). timers:
+  /// "data", "checkpoint" and, on the host, "communication" since the last line. validation: where
+  /// it was measured after this step.
+  void write(std::int64_t step, double lr, const WaitSeconds& exposed, Timers& timers,
+             const std::optional<ValidationResult>& validation = {});
+  /// What the next line says of the machine. It takes milliseconds on a GPU: call it while the
+  /// device still works on the step, since it then waits for the line.
+  void read_machine(const DeviceEnv& device);
   /// What came since the last line does not count as training.
   void restart_clock() { since_last_.lap(); }
 
@@ -86,7 +90,12 @@ class StepLog {
     std::vector<double> step_s_by_rank, comm_s_by_rank;
     std::vector<double> own_s_by_rank;  // without waiting for others
   };
-  Interval bring_together(std::int64_t reserved_bytes, const WaitSeconds& exposed, Timers& timers);
+  /// Of this rank.
+  struct Machine {
+    GpuReading gpu;
+    std::int64_t reserved_bytes = 0, resident_bytes = 0, free_bytes = 0;
+  };
+  Interval bring_together(const WaitSeconds& exposed, Timers& timers);
   /// Says which rank the others wait for.
   void tell_slow_rank(const Interval& all);
   void write_row(std::int64_t step, double lr, const Interval& all,
@@ -117,6 +126,7 @@ class StepLog {
   std::vector<int> stages_;  // by rank
   SlowRankWatch slow_rank_;
   GpuSensors sensors_;
+  Machine machine_;
   std::optional<double> energy_j_;  // at the last line
 };
 

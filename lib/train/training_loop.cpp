@@ -188,6 +188,7 @@ void TrainingLoop<T>::read_results(std::int64_t step, const StepDecision& decisi
   if (!decision.log && !decision.explain && !results_.full()) return;
   const auto timer = timers_.scope("log");
   console_.clear_progress();  // warnings come, too
+  if (decision.log) step_log_.read_machine(launch_.device);
   const std::vector<StepResult> results = results_.read();
   std::int64_t at = step - std::ssize(results);
   std::optional<NonfiniteFindings> found;
@@ -206,7 +207,7 @@ template <class T>
 void TrainingLoop<T>::write_line(std::int64_t step) {
   const auto timer = timers_.scope("log");
   console_.clear_progress();
-  step_log_.write(step, step_.lr(step - 1), launch_.device.reserved_bytes(), exposed_, timers_,
+  step_log_.write(step, step_.lr(step - 1), exposed_, timers_,
                   std::exchange(validated_, std::nullopt));
   bad_data_report_.tell(bad_data_, launch_.mpi);
   if (std::exchange(is_first_line_, false) && start_.step > 0 && mesh_.rank() == 0) {
