@@ -29,15 +29,12 @@ struct Update {
 
   template <class Width>
   KOKKOS_FUNCTION void operator()(Width width, std::int64_t i) const {
-    // All reads are under way before the first is waited for, and while they are, bits are drawn:
-    // the search for the element's parameter reads a few times, one after the other.
+    // All reads are under way before the first is waited for.
     const float scale = grad_scale[0];
     auto p = load(width, parameter.data + i);
     auto m = load(width, exp_avg.data + i);
     auto v = load(width, exp_avg_sq.data + i);
     auto g = load(width, gradient.data + i);
-    detail::Draws<Width::size> bits;
-    if constexpr (kRounds) bits = draws.of(width, i);
     if (scale == 0) return;
     g = g * scale + p * coupled_decay;
     m = m + (g - m) * one_minus_beta1;
@@ -45,6 +42,7 @@ struct Update {
     p = p * kept - m * step_size / (sqrt(v) * root_correction + eps);
     store(parameter.data + i, p);
     if constexpr (kRounds) {
+      const auto bits = draws.of(width, i);
       detail::store_image(exp_avg.data + i, detail::round_randomly(m, bits, 0));
       detail::store_image(exp_avg_sq.data + i, detail::round_randomly(v, bits, 16));
     } else {
@@ -102,8 +100,7 @@ void adam_update(Stream& s, Ref<float, 1> parameter, Ref<State, 1> exp_avg,
                  const RoundingDraws& draws) {
   const Update<State> update =
       make_update(parameter, exp_avg, exp_avg_sq, gradient, grad_scale, step, rounded, draws);
-  // Packs of 16 bytes of a moment: with bf16 half as many searches as with those of a parameter.
-  detail::for_each_element<State>(s, "adam_update", parameter.extent[0], allows_packs(update),
+  detail::for_each_element<float>(s, "adam_update", parameter.extent[0], allows_packs(update),
                                   update);
 }
 

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <cstdint>
-#include <cstring>
 
 #include "core/random.hpp"
 #include "kernels/adamw.hpp"
@@ -65,14 +64,10 @@ struct ShardDraws {
         return draws;
       }
     }
-    // Rare and long. As a loop that CUDA does not unroll it must not index `draws`, which would
-    // take them out of registers above, too.
-    std::uint32_t each[W];
-    KOIOS_UNROLL_BY(1)
     for (int k = 0; k < W; ++k) {
-      each[k] = element_draw(key, place.stream, static_cast<std::uint64_t>(element(place, at + k)));
+      draws.v[k] =
+          element_draw(key, place.stream, static_cast<std::uint64_t>(element(place, at + k)));
     }
-    std::memcpy(draws.v, each, sizeof(draws.v));
     return draws;
   }
 
