@@ -127,8 +127,10 @@ StepLog::Interval StepLog::bring_together(const WaitSeconds& exposed, Timers& ti
                               parts.pipeline,
                               parts.context};
   const std::size_t sensors_at = sums.size();
+  // The counter of energy moves every 0.1 s or so.
+  constexpr double kLongEnough_s = 2;
   const std::optional<double> power_w =
-      energy_j && elapsed_s > 0 ? *energy_j / elapsed_s : gpu.power_w;
+      energy_j && elapsed_s >= kLongEnough_s ? *energy_j / elapsed_s : gpu.power_w;
   for (const auto& value : {gpu.utilization_pct, power_w, gpu.clock_mhz, energy_j}) {
     sums.push_back(value.value_or(0));
     sums.push_back(value ? 1 : 0);
