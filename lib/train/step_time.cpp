@@ -42,7 +42,7 @@ constexpr TensorOverlap tensor_overlap(bool is_asynchronous, bool by_copies) {
 constexpr double kSlowedByReceives = 0.05;
 /// Of the rate of the other kernels that the memory limits, those that cast to 8 bits reach this:
 /// they read for the largest magnitude, then read again and write two layouts.
-constexpr double kNarrowCasts = 0.65;
+constexpr double kNarrowCasts = 0.85;
 /// Of a ring over nodes, each rank adds so much to the time of a collective. Assumed.
 constexpr double kHop_s = 5e-6;
 
