@@ -81,7 +81,7 @@ std::optional<std::string> expand_on_all_ranks(std::filesystem::path output, con
   return mpi.broadcast(output.string());
 }
 
-ExitCode tokenize(const Arguments& arguments, const MpiEnv& mpi) {
+ExitCode tokenize(const Arguments& arguments, const MpiEnv& mpi, Signals& signals) {
   if (mpi.local_rank() == 0) remove_mpi_leftovers(mpi.host());
   const auto deck = parse_on_all_ranks(arguments.deck.deck, arguments.deck.overrides, mpi, check);
   if (!deck) return ExitCode::bad_input;
@@ -95,7 +95,8 @@ ExitCode tokenize(const Arguments& arguments, const MpiEnv& mpi) {
                    .path = data.dataset_path,
                    .marks = {data.add_bos, data.add_eos},
                    .output = *output,
-                   .bad_data = &bad},
+                   .bad_data = &bad,
+                   .signals = &signals},
                   *tokenizer, mpi);
   BadDataReport().tell(bad, mpi);
   return ExitCode::done;
@@ -107,8 +108,9 @@ ExitCode run(int argc, char** argv) {
     std::cout << kUsage << exit_code_table();
     return end_of_output();
   }
-  const Signals signals;  // what was tokenized stays: a stop needs no waiting
-  return on_all_ranks(argc, argv, [&](const MpiEnv& mpi) { return tokenize(arguments, mpi); });
+  Signals signals;  // what was tokenized stays: until the file is whole, a stop needs no waiting
+  return on_all_ranks(argc, argv,
+                      [&](const MpiEnv& mpi) { return tokenize(arguments, mpi, signals); });
 }
 
 }  // namespace

@@ -271,6 +271,8 @@ TokenFileHeader TokenizeJob::assemble() {
   for (const auto& [unit, part] : mine_) assembly.copy_part(unit);
   barrier();
   assembly.write_checksums(mpi_.rank(), mpi_.size());
+  // Who is stopped from here on is done: the same command would find the file.
+  if (options_.signals != nullptr) options_.signals->hold_stops();
   barrier();
   if (is_root()) {
     assembly.finish();

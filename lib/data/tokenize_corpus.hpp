@@ -9,6 +9,7 @@
 #include "data/record_format.hpp"
 #include "data/token_file.hpp"
 #include "runtime/mpi_env.hpp"
+#include "runtime/signals.hpp"
 
 namespace koios {
 
@@ -18,6 +19,7 @@ struct TokenizeOptions {
   DocumentMarks marks;
   std::string output;
   BadData* bad_data = nullptr;  // told of what cannot be used; null: it is thrown
+  Signals* signals = nullptr;   // told to hold stops before the file is whole; may be null
 };
 
 /// Collective over all ranks; returns the header of the file. Rank 0 logs the progress.

@@ -15,6 +15,13 @@ from koios_run import MPIEXEC, SOURCE, Workplace, ranks_of
 TOKENIZE = os.environ["KOIOS_TOKENIZE"]
 
 
+def is_written_since(file, time_ns):
+    try:
+        return file.stat().st_mtime_ns >= time_ns
+    except FileNotFoundError:  # renamed meanwhile
+        return False
+
+
 class Tokenize(unittest.TestCase):
     def setUp(self):
         self.workplace = Workplace().__enter__()
@@ -57,12 +64,11 @@ class Tokenize(unittest.TestCase):
             os.kill(process, signal.SIGKILL)
         job.wait()
         self.assertFalse((self.workplace.path / "three.tokens").exists())
+        begun = time.time_ns()
         job = subprocess.Popen(self.command(2, text, self.workplace.path / "three.tokens"),
                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        while not list(ranks_of(job.pid, TOKENIZE)):
+        while not any(is_written_since(file, begun) for file in parts.glob("*.unfinished")):
             self.assertIsNone(job.poll())
-        time.sleep(0.8)
-        # Asked for again: what the launcher forks may end before it becomes a rank.
         os.kill(min(ranks_of(job.pid, TOKENIZE)), signal.SIGTERM)
         output = job.communicate(timeout=60)[0]
         self.assertEqual(job.returncode, 99, output)
