@@ -84,7 +84,8 @@ def browser(program, width=1400, height=900):
         os.dup2(spare, 4)
         os.set_inheritable(3, True)  # where it was 3 already
 
-    with tempfile.TemporaryDirectory(prefix="koios-browser-") as profile:
+    # The browser's helpers may write into it until after its end: what is left is not our failure.
+    with tempfile.TemporaryDirectory(prefix="koios-browser-", ignore_cleanup_errors=True) as profile:
         process = subprocess.Popen(
             [program, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
              "--remote-debugging-pipe", f"--user-data-dir={profile}",
