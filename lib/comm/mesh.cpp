@@ -157,17 +157,19 @@ FlightRecorder& Mesh::recorder() const { return groups_->recorder; }
 
 std::string Mesh::share_memory(std::span<std::byte> memory) const {
   const Groups& g = *groups_;
-  // Each array is one group's: its communicators are of the same ranks in the same order.
+  // The communicators of one line are of the same ranks in the same order.
   const std::vector<std::vector<Communicator*>> groups = {
       {g.shard_gather, g.shard_reduce}, {g.tp}, {g.context}, {g.context_reversed}};
   const auto is_one_rank = [](const auto& group) { return group.front()->size() == 1; };
   if (g.backend == Backend::host || std::ranges::all_of(groups, is_one_rank)) return "";
   if (g.shard_transport == ShardTransport::nccl) return "shards travel by NCCL";
-  std::string why_not;
+  std::string why_not, by_nccl;
   for (const auto& group : groups) {
     if (is_one_rank(group)) continue;
     const std::string no = nccl::share_memory(group, memory);
+    if (no.empty()) continue;
     if (why_not.empty()) why_not = no;
+    by_nccl += cat(by_nccl.empty() ? "" : ", ", group.front()->name());
   }
   if (memory.empty()) return "";
   if (why_not.empty()) return "shards travel by copy engines";
@@ -176,7 +178,7 @@ std::string Mesh::share_memory(std::span<std::byte> memory) const {
         cat("[comm] shard_transport = copy_engine: the GPUs cannot reach each other's memory: ",
             why_not));
   }
-  return cat("shards travel by NCCL, not by copy engines: ", why_not);
+  return cat("by NCCL, not by copy engines, goes what these groups send: ", by_nccl, ": ", why_not);
 }
 
 double Mesh::host_seconds() const {
