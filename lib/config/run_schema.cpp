@@ -239,9 +239,8 @@ void add_training(DeckSchema& schema, TrainingConfig& c, ParallelConfig& p, Data
 void add_parallel(DeckSchema& schema, ParallelConfig& c) {
   schema.add("parallel", "async_tp", &c.async_tp)
       .help(
-          "tensor-parallel ranks exchange rows piece by piece, beside the products that use them; "
-          "not "
-          "with fp8_linear; auto: where copy engines carry them");
+          "tensor-parallel ranks exchange rows piece by piece, beside the products that use "
+          "them; not with fp8_linear; auto: where copy engines carry them");
   schema.add("parallel", "pipeline_schedule", &c.pipeline_schedule)
       .help(
           "order in which a stage takes micro-batches, which are those of "

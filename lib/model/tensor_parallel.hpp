@@ -10,8 +10,9 @@
 // nothing, and no buffer is taken.
 // comm: on a stream of their own, in the compute type: beside what is computed between a gather and
 // the use of all its rows, or between begin_reduce_scatter and reduce_scatter. Asynchronous: rank
-// by rank, while the product works on the rows that are there, or on those still to be sent. ref:
-// Korthikanti et al. 2022, section 4.2; Wang et al. 2023 (overlap by decomposition).
+// by rank, while the product works on the rows that are there, or on those still to be sent.
+//
+// ref: Korthikanti et al. 2022, section 4.2; Wang et al. 2023 (overlap by decomposition).
 #pragma once
 
 #include <cstdint>

@@ -92,7 +92,8 @@ class Workplace:
         shutil.rmtree(self.path, ignore_errors=True)
 
     def command(self, ranks, overrides=None, deck=None, folder="run", below=()):
-        """below: what each rank is started by, as a command that ends in another."""
+        """below: what each rank is started by, as a command that ends in another. KOIOS_TEST_ENTRIES:
+        more entries of the deck, for every test (tools/bundle.sh: over which transport)."""
         settings = {
             "job/dump_folder": self.path / folder,
             "model/tokenizer_path": SOURCE / "build/assets/tokenizer.model",

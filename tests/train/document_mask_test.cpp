@@ -161,7 +161,7 @@ TEST_P(DocumentMask, packed_is_as_each_document_alone) {
 }
 
 // On a GPU with the documents as cuDNN's sequences of variable length: bfloat16's roundings, which
-// differ where sums do.
+// differ where sums do. An H200 gave 0.0079; the bounds lie below what a missing mask gives.
 TEST_P(DocumentMask, in_bfloat16) {
   const std::vector<std::vector<std::int64_t>> lengths = {{7, 130, 23}, {64, 96}};
   const Batch packed = packed_batch(lengths);
