@@ -98,8 +98,10 @@ for transport in copy_engine nccl; do
   export KOIOS_TEST_ENTRIES="comm/shard_transport=$transport"
   ((gpus < 2)) || [[ ! -x $here/bin/watchdog_probe ]] \
     || script comm/watchdog_test.py "$here/bin/watchdog_probe" "$here/run" "$transport"
-  ((gpus < 2)) || script interop/nonfinite_test.py
-  ((gpus < 3)) || script equivalence/standstill_test.py
+  for ranks in 2 4; do
+    ((gpus < ranks)) || KOIOS_TEST_RANKS=$ranks script interop/nonfinite_test.py
+    ((gpus < ranks)) || KOIOS_TEST_RANKS=$ranks script equivalence/standstill_test.py
+  done
 done
 echo "$passed passed, $failed failed"
 ((failed == 0))

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """NaN and infinity in the real program. Weights are made so that one parameter on one rank, or the
-data of one rank alone, brings them: what koios says must name both."""
+data of one rank alone, brings them: what koios says must name both. KOIOS_TEST_RANKS: of how many (2)."""
 
 import json
 import os
@@ -20,6 +20,8 @@ import koios_file  # noqa: E402
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "equivalence"))
 from koios_run import Workplace  # noqa: E402
 
+RANKS = int(os.environ.get("KOIOS_TEST_RANKS", "2"))
+ALL_RANKS = "ranks 0, 1" if RANKS == 2 else f"ranks 0-{RANKS - 1}"
 VOCAB = 32000
 GOD = 2499  # the token (tests/data/tokenizer_golden.jsonl)
 HOST = re.escape(os.uname().nodename)
@@ -39,7 +41,7 @@ class Nonfinite(ToolTest):
         weights = self.folder / "weights.h5"
         with np.errstate(over="ignore"):  # in moments that nobody reads
             koios_file.write_checkpoint(weights, self.values, vocab=VOCAB)
-        run = self.place.run(2, {
+        run = self.place.run(RANKS, {
             "training/dataset": "jsonl", "training/dataset_path": self.data,
             "data/shuffle": "false", "training/steps": 2, "training/warmup_steps": 0,
             "training/batch_size": 1, "checkpoint/initial_load_path": weights,
@@ -66,9 +68,9 @@ class Nonfinite(ToolTest):
         for policy in ("stop", "skip"):
             run = self.koios(training__on_nonfinite=policy)
             self.assertRegex(run.stderr, (
-                r"error: step 1: loss nan on ranks 0, 1, gradient norm nan; the parameter "
+                rf"error: step 1: loss nan on {ALL_RANKS}, gradient norm nan; the parameter "
                 r"layers\.1\.feed_forward\.w1\.weight \(unit layers\.1\) itself has 1 value not finite, "
-                rf"on rank 1 on {HOST}; its update was skipped. No later step can be better: "))
+                rf"on rank {RANKS - 1} on {HOST}; its update was skipped. No later step can be better: "))
 
     def test_the_loss_of_one_rank(self):
         self.values["tok_embeddings.weight"][GOD] = np.inf
@@ -93,15 +95,15 @@ class Nonfinite(ToolTest):
         run = self.koios(training__data_parallel_replicate_degree=2)
         self.assertRegex(run.stderr, (
             r"error: step 1: gradient norm nan; of the gradients the first in the backward pass is "
-            r"that of layers\.0\.ffn_norm\.weight \(unit layers\.0\), \d+ values on ranks 0, 1"))
+            r"that of layers\.0\.ffn_norm\.weight \(unit layers\.0\), \d+ values on ranks 0, \d"))
 
     def test_the_loss_of_the_last_stage(self):
         self.values["output.weight"][:] = 3e38
         run = self.koios(training__pipeline_parallel_degree=2, training__on_nonfinite="skip",
                          training__nonfinite_budget=1, training__gradient_accumulation_steps=2)
         self.assertRegex(run.stderr, (
-            rf"error: step 2: loss \w+ on rank 1 on {HOST}, gradient norm nan; .*: 2 in a row, "
-            r"more than \[training\] nonfinite_budget = 1 allows"))
+            rf"error: step 2: loss \w+ on (rank 1 on {HOST}|ranks 2, 3), gradient norm nan; .*: 2 in a "
+            r"row, more than \[training\] nonfinite_budget = 1 allows"))
 
     def test_the_first_operation(self):
         plain = self.koios(0)
@@ -121,9 +123,9 @@ class Nonfinite(ToolTest):
             r"\d+ of the \d+ values of logits are not finite; "))
         self.values["layers.1.feed_forward.w1.weight"][-1, 5] = np.nan
         self.assertRegex(self.koios(job__check_numerics="true").stderr, (
-            r"\[koios rank 1\] error: \[job\] check_numerics: step 1, its start, initial values or the "
-            r"update before on rank 1: 1 of the 1728 values of layers\.1\.feed_forward\.w1\.weight are "
-            r"not finite; "))
+            rf"\[koios rank {RANKS - 1}\] error: \[job\] check_numerics: step 1, its start, initial values "
+            rf"or the update before on rank {RANKS - 1}: 1 of the {3456 // RANKS} values of "
+            r"layers\.1\.feed_forward\.w1\.weight are not finite; "))
 
 
 if __name__ == "__main__":
