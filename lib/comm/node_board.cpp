@@ -133,7 +133,7 @@ std::vector<RankState> NodeBoard::read() const {
   for (const RankState& shared : all_) {
     RankState state = copy_of(shared);
     if (state.rank < 0) continue;
-    state.process = state.is_ending != 0 ? '?' : process_state(state.pid);
+    state.process = state.ending != 0 ? '?' : process_state(state.pid);
     states.push_back(state);
   }
   return states;

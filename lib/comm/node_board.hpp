@@ -23,6 +23,8 @@ class NodeBoard {
   ~NodeBoard();
 
   RankState& mine() { return *mine_; }
+  /// Becomes 1 once a rank of the node says why the job ends.
+  std::int32_t& is_told() { return all_.front().is_told; }
   /// A copy of all of the node's that can be seen, with what the system says of their processes.
   std::vector<RankState> read() const;
   int ranks() const { return ranks_; }

@@ -64,7 +64,8 @@ struct RankState {
   std::uint32_t version = 0;  // odd while it is written
   std::int32_t rank = -1;     // -1: nothing was ever written
   std::int32_t pid = 0;
-  std::int32_t is_ending = 0;  // by itself: done, or with an error of its own
+  std::int32_t ending = 0;   // 1: by itself, done or with an error; -n: at once, by signal n
+  std::int32_t is_told = 0;  // of the node's first rank: one of the node says why the job ends
   FixedText<64> host;
   FixedText<80> place;   // "step 12, forward layers.3, micro-batch 0"
   double entered_s = 0;  // when it came there
@@ -74,6 +75,9 @@ struct RankState {
   char process = '?';
   std::int32_t groups = 0;
   std::array<GroupState, 16> group{};  // the first so many that the rank has
+
+  /// The signal that ended it at once, because it asked for a stop; 0: none.
+  int stop_signal() const { return ending < 0 ? -ending : 0; }
 };
 
 }  // namespace koios

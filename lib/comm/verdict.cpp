@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "core/error.hpp"
+#include "runtime/signals.hpp"
 
 namespace koios {
 namespace {
@@ -77,8 +78,11 @@ bool fit_together(const GroupState& a, const GroupState& b) {
   return a.bytes == b.bytes && (a.op == b.op || is_pair);
 }
 
-/// What the system says of a process that does not run; empty where it runs.
+/// Why a process does not run, as it said at its end, or as the system says; empty where it runs.
 std::string ailment(const RankState& state) {
+  if (const int signal = state.stop_signal(); signal != 0) {
+    return cat(" was stopped by ", signal_name(signal), ", and the same command goes on");
+  }
   switch (state.process) {
     case 'X':
     case 'Z':
@@ -234,9 +238,13 @@ std::string describe(const RankState& state, double now_s) {
 std::string verdict(std::span<const RankState> states, int ranks, double now_s) {
   if (states.empty()) return "nothing is known of any rank";
   const std::vector<Missed> missed = missed_calls(states);
-  std::vector<const RankState*> ill;  // the dead first
+  std::vector<const RankState*> ill;  // those that were told to end first, then the dead
+  for (const RankState& state : states) {
+    if (state.stop_signal() != 0) ill.push_back(&state);
+  }
   for (const char* letters : {"XZ", "Tt"}) {
     for (const RankState& state : states) {
+      if (state.stop_signal() != 0) continue;
       if (std::string(letters).find(state.process) != std::string::npos) ill.push_back(&state);
     }
   }

@@ -50,7 +50,7 @@ Watchdog::Watchdog(const MpiEnv& mpi, FlightRecorder& recorder, const CommOption
       last_beat_(Clock::now()),
       stopped_(eventfd(0, EFD_CLOEXEC)) {
   recorder.publish_in(board_.mine());
-  MpiEnv::mark_end_in(&board_.mine().is_ending);
+  MpiEnv::mark_end_in(&board_.mine().ending, &board_.is_told());
   deaths_ = std::thread([this] { watch_deaths(); });
   thread_ = std::thread([this] { watch(); });
 }
@@ -64,8 +64,8 @@ Watchdog::~Watchdog() {
   thread_.join();
   eventfd_write(stopped_.get(), 1);
   deaths_.join();
-  MpiEnv::mark_end_in(nullptr);
-  std::atomic_ref<std::int32_t>(board_.mine().is_ending).store(1);
+  MpiEnv::mark_end_in(nullptr, nullptr);
+  std::atomic_ref<std::int32_t>(board_.mine().ending).store(1);
   recorder_.withdraw();
 }
 
@@ -165,8 +165,14 @@ void Watchdog::library_failed(const std::string& error) {
 void Watchdog::rank_died() {
   sleep_s(0.05);  // where all are killed together there is nothing to tell
   const std::vector<RankState> states = board_.read();
+  if (std::any_of(states.begin(), states.end(),
+                  [](const RankState& state) { return state.stop_signal() != 0; })) {
+    MpiEnv::end_soon(ExitCode::stopped);
+    sleep_s(kGraceSeconds);  // it has said why, and most launchers end the others
+    MpiEnv::abort(ExitCode::stopped);
+  }
   const bool is_told = std::any_of(states.begin(), states.end(),
-                                   [](const RankState& state) { return state.is_ending != 0; });
+                                   [](const RankState& state) { return state.ending != 0; });
   if (is_told) return;  // somebody ends the job and says why
   MpiEnv::end_soon(ExitCode::failure);
   recorder_.raise_alarm();

@@ -8,9 +8,10 @@
 // When the time is up, or a library reports a failure, one rank of each node says where all of the
 // node's ranks are, which they write in memory that they share; then one rank of the job says which
 // of them is to blame (comm/verdict.hpp). All dump their flight recorders, and the job ends with
-// ExitCode::standstill. A rank of the node that dies is told of at once. No library is asked on the
-// way, for one that holds a lock would silence the watchdog, and no file before the nodes have said
-// what they know.
+// ExitCode::standstill. A rank of the node that dies is told of at once; one that a signal has
+// stopped says so itself, and the job ends with ExitCode::stopped. No library is asked on the way,
+// for one that holds a lock would silence the watchdog, and no file before the nodes have said what
+// they know.
 #pragma once
 
 #include <chrono>

@@ -20,11 +20,19 @@ namespace {
 
 constexpr unsigned kLastSeconds = 20;
 
+// Used by signal handlers.
 std::atomic<std::int32_t*> g_end_mark = nullptr;
-
-/// Read by a signal handler.
+std::atomic<std::int32_t*> g_told = nullptr;
 std::atomic<int> g_exit_code = 0;
+static_assert(std::atomic<std::int32_t*>::is_always_lock_free);
 static_assert(std::atomic<int>::is_always_lock_free);
+static_assert(std::atomic_ref<std::int32_t>::is_always_lock_free);
+
+/// Where there is such a number: what it was.
+std::int32_t exchange(const std::atomic<std::int32_t*>& number, std::int32_t value) {
+  std::int32_t* shared = number;
+  return shared == nullptr ? 0 : std::atomic_ref<std::int32_t>(*shared).exchange(value);
+}
 
 std::string host_name() {
   std::array<char, 256> host{};
@@ -107,10 +115,18 @@ MpiEnv::~MpiEnv() {
   if (is_mpi_running()) MPI_Finalize();
 }
 
-void MpiEnv::mark_end_in(std::int32_t* mark) { g_end_mark = mark; }
+void MpiEnv::mark_end_in(std::int32_t* mark, std::int32_t* told) {
+  g_end_mark = mark;
+  g_told = told;
+}
+
+void MpiEnv::mark_stop(int signal) { exchange(g_end_mark, -signal); }
+
+bool MpiEnv::is_first_to_tell() { return exchange(g_told, 1) == 0; }
 
 void MpiEnv::end_soon(ExitCode code) {
-  if (std::int32_t* mark = g_end_mark) std::atomic_ref<std::int32_t>(*mark).store(1);
+  exchange(g_end_mark, 1);
+  exchange(g_told, 1);
   g_exit_code = to_int(code);
   struct sigaction action = {};
   action.sa_handler = [](int) { _exit(g_exit_code); };

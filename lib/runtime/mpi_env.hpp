@@ -32,9 +32,15 @@ class MpiEnv : public RankGroup {
   int local_size() const { return local_size_; }
   bool thread_multiple() const { return thread_multiple_; }
 
-  /// A number that becomes 1 when this process ends the job, so that others can tell its end from
-  /// its death; null: none.
-  static void mark_end_in(std::int32_t* mark);
+  /// Numbers that the processes of the node share, or null. `mark` becomes 1 when this one ends the
+  /// job, and -n when signal n ends it at once, so that others can tell its end from its death.
+  /// `told` becomes 1 once one of them says why the job ends.
+  static void mark_end_in(std::int32_t* mark, std::int32_t* told);
+  /// Signal n ends this process at once. A handler may call it, and the next.
+  static void mark_stop(int signal);
+  /// Whether nobody of the node has said yet why the job ends, as far as it can be known: the
+  /// caller does.
+  static bool is_first_to_tell();
   /// Whatever the calls that follow wait for (a lock of MPI's, a pipe that nobody empties, a file
   /// system), this process ends with this code in 20 s; the launcher then ends the others.
   static void end_soon(ExitCode code);

@@ -2,7 +2,9 @@
 // second one ends the process at once.
 //
 // The handlers only note what was asked; the run looks after each step, agrees with the other ranks
-// and acts. Until hold_stops() there is nothing to save, and a stop ends the process at once.
+// and acts. Until hold_stops() there is nothing to save, and a stop ends the process at once: with
+// a line, and with a mark by which the others of the node tell it from a death
+// (MpiEnv::mark_end_in).
 #pragma once
 
 namespace koios {

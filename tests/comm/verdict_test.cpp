@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <csignal>
 #include <vector>
 
 namespace koios {
@@ -37,6 +38,19 @@ TEST(Verdict, names_the_rank_that_did_not_come) {
   EXPECT_EQ(verdict(states, 4, kNow).find("rank 2 on n2 hangs inside of the system"), 0U);
   states[2].process = 'X';
   EXPECT_EQ(verdict(states, 4, kNow).find("rank 2 on n2 has died; it never entered"), 0U);
+}
+
+TEST(Verdict, a_stop_that_was_asked_for_is_no_death) {
+  std::vector<RankState> states = {rank(0, 7, 6, "a"), rank(1, 6, 6, "b"), rank(2, 6, 6, "b"),
+                                   rank(3, 7, 6, "a")};
+  states[1].process = 'X';
+  states[2].ending = -SIGTERM;  // its end is what the other died of
+  EXPECT_EQ(verdict(states, 4, kNow),
+            "rank 2 on n2 was stopped by SIGTERM, and the same command goes on; it never entered "
+            "all_gather 7 of world, where ranks 0, 3 wait (a); last sign of it 10.0 s ago: b; also "
+            "rank 1");
+  EXPECT_EQ(describe(states[2], kNow),
+            "rank 2 on n2 was stopped by SIGTERM, and the same command goes on: b, for 10.0 s");
 }
 
 TEST(Verdict, follows_who_waits_for_whom) {

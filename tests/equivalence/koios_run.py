@@ -163,6 +163,13 @@ def ranks_of(launcher, binary=BINARY):
             continue
 
 
+def rank_of(pid):
+    for entry in pathlib.Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+        if entry.startswith(b"OMPI_COMM_WORLD_RANK="):
+            return int(entry.split(b"=")[1])
+    raise AssertionError(f"{pid} has no rank")
+
+
 class Job:
     """A run that is going on, line by line."""
 
@@ -195,6 +202,13 @@ class Job:
 
     def ranks(self):
         return list(ranks_of(self.process.pid))
+
+    def process_of_rank(self):
+        return {rank_of(pid): pid for pid in self.ranks()}
+
+    def said(self):
+        """The program's own lines: a launcher may write on behind one."""
+        return [found[0] for line in self.lines if (found := re.search(r"\[koios.*?(?=\n|---|$)", line))]
 
     def end(self, timeout=60):
         """Waits for the end of the launcher and of its ranks; the exit code."""

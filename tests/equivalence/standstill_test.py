@@ -3,7 +3,6 @@ it was, and where the job cannot go on all of its processes are gone in time. KO
 many (3)."""
 
 import os
-import pathlib
 import re
 import signal
 import time
@@ -18,13 +17,6 @@ RANKS = int(os.environ.get("KOIOS_TEST_RANKS", "3"))
 PLACE = r"step \d+, [a-z]"  # "step 12, forward layers.1, micro-batch 0"
 
 
-def rank_of(pid):
-    for entry in pathlib.Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
-        if entry.startswith(b"OMPI_COMM_WORLD_RANK="):
-            return int(entry.split(b"=")[1])
-    raise AssertionError(f"{pid} has no rank")
-
-
 class Standstill(unittest.TestCase):
     def start(self, ranks, **more):
         workplace = Workplace().__enter__()
@@ -32,7 +24,7 @@ class Standstill(unittest.TestCase):
         job = Job(workplace.command(ranks, SETTINGS | more), workplace.path)
         self.addCleanup(job.process.kill)
         self.assertTrue(job.wait_for(r"step +10/"), job.output)
-        return job, {rank_of(pid): pid for pid in job.ranks()}
+        return job, job.process_of_rank()
 
     def verdict(self, job):
         lines = re.findall(r"error: verdict: (.*)", job.output)

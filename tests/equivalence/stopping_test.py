@@ -6,11 +6,14 @@ a random place on (KOIOS_STOP_SEED)."""
 
 import itertools
 import os
+import pathlib
 import random
+import re
 import signal
 import subprocess
 import time
 import unittest
+import unittest.mock
 
 from koios_run import Job, Retrained, Workplace
 
@@ -29,6 +32,14 @@ def newest(run_folder):
     """Step of the newest complete checkpoint; 0 where there is none."""
     names = [file.name for file in (run_folder / "checkpoints").glob("step_*.h5")]
     return max((int(name[5:13]) for name in names), default=0)
+
+
+def takes(pid, number):
+    """Whether this process has a handler for this signal."""
+    if pid is None:
+        return False
+    status = pathlib.Path(f"/proc/{pid}/status").read_text()
+    return bool(int(re.search(r"SigCgt:\s*(\w+)", status)[1], 16) >> (number - 1) & 1)
 
 
 class Stopping(unittest.TestCase):
@@ -69,19 +80,26 @@ class Stopping(unittest.TestCase):
                 self.assert_stopped(job, number.name)
 
     def test_a_second_one_ends_at_once(self):
+        for told, stopped in ((0, 1), (1, 0)):
+            with self.subTest(f"to rank {told}"):
+                self.second_one_ends_at_once(told, stopped)
+
+    def second_one_ends_at_once(self, told, stopped):
         # A validation that nothing would end, and a rank that is not there to agree.
         job = self.running(validation__dataset_path=os.environ["KOIOS_SOURCE_DIR"]
                            + "/build/assets/kjv.txt", validation__dataset="text",
                            validation__interval=2, validation__steps=100000)
-        ranks = sorted(job.ranks())
-        os.kill(ranks[1], signal.SIGSTOP)
-        os.kill(ranks[0], signal.SIGUSR2)
+        ranks = job.process_of_rank()
+        os.kill(ranks[stopped], signal.SIGSTOP)
+        os.kill(ranks[told], signal.SIGUSR2)
         time.sleep(1)
         self.assertIsNone(job.process.poll(), job.output)
-        os.kill(ranks[0], signal.SIGTERM)
-        self.assertNotEqual(job.end(), 0)
-        self.assertIn("SIGTERM again: stopped at once, the newest complete checkpoint stands",
-                      job.output)
+        os.kill(ranks[told], signal.SIGTERM)
+        self.assertEqual(job.end(), 128 + signal.SIGTERM, job.output)
+        self.assertEqual([line for line in job.said() if " again" in line],
+                         [f"[koios rank {told}] SIGTERM again: stopped at once, the newest complete "
+                          "checkpoint stands"])
+        self.assertNotIn("has died", job.output)
 
     def test_validation_is_broken_off(self):
         job = self.running(validation__dataset_path=os.environ["KOIOS_SOURCE_DIR"]
@@ -98,6 +116,47 @@ class Stopping(unittest.TestCase):
         os.kill(min(job.ranks()), signal.SIGTERM)
         self.assertEqual(job.end(), STOPPED, job.output)
         self.assertIn("SIGTERM: stopped; nothing is lost", job.output)
+
+    def stopped_in_the_start(self, ranks, told, number, timeout=60):
+        """The lines that name the signal. The model is large enough for the start to take a second."""
+        job = self.start(ranks=ranks, model__dim=512, model__n_layers=4, model__n_heads=8,
+                         model__n_kv_heads=8, model__ffn_dim=2048)
+        self.assertTrue(job.wait_for("memory plan"), job.output)
+        processes = job.process_of_rank()
+        for rank in told:
+            os.kill(processes[rank], number)
+        self.assertEqual(job.end(timeout), STOPPED, job.output)
+        self.assertNotIn("has died", job.output)
+        self.assertFalse((self.folder / "checkpoints").exists(), job.output)
+        return [line for line in job.said() if "SIG" in line]
+
+    def test_before_the_first_step_a_rank_that_is_stopped_says_so(self):
+        for ranks, rank, number in ((2, 1, signal.SIGTERM), (3, 2, signal.SIGTERM),
+                                    (3, 1, signal.SIGUSR2), (3, 2, signal.SIGINT)):
+            with self.subTest(f"{number.name} to rank {rank} of {ranks}"):
+                self.assertEqual(self.stopped_in_the_start(ranks, [rank], number),
+                                 [f"[koios rank {rank}] {number.name}: stopped; nothing is lost, the "
+                                  "same command goes on"])
+
+    def test_of_several_that_are_stopped_one_says_so(self):
+        (line,) = self.stopped_in_the_start(3, [1, 2], signal.SIGTERM)
+        self.assertRegex(line, r"^\[koios rank [12]\] SIGTERM: stopped; nothing is lost")
+
+    def test_a_stopped_rank_ends_the_others_where_the_launcher_leaves_them(self):
+        leaves_them = {"OMPI_MCA_orte_abort_on_non_zero_status": "0"}
+        with unittest.mock.patch.dict(os.environ, leaves_them):
+            (line,) = self.stopped_in_the_start(3, [1], signal.SIGTERM, timeout=30)
+        self.assertIn("[koios rank 1] SIGTERM: stopped; nothing is lost", line)
+
+    def test_while_mpi_starts_a_stopped_rank_says_so_too(self):
+        job = self.start(ranks=3)
+        deadline = time.monotonic() + 60
+        while not takes(pid := job.process_of_rank().get(2), signal.SIGTERM):
+            self.assertLess(time.monotonic(), deadline, job.output)
+        os.kill(pid, signal.SIGTERM)
+        said = r"\[koios rank 2\] SIGTERM: stopped; nothing is lost, the same command goes on"
+        self.assertTrue(job.wait_for(said), job.output)
+        job.kill(whole=True)  # Open MPI 4.1's mpirun may hang after an end in MPI_Init
 
     def test_without_checkpoints_it_says_that_nothing_is_saved(self):
         job = self.running(checkpoint__folder="")
@@ -195,8 +254,11 @@ class Stopping(unittest.TestCase):
         stopped = job.numbers(r"stopped by .* after step (\d+) of")
         if stopped:
             self.assertEqual(newest(self.folder), stopped[0], title)
+        self.assertNotIn("has died", job.output, title)
         if what == "walltime" or (receiver == "rank" and moment != "start-up"):
-            self.assertEqual((code, len(stopped)), (STOPPED, 1), title)
+            before_a_step = [line for line in job.said() if "stopped; nothing is lost" in line]
+            self.assertIn(len(before_a_step), (0, 1) if moment == "first step" else (0,), title)
+            self.assertEqual((code, len(stopped + before_a_step)), (STOPPED, 1), title)
         self.wait_until_nothing_runs(title)
         return newest(self.folder) if self.folder.exists() else 0, "saved" if stopped else code
 

@@ -10,7 +10,7 @@ import sys
 import time
 import unittest
 
-from koios_run import MPIEXEC, SOURCE, Workplace, ranks_of
+from koios_run import MPIEXEC, SOURCE, Workplace, rank_of, ranks_of
 
 TOKENIZE = os.environ["KOIOS_TOKENIZE"]
 
@@ -69,10 +69,11 @@ class Tokenize(unittest.TestCase):
                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         while not any(is_written_since(file, begun) for file in parts.glob("*.unfinished")):
             self.assertIsNone(job.poll())
-        os.kill(min(ranks_of(job.pid, TOKENIZE)), signal.SIGTERM)
+        ranks = {rank_of(pid): pid for pid in ranks_of(job.pid, TOKENIZE)}
+        os.kill(ranks[1], signal.SIGTERM)
         output = job.communicate(timeout=60)[0]
         self.assertEqual(job.returncode, 99, output)
-        self.assertIn("SIGTERM: stopped; nothing is lost, the same command goes on", output)
+        self.assertIn("[koios rank 1] SIGTERM: stopped; nothing is lost, the same command goes on", output)
         three, done = self.tokenize(2, text, "three.tokens")
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertIn("what an earlier run has left is kept", done.stdout)

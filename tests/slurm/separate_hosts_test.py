@@ -24,6 +24,7 @@ RANKS_OF_A_HOST = 2
 STEPS = 6
 NAMESPACES = ["unshare", "--net", "--mount", "--uts", "--pid", "--fork", "--mount-proc",
               "--kill-child"]
+LARGER = ["model/dim=512", "model/n_layers=4", "model/n_heads=8", "model/n_kv_heads=8"]
 INSIDE = "KOIOS_TEST_NAMESPACES"
 
 AGENT = """#!/bin/sh
@@ -144,32 +145,46 @@ class SeparateHosts(unittest.TestCase):
             self.assertGreater(count, least)
             self.assertLess(count, 1.5 * least)
 
-    def kill_on_a_host(self, run_folder, whole_host):
-        """What was printed from then on."""
+    def signal_a_host(self, run_folder, moment, send, more=()):
+        """Calls `send` with the processes of n2 when `moment` is printed: what is printed from then
+        on, and the exit code."""
         log = self.folder / f"{run_folder}.log"
         with log.open("w") as file, subprocess.Popen(
-                self.command(run_folder, hosts=True, steps=100000), stdout=file, stderr=file,
-                env=self.environment()) as job:
+                [*self.command(run_folder, hosts=True, steps=100000), *more], stdout=file,
+                stderr=file, env=self.environment()) as job:
             deadline = time.monotonic() + 60
-            while "step     3" not in log.read_text():
+            while moment not in log.read_text():
                 self.assertIsNone(job.poll(), log.read_text())
                 self.assertLess(time.monotonic(), deadline, log.read_text())
                 time.sleep(0.05)
             printed = len(log.read_text())
-            killed = time.monotonic()
-            for pid in processes("n2"):
-                if whole_host or is_rank(pid):
-                    os.kill(pid, signal.SIGKILL)
+            sent = time.monotonic()
+            send(processes("n2"))
             job.wait(timeout=30)
-            took_s = time.monotonic() - killed
-            self.assertNotEqual(job.returncode, 0)
+            print(f"{run_folder}: the end after {time.monotonic() - sent:.1f} s")
         deadline = time.monotonic() + 20
         while any(processes(host) for host in HOSTS):
             self.assertLess(time.monotonic(), deadline, "processes are left")
             time.sleep(0.05)
-        print(f"{'a host' if whole_host else 'the ranks of a host'} killed: the end after "
-              f"{took_s:.1f} s")
-        return log.read_text()[printed:]
+        return log.read_text()[printed:], job.returncode
+
+    def kill_on_a_host(self, run_folder, whole_host):
+        def kill(pids):
+            for pid in pids:
+                if whole_host or is_rank(pid):
+                    os.kill(pid, signal.SIGKILL)
+        text, code = self.signal_a_host(run_folder, "step     3", kill)
+        self.assertNotEqual(code, 0)
+        return text
+
+    def test_a_rank_of_another_host_that_is_stopped_before_the_first_step_says_so(self):
+        def stop(pids):
+            os.kill(max(pid for pid in pids if is_rank(pid)), signal.SIGTERM)
+        text, code = self.signal_a_host("stopped", "memory plan", stop, LARGER)
+        self.assertEqual(code, 99, text)
+        self.assertRegex(text, r"\[koios rank [45]\] SIGTERM: stopped; nothing is lost, the same "
+                         "command goes on")
+        self.assertNotIn("has died", text)
 
     def test_a_host_that_dies_ends_the_job_with_its_name(self):
         text = self.kill_on_a_host("dies", whole_host=True)

@@ -26,6 +26,7 @@ DECK = ["input/debug.ini", "training/warmup_steps=2",
         "training/batch_size=2", "training/seq_len=64", "model/n_layers=2", "model/dim=48",
         "model/n_heads=4", "metrics/log_freq=1", "checkpoint/folder=checkpoints",
         "checkpoint/interval=1000", "checkpoint/save_first_step=false"]
+LARGER = ["model/dim=512", "model/n_layers=4", "model/n_heads=8"]  # its start takes seconds
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 ONE_RANK_A_NODE = ["--nodes=4", "--ntasks-per-node=1", "--cpus-per-task=1"]
 FOUR_RANKS = ["--nodes=1", "--ntasks-per-node=4", "--cpus-per-task=1"]
@@ -157,6 +158,16 @@ class UnderSlurm(unittest.TestCase):
                 self.assertEqual(job.wait(timeout_s=60), "FAILED")
                 self.assertEqual(job.field("ExitCode"), "99:0", job.log())
                 self.assertRegex(job.log(), rf"stopped by {name} after step \d+ of 100000")
+
+    def test_before_the_first_step_a_stop_of_all_ranks_is_one_line(self):
+        job = self.submit("start", NODES, ONE_RANK_A_NODE, *LARGER, steps=ENDLESS)
+        self.wait_for(job, "memory plan")
+        output_of(["scancel", "--signal=TERM", job.id])
+        self.assertEqual(job.wait(timeout_s=60), "FAILED")
+        self.assertEqual(job.field("ExitCode"), "99:0", job.log())
+        self.assertEqual(re.findall(r"\[koios.*SIG.*", job.log()),
+                         ["[koios] SIGTERM from the launcher: stopped; nothing is lost, the same "
+                          "command goes on"])
 
     def test_scancel_leaves_a_checkpoint(self):
         job = self.running("scancel", NODES, ONE_RANK_A_NODE)
