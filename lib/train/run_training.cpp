@@ -77,7 +77,6 @@ TrainingOutcome run_training(const RunConfig& config, const MeshShape& mesh_shap
   const auto train = [&]<class T>(T /*compute type*/) {
     launch.watchdog.start("taking memory");
     TrainingLoop<T> loop(config, shape, mesh, launch, *tokenizer, metrics);
-    launch.start.done("memory, model and data");
     if (files) files->note_data_files();
     return loop.run();
   };

@@ -58,8 +58,10 @@ TrainingLoop<T>::TrainingLoop(const RunConfig& config, const TrainingShape& shap
   step_.update_after(checkpoints_.update_after());
   launch.watchdog.start("comparing the ranks' data");
   require_same_data(data_.state(), launch.mpi);
+  launch_.start.done("data");
   const std::string how = mesh.share_memory(parts_.arena.memory());
   if (!how.empty()) log::info(how);
+  launch_.start.done("shared memory");
   launch_.memory.note("loading and data");
   if (config.validation.is_on())
     validation_.emplace(config, shape, tokenizer, mesh, sample_ranks_, bad_data_);
@@ -67,6 +69,7 @@ TrainingLoop<T>::TrainingLoop(const RunConfig& config, const TrainingShape& shap
 
 template <class T>
 RunState TrainingLoop<T>::begin(const TrainingShape& shape) {
+  launch_.start.done("memory");
   launch_.memory.note_known("memory plan", parts_.arena.taken().total_bytes);
   launch_.memory.note("mathematics libraries");
   launch_.watchdog.start("loading", checkpoints_.longest_save_s());
@@ -81,6 +84,7 @@ RunState TrainingLoop<T>::begin(const TrainingShape& shape) {
     }
     state.emplace();
   }
+  launch_.start.done("model");
   launch_.watchdog.start(sample_ranks_.sharers().is_root() ? "opening the data"
                                                            : data_wait_.c_str());
   return *state;
