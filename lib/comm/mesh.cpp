@@ -5,12 +5,16 @@
 #include <algorithm>
 #include <array>
 #include <initializer_list>
+#include <map>
+#include <numeric>
+#include <tuple>
 #include <utility>
 #include <vector>
 
 #include "comm/detail/nccl.hpp"
 #include "comm/mpi_communicator.hpp"
 #include "core/error.hpp"
+#include "core/integers.hpp"
 #include "runtime/check_mpi.hpp"
 
 namespace koios {
@@ -59,7 +63,8 @@ struct Mesh::Groups {
   Communicator* tp = nullptr;
   Communicator* context = nullptr;
   Communicator* context_reversed = nullptr;
-  std::array<Communicator*, 4> link = {};
+  std::map<std::tuple<Link, int, int>, Communicator*> link;  // and the stages before and after
+  std::vector<Communicator*> links;
 
   Groups(int rank, Backend chosen, const CommOptions& options, FlightRecorder* given)
       : own_recorder(given != nullptr
@@ -82,25 +87,32 @@ struct Mesh::Groups {
     return add(nccl::make_communicator(name, comm.get(), init_timeout_s, &recorder));
   }
 
-  /// Boundary by boundary in the order of the stages, so that no rank waits in a circle.
-  void make_links(const MeshShape& shape, int rank, bool is_ring) {
+  /// Boundary by boundary in one order for all ranks, so that none waits in a circle.
+  void make_links(const MeshShape& shape, int rank, std::vector<int> path) {
     const int stage = shape.coordinate(rank, Axis::pp);
     const int stages = shape.size(Axis::pp);
     const int ranks_of_stage = shape.ranks() / stages;  // pp is the slowest axis
-    const auto make_boundary = [&](int before, Link activations, Link gradients) {
+    int tag = 0;
+    const auto make_link = [&](Link which, int before, int after, const std::string& name) {
+      ++tag;
+      const bool is_here = before != after && (stage == before || stage == after);
+      if (!is_here || link.contains({which, before, after})) return;
       const int first = rank + (before - stage) * ranks_of_stage;
-      const int second = rank + ((before + 1) % stages - stage) * ranks_of_stage;
-      for (const auto& [which, what] : {std::pair(activations, "activations of stage "),
-                                        std::pair(gradients, "gradients for stage ")}) {
-        const int tag = 2 * before + (which == gradients ? 1 : 0);
-        link[static_cast<std::size_t>(which)] =
-            make(cat(what, before).c_str(), pair_of(first, second, tag));
-      }
+      const int second = rank + (after - stage) * ranks_of_stage;
+      links.push_back(make(name.c_str(), pair_of(first, second, tag)));
+      link[{which, before, after}] = links.back();
     };
-    using enum Link;
-    if (stage > 0) make_boundary(stage - 1, activations_in, gradients_out);
-    if (stage + 1 < stages || is_ring) make_boundary(stage, activations_out, gradients_in);
-    if (stage == 0 && is_ring) make_boundary(stages - 1, activations_in, gradients_out);
+    if (path.empty()) {
+      path.resize(static_cast<std::size_t>(stages));
+      std::iota(path.begin(), path.end(), 0);
+    }
+    for (std::size_t visit = 1; visit < path.size(); ++visit) {
+      const int before = path[visit - 1];
+      const int after = path[visit];
+      make_link(Link::activations, before, after,
+                cat("activations of stage ", before, " to ", after));
+      make_link(Link::gradients, before, after, cat("gradients of stage ", after, " to ", before));
+    }
   }
 
  private:
@@ -131,7 +143,7 @@ Mesh::Mesh(const MpiEnv& mpi, MeshShape shape, Backend backend, const CommOption
   g.tp = g.make("tp", in_mesh({tp}));
   g.context = g.make("context", in_mesh({cp}));
   g.context_reversed = g.make("context_reversed", split(shape, rank_, {cp}, Order::reversed));
-  g.make_links(shape, rank_, options.pipeline_is_ring);
+  g.make_links(shape, rank_, options.stage_path);
   // A communicator of NCCL holds device memory and takes time to start: groups of the same ranks
   // share one. (All that `world` does comes after the reductions of the step.)
   for (Communicator* part : {g.tp, g.shard_reduce}) {
@@ -149,9 +161,10 @@ Communicator& Mesh::world() const { return *groups_->world; }
 Communicator& Mesh::tp() const { return *groups_->tp; }
 Communicator& Mesh::context() const { return *groups_->context; }
 Communicator& Mesh::context_reversed() const { return *groups_->context_reversed; }
-Communicator* Mesh::link(Link which) const {
-  return groups_->link[static_cast<std::size_t>(which)];
+Communicator& Mesh::link(Link which, int before, int after) const {
+  return *groups_->link.at({which, before, after});
 }
+const std::vector<Communicator*>& Mesh::links() const { return groups_->links; }
 Communicator& Mesh::host_world() const { return *groups_->host_world; }
 FlightRecorder& Mesh::recorder() const { return groups_->recorder; }
 

@@ -6,6 +6,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "comm/communicator.hpp"
 #include "comm/flight_recorder.hpp"
@@ -14,10 +15,9 @@
 
 namespace koios {
 
-/// What a stage of a pipeline exchanges with its neighbours: with the stage before it (receives
-/// activations, sends their gradients), and with the one after it. In a ring the last stage is
-/// before the first.
-enum class Link { activations_in, activations_out, gradients_in, gradients_out };
+/// What travels over a boundary between two stages of a pipeline: activations of the one before it,
+/// and their gradients back to it.
+enum class Link { activations, gradients };
 
 /// Timeouts and bookkeeping of every communicator (deck section [comm]). A timeout of 0 never ends.
 struct CommOptions {
@@ -25,7 +25,8 @@ struct CommOptions {
   double train_timeout_s = 100;
   int trace_buf_size = 20000;
   ShardTransport shard_transport = ShardTransport::automatic;
-  bool pipeline_is_ring = false;
+  /// The stages that a micro-batch visits, one after the other. Empty: each once, in order.
+  std::vector<int> stage_path = {};
 };
 
 class Mesh {
@@ -57,8 +58,10 @@ class Mesh {
   Communicator& context() const;
   Communicator& context_reversed() const;
   /// Two ranks at a boundary between stages, for one direction: rank 0 of the pair belongs to the
-  /// earlier stage. Null where this rank's stage has no such neighbour.
-  Communicator* link(Link which) const;
+  /// stage `before` it. This rank's stage is one of the two.
+  Communicator& link(Link which, int before, int after) const;
+  /// All that this rank has, in the order in which both ends make them.
+  const std::vector<Communicator*>& links() const;
   /// All ranks over MPI, host memory only: metrics, agreement on signals, barriers
   /// (comm/host_reduce.hpp).
   Communicator& host_world() const;

@@ -143,10 +143,11 @@ struct ParallelConfig {
   bool enable_loss_parallel = true;
   std::optional<bool> async_tp;
   ScheduleKind pipeline_schedule = ScheduleKind::one_f_one_b;
-  int pipeline_chunks = 2;           // runs of blocks of a stage, where they are interleaved
+  int pipeline_chunks = 2;           // runs of blocks of a stage, with interleaved_1f1b
   std::vector<int> pipeline_layers;  // of each run; empty: by cost
 
   int pipeline_runs() const {
+    if (pipeline_schedule == ScheduleKind::zero_bubble_v) return 2;
     return pipeline_schedule == ScheduleKind::interleaved ? pipeline_chunks : 1;
   }
 

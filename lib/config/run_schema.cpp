@@ -246,8 +246,8 @@ void add_parallel(DeckSchema& schema, ParallelConfig& c) {
           "order in which a stage takes micro-batches, which are those of "
           "gradient_accumulation_steps: 1f1b forward and backward by turns, interleaved_1f1b the "
           "same in pipeline_chunks rounds of the stages, zero_bubble weight gradients later, where "
-          "a "
-          "stage would wait, gpipe all forward first");
+          "a stage would wait, zero_bubble_v the same with a first run of blocks from stage to "
+          "stage and a second one back, gpipe all forward first");
   schema.add("parallel", "pipeline_chunks", &c.pipeline_chunks)
       .range(2, 1024)
       .help(
@@ -257,7 +257,7 @@ void add_parallel(DeckSchema& schema, ParallelConfig& c) {
       .may_be_empty()
       .help(
           "blocks of each stage, such as 7,9,9,7; empty: so that all stages cost the same. With "
-          "pipeline_chunks: of each run, in the order of the model");
+          "interleaved_1f1b and zero_bubble_v: of each run, in the order of the model");
 }
 
 void add_data(DeckSchema& schema, DataConfig& c) {

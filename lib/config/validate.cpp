@@ -236,27 +236,30 @@ void check_pipeline(Rules& rules, const RunConfig& c) {
   if (stages == 1) return;
   rules.require(is_interleaved || !rules.is_changed(chunks), {chunks, order},
                 "[parallel] pipeline_chunks is for pipeline_schedule = interleaved_1f1b only");
-  rules.require(!is_interleaved || parts <= c.model.n_layers,
+  const std::string cut =
+      is_interleaved ? cat("chunks = ", c.parallel.pipeline_chunks) : "schedule = zero_bubble_v";
+  rules.require(parts == stages || parts <= c.model.n_layers,
                 {chunks, order, degree, "model/n_layers", "model/flavor"},
-                cat("[parallel] pipeline_chunks = ", c.parallel.pipeline_chunks, " for ", stages,
-                    " stages: the model's ", c.model.n_layers, " blocks do not give each of ",
-                    parts, " one"));
+                cat("[parallel] pipeline_", cut, " for ", stages, " stages: the model's ",
+                    c.model.n_layers, " blocks do not give each of ", parts, " one"));
   const std::int64_t micro_batches = c.training.gradient_accumulation_steps;
   rules.require(!is_interleaved || micro_batches % stages == 0,
                 {order, "training/gradient_accumulation_steps", degree},
                 cat("[parallel] pipeline_schedule = interleaved_1f1b takes micro-batches in groups "
                     "of as many as there are stages: [training] gradient_accumulation_steps = ",
                     micro_batches, " is not a multiple of ", stages));
-  const bool splits_backward = schedule == ScheduleKind::zero_bubble;
-  rules.require(!splits_backward || c.activation_checkpoint.mode == RecomputeMode::none,
+  const bool is_split = splits_backward(schedule);
+  rules.require(!is_split || c.activation_checkpoint.mode == RecomputeMode::none,
                 {order, "activation_checkpoint/mode"},
-                cat("[parallel] pipeline_schedule = zero_bubble keeps activations for the weights' "
-                    "gradients, which come later: set [activation_checkpoint] mode = none, not ",
+                cat("[parallel] pipeline_schedule = ", to_string(schedule),
+                    " keeps activations for the weights' gradients, which come later: set "
+                    "[activation_checkpoint] mode = none, not ",
                     to_string(c.activation_checkpoint.mode)));
-  rules.require(!splits_backward || !c.training.reduce_every_micro_batch.value_or(false),
+  rules.require(!is_split || !c.training.reduce_every_micro_batch.value_or(false),
                 {order, "training/reduce_every_micro_batch"},
-                "[parallel] pipeline_schedule = zero_bubble sums gradients over the micro-batches "
-                "of a step: set [training] reduce_every_micro_batch = auto");
+                cat("[parallel] pipeline_schedule = ", to_string(schedule),
+                    " sums gradients over the micro-batches of a step: set [training] "
+                    "reduce_every_micro_batch = auto"));
   if (layers.empty()) return;
   const bool is_any_empty = std::count(layers.begin(), layers.end(), 0) > 0;
   const std::int64_t sum = std::accumulate(layers.begin(), layers.end(), std::int64_t{0});
@@ -264,7 +267,7 @@ void check_pipeline(Rules& rules, const RunConfig& c) {
                 {"parallel/pipeline_layers", degree, chunks, "model/n_layers", "model/flavor"},
                 cat("[parallel] pipeline_layers = ", show_value(layers), ": expected ", parts,
                     " numbers above 0, one for each ",
-                    is_interleaved ? "run of each stage" : "stage", ", that make ",
+                    parts > stages ? "run of each stage" : "stage", ", that make ",
                     c.model.n_layers, " together; these are ", layers.size(), " that make ", sum));
 }
 

@@ -66,17 +66,23 @@ constexpr EnumTable<WriteMethod, 2> names_of(WriteMethod) {
 
 /// The order in which a stage takes micro-batches.
 enum class ScheduleKind {
-  one_f_one_b,  // Narayanan et al. 2019 (PipeDream-flush): forward and backward by turns
-  interleaved,  // Narayanan et al. 2021: the same, in runs of units that are nearer to each other
-  zero_bubble,  // Qi et al. 2023 (ZB-H1): backward_weight fills what 1F1B waits
-  gpipe         // Huang et al. 2019: all forward, then all backward
+  one_f_one_b,    // Narayanan et al. 2019 (PipeDream-flush): forward and backward by turns
+  interleaved,    // Narayanan et al. 2021: the same, in runs of units that are nearer to each other
+  zero_bubble,    // Qi et al. 2023 (ZB-H1): backward_weight fills what 1F1B waits
+  zero_bubble_v,  // Qi et al. 2023 (ZB-V): the same, down and up again through the stages
+  gpipe           // Huang et al. 2019: all forward, then all backward
 };
-constexpr EnumTable<ScheduleKind, 4> names_of(ScheduleKind) {
+constexpr EnumTable<ScheduleKind, 5> names_of(ScheduleKind) {
   using enum ScheduleKind;
   return {{{one_f_one_b, "1f1b"},
            {interleaved, "interleaved_1f1b"},
            {zero_bubble, "zero_bubble"},
+           {zero_bubble_v, "zero_bubble_v"},
            {gpipe, "gpipe"}}};
+}
+/// Whether a stage forms the weights' gradients apart from the inputs', and later.
+constexpr bool splits_backward(ScheduleKind kind) {
+  return kind == ScheduleKind::zero_bubble || kind == ScheduleKind::zero_bubble_v;
 }
 
 /// How the operands of a product get their scales: one a tensor, one a row, or one for each 1 x 128

@@ -220,15 +220,9 @@ void take_logits(Arena& arena, const StageShape& shape, const LocalShape& local,
 
 }  // namespace
 
-int StageShape::slots() const {
+int StageShape::of_all_runs(int RunShape::*count) const {
   int all = 0;
-  for (const RunShape& run : runs) all += run.slots;
-  return all;
-}
-
-int StageShape::inputs() const {
-  int all = 0;
-  for (const RunShape& run : runs) all += run.inputs;
+  for (const RunShape& run : runs) all += run.*count;
   return all;
 }
 
@@ -254,7 +248,7 @@ StageBuffers<T>::StageBuffers(Arena& arena, const StageShape& shape, const Shard
       input.push_back(arena.take<T>(is_ahead ? kBetweenStages : kActivations, local.rows, m.dim));
     }
   }
-  for (int i = 0; i < shape.outputs; ++i) {
+  for (int i = 0; i < shape.outputs(); ++i) {
     output.push_back(arena.take<T>(kBetweenStages, local.rows, m.dim));
   }
   slot.resize(static_cast<std::size_t>(shape.slots()));

@@ -157,10 +157,14 @@ struct StageScratch {
   Fp8Scratch fp8;
 };
 
-/// What a run of a stage's units has of its own: those between two other stages.
+/// What a run of a stage's units, those that a micro-batch passes through in one visit, has of its
+/// own.
 struct RunShape {
   int slots = 1;   // micro-batches in flight
   int inputs = 0;  // residual streams received, being received or in flight; 0: with the embedding
+  /// Residual streams on their way to another stage; 0: none, or in turn with those of the run
+  /// before, which go there, too.
+  int outputs = 0;
 };
 
 /// What a stage is built from.
@@ -170,18 +174,21 @@ struct StageShape {
   MicroBatchShape micro_batch;
   RecomputePolicy recompute;
   MathOptions math;
-  /// In the layout's order, in which slots and inputs are numbered.
+  /// In the layout's order, in which slots, inputs and outputs are numbered.
   std::vector<RunShape> runs = {{}};
-  int outputs = 0;  // residual streams on their way to the next stage; 0: nothing is sent
-  Fp8Policy fp8;    // of the blocks' linear layers
+  Fp8Policy fp8;               // of the blocks' linear layers
   bool casts_weights = false;  // with FP8: they come in the compute type
   /// backward_weight comes later than backward_input: wants Recompute::none.
   bool splits_backward = false;
   int scratch_factor = 0;  // reduce_scratch_factor of what tensor- and context-parallel ranks sum
 
   LocalShape local() const { return {model, tensor, micro_batch}; }
-  int slots() const;
-  int inputs() const;
+  int slots() const { return of_all_runs(&RunShape::slots); }
+  int inputs() const { return of_all_runs(&RunShape::inputs); }
+  int outputs() const { return of_all_runs(&RunShape::outputs); }
+
+ private:
+  int of_all_runs(int RunShape::*count) const;
 };
 
 template <class T>

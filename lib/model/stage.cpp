@@ -83,10 +83,8 @@ void Stage<T>::forward(int unit, int slot, const UnitView<const T>& weights) {
 }
 
 template <class T>
-Ref<const T, 2> Stage<T>::form_output(int slot, int number) {
-  const Ref<T, 2> out_SD = buffers_.output[static_cast<std::size_t>(number)];
+void Stage<T>::form_output(int slot, Ref<T, 2> out_SD) {
   add<T>(context_.stream, out_SD, saved(slot).block.back().mid_SD, buffers_.scratch.delta_SD);
-  return out_SD;
 }
 
 template <class T>

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "kernels/embedding.hpp"
@@ -66,17 +67,23 @@ class Stage {
   void backward_weight(int unit, int slot, const GradientOutput& gradients);
   void backward_embedding(int slot, const GradientOutput& gradients);
 
-  // Between stages. A slot belongs to a run of units; its first block takes the residual stream
-  // where it was received.
+  // Between runs of units, of this stage and others. A slot belongs to a run; its first block takes
+  // the residual stream where it was received or handed over.
 
-  Ref<T, 2> input(int number) const { return buffers_.input[static_cast<std::size_t>(number)]; }
+  Ref<T, 2> input(int number) const { return buffers_.input[index(number)]; }
+  Ref<T, 2> output(int number) const { return buffers_.output[index(number)]; }
   void set_input(int slot, int number) { saved(slot).block.front().x_SD = input(number); }
   /// The residual stream out of the run's last block, summed.
-  Ref<const T, 2> form_output(int slot, int number);
+  void form_output(int slot, Ref<T, 2> out_SD);
   /// The gradient of the residual stream: into the last block before its backward pass, and out of
   /// the first one after it.
   Ref<T, 2> output_gradient(int slot) const { return buffers_.slot[index(slot)].dx_SD; }
   Ref<T, 2> input_gradient(int slot) const { return buffers_.slot[index(slot)].d_in_SD; }
+  /// With StageShape::splits_backward: the input's gradient of a slot becomes the output's of the
+  /// same micro-batch's slot on the run before. Nothing is copied, their places are exchanged.
+  void hand_back(int slot, int slot_before) {
+    std::swap(saved(slot).d_in_SD, saved(slot_before).dx_SD);
+  }
 
   /// Fp8Count: since the start, or since they were forgotten; empty without FP8.
   Ref<const std::int64_t, 1> fp8_counts() const { return buffers_.scratch.fp8.counts; }

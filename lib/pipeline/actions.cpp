@@ -25,15 +25,21 @@ bool needs_weights(const Action& action, const StageUnit& unit) {
   }
 }
 
-/// The units that a micro-batch passes through between two other stages.
+/// The units that a micro-batch passes through at one of its visits.
 struct Run {
   std::vector<StageUnit> units = {};
   RunShape shape = {};
   int first_slot = 0;
   int first_input = 0;
+  int first_output = 0, outputs = 0;
 
-  bool receives() const { return units.front().role != UnitRole::embedding; }
-  bool sends() const { return units.back().role != UnitRole::head; }
+  bool takes_over = false;  // from the stage's run before, whose units come before its own
+  bool hands_over = false;  // to the stage's run after
+
+  bool is_models_first() const { return units.front().role == UnitRole::embedding; }
+  bool is_models_last() const { return units.back().role == UnitRole::head; }
+  bool receives() const { return !is_models_first() && !takes_over; }
+  bool sends() const { return !is_models_last() && !hands_over; }
   int slot(int micro) const { return first_slot + micro % shape.slots; }
   int input(int micro) const { return first_input + micro % shape.inputs; }
 };
@@ -43,13 +49,23 @@ std::vector<Run> make_runs(const std::vector<StageUnit>& units,
   std::vector<Run> runs;
   int slots = 0;
   int inputs = 0;
+  int outputs = 0;
   for (const StageUnit& unit : units) {
-    if (runs.empty() || runs.back().units.back().unit + 1 != unit.unit) {
+    if (unit.run == static_cast<int>(runs.size())) {
       KOIOS_REQUIRE(runs.size() < shapes.size(), "more than ", shapes.size(), " runs");
       const RunShape& shape = shapes[runs.size()];
-      runs.push_back({.shape = shape, .first_slot = slots, .first_input = inputs});
+      const bool follows = !runs.empty() && runs.back().units.back().unit + 1 == unit.unit;
+      if (follows) runs.back().hands_over = true;
+      const bool shares_outputs = shape.outputs == 0 && !runs.empty();
+      runs.push_back({.shape = shape,
+                      .first_slot = slots,
+                      .first_input = inputs,
+                      .first_output = shares_outputs ? runs.back().first_output : outputs,
+                      .outputs = shares_outputs ? runs.back().outputs : shape.outputs,
+                      .takes_over = follows});
       slots += shape.slots;
       inputs += shape.inputs;
+      outputs += shape.outputs;
     }
     runs.back().units.push_back(unit);
   }
@@ -107,8 +123,23 @@ class Expansion {
     }
   }
   void send(const Run& run, int micro) {
-    if (!run.sends()) return;
-    push(Kind::send, run, run.units.back().unit, micro).buffer = sent_++ % options_.outputs;
+    const int unit = run.units.back().unit;
+    if (run.hands_over) {
+      const Run& next = *(&run + 1);
+      push(Kind::hand_over, run, unit, micro).buffer = next.input(micro);
+    } else if (run.sends()) {
+      const int turn = sent_[run.first_output]++ % run.outputs;
+      push(Kind::send, run, unit, micro).buffer = run.first_output + turn;
+    }
+  }
+  void send_gradient(const Run& run, int micro) {
+    const int unit = run.units.front().unit;
+    if (run.takes_over) {
+      const Run& before = *(&run - 1);
+      push(Kind::hand_back, run, unit, micro).buffer = before.slot(micro);
+    } else if (run.receives()) {
+      push(Kind::send_gradient, run, unit, micro);
+    }
   }
   void load(const Run& run, int micro) {
     const Run& first = runs_.front();
@@ -120,7 +151,7 @@ class Expansion {
   }
   Action& push_forward(Kind kind, const Run& run, const StageUnit& u, int micro) {
     Action& action = push(kind, run, u.unit, micro);
-    if (&u == &run.units.front() && run.receives()) action.buffer = run.input(micro);
+    if (&u == &run.units.front() && !run.is_models_first()) action.buffer = run.input(micro);
     return action;
   }
 
@@ -157,7 +188,7 @@ class Expansion {
       push(kind, run, u->unit, micro, accumulates(micro));
       if (!is_split) reduce(run, u->unit, micro);
     }
-    if (run.receives()) push(Kind::send_gradient, run, run.units.front().unit, micro);
+    send_gradient(run, micro);
   }
 
   void backward_weight(const Run& run, int micro) {
@@ -185,7 +216,7 @@ class Expansion {
   std::vector<Run> runs_;
   const ActionOptions& options_;
   int micro_batches_;
-  int sent_ = 0;
+  std::map<int, int> sent_;                    // by first output
   std::pair<int, int> in_scratch_ = {-1, -1};  // unit and micro-batch recomputed last
   std::vector<Action> actions_;
 };
@@ -272,22 +303,11 @@ std::vector<Action> make_actions(const std::vector<Pass>& schedule,
 }
 
 std::string describe(const Action& action, const ShardLayout& layout) {
-  static constexpr const char* kNames[] = {"load",
-                                           "reload",
-                                           "gather",
-                                           "receive",
-                                           "send",
-                                           "receive gradient",
-                                           "send gradient",
-                                           "forward",
-                                           "evaluate",
-                                           "recompute",
-                                           "backward",
-                                           "backward input",
-                                           "backward weight",
-                                           "reduce",
-                                           "all-reduce",
-                                           "update"};
+  static constexpr const char* kNames[] = {
+      "load",      "reload",           "gather",        "receive",        "send",
+      "hand over", "receive gradient", "send gradient", "hand back",      "forward",
+      "evaluate",  "recompute",        "backward",      "backward input", "backward weight",
+      "reduce",    "all-reduce",       "update"};
   const char* name = kNames[static_cast<int>(action.kind)];
   return action.unit < 0 ? name : cat(name, " ", layout.unit(action.unit).name);
 }

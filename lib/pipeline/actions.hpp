@@ -21,8 +21,10 @@ struct Action {
     gather,            // a unit's weights, into its buffer
     receive,           // the residual stream into a run's first unit, from the stage before
     send,              // the residual stream out of a run's last unit, to the next stage
+    hand_over,         // the same, to the stage's own next run
     receive_gradient,  // of what was sent
     send_gradient,     // of what was received
+    hand_back,         // of what was handed over
     forward,           // a unit; the head's leaves the losses and the gradient of its input
     evaluate,          // the head, for the losses alone
     recompute,         // what a block does not keep
@@ -38,7 +40,9 @@ struct Action {
   int micro_batch = 0;
   bool accumulate = false;  // adds to the gradients that are there
   int slot = 0;             // of the micro-batch on its run of units
-  int buffer = 0;           // of the stage's inputs or outputs; reload: the slot it was loaded for
+  /// Of the stage's inputs or outputs; reload: the slot it was loaded for; hand_back: the slot on
+  /// the run that handed it over.
+  int buffer = 0;
   unsigned values = kAllValues;  // WeightValues, to be gathered
 
   bool operator==(const Action&) const = default;
@@ -47,6 +51,7 @@ struct Action {
 /// A unit of this stage, in the order of the forward pass.
 struct StageUnit {
   int unit = 0;
+  int run = 0;
   UnitRole role = UnitRole::block;
   int weight_buffer = -1;      // which gather buffer it uses; -1: the masters serve as weights
   bool is_recomputed = false;  // keeps less than its backward pass wants; the rest is in scratch
@@ -58,7 +63,6 @@ struct StageUnit {
 
 struct ActionOptions {
   std::vector<RunShape> runs;     // of the StageShape
-  int outputs = 0;                // of the StageShape
   int prefetch = 1;               // units gathered ahead of the one being computed
   bool is_sharded = true;         // gradients are reduced over ranks
   bool is_replicated = false;     // and then over copies of the model

@@ -1,6 +1,9 @@
 #include "pipeline/schedule.hpp"
 
 #include <algorithm>
+#include <initializer_list>
+#include <map>
+#include <utility>
 
 #include "core/error.hpp"
 
@@ -60,9 +63,51 @@ std::vector<Pass> interleaved(const StagePlace& place, int micro_batches) {
   return schedule;
 }
 
+/// Qi et al. 2023, section 6 (ZB-V). The first backward pass waits for its micro-batch's way to the
+/// last stage and back; from then on a stage has work for all of its time, and the weights'
+/// gradients come late only at the end, where nothing else is left.
+std::vector<Pass> zero_bubble_v(const StagePlace& place, int micro_batches) {
+  KOIOS_REQUIRE(place.runs == 2, place.runs, " runs");
+  using Turn = std::pair<Kind, int>;  // and the run; each takes the micro-batches in order
+  constexpr Turn F0{Kind::forward, 0}, B0{Kind::backward_input, 0}, W0{Kind::backward_weight, 0};
+  constexpr Turn F1{Kind::forward, 1}, B1{Kind::backward_input, 1}, W1{Kind::backward_weight, 1};
+  std::vector<Pass> schedule;
+  std::map<Turn, int> next;
+  const auto take = [&](int times, std::initializer_list<Turn> turns) {
+    for (int time = 0; time < times; ++time) {
+      for (const Turn& turn : turns) {
+        const int micro = next[turn]++;
+        if (micro < micro_batches) schedule.push_back({turn.first, micro, turn.second});
+      }
+    }
+  };
+  const int before = place.stage;
+  const int after = place.stages - 1 - place.stage;
+  // Of fewer micro-batches than fill the stages, those that lack are left out.
+  const int all = std::max(micro_batches, 2 * place.stages - 1);
+  take(2 * after + 1, {F0});
+  take(before, {F1, F0});
+  take(after + 1, {F1, B1, W1});
+  take(all - (2 * after + 1 + before), {F0, B0, W0, F1, B1, W1});
+  take(after, {B0, W0, F1, B1, W1});
+  take(before, {B0, B1});
+  take(after + 1, {B0, W0});
+  take(before, {W1});
+  take(before, {W0});
+  return schedule;
+}
+
 }  // namespace
 
-bool splits_backward(ScheduleKind kind) { return kind == ScheduleKind::zero_bubble; }
+std::vector<int> stage_path(ScheduleKind kind, int stages, int runs) {
+  std::vector<int> path;
+  for (int part = 0; part < stages * runs; ++part) {
+    const int stage = part % stages;
+    const bool is_way_back = kind == ScheduleKind::zero_bubble_v && part >= stages;
+    path.push_back(is_way_back ? stages - 1 - stage : stage);
+  }
+  return path;
+}
 
 std::vector<Pass> make_schedule(ScheduleKind kind, const StagePlace& place, int micro_batches) {
   switch (kind) {
@@ -72,6 +117,8 @@ std::vector<Pass> make_schedule(ScheduleKind kind, const StagePlace& place, int 
       return interleaved(place, micro_batches);
     case ScheduleKind::zero_bubble:
       return zero_bubble(place, micro_batches);
+    case ScheduleKind::zero_bubble_v:
+      return zero_bubble_v(place, micro_batches);
     case ScheduleKind::gpipe:
       return by_turns(place.stages == 1 ? 0 : micro_batches, micro_batches);
   }
@@ -111,10 +158,15 @@ int micro_batches_in_flight(const std::vector<Pass>& schedule, int run) {
 // A stage is at work for micro_batches passes each way; the first reaches the last stage, and its
 // gradient the first stage, after stages - 1 more of each. Of these 3 (stages - 1) thirds of a
 // micro-batch, zero_bubble has work for 2 (stages - 1) where there are enough micro-batches; with
-// runs the first passes are as many times shorter.
+// runs the first passes are as many times shorter. zero_bubble_v, in sixths of a micro-batch: the
+// last stage begins stages - 1 late; a single micro-batch is on its way to the last stage and back,
+// twice, for 4 (stages - 1), of which 2 are work on each further one.
 double bubble(ScheduleKind kind, int stages, int runs, int micro_batches) {
   double fill = static_cast<double>(stages - 1) / runs;
   if (kind == ScheduleKind::zero_bubble) fill = (fill + std::max(0, stages - micro_batches)) / 3;
+  if (kind == ScheduleKind::zero_bubble_v) {
+    fill = std::max(stages - 1, 4 * (stages - 1) - 2 * (micro_batches - 1)) / 6.0;
+  }
   return fill / (micro_batches + fill);
 }
 

@@ -26,23 +26,20 @@ struct Pass {
   bool operator==(const Pass&) const = default;
 };
 
-/// Whether backward_input and backward_weight are passes of their own.
-bool splits_backward(ScheduleKind kind);
-
-/// A stage of a pipeline, from 0; the micro-batches of a step pass through all of them. With
-/// several runs the model is cut into stages * runs parts, and stage s has the parts s, s + stages,
-/// ...
+/// A stage of a pipeline, from 0; the micro-batches of a step pass through all of them, with
+/// several runs several times.
 struct StagePlace {
   int stages = 1;
   int stage = 0;
   int runs = 1;
-
-  bool is_first() const { return stage == 0; }
-  bool is_last() const { return stage + 1 == stages; }
 };
 
+/// The stages that a micro-batch visits, one after the other: with several runs the model is cut
+/// into stages * runs parts, one for each visit. A run of a stage is one of its visits.
+std::vector<int> stage_path(ScheduleKind kind, int stages, int runs);
+
 /// The passes of one training step. With one stage: each micro-batch forward, then backward.
-/// interleaved: micro_batches is a multiple of the stages.
+/// interleaved: micro_batches is a multiple of the stages. zero_bubble_v: two runs.
 std::vector<Pass> make_schedule(ScheduleKind kind, const StagePlace& place, int micro_batches);
 
 /// One micro-batch for its loss.

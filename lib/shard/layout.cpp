@@ -1,6 +1,7 @@
 #include "shard/layout.hpp"
 
 #include <algorithm>
+#include <numeric>
 
 #include "core/error.hpp"
 #include "core/integers.hpp"
@@ -15,8 +16,12 @@ std::int64_t UnitLayout::gathered_elements(int ranks) const {
 
 ShardLayout::ShardLayout(const std::vector<UnitSpec>& units, const ShardPlace& place)
     : place_(place) {
-  const auto& [ranks, rank, tensor, replica, stage, held_units] = place_;
+  const auto& [ranks, rank, tensor, replica, stage, runs] = place_;
   KOIOS_REQUIRE(ranks >= 1 && rank >= 0 && rank < ranks, "rank ", rank, " of ", ranks);
+  if (place_.runs.empty()) {
+    place_.runs.emplace_back(units.size());
+    std::iota(place_.runs.front().begin(), place_.runs.front().end(), 0);
+  }
   std::int64_t layers = 0;
   for (const UnitSpec& unit_spec : units) {
     UnitLayout unit;
@@ -24,8 +29,9 @@ ShardLayout::ShardLayout(const std::vector<UnitSpec>& units, const ShardPlace& p
     unit.name = unit_spec.name;
     unit.role = unit_spec.role;
     if (unit.role == UnitRole::block) unit.layer = layers++;
-    unit.is_held = held_units.empty() ||
-                   std::find(held_units.begin(), held_units.end(), number) != held_units.end();
+    unit.is_held = std::ranges::any_of(runs, [number](const std::vector<int>& run) {
+      return std::ranges::find(run, number) != run.end();
+    });
     unit.in_shard.first = shard_size_;
     for (const ParameterSpec& spec : unit_spec.parameters) {
       ParameterLayout p;
@@ -60,14 +66,15 @@ std::vector<int> ShardLayout::held(UnitRole role) const {
   return units;
 }
 
-std::vector<std::vector<int>> ShardLayout::runs() const {
-  std::vector<std::vector<int>> runs;
-  for (int unit = 0; unit < static_cast<int>(units_.size()); ++unit) {
-    if (!this->unit(unit).is_held) continue;
-    if (runs.empty() || receives_into(unit)) runs.emplace_back();
-    runs.back().push_back(unit);
-  }
-  return runs;
+int ShardLayout::run_of(int unit) const {
+  const auto ends = std::ranges::find_if(
+      runs(), [unit](const std::vector<int>& run) { return unit <= run.back(); });
+  KOIOS_REQUIRE(ends != runs().end() && unit >= ends->front(), "no run has unit ", unit);
+  return static_cast<int>(ends - runs().begin());
+}
+
+bool ShardLayout::takes_input(int unit) const {
+  return unit > 0 && runs()[static_cast<std::size_t>(run_of(unit))].front() == unit;
 }
 
 bool ShardLayout::is_first_holder(const ParameterLayout& parameter) const {

@@ -92,9 +92,11 @@ struct ShardPlace {
   int ranks = 1;  // that split the rows of one tensor-parallel part
   int rank = 0;
   TensorPart tensor = {};
-  int replica = 0;                   // of the copies of the model
-  int stage = 0;                     // of the pipeline
-  std::vector<int> held_units = {};  // by this stage, in order; empty: all
+  int replica = 0;  // of the copies of the model
+  int stage = 0;    // of the pipeline
+  /// The units that this stage holds, in order, run by run: what a micro-batch passes through at
+  /// each of its visits. Empty: all, in one run.
+  std::vector<std::vector<int>> runs = {};
 };
 
 class ShardLayout {
@@ -112,9 +114,12 @@ class ShardLayout {
   const UnitLayout& unit(int index) const { return units_[static_cast<std::size_t>(index)]; }
   /// This stage's units of a role, in order.
   std::vector<int> held(UnitRole role) const;
-  /// The same, without a gap between neighbours' numbers: what a micro-batch passes through between
-  /// two other stages.
-  std::vector<std::vector<int>> runs() const;
+  /// ShardPlace::runs.
+  const std::vector<std::vector<int>>& runs() const { return place_.runs; }
+  /// The one that has the unit, which this stage holds.
+  int run_of(int unit) const;
+  /// Whether the unit is the first of a run, and not of the model.
+  bool takes_input(int unit) const;
   /// Whether another stage has the model's unit before this one, or after it.
   bool receives_into(int unit) const { return unit > 0 && !this->unit(unit - 1).is_held; }
   bool sends_from(int unit) const {

@@ -1,6 +1,7 @@
 #include "train/deck_options.hpp"
 
 #include "core/integers.hpp"
+#include "pipeline/schedule.hpp"
 #include "train/training_shape.hpp"
 
 namespace koios {
@@ -39,11 +40,13 @@ DataOptions validation_data(const RunConfig& config, std::int64_t vocab_size, Ba
 }
 
 CommOptions comm_options(const RunConfig& config) {
-  return {.init_timeout_s = static_cast<double>(config.comm.init_timeout_seconds),
-          .train_timeout_s = static_cast<double>(config.comm.train_timeout_seconds),
-          .trace_buf_size = narrow<int>(config.comm.trace_buf_size),
-          .shard_transport = config.comm.shard_transport,
-          .pipeline_is_ring = config.parallel.pipeline_runs() > 1};
+  return {
+      .init_timeout_s = static_cast<double>(config.comm.init_timeout_seconds),
+      .train_timeout_s = static_cast<double>(config.comm.train_timeout_seconds),
+      .trace_buf_size = narrow<int>(config.comm.trace_buf_size),
+      .shard_transport = config.comm.shard_transport,
+      .stage_path = stage_path(config.parallel.pipeline_schedule, config.parallel.pipeline_parallel,
+                               config.parallel.pipeline_runs())};
 }
 
 }  // namespace koios

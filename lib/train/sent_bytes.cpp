@@ -41,11 +41,7 @@ SentBytes measured_bytes(const Mesh& mesh) {
   sent.all_gather_bytes = mesh.shard_gather().traffic().all_gather_bytes;
   sent.reduce_scatter_bytes = mesh.shard_reduce().traffic().reduce_scatter_bytes;
   sent.replica_all_reduce_bytes = mesh.replicate().traffic().all_reduce_bytes;
-  for (const Link out : {Link::activations_out, Link::gradients_out}) {
-    if (const Communicator* link = mesh.link(out)) {
-      sent.pipeline_bytes += link->traffic().send_bytes;
-    }
-  }
+  for (const Communicator* link : mesh.links()) sent.pipeline_bytes += link->traffic().send_bytes;
   if (mesh.context().size() > 1) {
     for (const Communicator* group : {&mesh.context(), &mesh.context_reversed()}) {
       sent.context_all_gather_bytes += group->traffic().all_gather_bytes;

@@ -73,8 +73,8 @@ TrainStep<T>::TrainStep(const RunConfig& config, const TrainingShape& shape, con
       stage_(stage_shape_, layout_, memory_.stage, parts.math, mesh.tp(),
              {mesh.context(), mesh.context_reversed()}, streams_.compute, streams_.exchange,
              exposed_),
-      links_(mesh, stage_shape_.inputs(), stage_shape_.outputs, stage_shape_.slots(),
-             any(stage_.output_gradient(0)), streams_.compute, exposed_.pipeline),
+      links_(mesh, shape.path(), stage_shape_, any(stage_.output_gradient(0)), streams_.compute,
+             exposed_.pipeline),
       schedule_(config.lr_scheduler, config.optimizer.lr, config.training.steps,
                 config.training.warmup_steps),
       optimizer_(config.optimizer, memory_.parameters, layout_, config.job.seed, streams_.compute),
@@ -82,7 +82,7 @@ TrainStep<T>::TrainStep(const RunConfig& config, const TrainingShape& shape, con
       max_norm_(static_cast<float>(config.training.max_norm)),
       on_nonfinite_(config.training.on_nonfinite == OnNonfinite::go_on ? Nonfinite::apply
                                                                        : Nonfinite::skip) {
-  if (!shape.place(layout_.stage()).is_last()) fill(streams_.compute, memory_.loss_sum, 0);
+  if (layout_.held(UnitRole::head).empty()) fill(streams_.compute, memory_.loss_sum, 0);
   if (config.job.check_numerics) {
     numerics_.emplace(memory_.nonfinite.count_of_result, cat("rank ", mesh.rank()));
     stage_.check_with(&*numerics_);
@@ -174,8 +174,10 @@ void TrainStep<T>::perform(const Action& action, const NextBatch& next_batch,
       return weights_.gather(action.unit, action.values);
     case Kind::receive:
     case Kind::send:
+    case Kind::hand_over:
     case Kind::receive_gradient:
     case Kind::send_gradient:
+    case Kind::hand_back:
       return exchange(action);
     case Kind::forward:
     case Kind::evaluate:
@@ -198,21 +200,26 @@ void TrainStep<T>::perform(const Action& action, const NextBatch& next_batch,
 
 template <class T>
 void TrainStep<T>::exchange(const Action& action) {
+  const int run = layout_.run_of(action.unit);
   const int slot = action.slot;
   const int buffer = action.buffer;
   switch (action.kind) {
     case Kind::receive:
-      return links_.activations_in->receive(any(stage_.input(buffer)), buffer);
-    case Kind::send:
-      links_.activations_out->wait(buffer);
-      return links_.activations_out->send(any(stage_.form_output(slot, buffer)), buffer);
-    case Kind::receive_gradient: {
-      const bool was_sent = links_.gradients_out.has_value();
-      const Event* sent = was_sent ? &links_.gradients_out->done(slot) : nullptr;
-      return links_.gradients_in->receive(any(stage_.output_gradient(slot)), slot, sent);
+      return links_.receive(run, any(stage_.input(buffer)), buffer);
+    case Kind::send: {
+      const Ref<T, 2> output = stage_.output(buffer);
+      links_.await_sent(buffer);
+      stage_.form_output(slot, output);
+      return links_.send(run, any(output), buffer);
     }
+    case Kind::hand_over:
+      return stage_.form_output(slot, stage_.input(buffer));
+    case Kind::receive_gradient:
+      return links_.receive_gradient(run, any(stage_.output_gradient(slot)), slot);
+    case Kind::hand_back:
+      return stage_.hand_back(slot, buffer);
     default:
-      return links_.gradients_out->send(any(stage_.input_gradient(slot)), slot);
+      return links_.send_gradient(run, any(stage_.input_gradient(slot)), slot);
   }
 }
 
@@ -221,17 +228,16 @@ void TrainStep<T>::forward(const Action& action) {
   const Region region(streams_.compute, "forward");
   const auto lease = weights_.acquire(action.unit);
   check_unit("cast and gather", "", action.unit, lease.view());
-  if (layout_.receives_into(action.unit)) {
-    links_.activations_in->wait(action.buffer);
-    stage_.set_input(action.slot, action.buffer);
-  }
+  if (layout_.receives_into(action.unit)) links_.await_received(action.buffer);
+  if (layout_.takes_input(action.unit)) stage_.set_input(action.slot, action.buffer);
   if (layout_.unit(action.unit).role != UnitRole::head) {
     return stage_.forward(action.unit, action.slot, lease.view());
   }
   if (action.kind == Kind::evaluate) {
     stage_.evaluate_head(action.unit, action.slot, lease.view());
   } else {
-    if (links_.gradients_out) links_.gradients_out->wait(action.slot);  // it is written anew
+    const int run = layout_.run_of(action.unit);
+    if (links_.sends_gradients(run)) links_.await_sent_gradient(action.slot);  // it is written anew
     const GradientOutput gradients = output(action);
     stage_.forward_backward_head(action.unit, action.slot, loss_scale_, lease.view(), gradients);
     check_gradients(action.unit, gradients);
@@ -249,14 +255,14 @@ void TrainStep<T>::backward(const Action& action) {
     return check_gradients(action.unit, gradients);
   }
   const auto lease = weights_.acquire(action.unit);
-  if (layout_.sends_from(action.unit)) links_.gradients_in->wait(action.slot);
+  if (layout_.sends_from(action.unit)) links_.await_received_gradient(action.slot);
   const GradientOutput gradients = output(action);
   if (action.kind == Kind::backward) {
     stage_.backward(action.unit, action.slot, lease.view(), gradients);
     return check_gradients(action.unit, gradients);
   }
   // Its gradient goes where that of another micro-batch may still be on its way from.
-  if (layout_.receives_into(action.unit)) links_.gradients_out->wait(action.slot);
+  if (layout_.receives_into(action.unit)) links_.await_sent_gradient(action.slot);
   stage_.backward_input(action.unit, action.slot, lease.view(), gradients);
 }
 

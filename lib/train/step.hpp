@@ -91,7 +91,7 @@ class TrainStep {
   void forward(const Action& action);
   void backward(const Action& action);
   void backward_weight(const Action& action);
-  /// To and from the neighbouring stages.
+  /// To and from the neighbouring stages, and between this one's runs.
   void exchange(const Action& action);
   GradientOutput output(const Action& action);
   WeightScales* make_scales();

@@ -21,6 +21,7 @@ std::vector<StageUnit> stage_units(const TrainingShape& shape, const ShardLayout
     const bool has_two = shape.gather.narrow == Fp8ScaleKind::row && narrow_elements(u) > 0;
     units.push_back(
         {.unit = unit,
+         .run = layout.run_of(unit),
          .role = u.role,
          .weight_buffer = gathers ? buffers[static_cast<std::size_t>(unit)] : -1,
          .is_recomputed = level != Recompute::none,
@@ -35,7 +36,6 @@ std::vector<Action> actions_of(const std::vector<Pass>& schedule, const Training
   const StageShape stage = shape.stage(layout.stage());
   return make_actions(schedule, stage_units(shape, layout),
                       {.runs = stage.runs,
-                       .outputs = stage.outputs,
                        .prefetch = shape.gather.prefetch_blocks,
                        .is_sharded = layout.ranks() > 1,
                        .is_replicated = shape.mesh.size(Axis::dp_replicate) > 1,

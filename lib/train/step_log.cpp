@@ -46,10 +46,7 @@ WaitSeconds host_waits(const Mesh& mesh) {
       .reduce = mesh.shard_reduce().host_seconds() + mesh.replicate().host_seconds(),
       .tensor = mesh.tp().host_seconds(),
       .context = mesh.context().host_seconds() + mesh.context_reversed().host_seconds()};
-  using enum Link;
-  for (const Link which : {activations_in, activations_out, gradients_in, gradients_out}) {
-    if (const Communicator* link = mesh.link(which)) waits.pipeline += link->host_seconds();
-  }
+  for (const Communicator* link : mesh.links()) waits.pipeline += link->host_seconds();
   return waits;
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <utility>
 
 #include "core/integers.hpp"
 #include "pipeline/partition.hpp"
@@ -163,14 +164,21 @@ StageShape TrainingShape::stage(int stage) const {
                .fp8 = fp8,
                .casts_weights = fp8.is_on() && !gather.narrow};
   const std::vector<Pass> passes = schedule(stage);
-  for (int run = 0; run < pipeline.runs; ++run) {
-    const int slots = micro_batches_in_flight(passes, run);
-    const bool is_received = run > 0 || !place(stage).is_first();
-    // One more than are in flight, so that the next can travel beside a pass.
-    s.runs.push_back({slots, is_received ? std::min(slots + 1, reduce.micro_batches) : 0});
+  const std::vector<int> path = this->path();
+  int sent_to = stage;  // by the run before
+  for (std::size_t part = 0; part < path.size(); ++part) {
+    if (path[part] != stage) continue;
+    const int slots = micro_batches_in_flight(passes, narrow<int>(std::ssize(s.runs)));
+    // Of what is received one more than are in flight, so that the next can travel beside a pass.
+    const bool is_received = part > 0 && path[part - 1] != stage;
+    const int inputs = std::min(slots + (is_received ? 1 : 0), reduce.micro_batches);
+    const int to = part + 1 < path.size() ? path[part + 1] : stage;
+    const bool has_outputs = to != stage && to != sent_to;
+    s.runs.push_back({.slots = slots,
+                      .inputs = part > 0 ? inputs : 0,
+                      .outputs = has_outputs ? std::min(2, reduce.micro_batches) : 0});
+    sent_to = to;
   }
-  const int sending_runs = pipeline.runs - (place(stage).is_last() ? 1 : 0);
-  s.outputs = std::min(2, sending_runs * reduce.micro_batches);
   s.splits_backward = splits_backward(pipeline.schedule);
   s.scratch_factor = reduce.scratch_factor;
   return s;
@@ -184,30 +192,31 @@ std::vector<std::int64_t> TrainingShape::blocks_of_runs() const {
 std::vector<double> TrainingShape::flops_of_stages() const {
   const std::vector<double> of_runs = stage_costs(blocks_of_runs(), unit_costs(*this));
   std::vector<double> flops(static_cast<std::size_t>(mesh.size(Axis::pp)), 0.0);
+  const std::vector<int> path = this->path();
   for (std::size_t part = 0; part < of_runs.size(); ++part) {
-    flops[part % flops.size()] += of_runs[part];
+    flops[static_cast<std::size_t>(path[part])] += of_runs[part];
   }
   return flops;
 }
 
 namespace {
 
-/// Numbers of the units of a stage: the embedding is 0, the blocks follow, the head is last.
-std::vector<int> units_of_stage(const TrainingShape& shape, int stage) {
+/// Numbers of the units of a stage's runs: the embedding is 0, the blocks follow, the head is last.
+std::vector<std::vector<int>> runs_of_stage(const TrainingShape& shape, int stage) {
   const std::vector<std::int64_t> blocks = shape.blocks_of_runs();
-  const int stages = shape.mesh.size(Axis::pp);
-  const int parts = narrow<int>(std::ssize(blocks));
-  std::vector<int> units;
-  std::int64_t next = 1;  // the part's first block
-  for (int part = 0; part < parts; ++part) {
-    const std::int64_t first = part == 0 ? 0 : next;
-    next += blocks[static_cast<std::size_t>(part)];
-    const std::int64_t end = next + (part + 1 == parts ? 1 : 0);
-    for (std::int64_t unit = first; part % stages == stage && unit < end; ++unit) {
-      units.push_back(narrow<int>(unit));
-    }
+  const std::vector<int> path = shape.path();
+  std::vector<std::vector<int>> runs;
+  int next = 0;
+  for (std::size_t part = 0; part < path.size(); ++part) {
+    const bool is_first = part == 0;
+    const bool is_last = part + 1 == path.size();
+    const auto count = narrow<std::size_t>(blocks[part] + (is_first ? 1 : 0) + (is_last ? 1 : 0));
+    std::vector<int> run(count);
+    std::iota(run.begin(), run.end(), next);
+    next = run.back() + 1;
+    if (path[part] == stage) runs.push_back(std::move(run));
   }
-  return units;
+  return runs;
 }
 
 }  // namespace
@@ -222,7 +231,7 @@ ShardLayout shard_layout(const TrainingShape& shape, int rank) {
            .tensor = {shape.mesh.size(Axis::tp), shape.mesh.coordinate(rank, Axis::tp)},
            .replica = shape.mesh.coordinate(rank, Axis::dp_replicate),
            .stage = stage,
-           .held_units = units_of_stage(shape, stage)}};
+           .runs = runs_of_stage(shape, stage)}};
 }
 
 }  // namespace koios

@@ -46,6 +46,10 @@ struct TrainingShape {
   StagePlace place(int stage) const { return {mesh.size(Axis::pp), stage, pipeline.runs}; }
   /// The first of the ranks that make up a stage.
   int first_rank(int stage) const { return stage * (mesh.ranks() / mesh.size(Axis::pp)); }
+  /// The stage that has each run of units, in the model's order.
+  std::vector<int> path() const {
+    return stage_path(pipeline.schedule, mesh.size(Axis::pp), pipeline.runs);
+  }
   /// The order in which micro-batches pass through a stage.
   std::vector<Pass> schedule(int stage) const {
     return make_schedule(pipeline.schedule, place(stage), reduce.micro_batches);

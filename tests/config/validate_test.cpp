@@ -172,6 +172,24 @@ TEST(Rules, zero_bubble_keeps_activations_and_gradients) {
             "micro-batches of a step: set [training] reduce_every_micro_batch = auto\n");
 }
 
+TEST(Rules, zero_bubble_v_has_two_runs_of_each_stage) {
+  const std::string staged = "[training]\npipeline_parallel_degree = 4\n";
+  const std::string schedule = "[parallel]\npipeline_schedule = zero_bubble_v\n";
+  const std::string all_kept = "[activation_checkpoint]\nmode = none\n";
+  EXPECT_EQ(rules_of(staged + schedule + all_kept, 4), "");
+  EXPECT_EQ(rules_of(staged + schedule + "pipeline_layers = 1,1,1,1,1,1,1,1\n" + all_kept, 4), "");
+  EXPECT_EQ(rules_of(staged + schedule + "pipeline_layers = 2,2,2,2\n" + all_kept, 4),
+            "error: x.ini:5: [parallel] pipeline_layers = 2,2,2,2: expected 8 numbers above 0, one "
+            "for each run of each stage, that make 8 together; these are 4 that make 8\n");
+  EXPECT_EQ(rules_of(staged + schedule + all_kept + "[model]\nn_layers = 7\n", 4),
+            "error: x.ini:4: [parallel] pipeline_schedule = zero_bubble_v for 4 stages: the "
+            "model's 7 blocks do not give each of 8 one\n");
+  EXPECT_EQ(rules_of(staged + schedule, 4),
+            "error: x.ini:4: [parallel] pipeline_schedule = zero_bubble_v keeps activations for "
+            "the weights' gradients, which come later: set [activation_checkpoint] mode = none, "
+            "not selective\n");
+}
+
 TEST(Rules, interleaved_stages_have_runs_and_groups_of_micro_batches) {
   const std::string staged = "[training]\npipeline_parallel_degree = 2\n";
   const std::string four = "gradient_accumulation_steps = 4\n";

@@ -46,18 +46,43 @@ class Pipeline(MeshTest):
                                ("zero2", 2, {"parallel__pipeline_schedule": "zero_bubble"}),
                                ("zero4", 4, {"parallel__pipeline_schedule": "zero_bubble"}),
                                ("ring", 2, {"parallel__pipeline_schedule": "interleaved_1f1b"}),
+                               ("back", 2, {"parallel__pipeline_schedule": "zero_bubble_v"}),
                                ("uneven", 2, {"parallel__pipeline_layers": "1,3"})):
             run = self.run_of(pp, name, settings(pp, **more, **self.held_out()))
-            self.assertEqual(self.one.losses(), run.losses(), name)
-            self.assertEqual(digest(self.one.folder / SAVED), digest(run.folder / SAVED), name)
+            self.assert_same_bits(self.one, run, name)
             validation = [row.get("validation_metrics/loss") for row in run.rows()]
             expected = [row.get("validation_metrics/loss") for row in self.one.rows()]
             self.assertGreater(sum(loss is not None for loss in expected), 0)
             self.assertEqual(expected, validation, name)
-            planned, measured = (
-                line.split(": ")[1] for line in run.stdout.splitlines()
-                if "pipeline traffic" in line)
-            self.assertEqual(planned, measured, name)
+
+    def assert_same_bits(self, one, run, name):
+        self.assertEqual(one.losses(), run.losses(), name)
+        self.assertEqual(digest(one.folder / SAVED), digest(run.folder / SAVED), name)
+        self.assert_traffic_as_planned(run, name)
+
+    def assert_traffic_as_planned(self, run, name):
+        planned, measured = (
+            line.split(": ")[1] for line in run.stdout.splitlines() if "pipeline traffic" in line)
+        self.assertEqual(planned, measured, name)
+
+    def test_the_way_back_through_the_stages(self):
+        more = {"model__n_layers": 8, "parallel__pipeline_schedule": "zero_bubble_v"}
+        for micro_batches, meshes in ((1, ("pp 2", "pp 2 x dp 2")),
+                                      (3, ("pp 2", "pp 4", "pp 2 x dp 2")),
+                                      (8, ("pp 4", "pp 2 x tp 2"))):
+            one = self.run_of(1, f"one {micro_batches}",
+                              settings(1, micro_batches=micro_batches, model__n_layers=8))
+            for mesh in meshes:
+                name = f"{mesh}, {micro_batches} micro-batches"
+                degree = dict(axis.split() for axis in mesh.split(" x "))
+                pp, dp, tp = (int(degree.get(axis, 1)) for axis in ("pp", "dp", "tp"))
+                run = self.run_of(pp * dp * tp, name, settings(
+                    pp, dp, micro_batches, training__tensor_parallel_degree=tp, **more))
+                if dp * tp == 1:
+                    self.assert_same_bits(one, run, name)
+                else:
+                    self.assert_close(one, run, name)
+                    self.assert_traffic_as_planned(run, name)
 
     def test_stages_change_no_bit_in_fp8(self):
         for recipe in ("tensorwise", "rowwise"):
@@ -81,12 +106,14 @@ class Pipeline(MeshTest):
 
     def test_checkpoints_change_the_mesh(self):
         # 10 steps on each mesh, on from the last one's checkpoint.
-        steps = {"training__steps": 40}
+        steps = {"training__steps": 50}
         reference = self.workplace.run(1, settings(1, **steps), folder="reference")
-        meshes = (("pp 2 x dp 1", 2, settings(2, **steps)),
+        back = settings(2, parallel__pipeline_schedule="zero_bubble_v", **steps)
+        meshes = (("pp 2 x dp 1", 2, back),
                   ("pp 1 x dp 2", 2, settings(1, dp=2, micro_batches=2, **steps)),
                   ("tp 2", 2, settings(1, training__tensor_parallel_degree=2, **steps)),
-                  ("pp 2", 2, settings(2, parallel__pipeline_schedule="interleaved_1f1b", **steps)))
+                  ("pp 2", 2, settings(2, parallel__pipeline_schedule="interleaved_1f1b", **steps)),
+                  ("pp 2", 2, back))
         before = None
         for number, (mesh, ranks, options) in enumerate(meshes):
             run = self.run_of(ranks, "changes", options)
@@ -94,11 +121,11 @@ class Pipeline(MeshTest):
                 self.assertRegex(run.stdout, rf"step {10 * number}, written on 2 ranks = .*{before}")
             before = mesh
             checkpoints = self.workplace.path / "changes/checkpoints"
-            for step in range(10 * number + 20, 50, 10):
+            for step in range(10 * number + 20, 60, 10):
                 (checkpoints / f"step_000000{step}.h5").unlink(missing_ok=True)
         rows = {row["step"]: row["loss_metrics/global_avg_loss"] for row in run.rows()}
         worst = max(abs(rows[step + 1] - loss) for step, loss in enumerate(reference.losses()))
-        print(f"pp 2, dp 2, tp 2, pp 2 interleaved: largest loss difference {worst:.2e}")
+        print(f"pp 2 and back, dp 2, tp 2, pp 2 interleaved: largest loss difference {worst:.2e}")
         self.assertLessEqual(worst, self.LOSS_BOUND)
 
     def test_all_stages_agree_that_a_gradient_is_not_finite(self):

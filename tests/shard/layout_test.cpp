@@ -144,7 +144,7 @@ TEST(ShardLayout, units_of_other_stages_have_no_rows_here) {
                                        {"layers.0", UnitRole::block, {matrix("a", 8, 64)}},
                                        {"layers.1", UnitRole::block, {matrix("b", 8, 64)}},
                                        {"head", UnitRole::head, {matrix("h", 6, 64)}}};
-  const ShardLayout layout(units, {.ranks = 2, .rank = 1, .held_units = {2, 3}});
+  const ShardLayout layout(units, {.ranks = 2, .rank = 1, .runs = {{2, 3}}});
   EXPECT_EQ(layout.parameter_count(), 28 * 64);
   EXPECT_EQ(layout.shard_size(), (4 + 3) * 64 + 64);  // the head's rows end at an aligned place
   EXPECT_EQ(layout.held(UnitRole::block), std::vector<int>{2});

@@ -67,6 +67,22 @@ TEST(Schedule, weight_gradients_of_zero_bubble_are_later_the_later_the_stage) {
   EXPECT_EQ(words(2, 1), "F0 B0 W0");
 }
 
+// Qi et al. 2023, figure 6 (ZB-V), of 4 stages the first and the last. A dash: on the way back.
+TEST(Schedule, zero_bubble_v_goes_to_the_last_stage_and_back) {
+  const auto words = [](int stage, int micro_batches) {
+    return in_words(make_schedule(ScheduleKind::zero_bubble_v, {4, stage, 2}, micro_batches));
+  };
+  EXPECT_EQ(words(0, 8),
+            "F0 F1 F2 F3 F4 F5 F6 F0' B0' W0' F1' B1' W1' F2' B2' W2' F3' B3' W3' "
+            "F7 B0 W0 F4' B4' W4' B1 W1 F5' B5' W5' B2 W2 F6' B6' W6' B3 W3 F7' B7' W7' "
+            "B4 W4 B5 W5 B6 W6 B7 W7");
+  EXPECT_EQ(words(3, 8),
+            "F0 F0' F1 F1' F2 F2' F3 F3' B0' W0' F4 B0 W0 F4' B1' W1' F5 B1 W1 F5' B2' W2' "
+            "F6 B2 W2 F6' B3' W3' F7 B3 W3 F7' B4' W4' B4 B5' B5 B6' B6 B7' B7 W4 W5' W6' W7' "
+            "W5 W6 W7");
+  EXPECT_EQ(words(0, 1), "F0 F0' B0' W0' B0 W0");
+}
+
 // Narayanan et al. 2021, figure 4. A dash: through the second run.
 TEST(Schedule, interleaved_runs_take_turns_of_as_many_micro_batches_as_stages) {
   const auto words = [](int stage) {
@@ -127,6 +143,32 @@ TEST(Pipeline, zero_bubble_sends_before_it_forms_the_weights_gradients) {
             "backward weight layers.2 0\n"
             "backward weight layers.3 1 +\n"
             "backward weight layers.2 1 +\n"
+            "update\n");
+}
+
+TEST(Pipeline, the_last_stage_of_zero_bubble_v_hands_over_to_itself) {
+  const TrainingShape shape = staged(2, 1, ScheduleKind::zero_bubble_v, 2);
+  EXPECT_EQ(text_of_stage(shape, 1),
+            "receive layers.2 0\n"
+            "load 0\n"
+            "forward layers.2 0\n"
+            "forward layers.3 0\n"
+            "hand over layers.3 0\n"
+            "receive gradient layers.5 0\n"
+            "reload layers.4 0\n"
+            "forward layers.4 0\n"
+            "forward layers.5 0\n"
+            "send layers.5 0\n"
+            "backward input layers.5 0\n"
+            "backward input layers.4 0\n"
+            "hand back layers.4 0\n"
+            "backward weight layers.5 0\n"
+            "backward weight layers.4 0\n"
+            "backward input layers.3 0\n"
+            "backward input layers.2 0\n"
+            "send gradient layers.2 0\n"
+            "backward weight layers.3 0\n"
+            "backward weight layers.2 0\n"
             "update\n");
 }
 
@@ -197,12 +239,41 @@ TEST(Pipeline, interleaved_runs_divide_the_bubble) {
   }
 }
 
+// The memory of 1F1B's first stage, in halves of a stage's blocks, and half of zero_bubble's
+// bubble.
+TEST(Pipeline, zero_bubble_v_waits_only_for_the_first_micro_batch) {
+  for (int stages = 2; stages <= 8; ++stages) {
+    for (int micro_batches = 1; micro_batches <= 16; ++micro_batches) {
+      SCOPED_TRACE(cat(stages, " stages, ", micro_batches));
+      const TrainingShape shape = staged(stages, micro_batches, ScheduleKind::zero_bubble_v, 2);
+      const Simulated run = Simulator(shape).run();
+      EXPECT_EQ(run.problem, "");
+      EXPECT_NEAR(run.bubble(), bubble(ScheduleKind::zero_bubble_v, stages, 2, micro_batches),
+                  1e-12);
+      if (micro_batches >= 2 * stages) {
+        EXPECT_NEAR(run.bubble(), (stages - 1.0) / (6 * micro_batches + stages - 1), 1e-12);
+      } else if (micro_batches <= stages) {
+        EXPECT_NEAR(run.bubble(), bubble(ScheduleKind::zero_bubble, stages, 1, micro_batches),
+                    1e-12);
+      }
+      for (int stage = 0; stage < stages; ++stage) {
+        const int most = run.most_in_flight[static_cast<std::size_t>(stage)];
+        EXPECT_LE(most, 2 * std::min(stages, micro_batches));
+        EXPECT_LE(shape.stage(stage).slots(), 2 * stages + 1);
+      }
+    }
+  }
+}
+
 // Where the input's part of the backward pass takes longer, the stages wait for that.
 TEST(Pipeline, zero_bubble_waits_for_the_gradients_of_inputs_only) {
   const TrainingShape shape = staged(4, 8, ScheduleKind::zero_bubble);
   const PassTimes times{.forward = 1, .backward_input = 1.3, .backward_weight = 1};
   const Simulated run = Simulator(shape, Waiting::for_buffers, times).run();
   EXPECT_NEAR(run.time, run.work + 3 * 1.3, 1e-12);
+  EXPECT_NEAR(run.bubble(), 0.129, 5e-4);
+  const TrainingShape back = staged(4, 8, ScheduleKind::zero_bubble_v, 2);
+  EXPECT_NEAR(Simulator(back, Waiting::for_buffers, times).run().bubble(), 0.069, 5e-4);
 }
 
 TEST(Pipeline, the_simulator_sees_what_is_wrong) {
@@ -233,6 +304,12 @@ TEST(Pipeline, the_simulator_sees_what_is_wrong) {
   });
   std::rotate(second.begin() + 3, weight, weight + 1);
   EXPECT_NE(forestalls.run().problem.find("its gradients are not there"), std::string::npos);
+
+  const TrainingShape back = staged(2, 4, ScheduleKind::zero_bubble_v, 2);
+  Simulator withholds(back);
+  std::erase_if(withholds.actions(1),
+                [](const Action& action) { return action.kind == Action::Kind::hand_back; });
+  EXPECT_NE(withholds.run().problem.find("its gradient is not there"), std::string::npos);
 }
 
 TEST(Pipeline, every_parameter_belongs_to_one_stage) {
@@ -252,6 +329,10 @@ TEST(Pipeline, every_parameter_belongs_to_one_stage) {
   ring.pipeline.blocks = {1, 4, 1, 2};
   EXPECT_EQ(shard_layout(ring, 0).runs(), (std::vector<std::vector<int>>{{0, 1}, {6}}));
   EXPECT_EQ(shard_layout(ring, 1).runs(), (std::vector<std::vector<int>>{{2, 3, 4, 5}, {7, 8, 9}}));
+  TrainingShape back = staged(2, 2, ScheduleKind::zero_bubble_v, 2);
+  back.pipeline.blocks = {1, 4, 1, 2};
+  EXPECT_EQ(shard_layout(back, 0).runs(), (std::vector<std::vector<int>>{{0, 1}, {7, 8, 9}}));
+  EXPECT_EQ(shard_layout(back, 1).runs(), (std::vector<std::vector<int>>{{2, 3, 4, 5}, {6}}));
 }
 
 TEST(Pipeline, blocks_are_divided_so_that_stages_cost_the_same) {
@@ -273,6 +354,10 @@ TEST(Pipeline, stages_send_a_residual_stream_a_micro_batch_each_way) {
   EXPECT_EQ(plan_traffic(ring, 0).pipeline_bytes, 3 * 6 * one);  // and round from the last one
   EXPECT_EQ(plan_traffic(ring, 1).pipeline_bytes, 4 * 6 * one);
   EXPECT_EQ(plan_traffic(ring, 2).pipeline_bytes, 3 * 6 * one);
+  const TrainingShape back = staged(3, 5, ScheduleKind::zero_bubble_v, 2);
+  EXPECT_EQ(plan_traffic(back, 0).pipeline_bytes, 2 * 5 * one);
+  EXPECT_EQ(plan_traffic(back, 1).pipeline_bytes, 4 * 5 * one);
+  EXPECT_EQ(plan_traffic(back, 2).pipeline_bytes, 2 * 5 * one);  // to itself it sends nothing
 }
 
 TEST(Pipeline, memory_of_a_stage_is_its_own) {

@@ -6,6 +6,7 @@
 #include <map>
 #include <set>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "action_text.hpp"
@@ -46,6 +47,9 @@ class Simulator {
                          .shape = shape.stage(stage),
                          .layout = layout,
                          .actions = training_actions(shape, layout)});
+      for (const std::vector<int>& run : layout.runs()) {
+        for (const int unit : run) stage_of_unit_[unit] = stage;
+      }
     }
   }
 
@@ -102,20 +106,21 @@ class Simulator {
     std::map<int, Passage> input = {};             // what was asked for, by buffer
     std::map<int, Passage> output = {};            // what was sent, by buffer
     std::map<int, Passage> gradient_of_slot = {};  // what was sent
+    std::set<Passage> handed_back = {};
     int ended = 0;
   };
-  /// One direction of one boundary. A passage is named by its place on the later stage.
+  /// One direction of one boundary. A passage is named by its place on the run after it.
   struct Wire {
     std::vector<Passage> asked, sent;  // in order
-    std::vector<double> sent_at;
+    std::vector<double> asked_at, sent_at;
   };
 
-  /// Into the stage, and out of it.
-  Wire& activations_in(const Stage& s) { return wires_[{s.place.stage, 0}]; }
-  Wire& activations_out(const Stage& s) { return wires_[{after(s), 0}]; }
-  Wire& gradients_out(const Stage& s) { return wires_[{s.place.stage, 1}]; }
-  Wire& gradients_in(const Stage& s) { return wires_[{after(s), 1}]; }
-  static int after(const Stage& s) { return (s.place.stage + 1) % s.place.stages; }
+  Wire& activations_of(const Passage& passage) { return wires_[boundary(passage, 0)]; }
+  Wire& gradients_of(const Passage& passage) { return wires_[boundary(passage, 1)]; }
+  /// The stages before and after it.
+  std::tuple<int, int, int> boundary(const Passage& passage, int direction) const {
+    return {stage_of_unit_.at(passage.unit - 1), stage_of_unit_.at(passage.unit), direction};
+  }
 
   void fail(const std::string& what) { result_.problem += what + "\n"; }
   void require(bool holds, const Stage& stage, const char* what) {
@@ -138,7 +143,7 @@ class Simulator {
             const Passage& passage, bool is_send, double now) {
     if (!is_in(mine, passage)) {
       mine.push_back(passage);
-      if (is_send) wire.sent_at.push_back(now);
+      (is_send ? wire.sent_at : wire.asked_at).push_back(now);
     }
     const auto number = static_cast<std::size_t>(index_of(mine, passage));
     const bool waits = waiting_ == Waiting::for_partners && is_send;
@@ -180,7 +185,7 @@ class Simulator {
         units_backward - (s.layout.unit(run.front()).role == UnitRole::embedding ? 1 : 0);
     switch (action.kind) {
       case Kind::receive: {
-        Wire& wire = activations_in(s);
+        Wire& wire = activations_of(passage);
         if (!is_in(wire.asked, passage)) {
           const auto before = s.input.find(action.buffer);
           require(before == s.input.end() || !s.in_flight.contains(before->second), s,
@@ -191,10 +196,10 @@ class Simulator {
         break;
       }
       case Kind::send: {
-        Wire& wire = activations_out(s);
+        Wire& wire = activations_of(onward);
         const auto before = s.output.find(action.buffer);
         if (before != s.output.end() && before->second != onward &&
-            !is_in(wire.asked, before->second)) {
+            !left(s, activations_of(before->second), before->second)) {
           return false;
         }
         s.output[action.buffer] = onward;
@@ -202,14 +207,31 @@ class Simulator {
         if (!call(wire, wire.sent, wire.asked, onward, true, s.now)) return false;
         break;
       }
+      case Kind::hand_over: {
+        const auto before = s.input.find(action.buffer);
+        require(before == s.input.end() || !s.in_flight.contains(before->second), s,
+                "its place is in use");
+        require(s.in_flight[passage].forwards == units, s, "handed over before it is computed");
+        s.input[action.buffer] = onward;
+        break;
+      }
+      case Kind::hand_back: {
+        const Passage before{run_of(runs, run.front() - 1).front(), action.micro_batch};
+        require(s.in_flight[passage].backwards == units_backward, s,
+                "handed back before it is computed");
+        require(s.in_flight.contains(before) && s.in_flight[before].slot == action.buffer, s,
+                "its slot is another's");
+        s.handed_back.insert(passage);
+        break;
+      }
       case Kind::receive_gradient: {
-        Wire& wire = gradients_in(s);
+        Wire& wire = gradients_of(onward);
         if (!gradient_has_left(s, action.slot)) return false;
         if (!call(wire, wire.asked, wire.sent, onward, false, s.now)) return false;
         break;
       }
       case Kind::send_gradient: {
-        Wire& wire = gradients_out(s);
+        Wire& wire = gradients_of(passage);
         s.gradient_of_slot[action.slot] = passage;
         require(!s.in_flight.contains(passage) || s.in_flight[passage].backwards == units_backward,
                 s, "sent before it is computed");
@@ -232,10 +254,12 @@ class Simulator {
       case Kind::forward:
         require(s.in_flight.contains(passage), s, "its micro-batch is not there");
         if (is_first_unit) {
-          if (s.layout.receives_into(action.unit)) {
-            if (!arrived(s, activations_in(s), passage)) return false;
-            require(s.input[action.buffer] == passage, s, "its input is another's");
+          if (s.layout.receives_into(action.unit) &&
+              !arrived(s, activations_of(passage), passage)) {
+            return false;
           }
+          require(passage.unit == 0 || s.input[action.buffer] == passage, s,
+                  "its input is another's");
           spend(s, times_.forward);
         }
         if (has_head && action.unit == run.back() && !gradient_has_left(s, action.slot)) {
@@ -248,7 +272,10 @@ class Simulator {
         const bool is_split = action.kind == Kind::backward_input;
         Progress& progress = s.in_flight[passage];
         if (progress.backwards == 0) {
-          if (!has_head && !arrived(s, gradients_in(s), onward)) return false;
+          const bool is_sent = s.layout.sends_from(run.back());
+          if (is_sent && !arrived(s, gradients_of(onward), onward)) return false;
+          require(is_sent || has_head || s.handed_back.contains(onward), s,
+                  "its gradient is not there");
           require(progress.forwards == units, s, "its forward pass is not done");
           spend(s, times_.backward_input + (is_split ? 0 : times_.backward_weight));
         }
@@ -271,10 +298,17 @@ class Simulator {
     return true;
   }
 
-  /// Whether what the slot sent last has been asked for, so that it may be overwritten.
+  /// Whether what was sent has been asked for, so that it may be overwritten; waits for that.
+  bool left(Stage& s, const Wire& wire, const Passage& sent) {
+    const int number = index_of(wire.asked, sent);
+    if (number < 0) return false;
+    s.now = std::max(s.now, wire.asked_at[static_cast<std::size_t>(number)]);
+    return true;
+  }
+  /// What the slot sent last.
   bool gradient_has_left(Stage& s, int slot) {
     const auto sent = s.gradient_of_slot.find(slot);
-    return sent == s.gradient_of_slot.end() || is_in(gradients_out(s).asked, sent->second);
+    return sent == s.gradient_of_slot.end() || left(s, gradients_of(sent->second), sent->second);
   }
   static void end(Stage& s, const Passage& passage) {
     s.in_flight.erase(passage);
@@ -289,7 +323,8 @@ class Simulator {
   Waiting waiting_;
   PassTimes times_;
   std::vector<Stage> stages_;
-  std::map<std::pair<int, int>, Wire> wires_;
+  std::map<int, int> stage_of_unit_;
+  std::map<std::tuple<int, int, int>, Wire> wires_;
   Simulated result_;
 };
 

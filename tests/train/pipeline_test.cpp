@@ -61,8 +61,8 @@ Trained train(Backend backend, RunConfig run, const MeshShape& mesh_shape, int m
   run.training.mixed_precision_param = dtype_of<T>;
   run.training.gradient_accumulation_steps = micro_batches;
   run.training.batch_size = kSequences / (mesh_shape.dp() * micro_batches);
-  const Mesh mesh(mpi, mesh_shape, backend, {.pipeline_is_ring = run.parallel.pipeline_runs() > 1});
   const TrainingShape shape = training_shape(run, mesh_shape, backend, kVocab);
+  const Mesh mesh(mpi, mesh_shape, backend, {.stage_path = shape.path()});
   TrainingParts<T> parts(shape, mpi.rank());
   Stream& stream = initialize(parts);
   TrainStep<T> step(run, shape, mesh, parts);
@@ -168,8 +168,11 @@ TEST_P(Stages, the_order_of_passes_changes_no_bit_in_fp8) {
     const Trained turns = train_in_all_orders<bf16>(run, only_stages(), micro_batches);
     EXPECT_NE(turns.losses, train_on<bf16>(bf16_run, only_stages(), micro_batches).losses);
     if (ranks() > 2) continue;
-    run.parallel.pipeline_schedule = ScheduleKind::interleaved;
-    EXPECT_EQ(train_on<bf16>(run, only_stages(), micro_batches).losses, turns.losses);
+    for (const ScheduleKind schedule : {ScheduleKind::interleaved, ScheduleKind::zero_bubble_v}) {
+      SCOPED_TRACE(to_string(schedule));
+      run.parallel.pipeline_schedule = schedule;
+      EXPECT_EQ(train_on<bf16>(run, only_stages(), micro_batches).losses, turns.losses);
+    }
   }
 }
 
@@ -199,6 +202,25 @@ TEST_P(Stages, runs_of_units_change_no_loss) {
   expect_same_bits(uneven, train_on(run, only_stages(), 4));
 }
 
+TEST_P(Stages, the_way_back_changes_no_loss) {
+  if (ranks() == 8) GTEST_SKIP() << "more runs than blocks";
+  RunConfig run = tiny();
+  run.model.n_layers = 8;
+  run.training.max_norm = 1e6;
+  const auto check = [&]<class T>(T /*type*/, int micro_batches) {
+    SCOPED_TRACE(micro_batches);
+    run.parallel.pipeline_schedule = ScheduleKind::one_f_one_b;
+    const Trained whole = train_on<T>(run, only_stages(), micro_batches);
+    run.parallel.pipeline_schedule = ScheduleKind::zero_bubble_v;
+    const Trained divided = train_on<T>(run, only_stages(), micro_batches);
+    EXPECT_EQ(divided.losses, whole.losses);
+    EXPECT_EQ(divided.validation, whole.validation);
+    expect_close(divided, whole);
+  };
+  for (const int micro_batches : {1, 2, 4, 8}) check(float{}, micro_batches);
+  check(bf16{}, 8);
+}
+
 TEST_P(Stages, data_and_tensor_parallel_ranks_within) {
   if (ranks() < 4) GTEST_SKIP() << "too few ranks";
   const Trained data = train_on(tiny(), no_stages(), 1);
@@ -211,6 +233,8 @@ TEST_P(Stages, data_and_tensor_parallel_ranks_within) {
   expect_close(train_in_all_orders<bf16>(tiny(), with_data, 4), data, 2e-2);
   run.parallel.pipeline_schedule = ScheduleKind::interleaved;
   run.parallel.pipeline_chunks = 3;
+  expect_close(train_on(run, with_data, 4), data);
+  run.parallel.pipeline_schedule = ScheduleKind::zero_bubble_v;
   expect_close(train_on(run, with_data, 4), data);
 }
 
