@@ -224,18 +224,19 @@ class Expansion {
 /// Puts gathers between the computations.
 class Gathers {
  public:
-  Gathers(const std::vector<StageUnit>& units, int prefetch) : prefetch_(prefetch) {
+  Gathers(const std::vector<StageUnit>& units, const ActionOptions& options)
+      : prefetch_(options.prefetch), is_behind_(options.is_behind) {
     for (const StageUnit& u : units) unit_[u.unit] = u;
   }
 
   std::vector<Action> insert(const std::vector<Action>& actions) {
     std::vector<Action> all;
     for (std::size_t i = 0; i < actions.size(); ++i) {
-      if (uses_buffer(actions[i])) {
-        gather(actions[i], all);
-        look_ahead(actions, i, all);
-      }
+      const bool needs_one = uses_buffer(actions[i]);
+      if (needs_one) gather(actions[i], all);
+      if (needs_one && !is_behind_) look_ahead(actions, i, all);
       all.push_back(actions[i]);
+      if (needs_one && is_behind_) look_ahead(actions, i, all);
     }
     return all;
   }
@@ -283,6 +284,7 @@ class Gathers {
   }
 
   int prefetch_;
+  bool is_behind_;
   std::map<int, StageUnit> unit_;
   std::map<int, Held> held_;  // by buffer
 };
@@ -296,7 +298,7 @@ std::vector<Action> make_actions(const std::vector<Pass>& schedule,
   for (const Pass& pass : schedule) micro_batches = std::max(micro_batches, pass.micro_batch + 1);
   Expansion expansion(units, options, micro_batches);
   expansion.add(schedule);
-  std::vector<Action> actions = Gathers(units, options.prefetch).insert(expansion.take());
+  std::vector<Action> actions = Gathers(units, options).insert(expansion.take());
   const bool is_training = schedule.front().kind != Pass::Kind::evaluate;
   if (is_training) actions.push_back({Kind::update});
   return actions;

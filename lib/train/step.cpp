@@ -171,7 +171,7 @@ void TrainStep<T>::perform(const Action& action, const NextBatch& next_batch,
     case Kind::reload:
       return stage_.set_batch_of(action.slot, action.buffer);
     case Kind::gather:
-      return weights_.gather(action.unit, action.values);
+      return gather(action);
     case Kind::receive:
     case Kind::send:
     case Kind::hand_over:
@@ -196,6 +196,15 @@ void TrainStep<T>::perform(const Action& action, const NextBatch& next_batch,
     case Kind::update:
       return update(steps_done);
   }
+}
+
+template <class T>
+void TrainStep<T>::gather(const Action& action) {
+  if (exchanged_) {
+    exchanged_->record(streams_.exchange);
+    streams_.gather.wait(*exchanged_);
+  }
+  weights_.gather(action.unit, action.values);
 }
 
 template <class T>

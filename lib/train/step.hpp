@@ -92,6 +92,7 @@ class TrainStep {
   void backward(const Action& action);
   void backward_weight(const Action& action);
   /// To and from the neighbouring stages, and between this one's runs.
+  void gather(const Action& action);
   void exchange(const Action& action);
   GradientOutput output(const Action& action);
   WeightScales* make_scales();
@@ -122,6 +123,7 @@ class TrainStep {
   ExposedWaits exposed_;
   std::optional<WeightScales> scales_;  // with matrices in FP8
   WeightGather<T> weights_;
+  std::optional<Event> exchanged_;  // where gathers wait for it
   GradientReduce gradients_;
   NonfiniteSearch nonfinite_;
   std::optional<NumericsCheck> numerics_;  // job/check_numerics

@@ -37,12 +37,17 @@ std::vector<Action> actions_of(const std::vector<Pass>& schedule, const Training
   return make_actions(schedule, stage_units(shape, layout),
                       {.runs = stage.runs,
                        .prefetch = shape.gather.prefetch_blocks,
+                       .is_behind = keys_go_first(shape),
                        .is_sharded = layout.ranks() > 1,
                        .is_replicated = shape.mesh.size(Axis::dp_replicate) > 1,
                        .every_micro_batch = shape.reduce.every_micro_batch});
 }
 
 }  // namespace
+
+bool keys_go_first(const TrainingShape& shape) {
+  return shape.backend == Backend::cuda && shape.mesh.size(Axis::cp) > 1;
+}
 
 std::vector<Action> training_actions(const TrainingShape& shape, const ShardLayout& layout) {
   return actions_of(shape.schedule(layout.stage()), shape, layout);

@@ -131,6 +131,21 @@ TEST(StepActions, without_prefetch_a_unit_is_gathered_when_it_is_wanted) {
   EXPECT_NE(text.find("gather layers.1 0\nbackward layers.1 0\n"), std::string::npos);
 }
 
+TEST(StepActions, on_gpus_keys_of_other_ranks_go_before_the_next_weights) {
+  TrainingShape shape = small(2);
+  const auto order = [&](int context_ranks) {
+    shape.mesh.extent[static_cast<std::size_t>(Axis::cp)] = context_ranks;
+    const std::string text = training(shape);
+    return text.find("gather layers.1 0\n") < text.find("forward layers.0 0\n");
+  };
+  shape.backend = Backend::cuda;
+  EXPECT_TRUE(order(1));
+  EXPECT_FALSE(order(2));
+  EXPECT_EQ(count(training(shape), "gather layers"), 3 + 1);  // two are still there
+  shape.backend = Backend::host;
+  EXPECT_TRUE(order(2));
+}
+
 TEST(StepActions, evaluation_goes_forward_only) {
   const TrainingShape shape = small(2);
   const ShardLayout layout = shard_layout(shape, 0);
