@@ -85,7 +85,8 @@ std::vector<Overrides> schedules(const Degrees& d) {
   return {{"parallel/pipeline_schedule=1f1b"},
           {"parallel/pipeline_schedule=interleaved_1f1b", "parallel/pipeline_chunks=2"},
           {"parallel/pipeline_schedule=interleaved_1f1b", "parallel/pipeline_chunks=4"},
-          {"parallel/pipeline_schedule=zero_bubble"}};
+          {"parallel/pipeline_schedule=zero_bubble"},
+          {"parallel/pipeline_schedule=zero_bubble_v"}};
 }
 
 class Search {
