@@ -1,7 +1,7 @@
 // All-gathers and reduce-scatters among the GPUs of one node by their copy engines: every rank
 // copies the others' parts out of their memory, so the multiprocessors stay with the computation
 // that this hides behind. (NCCL's kernels take some of them, and GEMMs beside those are 20 to 40%
-// slower: docs/performance.md.)
+// slower: docs/performance_tries.md.)
 //
 // One run is everything of one group of calls, on one stream of every rank:
 //
