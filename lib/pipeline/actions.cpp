@@ -233,7 +233,7 @@ class Gathers {
     std::vector<Action> all;
     for (std::size_t i = 0; i < actions.size(); ++i) {
       const bool needs_one = uses_buffer(actions[i]);
-      if (needs_one) gather(actions[i], all);
+      if (needs_one) gather(actions[i], all, false);
       if (needs_one && !is_behind_) look_ahead(actions, i, all);
       all.push_back(actions[i]);
       if (needs_one && is_behind_) look_ahead(actions, i, all);
@@ -252,7 +252,7 @@ class Gathers {
     const StageUnit& unit = unit_of(action);
     return needs_weights(action, unit) && unit.weight_buffer >= 0;
   }
-  void gather(const Action& action, std::vector<Action>& all) {
+  void gather(const Action& action, std::vector<Action>& all, bool awaits_exchange) {
     const StageUnit& unit = unit_of(action);
     Held& held = held_[unit.weight_buffer];
     if (held.unit != action.unit) held = {action.unit, 0};
@@ -263,7 +263,8 @@ class Gathers {
     all.push_back({.kind = Kind::gather,
                    .unit = action.unit,
                    .micro_batch = action.micro_batch,
-                   .values = missing});
+                   .values = missing,
+                   .awaits_exchange = awaits_exchange});
     held.values |= missing;
   }
 
@@ -276,7 +277,9 @@ class Gathers {
     for (std::size_t i = now + 1; i < actions.size() && ahead < prefetch_; ++i) {
       if (!uses_buffer(actions[i]) || actions[i].unit == last_unit) continue;
       const int buffer = unit_of(actions[i]).weight_buffer;
-      if (std::find(busy.begin(), busy.end(), buffer) == busy.end()) gather(actions[i], all);
+      if (std::find(busy.begin(), busy.end(), buffer) == busy.end()) {
+        gather(actions[i], all, is_behind_);
+      }
       busy.push_back(buffer);
       last_unit = actions[i].unit;
       ++ahead;

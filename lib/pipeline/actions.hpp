@@ -44,6 +44,8 @@ struct Action {
   /// the run that handed it over.
   int buffer = 0;
   unsigned values = kAllValues;  // WeightValues, to be gathered
+  /// A gather that begins when what tensor- and context-parallel ranks exchange by then is through.
+  bool awaits_exchange = false;
 
   bool operator==(const Action&) const = default;
 };
@@ -64,18 +66,18 @@ struct StageUnit {
 struct ActionOptions {
   std::vector<RunShape> runs;     // of the StageShape
   int prefetch = 1;               // units gathered ahead of the one being computed
-  bool is_behind = false;         // these gathers are begun after it was enqueued, not before
+  bool is_behind = false;         // after it was enqueued, not before; they await its exchange
   bool is_sharded = true;         // gradients are reduced over ranks
   bool is_replicated = false;     // and then over copies of the model
   bool every_micro_batch = true;  // after each micro-batch, else after the last one
 };
 
 /// The actions of a schedule. A unit is gathered when the one `prefetch` computations before it
-/// begins (or is enqueued), or as soon as its buffer's last user has run; never again while its
-/// buffer still holds it, but for values that were not wanted before. A block's gradients leave
-/// when its backward pass has been enqueued, and are added up over replicas once, when the last
-/// micro-batch's have left. What a pass receives is asked for when the pass before it begins, and
-/// travels beside it.
+/// begins (is_behind: when it has exchanged all that it does), or as soon as its buffer's last user
+/// has run; never again while its buffer still holds it, but for values that were not wanted
+/// before. A block's gradients leave when its backward pass has been enqueued, and are added up
+/// over replicas once, when the last micro-batch's have left. What a pass receives is asked for
+/// when the pass before it begins, and travels beside it.
 std::vector<Action> make_actions(const std::vector<Pass>& schedule,
                                  const std::vector<StageUnit>& units, const ActionOptions& options);
 

@@ -66,6 +66,7 @@ TrainStep<T>::TrainStep(const RunConfig& config, const TrainingShape& shape, con
       exposed_(streams_.compute),
       weights_(layout_, memory_.gather, memory_.parameters.master, make_scales(),
                mesh.shard_gather(), streams_.compute, streams_.gather, exposed_.gather),
+      exchanged_(shape.backend),
       gradients_(layout_, memory_.gradients, shape.reduce, mesh.shard_reduce(), mesh.replicate(),
                  {streams_.compute, streams_.reduce, streams_.replicate}, exposed_.reduce),
       nonfinite_(layout_, memory_.nonfinite, memory_.parameters.master, gradients_.shard(),
@@ -200,9 +201,9 @@ void TrainStep<T>::perform(const Action& action, const NextBatch& next_batch,
 
 template <class T>
 void TrainStep<T>::gather(const Action& action) {
-  if (exchanged_) {
-    exchanged_->record(streams_.exchange);
-    streams_.gather.wait(*exchanged_);
+  if (action.awaits_exchange) {
+    exchanged_.record(streams_.exchange);
+    streams_.gather.wait(exchanged_);
   }
   weights_.gather(action.unit, action.values);
 }

@@ -88,11 +88,11 @@ class TrainStep {
 
  private:
   void perform(const Action& action, const NextBatch& next_batch, std::int64_t steps_done);
+  void gather(const Action& action);
   void forward(const Action& action);
   void backward(const Action& action);
   void backward_weight(const Action& action);
   /// To and from the neighbouring stages, and between this one's runs.
-  void gather(const Action& action);
   void exchange(const Action& action);
   GradientOutput output(const Action& action);
   WeightScales* make_scales();
@@ -123,7 +123,7 @@ class TrainStep {
   ExposedWaits exposed_;
   std::optional<WeightScales> scales_;  // with matrices in FP8
   WeightGather<T> weights_;
-  std::optional<Event> exchanged_;  // where gathers wait for it
+  Event exchanged_;  // what gathers may wait for
   GradientReduce gradients_;
   NonfiniteSearch nonfinite_;
   std::optional<NumericsCheck> numerics_;  // job/check_numerics

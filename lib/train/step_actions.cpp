@@ -31,6 +31,13 @@ std::vector<StageUnit> stage_units(const TrainingShape& shape, const ShardLayout
   return units;
 }
 
+/// Whether gathers ahead are begun behind the computation that hides them, and wait for what it
+/// exchanges. Copy engines take copies in the order in which they came, whatever their streams:
+/// those of the next block's weights would hold up the keys and values that attention waits for.
+bool keys_go_first(const TrainingShape& shape) {
+  return shape.backend == Backend::cuda && shape.mesh.size(Axis::cp) > 1;
+}
+
 std::vector<Action> actions_of(const std::vector<Pass>& schedule, const TrainingShape& shape,
                                const ShardLayout& layout) {
   const StageShape stage = shape.stage(layout.stage());
@@ -44,10 +51,6 @@ std::vector<Action> actions_of(const std::vector<Pass>& schedule, const Training
 }
 
 }  // namespace
-
-bool keys_go_first(const TrainingShape& shape) {
-  return shape.backend == Backend::cuda && shape.mesh.size(Axis::cp) > 1;
-}
 
 std::vector<Action> training_actions(const TrainingShape& shape, const ShardLayout& layout) {
   return actions_of(shape.schedule(layout.stage()), shape, layout);

@@ -9,11 +9,6 @@
 
 namespace koios {
 
-/// Whether gathers ahead are begun behind the computation that hides them, and wait for what it
-/// exchanges. Copy engines take copies in the order in which they came, whatever their streams:
-/// those of the next block's weights would hold up the keys and values that attention waits for.
-bool keys_go_first(const TrainingShape& shape);
-
 /// Of one training step. layout: shard_layout(shape, rank).
 std::vector<Action> training_actions(const TrainingShape& shape, const ShardLayout& layout);
 

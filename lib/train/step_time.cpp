@@ -228,7 +228,9 @@ class Timeline {
     work(action);  // the cast, of which the memory sees as much wherever it runs
     if (layout_.ranks() == 1) return;
     const Transfer t = links_.gather(full);
-    link_ = std::max(link_, now_) + t.seconds;
+    // What it awaits is through soon after the computation that it hides behind has begun.
+    const double from = action.awaits_exchange ? began_ : now_;
+    link_ = std::max(link_, from) + t.seconds;
     gathered_[action.unit] = link_;
     spend(StepPart::beside_communication, t.slows);
   }
@@ -245,10 +247,10 @@ class Timeline {
       wait(leaving_.front(), StepPart::reduce);
       leaving_.pop_front();
     }
-    const double before = now_;
+    began_ = now_;
     work(action);
     exchange(action, unit);
-    passes_s_ += now_ - before;
+    passes_s_ += now_ - began_;
   }
 
   void reduce(const Action& action) {
@@ -336,8 +338,9 @@ class Timeline {
   LocalShape local_;
   ShardLayout layout_;
   StepTime time_;
-  double now_ = 0;   // of the computation
-  double link_ = 0;  // when what is on the way between the ranks of a shard group is there
+  double now_ = 0;    // of the computation
+  double began_ = 0;  // its action at hand
+  double link_ = 0;   // when what is on the way between the ranks of a shard group is there
   double reduced_ = 0;
   double replicated_ = 0;
   double attention_s_ = 0;  // of the action at hand

@@ -1,4 +1,5 @@
-// Lists of actions as text, a line each: "forward layers.3 0", with " +" where it accumulates.
+// Lists of actions as text, a line each: "forward layers.3 0", with " +" where it accumulates, and
+// "gather layers.4 0, behind" where that awaits what is exchanged.
 #pragma once
 
 #include <string>
@@ -11,7 +12,8 @@ namespace koios::testing {
 inline std::string action_text(const Action& action, const ShardLayout& layout) {
   const std::string work = describe(action, layout);
   if (action.kind == Action::Kind::update) return work;
-  return cat(work, " ", action.micro_batch, action.accumulate ? " +" : "");
+  return cat(work, " ", action.micro_batch, action.accumulate ? " +" : "",
+             action.awaits_exchange ? ", behind" : "");
 }
 
 inline std::string action_text(const std::vector<Action>& actions, const ShardLayout& layout) {

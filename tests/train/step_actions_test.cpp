@@ -133,17 +133,22 @@ TEST(StepActions, without_prefetch_a_unit_is_gathered_when_it_is_wanted) {
 
 TEST(StepActions, on_gpus_keys_of_other_ranks_go_before_the_next_weights) {
   TrainingShape shape = small(2);
-  const auto order = [&](int context_ranks) {
+  const std::string ahead = "gather layers.1 0\nforward layers.0 0\n";
+  const std::string behind = "forward layers.0 0\ngather layers.1 0, behind\n";
+  const auto has = [&](int context_ranks, const std::string& lines) {
     shape.mesh.extent[static_cast<std::size_t>(Axis::cp)] = context_ranks;
-    const std::string text = training(shape);
-    return text.find("gather layers.1 0\n") < text.find("forward layers.0 0\n");
+    return training(shape).find(lines) != std::string::npos;
   };
   shape.backend = Backend::cuda;
-  EXPECT_TRUE(order(1));
-  EXPECT_FALSE(order(2));
+  EXPECT_TRUE(has(1, ahead));
+  EXPECT_TRUE(has(2, behind));
+  EXPECT_TRUE(has(2, "backward layers.1 0\ngather layers.0 0, behind\n"));
   EXPECT_EQ(count(training(shape), "gather layers"), 3 + 1);  // two are still there
+  shape.gather.prefetch_blocks = 0;
+  EXPECT_TRUE(has(2, "gather layers.1 0\nforward layers.1 0\n"));  // it is waited for
+  shape.gather.prefetch_blocks = 1;
   shape.backend = Backend::host;
-  EXPECT_TRUE(order(2));
+  EXPECT_TRUE(has(2, ahead));
 }
 
 TEST(StepActions, evaluation_goes_forward_only) {

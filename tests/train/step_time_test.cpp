@@ -243,6 +243,11 @@ TEST(StepTime, what_hides_and_what_does_not) {
   EXPECT_LT(copies.total(), shards.total());
   EXPECT_GT(copies[replicate], 0);
   EXPECT_EQ(copies[gather], parts(deck, 8, 8)[gather]);
+  // Weights that go behind keys are hidden by the block that has exchanged them.
+  const StepTime keys = parts(deck + std::vector<std::string>{"training/seq_len=8192",
+                                                              "training/context_parallel_degree=2"},
+                              8, 8);
+  EXPECT_LT(keys[gather], 0.02 * keys.total());
   // A bubble is (p - 1) / m of the passes, and zero_bubble's is a third.
   const std::vector<std::string> stages = {k7B, kNone, batch(1), micro(8), pp(4)};
   const StepTime by_turns = parts(stages, 4, 8);
