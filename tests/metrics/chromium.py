@@ -54,7 +54,9 @@ class Page:
         self.call("Page.navigate", url=url)
 
     def evaluate(self, script):
-        result = self.call("Runtime.evaluate", expression=script, returnByValue=True)
+        """Its value, also where it promises one."""
+        result = self.call("Runtime.evaluate", expression=script, returnByValue=True,
+                           awaitPromise=True)
         return result["result"].get("value")
 
     def wait_for(self, script, wanted, timeout_s):
