@@ -1,5 +1,7 @@
 #include "pipeline/stage_links.hpp"
 
+#include "runtime/region.hpp"
+
 namespace koios {
 
 StageLink::StageLink(Communicator& pair, AnyRef scratch, Stream& compute)
@@ -18,12 +20,14 @@ void StageLink::await_computation() {
 void StageLink::receive(AnyRef into, Event& done, const Event* after) {
   await_computation();
   if (after != nullptr) stream_.wait(*after);
+  const Region region(stream_, "receive", passes_over(into));
   pair_.recv(into, peer(), stream_);
   done.record(stream_);
 }
 
 void StageLink::send(AnyRef from, Event& done) {
   await_computation();
+  const Region region(stream_, "send", passes_over(from));
   pair_.send(from, peer(), stream_);
   done.record(stream_);
 }
@@ -56,6 +60,12 @@ StageLinks::StageLinks(const Mesh& mesh, const std::vector<int>& path, const Sta
   make_events(sent_, shape.outputs());
   make_events(received_gradient_, shape.slots());
   make_events(sent_gradient_, shape.slots());
+}
+
+std::vector<Stream*> StageLinks::streams() {
+  std::vector<Stream*> streams;
+  for (auto& [pair, link] : links_) streams.push_back(&link.stream());
+  return streams;
 }
 
 void StageLinks::receive(int run, AnyRef into, int input) {

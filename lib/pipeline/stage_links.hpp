@@ -23,6 +23,8 @@ class StageLink {
   /// Sends what the computation enqueued so far leaves there.
   void send(AnyRef from, Event& done);
 
+  Stream& stream() { return stream_; }
+
  private:
   void await_computation();
   int peer() const { return 1 - pair_.rank(); }
@@ -55,6 +57,8 @@ class StageLinks {
   void await_sent(int output) { exposed_.wait(of(sent_, output)); }
   void await_received_gradient(int slot) { exposed_.wait(of(received_gradient_, slot)); }
   void await_sent_gradient(int slot) { exposed_.wait(of(sent_gradient_, slot)); }
+
+  std::vector<Stream*> streams();
 
  private:
   /// Of a run; null where the model begins or ends, or the stage hands over to its own next run.

@@ -1,9 +1,9 @@
 #include "train/profiler.hpp"
 
-#include <algorithm>
-#include <array>
+#include <map>
 #include <nlohmann/json.hpp>
-#include <string_view>
+#include <string>
+#include <utility>
 
 #include "core/integers.hpp"
 #include "core/log.hpp"
@@ -12,35 +12,29 @@
 namespace koios {
 namespace {
 
-constexpr std::array kLanes = {"compute",  "gather", "reduce",    "replicate",
-                               "exchange", "data",   "checkpoint"};
-
 // Numbers of threads are unique on a machine, and 0 is the idle one: Perfetto relies on both. The
 // thread with the number of its process is the main one, which is shown first.
-int process_number(int rank) { return 1 + rank * narrow<int>(std::ssize(kLanes)); }
-int thread_number(int rank, std::string_view lane) {
-  const auto found = std::find(kLanes.begin(), kLanes.end(), lane);
-  KOIOS_REQUIRE(found != kLanes.end(), "no lane ", lane);
-  return process_number(rank) + narrow<int>(found - kLanes.begin());
-}
+constexpr int kMostLanes = 64;
+int process_number(int rank) { return 1 + rank * kMostLanes; }
 
-nlohmann::json name_event(const char* what, int rank, std::string_view lane,
-                          const std::string& name) {
+nlohmann::json name_event(const char* what, int rank, int lane, const std::string& name) {
+  const int process = process_number(rank);
   return {{"ph", "M"},
           {"name", what},
-          {"pid", process_number(rank)},
-          {"tid", thread_number(rank, lane)},
+          {"pid", process},
+          {"tid", process + lane},
           {"args", {{"name", name}}}};
 }
 
 /// A complete event; times in microseconds.
-nlohmann::json span_event(const Trace::Span& span, int rank) {
+nlohmann::json span_event(const Trace::Span& span, int rank, int lane) {
   constexpr double kMicroseconds = 1e6;
+  const int process = process_number(rank);
   nlohmann::json event = {{"ph", "X"},
                           {"name", span.name},
                           {"cat", span.lane},
-                          {"pid", process_number(rank)},
-                          {"tid", thread_number(rank, span.lane)},
+                          {"pid", process},
+                          {"tid", process + lane},
                           {"ts", kMicroseconds * span.begin_s},
                           {"dur", kMicroseconds * span.seconds()}};
   if (span.work.flops > 0) event["args"]["flops"] = span.work.flops;
@@ -52,14 +46,14 @@ nlohmann::json span_event(const Trace::Span& span, int rank) {
 }  // namespace
 
 Profiler::Profiler(const ProfilingConfig& config, const std::filesystem::path& run_folder, int rank,
-                   TrainingStreams& streams)
+                   std::vector<Stream*> streams)
     : config_(config),
       folder_(run_folder / config.save_traces_folder),
       rank_(rank),
-      streams_(streams),
+      streams_(std::move(streams)),
       data_(Backend::host, "data"),
       checkpoint_(Backend::host, "checkpoint"),
-      device_trace_(streams.compute.backend()),
+      device_trace_(streams_.front()->backend()),
       host_trace_(Backend::host) {}
 
 void Profiler::before_step(std::int64_t step) {
@@ -79,19 +73,19 @@ void Profiler::after_step(std::int64_t step) {
 }
 
 void Profiler::begin() {
-  for (Stream* stream : streams_.all()) {
+  for (Stream* stream : streams_) {
     stream->synchronize();
     stream->set_trace(&device_trace_);
   }
   data_.set_trace(&host_trace_);
   checkpoint_.set_trace(&host_trace_);
-  device_trace_.restart(streams_.compute);
+  device_trace_.restart(*streams_.front());
   host_trace_.restart(data_);
   is_recording_ = true;
 }
 
 void Profiler::end() {
-  for (Stream* stream : streams_.all()) {
+  for (Stream* stream : streams_) {
     stream->synchronize();
     stream->set_trace(nullptr);
   }
@@ -102,10 +96,21 @@ void Profiler::end() {
 
 void Profiler::write(const std::filesystem::path& path, std::int64_t step) const {
   nlohmann::json events = nlohmann::json::array();
-  events.push_back(name_event("process_name", rank_, kLanes.front(), cat("rank ", rank_)));
-  for (const char* lane : kLanes) events.push_back(name_event("thread_name", rank_, lane, lane));
+  std::map<std::string, int> lanes;
+  events.push_back(name_event("process_name", rank_, 0, cat("rank ", rank_)));
+  const auto add_lane = [&](const Stream& stream) {
+    const int lane = narrow<int>(std::ssize(lanes));
+    KOIOS_REQUIRE(lane < kMostLanes, lane, " lanes");
+    lanes.emplace(stream.label(), lane);
+    events.push_back(name_event("thread_name", rank_, lane, stream.label()));
+  };
+  for (const Stream* stream : streams_) add_lane(*stream);
+  add_lane(data_);
+  add_lane(checkpoint_);
   for (const Trace* trace : {&device_trace_, &host_trace_}) {
-    for (const Trace::Span& span : trace->spans()) events.push_back(span_event(span, rank_));
+    for (const Trace::Span& span : trace->spans()) {
+      events.push_back(span_event(span, rank_, lanes.at(span.lane)));
+    }
   }
   const nlohmann::json trace = {{"traceEvents", events},
                                 {"displayTimeUnit", "ms"},

@@ -1,21 +1,23 @@
 // Timelines of single steps ([profiling]): every profile_freq steps the last active_steps of them
 // are recorded, after warmup_steps that are recorded and thrown away, and each rank writes
 // save_traces_folder/iteration_STEP/rankR_trace.json in Chrome's trace format, which Perfetto
-// opens. Lanes are the step's streams, and two of the host: data and checkpoint.
+// opens. Lanes are the step's streams, those of links between stages too, and two of the host: data
+// and checkpoint.
 #pragma once
 
 #include <filesystem>
+#include <vector>
 
 #include "config/run_config.hpp"
 #include "runtime/region.hpp"
-#include "train/step.hpp"
 
 namespace koios {
 
 class Profiler {
  public:
+  /// streams: computation first.
   Profiler(const ProfilingConfig& config, const std::filesystem::path& run_folder, int rank,
-           TrainingStreams& streams);
+           std::vector<Stream*> streams);
 
   /// Around each step; waits for the device where recording begins and ends.
   void before_step(std::int64_t step);
@@ -36,7 +38,7 @@ class Profiler {
   ProfilingConfig config_;
   std::filesystem::path folder_;
   int rank_;
-  TrainingStreams& streams_;
+  std::vector<Stream*> streams_;
   Stream data_;
   Stream checkpoint_;
   Trace device_trace_;

@@ -136,6 +136,14 @@ void TrainStep<T>::rehearse() {
 }
 
 template <class T>
+std::vector<Stream*> TrainStep<T>::streams() {
+  const auto own = streams_.all();
+  std::vector<Stream*> streams(own.begin(), own.end());
+  for (Stream* stream : links_.streams()) streams.push_back(stream);
+  return streams;
+}
+
+template <class T>
 Ref<const float, 1> TrainStep<T>::loss_sum(const Batch& batch) {
   exposed_.start_step();  // otherwise its events would be more with every batch
   find_scales();

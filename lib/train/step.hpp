@@ -85,6 +85,8 @@ class TrainStep {
   /// NonfiniteSearch::take.
   NonfiniteFindings take_nonfinite() { return nonfinite_.take(streams_.compute); }
   double lr(std::int64_t steps_done) const { return schedule_.lr(steps_done); }
+  /// Computation first; those of the links between stages last.
+  std::vector<Stream*> streams();
 
  private:
   void perform(const Action& action, const NextBatch& next_batch, std::int64_t steps_done);

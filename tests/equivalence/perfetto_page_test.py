@@ -127,7 +127,9 @@ class Perfetto(unittest.TestCase):
         runs = [({"compute", "exchange", "data"}, self.traces_of(tensor_parallel_degree=2)),
                 ({"compute", "gather", "reduce", "exchange"},
                  self.traces_of(context_parallel_degree=2)),
-                ({"compute", "replicate"}, self.traces_of(data_parallel_replicate_degree=2))]
+                ({"compute", "replicate"}, self.traces_of(data_parallel_replicate_degree=2)),
+                ({"compute", "activations of stage 0 to 1", "gradients of stage 1 to 0"},
+                 self.traces_of(pipeline_parallel_degree=2))]
         with chromium.browser(BROWSER) as page:
             for lanes, traces in runs:
                 with interface_with(traces) as address:
