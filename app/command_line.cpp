@@ -61,17 +61,27 @@ void require_task_of_options(const CommandLine& line) {
 CommandLine parse_command_line(const std::vector<std::string>& arguments) {
   CommandLine line;
   PredictionOptions& p = line.prediction;
-  const auto is = [&line](Task task) { return [&line, task] { line.task = task; }; };
+  std::string asked;  // the option that says what to do
+  const auto task = [&](const std::string& name, Task what) -> ProgramOption {
+    return {name, [&, name, what] {
+              if (line.task == Task::help) return;
+              if (what != Task::help && !asked.empty() && asked != name) {
+                throw CommandLineError(cat(asked, " and ", name, ": give one of them"));
+              }
+              line.task = what;
+              asked = name;
+            }};
+  };
   std::vector<std::string> walltime;
   DeckArguments deck = parse_arguments(
       "koios", arguments,
-      {{"--help", is(Task::help)},
-       {"-h", is(Task::help)},
-       {"--help-deck", is(Task::help_deck)},
-       {"--version", is(Task::version)},
-       {"--dry-run", is(Task::dry_run)},
-       {"--suggest", is(Task::suggest)},
-       {"--self-test", is(Task::self_test)},
+      {task("--help", Task::help),
+       task("-h", Task::help),
+       task("--help-deck", Task::help_deck),
+       task("--version", Task::version),
+       task("--dry-run", Task::dry_run),
+       task("--suggest", Task::suggest),
+       task("--self-test", Task::self_test),
        {"-t", {}, [&](const auto& time) { walltime = {cat("job/walltime=", time)}; }},
        {"--ranks", {}, [&](const auto& text) { line.ranks = positive<int>("--ranks", text); }},
        {"--backend", {}, [&](const auto& text) { line.backend = backend_named(text); }},

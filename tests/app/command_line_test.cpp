@@ -97,6 +97,11 @@ TEST(CommandLine, a_self_test_takes_the_decks_mesh) {
   EXPECT_THROW(parse_command_line({"--self-test", "--ranks", "4"}), UserError);
 }
 
+TEST(CommandLine, help_is_given_whatever_else_is_asked) {
+  EXPECT_EQ(parse_command_line({"--dry-run", "--help"}).task, Task::help);
+  EXPECT_EQ(parse_command_line({"-h", "--self-test"}).task, Task::help);
+}
+
 TEST(CommandLine, mistakes_are_refused) {
   EXPECT_THROW(parse_command_line({"--drun"}), UserError);
   EXPECT_THROW(parse_command_line({"a.ini", "b.ini"}), UserError);
@@ -105,6 +110,8 @@ TEST(CommandLine, mistakes_are_refused) {
   EXPECT_THROW(parse_command_line({"--dry-run", "--ranks", "0"}), UserError);
   EXPECT_THROW(parse_command_line({"--dry-run", "--backend", "gpu"}), UserError);
   EXPECT_THROW(parse_command_line({"a.ini", "--ranks", "4"}), UserError);
+  EXPECT_THROW(parse_command_line({"--dry-run", "--self-test"}), UserError);
+  EXPECT_THROW(parse_command_line({"--suggest", "--dry-run", "--ranks", "4"}), UserError);
   EXPECT_THROW(parse_command_line({""}), UserError);  // koios "$DECK", and DECK is not set
 }
 
