@@ -5,6 +5,7 @@
 #include "app/deck_setup.hpp"
 #include "app/failure.hpp"
 #include "app/planner.hpp"
+#include "app/start_limit.hpp"
 #include "app/suggest.hpp"
 #include "app/versions.hpp"
 #include "comm/watchdog.hpp"
@@ -49,7 +50,7 @@ ExitCode answer(const CommandLine& line) {
 }
 
 ExitCode train_or_test(const CommandLine& line, std::vector<std::string> command_line,
-                       PhaseClock& start, Signals& signals, const MpiEnv& mpi) {
+                       PhaseClock& start, StartLimit& limit, Signals& signals, const MpiEnv& mpi) {
   if (mpi.local_rank() == 0) remove_mpi_leftovers(mpi.host());
   start.done("mpi");
   const std::optional<DeckSetup> deck = set_up_on_all_ranks(line, mpi);
@@ -62,6 +63,7 @@ ExitCode train_or_test(const CommandLine& line, std::vector<std::string> command
   FlightRecorder recorder(mpi.rank(), narrow<int>(config.comm.trace_buf_size));
   Watchdog watchdog(mpi, recorder, comm_options(config), config.job.dump_folder);
   watchdog.start("starting the device");
+  limit.end();
   if (deck->mesh.size(Axis::pp) > 1) load_kernels_at_start();
   const DeviceEnv device(choose_backend(config.job.backend), mpi.local_rank());
   MemoryBook memory(device.backend());
@@ -94,9 +96,10 @@ int main(int argc, char** argv) {
     if (!needs_ranks) return answer(line);
     Signals signals;
     PhaseClock start;
+    StartLimit limit(start_limit(line.overrides));
     std::vector<std::string> command_line(argv, argv + argc);
     return on_all_ranks(argc, argv, [&](const MpiEnv& mpi) {
-      return train_or_test(line, std::move(command_line), start, signals, mpi);
+      return train_or_test(line, std::move(command_line), start, limit, signals, mpi);
     });
   });
 }

@@ -6,6 +6,7 @@
 #include "app/arguments.hpp"
 #include "app/deck_agreement.hpp"
 #include "app/failure.hpp"
+#include "app/start_limit.hpp"
 #include "config/expand.hpp"
 #include "config/validate.hpp"
 #include "core/log.hpp"
@@ -81,12 +82,14 @@ std::optional<std::string> expand_on_all_ranks(std::filesystem::path output, con
   return mpi.broadcast(output.string());
 }
 
-ExitCode tokenize(const Arguments& arguments, const MpiEnv& mpi, Signals& signals) {
+ExitCode tokenize(const Arguments& arguments, StartLimit& limit, const MpiEnv& mpi,
+                  Signals& signals) {
   if (mpi.local_rank() == 0) remove_mpi_leftovers(mpi.host());
   const auto deck = parse_on_all_ranks(arguments.deck.deck, arguments.deck.overrides, mpi, check);
   if (!deck) return ExitCode::bad_input;
   const auto output = expand_on_all_ranks(arguments.output, mpi);
   if (!output) return ExitCode::bad_input;
+  limit.end();
   const DataConfig& data = deck->config.data;
   const auto tokenizer = load_sentencepiece(deck->config.model.tokenizer_path.string(),
                                             {data.add_bos, data.add_eos}, mpi);
@@ -109,8 +112,9 @@ ExitCode run(int argc, char** argv) {
     return end_of_output();
   }
   Signals signals;  // what was tokenized stays: until the file is whole, a stop needs no waiting
+  StartLimit limit(start_limit(arguments.deck.overrides));
   return on_all_ranks(argc, argv,
-                      [&](const MpiEnv& mpi) { return tokenize(arguments, mpi, signals); });
+                      [&](const MpiEnv& mpi) { return tokenize(arguments, limit, mpi, signals); });
 }
 
 }  // namespace

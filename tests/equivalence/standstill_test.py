@@ -5,6 +5,7 @@ many (3)."""
 import os
 import re
 import signal
+import subprocess
 import time
 import unittest
 
@@ -45,6 +46,30 @@ class Standstill(unittest.TestCase):
                          # Not where it had started its part of what the others wait for.
                          rf"(; it never entered \w+ \d+ of \w+, where ranks? [\d, ]+ waits? "
                          rf"\({PLACE}.*\))?; last sign of it [\d.]+ s ago: {PLACE}")
+
+    def test_a_start_with_a_stopped_rank(self):
+        """Before there is a watchdog: MPI waits for whoever is not there."""
+        for stopped in (0, 1):
+            with self.subTest(stopped=stopped), Workplace() as workplace:
+                stop = f'[ "$OMPI_COMM_WORLD_RANK" = {stopped} ] && kill -STOP $$; exec "$@"'
+                job = Job(workplace.command(2, {"comm/init_timeout_seconds": 3},
+                                            below=("sh", "-c", stop, "sh")), workplace.path)
+                self.addCleanup(job.process.kill)
+                self.assertEqual(job.end(timeout=60), 75, job.output)
+                (said,) = job.said()
+                self.assertTrue(said.startswith(f"[koios rank {1 - stopped}] error: no progress for 3 s: "
+                                                "MPI's start and the reading of the deck"), said)
+
+    def test_a_deck_that_nobody_writes(self):
+        for program in ("KOIOS_BINARY", "KOIOS_TOKENIZE"):
+            with self.subTest(program=program), Workplace() as workplace:
+                os.mkfifo(workplace.path / "deck")
+                done = subprocess.run(
+                    [os.environ[program], "deck", "comm/init_timeout_seconds=2"]
+                    + ["--output=out.tokens"] * (program == "KOIOS_TOKENIZE"),
+                    capture_output=True, text=True, timeout=60, cwd=workplace.path, check=False)
+                self.assertEqual(done.returncode, 75, done.stderr)
+                self.assertIn("error: no progress for 2 s: MPI's start", done.stderr)
 
     def test_a_stopped_stage(self):
         job, ranks = self.start(2, **{"training/pipeline_parallel_degree": 2,
