@@ -82,7 +82,12 @@ void on_stop(const siginfo_t& signal) {
   std::int64_t first = 0;
   if (stop_asked_ns.compare_exchange_strong(first, now)) {
     if (!stops_wait) {
-      end_at_once(signal, ": stopped; nothing is lost, the same command goes on\n",
+      // By SIGTERM a launcher also ends the ranks that are left when another has failed.
+      const bool may_follow_error = signal.si_signo == SIGTERM && is_from_launcher(signal);
+      end_at_once(signal,
+                  may_follow_error ? ": stopped; nothing is lost, and the same command goes on "
+                                     "unless a rank reports an error\n"
+                                   : ": stopped; nothing is lost, the same command goes on\n",
                   to_int(ExitCode::stopped));
     }
     stop_asked = signal.si_signo;

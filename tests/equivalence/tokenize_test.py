@@ -1,6 +1,7 @@
 """koios-tokenize and training on what it makes, with the real binaries."""
 
 import fcntl
+import json
 import os
 import re
 import signal
@@ -79,6 +80,19 @@ class Tokenize(unittest.TestCase):
         self.assertIn("what an earlier run has left is kept", done.stdout)
         self.assertEqual(one.read_bytes(), three.read_bytes())
         self.assertFalse(parts.exists())
+
+    def test_after_an_error_nobody_says_that_the_same_command_goes_on(self):
+        book = (SOURCE / "build/assets/kjv.txt").read_text()
+        for number, text in enumerate((json.dumps({"text": book}), json.dumps({"text": book}), "{")):
+            (self.workplace.path / f"{number}.jsonl").write_text(f"{text}\n")
+        _, done = self.tokenize(3, self.workplace.path / "*.jsonl", "broken.tokens",
+                                "training/dataset=jsonl")
+        self.assertEqual(done.returncode, 1, done.stderr)
+        self.assertRegex(done.stderr, r"\[koios rank 2\] error: \S+2.jsonl:1: not valid JSON")
+        for line in done.stderr.splitlines():
+            self.assertNotRegex(line, "goes on$")
+            if "SIGTERM" in line:
+                self.assertIn("and the same command goes on unless a rank reports an error", line)
 
     def test_trains_as_on_the_text_itself(self):
         book = SOURCE / "build/assets/kjv.txt"

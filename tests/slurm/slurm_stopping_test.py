@@ -166,8 +166,8 @@ class UnderSlurm(unittest.TestCase):
         self.assertEqual(job.wait(timeout_s=60), "FAILED")
         self.assertEqual(job.field("ExitCode"), "99:0", job.log())
         self.assertEqual(re.findall(r"\[koios.*SIG.*", job.log()),
-                         ["[koios] SIGTERM from the launcher: stopped; nothing is lost, the same "
-                          "command goes on"])
+                         ["[koios] SIGTERM from the launcher: stopped; nothing is lost, and the same "
+                          "command goes on unless a rank reports an error"])
 
     def test_scancel_leaves_a_checkpoint(self):
         job = self.running("scancel", NODES, ONE_RANK_A_NODE)
