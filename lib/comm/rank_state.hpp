@@ -74,7 +74,9 @@ struct RankState {
   /// Filled in by who looks: a letter of /proc/PID/stat, 'X' where the process is gone, '?'.
   char process = '?';
   std::int32_t groups = 0;
-  std::array<GroupState, 16> group{};  // the first so many that the rank has
+  /// The first so many that the rank has. A stage with two neighbours has all of them with
+  /// zero_bubble_v: four links to each.
+  std::array<GroupState, 16> group{};
 
   /// The signal that ended it at once, because it asked for a stop; 0: none.
   int stop_signal() const { return ending < 0 ? -ending : 0; }

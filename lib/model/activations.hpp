@@ -162,8 +162,8 @@ struct StageScratch {
 struct RunShape {
   int slots = 1;   // micro-batches in flight
   int inputs = 0;  // residual streams received, being received or in flight; 0: with the embedding
-  /// Residual streams on their way to another stage; 0: none, or in turn with those of the run
-  /// before, which go there, too.
+  /// Residual streams on their way to another stage. 0: the run sends none, or it takes turns with
+  /// the run before, which sends to the same stage.
   int outputs = 0;
 };
 

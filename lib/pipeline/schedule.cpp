@@ -158,9 +158,10 @@ int micro_batches_in_flight(const std::vector<Pass>& schedule, int run) {
 // A stage is at work for micro_batches passes each way; the first reaches the last stage, and its
 // gradient the first stage, after stages - 1 more of each. Of these 3 (stages - 1) thirds of a
 // micro-batch, zero_bubble has work for 2 (stages - 1) where there are enough micro-batches; with
-// runs the first passes are as many times shorter. zero_bubble_v, in sixths of a micro-batch: the
-// last stage begins stages - 1 late; a single micro-batch is on its way to the last stage and back,
-// twice, for 4 (stages - 1), of which 2 are work on each further one.
+// runs the first passes are as many times shorter. zero_bubble_v, in sixths of a micro-batch: with
+// enough micro-batches a stage waits for stages - 1, as the last one does for its first work. A
+// single micro-batch keeps the first stage waiting for 4 (stages - 1), on its way to the last stage
+// and back, forward and backward; each further one is work for 2 of these.
 double bubble(ScheduleKind kind, int stages, int runs, int micro_batches) {
   double fill = static_cast<double>(stages - 1) / runs;
   if (kind == ScheduleKind::zero_bubble) fill = (fill + std::max(0, stages - micro_batches)) / 3;

@@ -74,8 +74,8 @@ class Standstill(unittest.TestCase):
     def test_a_stopped_stage(self):
         job, ranks = self.start(2, **{"training/pipeline_parallel_degree": 2,
                                       "training/gradient_accumulation_steps": 4,
-                                     "parallel/pipeline_schedule": "zero_bubble_v",
-                                     "activation_checkpoint/mode": "none", "model/n_layers": 4})
+                                      "parallel/pipeline_schedule": "zero_bubble_v",
+                                      "activation_checkpoint/mode": "none", "model/n_layers": 4})
         os.kill(ranks[1], signal.SIGSTOP)
         self.assertEqual(job.end(timeout=60), 75, job.output)
         # Rank 1 is stopped wherever it happens to be: in a pass, at an update, waiting for data; in
