@@ -43,18 +43,30 @@ nlohmann::json span_event(const Trace::Span& span, int rank, int lane) {
   return event;
 }
 
+void make_folder(const std::filesystem::path& path) {
+  std::error_code error;
+  std::filesystem::create_directories(path, error);
+  if (error) {
+    throw UserError(cat("[profiling] save_traces_folder: ", path.string(),
+                        " cannot be made: ", error.message()));
+  }
+}
+
 }  // namespace
 
-Profiler::Profiler(const ProfilingConfig& config, const std::filesystem::path& run_folder, int rank,
-                   std::vector<Stream*> streams)
+Profiler::Profiler(const ProfilingConfig& config, const std::filesystem::path& run_folder,
+                   const RankGroup& ranks, std::vector<Stream*> streams)
     : config_(config),
       folder_(run_folder / config.save_traces_folder),
-      rank_(rank),
+      ranks_(ranks),
+      rank_(ranks.rank()),
       streams_(std::move(streams)),
       data_(Backend::host, "data"),
       checkpoint_(Backend::host, "checkpoint"),
       device_trace_(streams_.front()->backend()),
-      host_trace_(Backend::host) {}
+      host_trace_(Backend::host) {
+  if (config_.run_profiler) ranks.on_root([&] { make_folder(folder_); });
+}
 
 void Profiler::before_step(std::int64_t step) {
   if (!config_.run_profiler) return;
@@ -66,10 +78,17 @@ void Profiler::before_step(std::int64_t step) {
 void Profiler::after_step(std::int64_t step) {
   if (!is_recording_ || place(step) != config_.profile_freq) return;
   end();
-  const std::filesystem::path path =
-      folder_ / cat("iteration_", step) / cat("rank", rank_, "_trace.json");
-  write(path, step);
-  log::info("step ", step, ": traces in ", path.parent_path().string());
+  const std::filesystem::path folder = folder_ / cat("iteration_", step);
+  try {
+    ranks_.together([&] { write(folder, step); });
+    log::info("step ", step, ": traces in ", folder.string());
+  } catch (const UserError& error) {
+    config_.run_profiler = false;
+    if (ranks_.is_root()) {
+      log::warning("step ", step, ": ", error.what(),
+                   "; no further steps are traced, training goes on");
+    }
+  }
 }
 
 void Profiler::begin() {
@@ -94,7 +113,7 @@ void Profiler::end() {
   is_recording_ = false;
 }
 
-void Profiler::write(const std::filesystem::path& path, std::int64_t step) const {
+void Profiler::write(const std::filesystem::path& folder, std::int64_t step) const {
   nlohmann::json events = nlohmann::json::array();
   std::map<std::string, int> lanes;
   events.push_back(name_event("process_name", rank_, 0, cat("rank ", rank_)));
@@ -115,13 +134,8 @@ void Profiler::write(const std::filesystem::path& path, std::int64_t step) const
   const nlohmann::json trace = {{"traceEvents", events},
                                 {"displayTimeUnit", "ms"},
                                 {"otherData", {{"step", step}, {"rank", rank_}}}};
-  std::error_code error;
-  std::filesystem::create_directories(path.parent_path(), error);
-  if (error) {
-    throw UserError(cat("[profiling] save_traces_folder: ", path.parent_path().string(),
-                        " cannot be made: ", error.message()));
-  }
-  files::replace(path, trace.dump());
+  make_folder(folder);
+  files::replace(folder / cat("rank", rank_, "_trace.json"), trace.dump());
 }
 
 }  // namespace koios

@@ -9,19 +9,21 @@
 #include <vector>
 
 #include "config/run_config.hpp"
+#include "runtime/rank_group.hpp"
 #include "runtime/region.hpp"
 
 namespace koios {
 
 class Profiler {
  public:
-  /// streams: computation first.
-  Profiler(const ProfilingConfig& config, const std::filesystem::path& run_folder, int rank,
-           std::vector<Stream*> streams);
+  /// streams: computation first. Collective; UserError where there cannot be such a folder.
+  Profiler(const ProfilingConfig& config, const std::filesystem::path& run_folder,
+           const RankGroup& ranks, std::vector<Stream*> streams);
 
   /// Around each step; waits for the device where recording begins and ends.
   void before_step(std::int64_t step);
-  /// Writes what was recorded where this step is the last of it. UserError where it cannot.
+  /// Writes what was recorded where this step is the last of it: collective then. Where a rank
+  /// cannot, that is said, and no further steps are traced: training is worth more than a trace.
   void after_step(std::int64_t step);
 
   /// Waiting for a micro-batch, and saving, on the host's clock.
@@ -33,10 +35,11 @@ class Profiler {
   std::int64_t place(std::int64_t step) const { return (step - 1) % config_.profile_freq + 1; }
   void begin();
   void end();
-  void write(const std::filesystem::path& path, std::int64_t step) const;
+  void write(const std::filesystem::path& folder, std::int64_t step) const;
 
   ProfilingConfig config_;
   std::filesystem::path folder_;
+  const RankGroup& ranks_;
   int rank_;
   std::vector<Stream*> streams_;
   Stream data_;

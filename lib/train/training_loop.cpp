@@ -54,7 +54,7 @@ TrainingLoop<T>::TrainingLoop(const RunConfig& config, const TrainingShape& shap
                  .pci_bus = launch.device.info().pci_bus,
                  .hosts = launch.mpi.all_gather(launch.mpi.host())},
                 start_, metrics, console_),
-      profiler_(config.profiling, config.job.dump_folder, mesh.rank(), step_.streams()) {
+      profiler_(config.profiling, config.job.dump_folder, launch.mpi, step_.streams()) {
   step_.update_after(checkpoints_.update_after());
   launch.watchdog.start("comparing the ranks' data");
   require_same_data(data_.state(), launch.mpi);

@@ -56,6 +56,28 @@ class Profiling(unittest.TestCase):
         self.assertIn("[profiling] profile_freq = 1 has no room for warmup_steps = 1 and "
                       "active_steps = 1", run.stderr)
 
+    def test_a_folder_that_cannot_be_made(self):
+        traces = self.path / "run/profiling/traces"
+        traces.parent.mkdir(parents=True)
+        traces.write_text("")
+        keys = {"profiling/run_profiler": "true", "profiling/profile_freq": 3}
+        run = self.train(self.path / "run", **keys)
+        self.assertEqual(run.returncode, 1, run.output)
+        self.assertRegex(run.stderr, r"error: \[profiling\] save_traces_folder: .*profiling/traces cannot be made")
+        self.assertNotIn("step ", run.stdout)
+
+    def test_a_trace_that_cannot_be_written(self):
+        """On one rank: the others stop tracing with it, and all train on."""
+        place = self.path / "run/profiling/traces/iteration_3/rank1_trace.json"
+        (place / "in the way").mkdir(parents=True)
+        run = self.train(self.path / "run", **{"profiling/run_profiler": "true", "profiling/profile_freq": 3})
+        self.assertEqual(run.returncode, 0, run.output)
+        self.assertEqual(len(run.losses()), STEPS)
+        (said,) = [line for line in run.stderr.splitlines() if "iteration_3" in line]
+        self.assertRegex(said, r"warning: step 3: .*rank1_trace.json.*\(rank 1\); no further steps are traced, "
+                               r"training goes on$")
+        self.assertFalse((self.path / "run/profiling/traces/iteration_6").exists())
+
 
 if __name__ == "__main__":
     unittest.main()
