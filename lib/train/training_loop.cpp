@@ -58,13 +58,13 @@ TrainingLoop<T>::TrainingLoop(const RunConfig& config, const TrainingShape& shap
   step_.update_after(checkpoints_.update_after());
   launch.watchdog.start("comparing the ranks' data");
   require_same_data(data_.state(), launch.mpi);
-  launch_.start.done("data");
-  const std::string how = mesh.share_memory(parts_.arena.memory());
-  if (!how.empty()) log::info(how);
-  launch_.start.done("shared memory");
-  launch_.memory.note("loading and data");
   if (config.validation.is_on())
     validation_.emplace(config, shape, tokenizer, mesh, sample_ranks_, bad_data_);
+  launch.start.done("data");
+  const std::string how = mesh.share_memory(parts_.arena.memory());
+  if (!how.empty()) log::info(how);
+  launch.start.done("shared memory");
+  launch.memory.note("loading and data");
 }
 
 template <class T>
