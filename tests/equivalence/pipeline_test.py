@@ -85,11 +85,12 @@ class Pipeline(MeshTest):
                     self.assert_traffic_as_planned(run, name)
 
     def test_stages_change_no_bit_in_fp8(self):
-        for recipe in ("tensorwise", "rowwise"):
+        for recipe, schedule in (("tensorwise", "1f1b"), ("rowwise", "zero_bubble_v")):
             with self.subTest(recipe):
-                one, two = (self.run_of(pp, f"{recipe}_{pp}",
-                                        settings(pp, training__fp8_linear=recipe))
-                            for pp in (1, 2))
+                fp8 = {"training__fp8_linear": recipe, "training__fp8_skip_blocks": 1}
+                one = self.run_of(1, f"{recipe}_1", settings(1, **fp8))
+                two = self.run_of(2, f"{recipe}_2", settings(
+                    2, parallel__pipeline_schedule=schedule, **fp8))
                 self.assertEqual(one.losses(), two.losses())
                 self.assertNotEqual(one.losses(), self.one.losses())
                 self.assertEqual(digest(one.folder / SAVED), digest(two.folder / SAVED))
