@@ -158,7 +158,7 @@ StepLog::Interval StepLog::bring_together(const WaitSeconds& exposed, Timers& ti
   all_reduce_sum(mesh_.host_world(), sums);
   all_reduce_max(mesh_.host_world(), maxima);
 
-  // Ranks of the last stage alone have one.
+  // Only the ranks of the stage with the head have one.
   const double loss = sums[0] / ranks * shape_.mesh.size(Axis::pp);
   const auto mean_sensor = [&](std::size_t i) -> std::optional<double> {
     const double count = sums[sensors_at + 2 * i + 1];

@@ -49,7 +49,7 @@ std::optional<ValidationResult> Validation<T>::run(TrainStep<T>& step, Stream& c
 
   double mean = 0;
   for (std::int64_t i = 0; i < steps; ++i) mean += static_cast<double>(sums[i]);
-  // Ranks of the last stage alone have a sum.
+  // Only the ranks of the stage with the head have a sum.
   mean /= static_cast<double>(steps * tokens_) * mesh_.size() / mesh_.shape().size(Axis::pp);
   std::array<double, 2> over_ranks = {mean, starts_again ? 1.0 : 0.0};
   all_reduce_sum(mesh_.host_world(), over_ranks);
