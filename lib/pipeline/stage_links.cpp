@@ -36,7 +36,10 @@ StageLinks::StageLinks(const Mesh& mesh, const std::vector<int>& path, const Sta
                        AnyRef scratch, Stream& compute, ExposedWait& exposed)
     : exposed_(exposed) {
   // The ranks at both ends meet, since they have their links in one order.
-  for (Communicator* pair : mesh.links()) links_.try_emplace(pair, *pair, scratch, compute);
+  for (Communicator* pair : mesh.links()) {
+    StageLink& link = links_.try_emplace(pair, *pair, scratch, compute).first->second;
+    streams_.push_back(&link.stream());
+  }
   const int stage = mesh.shape().coordinate(mesh.rank(), Axis::pp);
   const auto find = [&](Link which, int before, int after) {
     return &links_.at(&mesh.link(which, before, after));
@@ -60,12 +63,6 @@ StageLinks::StageLinks(const Mesh& mesh, const std::vector<int>& path, const Sta
   make_events(sent_, shape.outputs());
   make_events(received_gradient_, shape.slots());
   make_events(sent_gradient_, shape.slots());
-}
-
-std::vector<Stream*> StageLinks::streams() {
-  std::vector<Stream*> streams;
-  for (auto& [pair, link] : links_) streams.push_back(&link.stream());
-  return streams;
 }
 
 void StageLinks::receive(int run, AnyRef into, int input) {

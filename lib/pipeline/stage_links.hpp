@@ -58,7 +58,8 @@ class StageLinks {
   void await_received_gradient(int slot) { exposed_.wait(of(received_gradient_, slot)); }
   void await_sent_gradient(int slot) { exposed_.wait(of(sent_gradient_, slot)); }
 
-  std::vector<Stream*> streams();
+  /// One for each link, in the order of Mesh::links().
+  const std::vector<Stream*>& streams() const { return streams_; }
 
  private:
   /// Of a run; null where the model begins or ends, or the stage hands over to its own next run.
@@ -75,6 +76,7 @@ class StageLinks {
 
   ExposedWait& exposed_;
   std::map<const Communicator*, StageLink> links_;
+  std::vector<Stream*> streams_;
   std::vector<Ends> ends_;  // by run
   /// When the last transfer is done: by input, output and slot.
   std::vector<Event> received_, sent_, received_gradient_, sent_gradient_;
