@@ -365,8 +365,7 @@ void add_rest(DeckSchema& schema, RunConfig& c) {
       .range(1, kWeek)
       .help(
           "each part of the start, and the first micro-batch, may take this long; MPI's own, "
-          "before "
-          "the deck is read, 600 s, or what the command line gives here");
+          "before the deck is read, 600 s, or what the command line gives here");
   schema.add("comm", "train_timeout_seconds", &c.comm.train_timeout_seconds)
       .unit("s")
       .range(1, kWeek)
