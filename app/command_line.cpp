@@ -17,6 +17,14 @@ T positive(const std::string& option, const std::string& text) {
   return value;
 }
 
+/// The plan doubles ranks and multiplies with them; no degree of a deck is larger.
+int ranks_named(const std::string& text) {
+  constexpr int kMost = 1 << 20;
+  const int ranks = positive<int>("--ranks", text);
+  if (ranks > kMost) throw CommandLineError(cat("--ranks ", text, ": the most is ", kMost));
+  return ranks;
+}
+
 Backend backend_named(const std::string& text) {
   for (const Backend backend : {Backend::host, Backend::cuda}) {
     if (text == to_string(backend)) return backend;
@@ -83,7 +91,7 @@ CommandLine parse_command_line(const std::vector<std::string>& arguments) {
        task("--suggest", Task::suggest),
        task("--self-test", Task::self_test),
        {"-t", {}, [&](const auto& time) { walltime = {cat("job/walltime=", time)}; }},
-       {"--ranks", {}, [&](const auto& text) { line.ranks = positive<int>("--ranks", text); }},
+       {"--ranks", {}, [&](const auto& text) { line.ranks = ranks_named(text); }},
        {"--backend", {}, [&](const auto& text) { line.backend = backend_named(text); }},
        {"--gpu", {}, [&](const auto& text) { line.gpu = gpu_named(text); }},
        {"--rates", {}, [&](const auto& text) { p.rates_file = text; }},

@@ -108,6 +108,8 @@ TEST(CommandLine, mistakes_are_refused) {
   EXPECT_THROW(parse_command_line({"--dry-run", "--ranks"}), UserError);
   EXPECT_THROW(parse_command_line({"--dry-run", "--ranks", "4x"}), UserError);
   EXPECT_THROW(parse_command_line({"--dry-run", "--ranks", "0"}), UserError);
+  EXPECT_EQ(parse_command_line({"--dry-run", "--ranks", "1048576"}).ranks, 1048576);
+  EXPECT_THROW(parse_command_line({"--dry-run", "--ranks", "1048577"}), UserError);
   EXPECT_THROW(parse_command_line({"--dry-run", "--backend", "gpu"}), UserError);
   EXPECT_THROW(parse_command_line({"a.ini", "--ranks", "4"}), UserError);
   EXPECT_THROW(parse_command_line({"--dry-run", "--self-test"}), UserError);
