@@ -158,8 +158,8 @@ def to_hf(arguments):
 def from_hf(arguments):
     sizes, tokenizer, notes = from_hugging_face(arguments.folder, arguments.out, arguments.dtype)
     for note in notes:
-        say(f"note: {note}")
-    say(f"{arguments.out}: a deck to train it says\n")
+        say(f"# note: {note}")
+    say(f"# {arguments.out}: a deck that trains it\n")
     keys = ("dim", "n_layers", "n_heads", "n_kv_heads", "ffn_dim", "vocab_size", "norm_eps",
             "rope_theta")
     say("[model]", *(f"{key} = {getattr(sizes, key)}" for key in keys), sep="\n")

@@ -172,6 +172,8 @@ class HuggingFace(Checkpoint):
             self.assertEqual(len(list(hf.glob("*.safetensors"))) > 1, dtype == "bfloat16")
             said = self.tool("from-hf", hf, back, "--dtype", dtype)
             self.assertIn("n_kv_heads = 2", said)
+            for line in said.split("[model]")[0].split("\n"):  # what is printed is a deck
+                self.assertRegex(line, "^(#|$)")
             self.tool("verify", back)
             with h5py.File(back) as file:
                 self.assertEqual(set(file), set(self.values))
