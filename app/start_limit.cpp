@@ -43,7 +43,7 @@ std::chrono::seconds start_limit(const std::vector<std::string>& overrides) {
       return std::chrono::seconds(seconds);
     }
   }
-  return std::chrono::seconds(2 * CommConfig{}.init_timeout_seconds);
+  return std::chrono::seconds(CommConfig::kLongestStartSeconds);
 }
 
 StartLimit::StartLimit(std::chrono::seconds limit)

@@ -9,8 +9,7 @@
 namespace koios {
 
 /// How long MPI's start and the deck together may take: comm/init_timeout_seconds of these
-/// overrides, or twice the default of the key. What the deck says of it is not known that early,
-/// and the start of a large job is not to be ended for that.
+/// overrides, or CommConfig::kLongestStartSeconds.
 std::chrono::seconds start_limit(const std::vector<std::string>& overrides);
 
 /// From here to end() this process may take so long. Then it says so and ends the job with

@@ -241,6 +241,9 @@ struct ActivationCheckpointConfig {
 /// [comm]
 struct CommConfig {
   std::int64_t init_timeout_seconds = 300;  // start-up and first step
+  /// MPI's start and the deck, where the command line gives no init_timeout_seconds: the deck's is
+  /// not known that early, and the start of a large job is not to be ended for that.
+  static constexpr std::int64_t kLongestStartSeconds = 600;
   std::int64_t train_timeout_seconds = 100;
   std::int64_t trace_buf_size = 20000;  // entries
   ShardTransport shard_transport = ShardTransport::automatic;

@@ -363,9 +363,9 @@ void add_rest(DeckSchema& schema, RunConfig& c) {
   schema.add("comm", "init_timeout_seconds", &c.comm.init_timeout_seconds)
       .unit("s")
       .range(1, kWeek)
-      .help(
-          "each part of the start, and the first micro-batch, may take this long; MPI's own, "
-          "before the deck is read, 600 s, or what the command line gives here");
+      .help(cat("each part of the start, and the first micro-batch, may take this long; MPI's own, "
+                "before the deck is read, ",
+                CommConfig::kLongestStartSeconds, " s, or what the command line gives here"));
   schema.add("comm", "train_timeout_seconds", &c.comm.train_timeout_seconds)
       .unit("s")
       .range(1, kWeek)

@@ -36,6 +36,7 @@ struct Run {
   bool takes_over = false;  // from the stage's run before, whose units come before its own
   bool hands_over = false;  // to the stage's run after
 
+  int number() const { return units.front().run; }
   bool is_models_first() const { return units.front().role == UnitRole::embedding; }
   bool is_models_last() const { return units.back().role == UnitRole::head; }
   bool receives() const { return !is_models_first() && !takes_over; }
@@ -89,7 +90,7 @@ class Expansion {
 
  private:
   void add(const Pass& pass) {
-    const Run& run = run_of(pass);
+    const Run& run = run_at(pass.run);
     switch (pass.kind) {
       case Pass::Kind::forward:
         return forward(run, pass.micro_batch);
@@ -104,14 +105,14 @@ class Expansion {
     }
   }
 
-  const Run& run_of(const Pass& pass) const { return runs_[static_cast<std::size_t>(pass.run)]; }
+  const Run& run_at(int number) const { return runs_[static_cast<std::size_t>(number)]; }
   Action& push(Kind kind, const Run& run, int unit, int micro, bool accumulate = false) {
     return actions_.emplace_back(Action{kind, unit, micro, accumulate, run.slot(micro)});
   }
 
   /// What the pass needs from other stages.
   void receive(const Pass& pass) {
-    const Run& run = run_of(pass);
+    const Run& run = run_at(pass.run);
     if (pass.kind == Pass::Kind::backward_weight) return;
     if (pass.kind == Pass::Kind::backward || pass.kind == Pass::Kind::backward_input) {
       if (run.sends()) {
@@ -125,8 +126,8 @@ class Expansion {
   void send(const Run& run, int micro) {
     const int unit = run.units.back().unit;
     if (run.hands_over) {
-      const Run& next = *(&run + 1);
-      push(Kind::hand_over, run, unit, micro).buffer = next.input(micro);
+      const int input = run_at(run.number() + 1).input(micro);
+      push(Kind::hand_over, run, unit, micro).buffer = input;
     } else if (run.sends()) {
       const int turn = sent_[run.first_output]++ % run.outputs;
       push(Kind::send, run, unit, micro).buffer = run.first_output + turn;
@@ -135,8 +136,8 @@ class Expansion {
   void send_gradient(const Run& run, int micro) {
     const int unit = run.units.front().unit;
     if (run.takes_over) {
-      const Run& before = *(&run - 1);
-      push(Kind::hand_back, run, unit, micro).buffer = before.slot(micro);
+      const int slot_before = run_at(run.number() - 1).slot(micro);
+      push(Kind::hand_back, run, unit, micro).buffer = slot_before;
     } else if (run.receives()) {
       push(Kind::send_gradient, run, unit, micro);
     }
