@@ -43,17 +43,6 @@ std::vector<Trace::Span> Trace::spans() const {
   return spans;
 }
 
-double Trace::seconds() const {
-  double sum = 0;
-  for (std::size_t i = 0; i < used_; ++i) {
-    const Record& r = records_[i];
-    sum += backend_ == Backend::cuda
-               ? r.end.seconds_since(r.begin)
-               : std::chrono::duration<double>(r.end_time - r.begin_time).count();
-  }
-  return sum;
-}
-
 Region::Region(Trace* trace, Stream& stream, const char* name, Work work)
     : trace_(trace), stream_(stream) {
   cuda::push_range(name);

@@ -52,8 +52,6 @@ class Trace {
   void restart(Stream& stream);
   /// In the order of their beginnings. The streams must have passed all of them.
   std::vector<Span> spans() const;
-  /// The sum of all spans' seconds.
-  double seconds() const;
 
  private:
   friend class Region;

@@ -1,7 +1,11 @@
-// How long the computation stood still for communication in one step, by the device's own clock: a
-// region around each wait of the compute stream, read when a line is logged. On the host the wait
-// is the calling thread's and the communicator counts it (Communicator::host_seconds).
+// How long the computation stood still for communication, by the device's own clock: a pair of
+// events around each wait of the compute stream. Those that were reached are added up while the
+// host enqueues the next step, so that a line has little left to read. On the host the wait is the
+// calling thread's and the communicator counts it (Communicator::host_seconds).
 #pragma once
+
+#include <deque>
+#include <vector>
 
 #include "runtime/region.hpp"
 
@@ -9,7 +13,7 @@ namespace koios {
 
 class ExposedWait {
  public:
-  explicit ExposedWait(Stream& compute) : compute_(compute), waits_(compute.backend()) {}
+  explicit ExposedWait(Stream& compute) : compute_(compute) {}
 
   /// compute.wait(event), timed.
   void wait(const Event& event) {
@@ -18,19 +22,33 @@ class ExposedWait {
   /// communicate(), which enqueues communication on the compute stream itself, timed.
   template <class Communicate>
   void run(const Communicate& communicate) {
-    const bool is_device = compute_.backend() == Backend::cuda;
-    const Region region(is_device ? &waits_ : nullptr, compute_, "wait");
-    const Region traced(compute_, "wait");
+    const Region region(compute_, "wait");
+    if (compute_.backend() == Backend::host) return communicate();
+    Wait timed = begin();
     communicate();
+    end(std::move(timed));
   }
-  /// Forgets the step before.
-  void start_step() { waits_.restart(compute_); }
-  /// Seconds of the step since start_step(). The compute stream must have passed its last wait.
-  double seconds() const { return waits_.seconds(); }
+  /// Before the waits of a step: is_counted says whether take_seconds() will have them.
+  void start_step(bool is_counted);
+  /// Seconds of all counted steps since it was asked last. The compute stream must have passed
+  /// their last wait.
+  double take_seconds();
 
  private:
+  struct Wait {
+    Event begin, end;
+    bool is_counted;
+  };
+  Wait begin();
+  void end(Wait wait);
+  /// Adds up what the stream has passed.
+  void collect();
+
   Stream& compute_;
-  Trace waits_;
+  bool is_counted_ = true;
+  std::deque<Wait> pending_;
+  std::vector<Wait> idle_;  // to be used again
+  double seconds_ = 0;
 };
 
 /// Seconds that a rank waited for communication, by what it waited for.
@@ -61,12 +79,13 @@ struct ExposedWaits {
 
   explicit ExposedWaits(Stream& compute)
       : gather(compute), reduce(compute), tensor(compute), pipeline(compute), context(compute) {}
-  void start_step() {
-    for (ExposedWait* wait : {&gather, &reduce, &tensor, &pipeline, &context}) wait->start_step();
+  void start_step(bool is_counted) {
+    for (ExposedWait* wait : {&gather, &reduce, &tensor, &pipeline, &context})
+      wait->start_step(is_counted);
   }
-  WaitSeconds seconds() const {
-    return {gather.seconds(), reduce.seconds(), tensor.seconds(), pipeline.seconds(),
-            context.seconds()};
+  WaitSeconds take_seconds() {
+    return {gather.take_seconds(), reduce.take_seconds(), tensor.take_seconds(),
+            pipeline.take_seconds(), context.take_seconds()};
   }
 };
 

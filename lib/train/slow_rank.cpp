@@ -50,9 +50,8 @@ std::optional<SlowRank> SlowRankWatch::add(std::int64_t steps, const std::vector
     sum_s_[r] += own_s[r] * static_cast<double>(steps);
   }
   steps_ += steps;
-  ++lines_;
   seconds_ += step_s * static_cast<double>(steps);
-  if (steps_ < kLeastSteps || seconds_ < kLeastSeconds || lines_ < kLeastLines) return std::nullopt;
+  if (steps_ < kLeastSteps || seconds_ < kLeastSeconds) return std::nullopt;
 
   std::optional<SlowRank> slowest = slowest_rank(sum_s_, stage_);
   if (slowest) {
@@ -62,7 +61,6 @@ std::optional<SlowRank> SlowRankWatch::add(std::int64_t steps, const std::vector
   }
   sum_s_.clear();
   steps_ = 0;
-  lines_ = 0;
   seconds_ = 0;
   silent_ = std::max(0, silent_ - 1);
   if (!slowest || slowest->factor() < kFactor) return std::nullopt;

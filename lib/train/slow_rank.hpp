@@ -27,7 +27,6 @@ class SlowRankWatch {
  public:
   static constexpr std::int64_t kLeastSteps = 20;
   static constexpr double kLeastSeconds = 5;
-  static constexpr int kLeastLines = 3;    // a GPU's waiting is that of the last step of each
   static constexpr double kFactor = 1.25;  // a rank that takes that much longer is told of
   static constexpr int kSilence = 10;      // that many stretches of steps, after a line
 
@@ -41,7 +40,6 @@ class SlowRankWatch {
   std::vector<double> sum_s_;  // by rank
   double seconds_ = 0;
   std::int64_t steps_ = 0;
-  int lines_ = 0;
   bool is_first_ = true;  // what starts takes long, here and there
   int silent_ = 0;
   int told_ = -1;

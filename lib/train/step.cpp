@@ -99,7 +99,7 @@ WeightScales* TrainStep<T>::make_scales() {
 
 template <class T>
 void TrainStep<T>::run(std::int64_t steps_done, const NextBatch& next_batch, StepResults& results) {
-  exposed_.start_step();
+  exposed_.start_step(true);
   if (numerics_) {
     numerics_->at_step(cat("step ", steps_done + 1));
     numerics_->enter("its start");
@@ -113,7 +113,7 @@ void TrainStep<T>::run(std::int64_t steps_done, const NextBatch& next_batch, Ste
 template <class T>
 void TrainStep<T>::rehearse() {
   if (numerics_) return;  // what another stage would send is not there
-  exposed_.start_step();
+  exposed_.start_step(false);
   find_scales();
   Batch batch;
   batch.sequences = stage_shape_.micro_batch.batch_size;
@@ -145,7 +145,7 @@ std::vector<Stream*> TrainStep<T>::streams() {
 
 template <class T>
 Ref<const float, 1> TrainStep<T>::loss_sum(const Batch& batch) {
-  exposed_.start_step();  // otherwise its events would be more with every batch
+  exposed_.start_step(false);
   find_scales();
   const NextBatch same = [&] { return batch; };
   for (const Action& action : evaluation_) perform(action, same, 0);

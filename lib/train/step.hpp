@@ -76,12 +76,13 @@ class TrainStep {
   /// The parameters change only after this point of another stream; it outlives the step.
   void update_after(const Event* event) { update_after_ = event; }
   /// The sum of the losses of this rank's batch under the present weights, 0 where another stage
-  /// has the head; nothing of the training changes, but exposed_wait() is lost. The sum is there
-  /// until the next call of this or of run(). comm: gathers. The host does not wait.
+  /// has the head; nothing of the training changes. The sum is there until the next call of this
+  /// or of run(). comm: gathers. The host does not wait.
   Ref<const float, 1> loss_sum(const Batch& batch);
 
-  /// Device seconds that the last step's computation waited for communication; 0 on the host.
-  WaitSeconds exposed_wait() const { return exposed_.seconds(); }
+  /// Device seconds that the computation of the steps since the last call waited for communication;
+  /// 0 on the host. The results of these steps were read.
+  WaitSeconds take_exposed_wait() { return exposed_.take_seconds(); }
   /// NonfiniteSearch::take.
   NonfiniteFindings take_nonfinite() { return nonfinite_.take(streams_.compute); }
   double lr(std::int64_t steps_done) const { return schedule_.lr(steps_done); }

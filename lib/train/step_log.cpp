@@ -100,15 +100,16 @@ void StepLog::read_machine(const DeviceEnv& device) {
               .free_bytes = free_host_memory().bytes};
 }
 
-StepLog::Interval StepLog::bring_together(const WaitSeconds& exposed, Timers& timers) {
+StepLog::Interval StepLog::bring_together(Timers& timers) {
   const auto steps = static_cast<double>(steps_);
   const auto ranks = static_cast<double>(mesh_.size());
   const double elapsed_s = since_last_.lap() - std::exchange(excluded_s_, 0.0);
   const Timers::Totals laps = timers.lap();
   const bool on_host = shape_.backend == Backend::host;
+  const WaitSeconds host = std::exchange(waits_, {}) / steps;
+  const WaitSeconds exposed = std::exchange(exposed_, {}) / steps;
   const double comm_s = on_host ? lap_of(laps, "communication") / steps : exposed.total();
-  const WaitSeconds host = std::exchange(waits_, {});
-  const WaitSeconds parts = on_host ? host / steps : exposed;
+  const WaitSeconds parts = on_host ? host : exposed;
   const GpuReading& gpu = machine_.gpu;
   const std::optional<double> energy_j = difference(gpu.energy_j, energy_j_);
   energy_j_ = gpu.energy_j;
@@ -198,9 +199,9 @@ StepLog::Interval StepLog::bring_together(const WaitSeconds& exposed, Timers& ti
   return all;
 }
 
-void StepLog::write(std::int64_t step, double lr, const WaitSeconds& exposed, Timers& timers,
+void StepLog::write(std::int64_t step, double lr, Timers& timers,
                     const std::optional<ValidationResult>& validation) {
-  const Interval all = bring_together(exposed, timers);
+  const Interval all = bring_together(timers);
   if (writer_ != nullptr) write_row(step, lr, all, validation);
   tell_slow_rank(all);
   console_.step_line({.step = step,

@@ -50,6 +50,8 @@ class StepLog {
   void add(const StepResult& result, bool is_skipped);
   /// What casts to FP8 have counted on this rank since the start.
   void set_fp8_counts(const Fp8Counts& counts) { fp8_counts_ = counts; }
+  /// Adds what steps waited for communication by the device's clock (cuda).
+  void add_exposed(const WaitSeconds& seconds) { exposed_ += seconds; }
   /// Adds what a step's communication took on the host.
   void add_waits(const WaitSeconds& seconds) { waits_ += seconds; }
   /// Takes time out of what the next line will say of speed, with what of it ranks met for.
@@ -58,10 +60,9 @@ class StepLog {
     meetings_s_ += of_them_meeting_s;
   }
   /// Collective: writes the line for the steps added since the last. read_machine() was
-  /// called before. exposed: the device's own measure of the last step's waiting (cuda). timers:
-  /// "data", "checkpoint" and, on the host, "communication" since the last line. validation: where
-  /// it was measured after this step.
-  void write(std::int64_t step, double lr, const WaitSeconds& exposed, Timers& timers,
+  /// called before. timers: "data", "checkpoint" and, on the host, "communication" since the last
+  /// line. validation: where it was measured after this step.
+  void write(std::int64_t step, double lr, Timers& timers,
              const std::optional<ValidationResult>& validation = {});
   /// What the next line says of the machine. It takes milliseconds on a GPU: call it while the
   /// device still works on the step, since it then waits for the line.
@@ -95,7 +96,7 @@ class StepLog {
     GpuReading gpu;
     std::int64_t reserved_bytes = 0, resident_bytes = 0, free_bytes = 0;
   };
-  Interval bring_together(const WaitSeconds& exposed, Timers& timers);
+  Interval bring_together(Timers& timers);
   /// Says which rank the others wait for.
   void tell_slow_rank(const Interval& all);
   void write_row(std::int64_t step, double lr, const Interval& all,
@@ -121,7 +122,7 @@ class StepLog {
   double grad_norm_ = 0;
   std::int64_t skipped_steps_ = 0;
   Fp8Counts fp8_counts_{}, fp8_counts_told_{};  // told: in the last line
-  WaitSeconds waits_;
+  WaitSeconds waits_, exposed_;
   double meetings_s_ = 0;    // Communicator::host_seconds of host_world at the last line
   std::vector<int> stages_;  // by rank
   SlowRankWatch slow_rank_;

@@ -204,15 +204,14 @@ void TrainingLoop<T>::read_results(std::int64_t step, const StepDecision& decisi
     step_log_.add(result, !is_finite && config_.training.on_nonfinite != OnNonfinite::go_on);
   }
   step_log_.set_fp8_counts(results_.fp8_counts());
-  exposed_ = step_.exposed_wait();
+  step_log_.add_exposed(step_.take_exposed_wait());
 }
 
 template <class T>
 void TrainingLoop<T>::write_line(std::int64_t step) {
   const auto timer = timers_.scope("log");
   console_.clear_progress();
-  step_log_.write(step, step_.lr(step - 1), exposed_, timers_,
-                  std::exchange(validated_, std::nullopt));
+  step_log_.write(step, step_.lr(step - 1), timers_, std::exchange(validated_, std::nullopt));
   bad_data_report_.tell(bad_data_, launch_.mpi);
   if (std::exchange(is_first_line_, false) && start_.step > 0 && mesh_.rank() == 0) {
     const std::string jump = describe_jump(start_.losses, step_log_.losses().back());

@@ -74,7 +74,6 @@ class TrainingLoop {
   Profiler profiler_;
   Timers timers_{"data", "communication", "step", "log", "validation", "checkpoint"};
   Stopwatch since_start_;
-  WaitSeconds exposed_;                        // of the last step whose results were read
   std::optional<ValidationResult> validated_;  // after this step
   bool is_first_line_ = true;
   std::int64_t epoch_ = 0;
