@@ -186,17 +186,11 @@ StageShape TrainingShape::stage(int stage) const {
 
 std::vector<std::int64_t> TrainingShape::blocks_of_runs() const {
   if (!pipeline.blocks.empty()) return pipeline.blocks;
-  return divide_blocks(model.n_layers, mesh.size(Axis::pp) * pipeline.runs, unit_costs(*this));
+  return divide_blocks(model.n_layers, path(), unit_costs(*this));
 }
 
 std::vector<double> TrainingShape::flops_of_stages() const {
-  const std::vector<double> of_runs = stage_costs(blocks_of_runs(), unit_costs(*this));
-  std::vector<double> flops(static_cast<std::size_t>(mesh.size(Axis::pp)), 0.0);
-  const std::vector<int> path = this->path();
-  for (std::size_t part = 0; part < of_runs.size(); ++part) {
-    flops[static_cast<std::size_t>(path[part])] += of_runs[part];
-  }
-  return flops;
+  return stage_costs(blocks_of_runs(), path(), unit_costs(*this));
 }
 
 namespace {

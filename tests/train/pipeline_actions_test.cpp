@@ -337,11 +337,23 @@ TEST(Pipeline, every_parameter_belongs_to_one_stage) {
 
 TEST(Pipeline, blocks_are_divided_so_that_stages_cost_the_same) {
   using Blocks = std::vector<std::int64_t>;
-  EXPECT_EQ(divide_blocks(8, 4, {.block = 1}), (Blocks{2, 2, 2, 2}));
-  EXPECT_EQ(divide_blocks(9, 4, {.block = 1}), (Blocks{2, 2, 2, 3}));
-  EXPECT_EQ(divide_blocks(32, 4, {.block = 1, .head = 2}), (Blocks{8, 8, 9, 7}));
-  EXPECT_EQ(divide_blocks(8, 2, {.block = 1, .head = 100}), (Blocks{7, 1}));
-  EXPECT_EQ(divide_blocks(4, 4, {.block = 1, .head = 3}), (Blocks{1, 1, 1, 1}));
+  const std::vector<int> four = {0, 1, 2, 3};
+  EXPECT_EQ(divide_blocks(8, four, {.block = 1}), (Blocks{2, 2, 2, 2}));
+  EXPECT_EQ(divide_blocks(9, four, {.block = 1}), (Blocks{2, 2, 2, 3}));
+  EXPECT_EQ(divide_blocks(32, four, {.block = 1, .head = 2}), (Blocks{8, 8, 9, 7}));
+  EXPECT_EQ(divide_blocks(8, {0, 1}, {.block = 1, .head = 100}), (Blocks{7, 1}));
+  EXPECT_EQ(divide_blocks(4, four, {.block = 1, .head = 3}), (Blocks{1, 1, 1, 1}));
+}
+
+TEST(Pipeline, a_stage_with_the_head_has_fewer_blocks_in_all_of_its_parts) {
+  using Blocks = std::vector<std::int64_t>;
+  // To the last stage and back: the first one has the head.
+  EXPECT_EQ(divide_blocks(8, {0, 1, 1, 0}, {.block = 1, .head = 3}), (Blocks{2, 2, 3, 1}));
+  EXPECT_EQ(divide_blocks(8, {0, 1, 1, 0}, {.block = 1}), (Blocks{2, 2, 2, 2}));
+  // In turn: the last one.
+  EXPECT_EQ(divide_blocks(8, {0, 1, 0, 1}, {.block = 1, .head = 3}), (Blocks{2, 2, 3, 1}));
+  EXPECT_EQ(stage_costs({2, 2, 3, 1}, {0, 1, 1, 0}, {.embedding = 0.5, .block = 1, .head = 3}),
+            (std::vector<double>{6.5, 5}));
 }
 
 TEST(Pipeline, stages_send_a_residual_stream_a_micro_batch_each_way) {
