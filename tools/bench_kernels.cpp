@@ -1,14 +1,16 @@
 // Speed of the kernels that memory limits, against a plain copy in the same run.
-//   bench_kernels [host|cuda] [part of a kernel's name]
+//   bench_kernels [host|cuda] [part of a kernel's name, as a regular expression] [joules]
 // cuda: bf16 at the shapes of a 7B layer; host: float at the shapes of the debug model.
 // A kernel's bytes are what it must read and write at least, so that "% of copy" also shows what
-// it moves beyond that. Rounds take turns with the copy; the medians count.
+// it moves beyond that. Rounds take turns with the copy; the medians count. joules: then each runs
+// alone, for the energy that a call takes.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <functional>
 #include <memory>
+#include <regex>
 #include <string>
 #include <vector>
 
@@ -29,6 +31,7 @@
 #include "runtime/arena.hpp"
 #include "runtime/copy.hpp"
 #include "runtime/device.hpp"
+#include "tools/bench_energy.hpp"
 
 namespace koios {
 namespace {
@@ -80,9 +83,9 @@ class Bench {
     make_cases(*arena_);
   }
 
-  void run(const std::string& filter) {
+  void run(const std::regex& filter, const EnergyMeter& energy) {
     std::erase_if(cases_, [&](const BenchCase& c) {
-      return c.name != kCopy && c.name.find(filter) == std::string::npos;
+      return c.name != kCopy && !std::regex_search(c.name, filter);
     });
     constexpr int kRounds = 9;
     std::vector<std::vector<double>> seconds(cases_.size());
@@ -100,8 +103,10 @@ class Bench {
       const double median = s[s.size() / 2];
       const double rate = cases_[i].bytes / median;
       if (cases_[i].name == kCopy) copy_rate = rate;
-      std::printf("%-32s %10.1f %9.1f %9.1f\n", cases_[i].name.c_str(), median * 1e6, rate * 1e-9,
+      std::printf("%-32s %10.1f %9.1f %9.1f", cases_[i].name.c_str(), median * 1e6, rate * 1e-9,
                   100 * rate / copy_rate);
+      energy.print(stream_, cases_[i].run);
+      std::printf("\n");
     }
   }
 
@@ -323,14 +328,15 @@ class Bench {
   std::vector<BenchCase> cases_;
 };
 
-void bench(Backend backend, const std::string& filter) {
+void bench(Backend backend, const std::string& filter, bool has_energy) {
   const DeviceEnv device(backend, 0);
   std::printf("%s\n", device.info().name.c_str());
+  const EnergyMeter energy(has_energy ? device.info().pci_bus : "");
   if (backend == Backend::cuda) {
-    Bench<bf16>(backend, kLlama7B).run(filter);
+    Bench<bf16>(backend, kLlama7B).run(std::regex(filter), energy);
   } else {
     std::printf("%d threads\n", DeviceEnv::host_threads());
-    Bench<float>(backend, kDebug).run(filter);
+    Bench<float>(backend, kDebug).run(std::regex(filter), energy);
   }
 }
 
@@ -340,12 +346,14 @@ void bench(Backend backend, const std::string& filter) {
 int main(int argc, char** argv) {
   using koios::Backend;
   const std::string name = argc > 1 ? argv[1] : koios::is_built_in(Backend::cuda) ? "cuda" : "host";
-  if (name != "host" && name != "cuda") {
-    std::fprintf(stderr, "usage: bench_kernels [host|cuda] [part of a kernel's name]\n");
+  const bool has_energy = argc > 3 && std::string(argv[3]) == "joules";
+  if ((name != "host" && name != "cuda") || (argc > 3 && !has_energy)) {
+    std::fprintf(stderr, "usage: bench_kernels [host|cuda] [part of a kernel's name] [joules]\n");
     return 2;
   }
   try {
-    koios::bench(name == "cuda" ? Backend::cuda : Backend::host, argc > 2 ? argv[2] : "");
+    koios::bench(name == "cuda" ? Backend::cuda : Backend::host, argc > 2 ? argv[2] : "",
+                 has_energy);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "%s\n", error.what());
     return 1;

@@ -1,7 +1,8 @@
 // Speed of the matrix products and of attention, at the shapes of a training step.
-//   bench_math [host|cuda] [seconds per case] [products|attention]
+//   bench_math [host|cuda] [seconds per case] [products|fp8|attention] [joules]
 // Power limits make a GPU slower once it is warm, so the cases of a group take turns until each
-// has run for its time, on random numbers; the last half of the rounds counts.
+// has run for its time, on random numbers; the last half of the rounds counts. joules: then each
+// runs alone, for the energy that a call takes.
 #include <algorithm>
 #include <cstdio>
 #include <functional>
@@ -18,6 +19,7 @@
 #include "runtime/arena.hpp"
 #include "runtime/copy.hpp"
 #include "runtime/device.hpp"
+#include "tools/bench_energy.hpp"
 
 namespace koios {
 namespace {
@@ -28,12 +30,18 @@ struct BenchCase {
   std::function<void()> run;
 };
 
+struct Options {
+  double seconds = 1;     // of each case
+  std::string energy_of;  // PCI bus of the GPU whose energy is measured; empty: none
+};
+
 /// What the cases work on: one arena, and the libraries' handles.
 class Bench {
  public:
-  Bench(Backend backend, double seconds, std::int64_t bytes)
+  Bench(Backend backend, const Options& options, std::int64_t bytes)
       : stream_(backend, "bench"),
-        seconds_(seconds),
+        seconds_(options.seconds),
+        energy_(options.energy_of),
         arena_(backend, MemoryPlan{{{"bench", bytes}}, bytes}),
         gemm_workspace_(
             arena_.take<std::byte>("bench", MathHandles::gemm_workspace_bytes(backend))),
@@ -79,10 +87,13 @@ class Bench {
       std::nth_element(late.begin(), late.begin() + late.size() / 2, late.end());
       const double median = late[late.size() / 2];
       report(cases[i].name, median, cases[i].flop);
+      energy_.print(stream_, cases[i].run);
+      std::printf("\n");
       sum_s += median;
       sum_flop += cases[i].flop;
     }
     report("all", sum_s, sum_flop);
+    std::printf("\n");
   }
 
  private:
@@ -99,7 +110,7 @@ class Bench {
   }
 
   void report(const std::string& name, double seconds, double flop) const {
-    std::printf("  %-28s %10.3f ms %9.1f GFLOP/s\n", name.c_str(), 1e3 * seconds,
+    std::printf("  %-28s %10.3f ms %9.1f GFLOP/s", name.c_str(), 1e3 * seconds,
                 1e-9 * flop / seconds);
     std::fflush(stdout);
   }
@@ -137,6 +148,7 @@ class Bench {
 
   Stream stream_;
   double seconds_;
+  EnergyMeter energy_;
   Arena arena_;
   Ref<std::byte, 1> gemm_workspace_;
   MathHandles math_;
@@ -304,8 +316,8 @@ void bench_attention(Bench& bench, const AttentionShape& shape, MathOptions opti
         }}});
 }
 
-void bench_host_products(double seconds) {
-  Bench bench(Backend::host, seconds, std::int64_t{1} << 30);
+void bench_host_products(const Options& options) {
+  Bench bench(Backend::host, options, std::int64_t{1} << 30);
   bench_linears<float>(bench, {{"peak: 2048 x 2048 x 2048", 2048, 2048, 2048}});
   const std::int64_t N = 2048;
   bench_linears<float>(bench, {{"qkv", N, 256, 768},
@@ -315,22 +327,27 @@ void bench_host_products(double seconds) {
                                {"head", N, 256, 32000}});
 }
 
-void bench_host_attention(double seconds) {
-  Bench bench(Backend::host, seconds, std::int64_t{1} << 30);
+void bench_host_attention(const Options& options) {
+  Bench bench(Backend::host, options, std::int64_t{1} << 30);
   bench_attention<float>(bench, {4, 512, 16, 16, 16}, {});
   bench_attention<float>(bench, {1, 2048, 16, 16, 16}, {});
   bench_attention<float>(bench, {1, 2048, 4, 2, 128}, {});
   bench_attention<float>(bench, {1, 2048, 16, 16, 16, true}, {}, 256);
 }
 
-void bench_cuda_products(double seconds) {
-  Bench bench(Backend::cuda, seconds, std::int64_t{44} << 30);
+void bench_cuda_products(const Options& options) {
+  Bench bench(Backend::cuda, options, std::int64_t{44} << 30);
   const std::int64_t N = 8192;
   bench_linears<bf16>(bench, {{"qkv", N, 4096, 12288},
                               {"wo", N, 4096, 4096},
                               {"w13", N, 4096, 22016},
                               {"w2", N, 11008, 4096},
                               {"head, 2048 rows", 2048, 4096, 32000}});
+}
+
+void bench_cuda_fp8(const Options& options) {
+  Bench bench(Backend::cuda, options, std::int64_t{44} << 30);
+  const std::int64_t N = 8192;
   const std::vector<Linear> of_block = {{"qkv", N, 4096, 12288},
                                         {"wo", N, 4096, 4096},
                                         {"w13", N, 4096, 22016},
@@ -343,8 +360,8 @@ void bench_cuda_products(double seconds) {
   bench_fp8_linears(bench, of_block, Fp8ScaleKind::piece, exact);
 }
 
-void bench_cuda_attention(double seconds) {
-  Bench bench(Backend::cuda, seconds, std::int64_t{32} << 30);
+void bench_cuda_attention(const Options& options) {
+  Bench bench(Backend::cuda, options, std::int64_t{32} << 30);
   const AttentionShape seven{2, 4096, 32, 32, 128, true};
   bench_attention<bf16>(bench, {2, 4096, 32, 32, 128}, {});
   bench_attention<bf16>(bench, seven, {}, 4096);
@@ -364,10 +381,11 @@ void bench_cuda_attention(double seconds) {
 
 struct Group {
   const char* name;
-  void (*on_host)(double seconds);
-  void (*on_cuda)(double seconds);
+  void (*on_host)(const Options& options);  // null: there is nothing to measure
+  void (*on_cuda)(const Options& options);
 };
 constexpr Group kGroups[] = {{"products", bench_host_products, bench_cuda_products},
+                             {"fp8", nullptr, bench_cuda_fp8},
                              {"attention", bench_host_attention, bench_cuda_attention}};
 
 }  // namespace
@@ -384,16 +402,20 @@ int main(int argc, char** argv) {
       wanted.empty() || std::ranges::any_of(koios::kGroups, [&](const koios::Group& group) {
         return wanted == group.name;
       });
-  if ((!cuda && backend != "host") || seconds <= 0 || !is_known) {
-    std::fprintf(stderr, "usage: bench_math [host|cuda] [SECONDS] [products|attention]\n");
+  const bool has_energy = argc > 4 && std::string(argv[4]) == "joules";
+  if ((!cuda && backend != "host") || seconds <= 0 || !is_known || (argc > 4 && !has_energy)) {
+    std::fprintf(stderr,
+                 "usage: bench_math [host|cuda] [SECONDS] [products|fp8|attention] [joules]\n");
     return 2;
   }
   try {
     const koios::DeviceEnv device(cuda ? koios::Backend::cuda : koios::Backend::host, 0);
     std::printf("%s\n", device.info().name.c_str());
+    const koios::Options options{seconds, has_energy ? device.info().pci_bus : ""};
     for (const koios::Group& group : koios::kGroups) {
       if (!wanted.empty() && wanted != group.name) continue;
-      cuda ? group.on_cuda(seconds) : group.on_host(seconds);
+      const auto run = cuda ? group.on_cuda : group.on_host;
+      if (run != nullptr) run(options);
     }
   } catch (const std::exception& error) {
     std::fprintf(stderr, "error: %s\n", error.what());
