@@ -5,20 +5,12 @@
 namespace koios {
 namespace {
 
-using detail::ArrayPack;
-using detail::ArrayWidth;
-using detail::Fp8Counters;
 using detail::Fp8Scaler;
+using detail::scaled;
 #if defined(KOIOS_CUDA)
+using detail::ArrayWidth;
 using detail::kHeldRows;
 #endif
-
-template <class Q>
-Q scaled(float x, float scale, const Fp8Counters& counters) {
-  const float value = x * scale;
-  counters.scaled<Q>(ArrayPack<1>{{value}});
-  return Q(value);
-}
 
 #if defined(KOIOS_CUDA)
 

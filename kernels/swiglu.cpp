@@ -1,13 +1,33 @@
 #include "kernels/swiglu.hpp"
 
 #include "kernels/detail/fast_math.hpp"
+#include "kernels/detail/fp8_tile.hpp"
 #include "kernels/detail/launch.hpp"
 
 namespace koios {
 namespace {
 
+using detail::Fp8Scaler;
 using detail::load;
 using detail::written;
+
+template <class Pack>
+KOIOS_HOST_DEVICE inline Pack swiglu(const Pack& gate, const Pack& up) {
+  return gate * sigmoid(gate) * up;
+}
+
+template <class Pack>
+struct Gradients {
+  Pack gate, up;
+};
+template <class Pack>
+KOIOS_HOST_DEVICE inline Gradients<Pack> gradients(const Pack& dy, const Pack& gate,
+                                                   const Pack& up) {
+  const Pack s = sigmoid(gate);
+  const Pack silu = gate * s;
+  // silu' = s (1 + gate (1 - s)) = s + silu (1 - s)
+  return {dy * up * (s + silu - silu * s), dy * silu};
+}
 
 template <class T>
 struct Forward {
@@ -17,8 +37,7 @@ struct Forward {
   template <class Width>
   KOKKOS_FUNCTION typename Width::Pack operator()(Width width, std::int64_t n,
                                                   std::int64_t i) const {
-    const auto g = load(width, gate.row(n) + i);
-    return written(y.row(n) + i, g * sigmoid(g) * load(width, up.row(n) + i));
+    return written(y.row(n) + i, swiglu(load(width, gate.row(n) + i), load(width, up.row(n) + i)));
   }
 };
 
@@ -30,14 +49,9 @@ struct Backward {
   template <class Width>
   KOKKOS_FUNCTION typename Width::Pack operator()(Width width, std::int64_t n,
                                                   std::int64_t i) const {
-    const auto g = load(width, gate.row(n) + i);
-    const auto u = load(width, up.row(n) + i);
-    const auto d = load(width, dy.row(n) + i);
-    const auto s = sigmoid(g);
-    const auto silu = g * s;
-    // silu' = s (1 + gate (1 - s)) = s + silu (1 - s)
-    return larger_magnitude(written(d_gate.row(n) + i, d * u * (s + silu - silu * s)),
-                            written(d_up.row(n) + i, d * silu));
+    const auto d = gradients(load(width, dy.row(n) + i), load(width, gate.row(n) + i),
+                             load(width, up.row(n) + i));
+    return larger_magnitude(written(d_gate.row(n) + i, d.gate), written(d_up.row(n) + i, d.up));
   }
 };
 
@@ -46,6 +60,146 @@ void require_shape(const char* name, Ref<T, 2> a, std::int64_t rows, std::int64_
   KOIOS_REQUIRE(a.extent[0] == rows && a.extent[1] == row_size, name, " is ", a.extent[0], "x",
                 a.extent[1], ", not ", rows, "x", row_size);
 }
+
+// ---- to FP8 at once: tiles, as the casts have them ----
+
+/// A result in 8 bits and its transpose.
+template <class Q>
+struct Fp8Result {
+  Ref<Q, 2> q_NF, q_FN;
+};
+
+/// On the host: a row of a tile, as the kernels above round it, and then cast.
+template <class Q, class T>
+class HostRow {
+ public:
+  T* values() { return values_; }
+  void cast(const Fp8Result<Q>& to, std::int64_t n, std::int64_t first, std::int64_t count,
+            const Fp8Scaler<Q>& scaler) const {
+    const float scale = scaler.scale(0);
+    for (std::int64_t i = 0; i < count; ++i) {
+      const float value = detail::nan_for_infinity(static_cast<float>(values_[i]));
+      const Q code = detail::scaled<Q>(value, scale, scaler.counters);
+      if (to.q_NF.data != nullptr) to.q_NF(n, first + i) = code;
+      to.q_FN(first + i, n) = code;
+    }
+  }
+
+ private:
+  T values_[detail::kHostTileColumns];
+};
+
+/// row(n, first, count, largest) for the rows of a tile.
+template <class T, class Row>
+void host_tile_rows(Ref<const T, 2> x_NF, std::int64_t tile, float* amax, const Row& row) {
+  const detail::TileStart start(tile, x_NF.extent[1], detail::kHostTileColumns);
+  const std::int64_t count = std::min(detail::kHostTileColumns, x_NF.extent[1] - start.k);
+  const std::int64_t end = std::min(start.n + detail::kTileRows, x_NF.extent[0]);
+  detail::HostLane::Magnitude largest;
+  for (std::int64_t n = start.n; n < end; ++n) row(n, start.k, count, largest);
+  detail::raise_magnitude(amax, largest.value());
+}
+
+#if defined(KOIOS_CUDA)
+
+using detail::Held;
+
+/// Casts what a thread holds of a tile; returns its largest magnitude.
+template <bool kPacks, class Q, class T, class Place>
+__device__ float cast_held(Held<T, Place::V>& held, const Fp8Result<Q>& to, const Place& at,
+                           float scale, const detail::Fp8Counters& counters,
+                           detail::TurnedTile<Q, Place>& turned) {
+  const float largest = detail::largest_in(held);
+  if (detail::is_infinite(largest)) detail::replace_infinities(held);
+  turned.take(
+      at, 0,
+      detail::cast_rows<kPacks>(held, filled(detail::ArrayWidth<detail::kHeldRows>{}, scale),
+                                to.q_NF, at, 0, counters));
+  return largest;
+}
+
+/// Of all threads of a block; a barrier, too.
+template <int kThreads>
+__device__ void raise_amax_of_tile(float* amax, float largest, int rank) {
+  largest = detail::across_threads<kThreads>(largest, rank, detail::LargerMagnitude{});
+  if (rank == 0) detail::raise_magnitude(amax, largest);
+}
+
+template <class T>
+struct CudaForward {
+  template <bool kPacks>
+  struct Body {
+    using Q = fp8_e4m3;
+    using Place = detail::Place<8>;
+    static constexpr int kResident = 4;
+    Fp8Result<Q> y;
+    Ref<const T, 2> gate, up;
+    Fp8Scaler<Q> scaler;
+    float* amax;
+
+    KOKKOS_FUNCTION void operator()([[maybe_unused]] std::int64_t tile,
+                                    [[maybe_unused]] int rank) const {
+#if defined(__CUDA_ARCH__)
+      __shared__ detail::TurnedTile<Q, Place> turned;
+      const Place at(tile, rank, gate.extent[1]);
+      auto held = detail::hold<kPacks>(gate, at).part[0];
+      const auto held_up = detail::hold<kPacks>(up, at).part[0];
+      const float scale = scaler.scale(0);
+      if (tile == 0 && rank == 0) scaler.finish_row(0);
+      KOIOS_UNROLL
+      for (int i = 0; i < detail::kHeldRows; ++i) {
+        held.row[i] = detail::words_of<T>(
+            swiglu(detail::unpack(held.row[i]), detail::unpack(held_up.row[i])));
+      }
+      const float largest = cast_held<kPacks>(held, y, at, scale, scaler.counters, turned);
+      raise_amax_of_tile<Place::kThreads>(amax, largest, rank);
+      turned.template write<kPacks>(at, y.q_FN);
+#endif
+    }
+  };
+};
+
+template <class T>
+struct CudaBackward {
+  template <bool kPacks>
+  struct Body {
+    using Q = fp8_e5m2;
+    using Place = detail::Place<8>;
+    static constexpr int kResident = 3;
+    Fp8Result<Q> d_gate, d_up;
+    Ref<const T, 2> dy, gate, up;
+    Fp8Scaler<Q> scaler;
+    float* amax;
+
+    KOKKOS_FUNCTION void operator()([[maybe_unused]] std::int64_t tile,
+                                    [[maybe_unused]] int rank) const {
+#if defined(__CUDA_ARCH__)
+      __shared__ detail::TurnedTile<Q, Place> turned_gate, turned_up;
+      const Place at(tile, rank, dy.extent[1]);
+      const auto held_dy = detail::hold<kPacks>(dy, at).part[0];
+      auto held_gate = detail::hold<kPacks>(gate, at).part[0];
+      auto held_up = detail::hold<kPacks>(up, at).part[0];
+      const float scale = scaler.scale(0);
+      if (tile == 0 && rank == 0) scaler.finish_row(0);
+      KOIOS_UNROLL
+      for (int i = 0; i < detail::kHeldRows; ++i) {
+        const auto d = gradients(detail::unpack(held_dy.row[i]), detail::unpack(held_gate.row[i]),
+                                 detail::unpack(held_up.row[i]));
+        held_gate.row[i] = detail::words_of<T>(d.gate);
+        held_up.row[i] = detail::words_of<T>(d.up);
+      }
+      const float largest = detail::larger_magnitude(
+          cast_held<kPacks>(held_gate, d_gate, at, scale, scaler.counters, turned_gate),
+          cast_held<kPacks>(held_up, d_up, at, scale, scaler.counters, turned_up));
+      raise_amax_of_tile<Place::kThreads>(amax, largest, rank);
+      turned_gate.template write<kPacks>(at, d_gate.q_FN);
+      turned_up.template write<kPacks>(at, d_up.q_FN);
+#endif
+    }
+  };
+};
+
+#endif
 
 }  // namespace
 
@@ -76,11 +230,108 @@ void swiglu_backward(Stream& s, Ref<T, 2> d_gate_NF, Ref<T, 2> d_up_NF, Ref<cons
       Backward<T>{d_gate_NF, d_up_NF, dy_NF, gate_NF, up_NF});
 }
 
-#define KOIOS_INSTANTIATE(T)                                                            \
-  template void swiglu_forward<T>(Stream&, Ref<T, 2>, Ref<const T, 2>, Ref<const T, 2>, \
-                                  Ref<float, 1>);                                       \
-  template void swiglu_backward<T>(Stream&, Ref<T, 2>, Ref<T, 2>, Ref<const T, 2>,      \
-                                   Ref<const T, 2>, Ref<const T, 2>, Ref<float, 1>);
+template <class T>
+void swiglu_forward_to_fp8(Stream& s, Ref<fp8_e4m3, 2> q_NF, Ref<fp8_e4m3, 2> q_FN,
+                           Ref<const T, 2> gate_NF, Ref<const T, 2> up_NF, const Fp8Scales& scales,
+                           Ref<float, 1> amax, Ref<std::int64_t, 1> counts) {
+  using Q = fp8_e4m3;
+  require_shape("up", up_NF, gate_NF.extent[0], gate_NF.extent[1]);
+  if (q_NF.data != nullptr) detail::require_same_shape("q", q_NF, gate_NF);
+  detail::require_transposed_shape(q_FN, gate_NF);
+  detail::require_one_amax(amax);
+  if (gate_NF.size() == 0) return;
+  const Fp8Scaler<Q> scaler(scales, 1, counts);
+  const Fp8Result<Q> y{q_NF, q_FN};
+  constexpr const char* kLabel = "swiglu_forward_to_fp8";
+  detail::dispatch(
+      s,
+      [&](detail::HostExec) {
+        detail::host_tiles(kLabel, gate_NF, [=](std::int64_t tile) {
+          HostRow<Q, T> made;
+          host_tile_rows(
+              gate_NF, tile, amax.data, [&](auto n, auto first, auto count, auto& largest) {
+                detail::HostLane().each(count, [&](auto width, int, std::int64_t i) {
+                  largest.add(
+                      written(made.values() + i, swiglu(load(width, gate_NF.row(n) + first + i),
+                                                        load(width, up_NF.row(n) + first + i))));
+                });
+                made.cast(y, n, first, count, scaler);
+              });
+          if (tile == 0) scaler.finish_row(0);
+        });
+      },
+      [&]([[maybe_unused]] auto exec) {
+#if defined(KOIOS_CUDA)
+        const bool packs =
+            detail::tiles_allow_packs(gate_NF, q_NF, q_FN) && detail::allows_packs(up_NF);
+        detail::cuda_tiles<CudaForward<T>::template Body>(exec, kLabel, gate_NF, packs, y, gate_NF,
+                                                          up_NF, scaler, amax.data);
+#endif
+      });
+}
+
+template <class T>
+void swiglu_backward_to_fp8(Stream& s, Ref<fp8_e5m2, 2> d_gate_up_N2F,
+                            Ref<fp8_e5m2, 2> d_gate_up_2FN, Ref<const T, 2> dy_NF,
+                            Ref<const T, 2> gate_NF, Ref<const T, 2> up_NF, const Fp8Scales& scales,
+                            Ref<float, 1> amax, Ref<std::int64_t, 1> counts) {
+  using Q = fp8_e5m2;
+  const std::int64_t rows = dy_NF.extent[0];
+  const std::int64_t size = dy_NF.extent[1];
+  require_shape("gate", gate_NF, rows, size);
+  require_shape("up", up_NF, rows, size);
+  require_shape("d_gate|d_up", d_gate_up_N2F, rows, 2 * size);
+  detail::require_transposed_shape(d_gate_up_2FN, d_gate_up_N2F);
+  detail::require_one_amax(amax);
+  if (dy_NF.size() == 0) return;
+  const Fp8Scaler<Q> scaler(scales, 1, counts);
+  const auto part = [&](std::int64_t first) {
+    return Fp8Result<Q>{column_range(d_gate_up_N2F, first, size),
+                        row_range(d_gate_up_2FN, first, size)};
+  };
+  const Fp8Result<Q> d_gate = part(0), d_up = part(size);
+  constexpr const char* kLabel = "swiglu_backward_to_fp8";
+  detail::dispatch(
+      s,
+      [&](detail::HostExec) {
+        detail::host_tiles(kLabel, dy_NF, [=](std::int64_t tile) {
+          HostRow<Q, T> of_gate, of_up;
+          host_tile_rows(dy_NF, tile, amax.data,
+                         [&](auto n, auto first, auto count, auto& largest) {
+                           detail::HostLane().each(count, [&](auto width, int, std::int64_t i) {
+                             const auto d = gradients(load(width, dy_NF.row(n) + first + i),
+                                                      load(width, gate_NF.row(n) + first + i),
+                                                      load(width, up_NF.row(n) + first + i));
+                             largest.add(larger_magnitude(written(of_gate.values() + i, d.gate),
+                                                          written(of_up.values() + i, d.up)));
+                           });
+                           of_gate.cast(d_gate, n, first, count, scaler);
+                           of_up.cast(d_up, n, first, count, scaler);
+                         });
+          if (tile == 0) scaler.finish_row(0);
+        });
+      },
+      [&]([[maybe_unused]] auto exec) {
+#if defined(KOIOS_CUDA)
+        const bool packs = detail::tiles_allow_packs(dy_NF, d_gate.q_NF, d_gate.q_FN) &&
+                           detail::allows_packs(d_up.q_NF, d_up.q_FN, gate_NF, up_NF);
+        detail::cuda_tiles<CudaBackward<T>::template Body>(
+            exec, kLabel, dy_NF, packs, d_gate, d_up, dy_NF, gate_NF, up_NF, scaler, amax.data);
+#endif
+      });
+}
+
+#define KOIOS_INSTANTIATE(T)                                                                 \
+  template void swiglu_forward<T>(Stream&, Ref<T, 2>, Ref<const T, 2>, Ref<const T, 2>,      \
+                                  Ref<float, 1>);                                            \
+  template void swiglu_backward<T>(Stream&, Ref<T, 2>, Ref<T, 2>, Ref<const T, 2>,           \
+                                   Ref<const T, 2>, Ref<const T, 2>, Ref<float, 1>);         \
+  template void swiglu_forward_to_fp8<T>(Stream&, Ref<fp8_e4m3, 2>, Ref<fp8_e4m3, 2>,        \
+                                         Ref<const T, 2>, Ref<const T, 2>, const Fp8Scales&, \
+                                         Ref<float, 1>, Ref<std::int64_t, 1>);               \
+  template void swiglu_backward_to_fp8<T>(Stream&, Ref<fp8_e5m2, 2>, Ref<fp8_e5m2, 2>,       \
+                                          Ref<const T, 2>, Ref<const T, 2>, Ref<const T, 2>, \
+                                          const Fp8Scales&, Ref<float, 1>, Ref<std::int64_t, 1>);
 KOIOS_INSTANTIATE(float)
 KOIOS_INSTANTIATE(bf16)
 #undef KOIOS_INSTANTIATE

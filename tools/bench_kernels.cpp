@@ -236,7 +236,8 @@ class Bench {
       return arena.take<fp8_e4m3>("bench", rows, columns);
     };
     const auto q_NF = fp8(N, F), q_FN = fp8(F, N);
-    const auto amax = floats(1), inverse = floats(1), amax_N = floats(N), amax_F = floats(F);
+    const auto amax = floats(1), inverse = floats(1), found = floats(1), amax_N = floats(N),
+               amax_F = floats(F);
     const auto inverse_N = floats(N), inverse_F = floats(F);
     const auto inverse_BN = arena.take<float>("bench", ceil_div(F, kFp8Block), N);
     const auto inverse_BF = arena.take<float>("bench", ceil_div(N, kFp8Block), F);
@@ -279,6 +280,13 @@ class Bench {
              [=, &s] { swiglu_forward<T>(s, f, gate, up, amax); });
     add_case("swiglu_backward amax", 5 * NF * b,
              [=, &s] { swiglu_backward<T>(s, d_gate, d_up, f, gate, up, amax); });
+    add_case("swiglu_forward_to_fp8", NF * (2 * b + 2),
+             [=, &s] { swiglu_forward_to_fp8<T>(s, q_NF, q_FN, gate, up, scales, found, counts); });
+    const auto d_N2F = arena.take<fp8_e5m2>("bench", N, 2 * F);
+    const auto d_2FN = arena.take<fp8_e5m2>("bench", 2 * F, N);
+    add_case("swiglu_backward_to_fp8", NF * (3 * b + 4), [=, &s] {
+      swiglu_backward_to_fp8<T>(s, d_N2F, d_2FN, f, gate, up, scales, found, counts);
+    });
     // A rank's rows of weights.
     const std::int64_t rows = std::min({F, P / D, N * F / D}) / kFp8Block * kFp8Block;
     const double weights = static_cast<double>(rows * D);

@@ -44,6 +44,14 @@ void each_of_tile(Ref<T, 2> x, std::int64_t tile, const F& f) {
   }
 }
 
+/// x * scale.
+template <class Q>
+Q scaled(float x, float scale, const Fp8Counters& counters) {
+  const float value = x * scale;
+  counters.scaled<Q>(ArrayPack<1>{{value}});
+  return Q(value);
+}
+
 template <class T, class Body>
 void host_tiles(const char* label, Ref<T, 2> x, const Body& body) {
   Kokkos::parallel_for(label, HostRange(HostExec{}, 0, count_tiles(x, kHostTileColumns)),
@@ -105,6 +113,23 @@ __device__ HeldParts<T, Place> hold(Ref<const T, 2> x, const Place& at) {
     }
   }
   return held;
+}
+
+template <class T, int V>
+__device__ float largest_in(const Held<T, V>& held) {
+  std::uint32_t largest = 0;
+  KOIOS_UNROLL
+  for (const auto& row : held.row) largest = largest_word(largest, row);
+  return largest_in<T>(largest);
+}
+
+template <class T, int V>
+__device__ void replace_infinities(Held<T, V>& held) {
+  KOIOS_UNROLL
+  for (auto& row : held.row) {
+    const auto x = unpack(row);
+    row = words_of<T>(generate(ArrayWidth<V>{}, [&](int k) { return nan_for_infinity(x.v[k]); }));
+  }
 }
 
 /// Codes with a scale for each row; they are also written to q, unless it is empty.

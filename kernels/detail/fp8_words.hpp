@@ -49,6 +49,22 @@ __device__ inline ArrayPack<V> unpack(const Words<T, V>& words) {
                   [&](int j) { return value_in<T>(words.word[j / kPerWord<T>], j % kPerWord<T>); });
 }
 
+/// Rounded to T, as pack_as does.
+template <class T, int V>
+__device__ inline Words<T, V> words_of(const ArrayPack<V>& x) {
+  Words<T, V> words;
+  KOIOS_UNROLL
+  for (int w = 0; w < words.kCount; ++w) {
+    if constexpr (std::is_same_v<T, float>) {
+      words.word[w] = __builtin_bit_cast(std::uint32_t, x.v[w]);
+    } else {
+      const __nv_bfloat162 two = __floats2bfloat162_rn(x.v[2 * w], x.v[2 * w + 1]);
+      std::memcpy(&words.word[w], &two, sizeof(two));
+    }
+  }
+  return words;
+}
+
 template <class Q, int V>
 __device__ Words<Q, V> encode(const ArrayPack<V>& x) {
   constexpr auto kType = std::is_same_v<Q, fp8_e4m3> ? __NV_E4M3 : __NV_E5M2;

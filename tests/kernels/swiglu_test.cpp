@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
+
 #include "tests/kernels/backends.hpp"
 #include "tests/kernels/compare.hpp"
 #include "tests/kernels/reference.hpp"
@@ -10,6 +13,7 @@ namespace koios {
 namespace {
 
 using test::DeviceMatrix;
+using test::DeviceVector;
 using test::expect_close;
 using test::Expected;
 using test::random_values;
@@ -83,6 +87,131 @@ TYPED_TEST(SwiGlu, finds_the_largest_magnitude) {
             swiglu_backward<T>(s, d_gate, d_up, dy_NF.cref(), gate, up, amax);
           });
     }
+  }
+}
+
+/// Whole tiles and parts of them, with and without packs.
+constexpr Dims kTiles[] = {{1, 1, 0},     {3, 5, 2},     {128, 64, 0},  {144, 208, 0}, {130, 97, 0},
+                           {256, 80, 16}, {300, 272, 0}, {272, 400, 8}, {261, 96, 0}};
+const double kInfinity = std::numeric_limits<double>::infinity();
+const double kNaN = std::numeric_limits<double>::quiet_NaN();
+
+/// A matrix in 8 bits, its transpose, and what goes with a cast.
+template <class Q>
+struct Cast {
+  DeviceMatrix<Q> q_NK, q_KN;
+  DeviceVector<float> bound, inverse, amax;
+  DeviceVector<std::int64_t> counts;
+
+  Cast(Stream& s, std::int64_t N, std::int64_t K, std::int64_t gap, double of)
+      : q_NK(s, N, K, gap),
+        q_KN(s, K, N, gap),
+        bound(s, {of}),
+        inverse(s, {0.0}),
+        amax(s, {0.0}),
+        counts(s, std::vector<double>(kFp8Counts)) {}
+  Fp8Scales scales() const { return {bound.cref(), inverse.ref()}; }
+};
+
+/// But for the sign of NaN, which the GPU's instruction does not keep.
+void expect_same(const std::vector<double>& got, const std::vector<double>& want) {
+  ASSERT_EQ(got.size(), want.size());
+  for (std::size_t i = 0; i < want.size(); ++i) {
+    const bool same = std::isnan(want[i]) ? std::isnan(got[i]) : got[i] == want[i];
+    if (!same) FAIL() << "element " << i << " is " << got[i] << ", not " << want[i];
+  }
+}
+
+template <class Q>
+void expect_same(const Cast<Q>& got, const Cast<Q>& want) {
+  expect_same(got.q_NK.read(), want.q_NK.read());
+  expect_same(got.q_KN.read(), want.q_KN.read());
+  expect_same(got.inverse.read(), want.inverse.read());
+  expect_same(got.amax.read(), want.amax.read());
+  expect_same(got.counts.read(), want.counts.read());
+}
+
+/// What two passes give: x in the compute type, and then its cast.
+template <class Q, class T>
+Cast<Q> cast_of(Stream& s, const DeviceMatrix<T>& x_NK, const Dims& dims, std::int64_t K,
+                double bound) {
+  Cast<Q> cast(s, dims.N, K, dims.gap, bound);
+  raise_amax<T>(s, cast.amax.ref(), x_NK.cref());
+  cast_to_fp8_with_transpose<Q, T>(s, cast.q_NK.ref(), cast.q_KN.ref(), x_NK.cref(), cast.scales(),
+                                   cast.scales(), cast.counts.ref());
+  return cast;
+}
+
+// The scale of an older amax: half of it, so that much saturates, and twice of it.
+TYPED_TEST(SwiGlu, casts_at_once_to_the_bits_of_two_passes) {
+  using T = typename TypeParam::T;
+  Stream& s = this->stream;
+  for (const Dims& dims : kTiles) {
+    const auto [N, F, gap] = dims;
+    for (const bool with_nan : {false, true}) {
+      SCOPED_TRACE(cat(N, "x", F, "+", gap, with_nan ? " with NaN" : ""));
+      auto gate_up = random_values<T>(N * 2 * F, 1, kGateScale);
+      if (with_nan) gate_up[N * 2 * F - 1] = kNaN;
+      const DeviceMatrix<T> gate_up_N2F(s, N, 2 * F, gap, gate_up), y_NF(s, N, F, gap);
+      const DeviceMatrix<T> dy_NF(s, N, F, gap, random_values<T>(N * F, 2));
+      const DeviceMatrix<T> d_gate_up_N2F(s, N, 2 * F, gap);
+      const auto gate = column_range(gate_up_N2F.cref(), 0, F);
+      const auto up = column_range(gate_up_N2F.cref(), F, F);
+      swiglu_forward<T>(s, y_NF.ref(), gate_up_N2F.cref());
+      swiglu_backward<T>(s, d_gate_up_N2F.ref(), dy_NF.cref(), gate_up_N2F.cref());
+      for (const double bound : {2.0, 40.0}) {
+        const auto y = cast_of<fp8_e4m3>(s, y_NF, dims, F, bound);
+        Cast<fp8_e4m3> y_at_once(s, N, F, gap, bound);
+        const auto forward = [&](Ref<fp8_e4m3, 2> q_NF) {
+          swiglu_forward_to_fp8<T>(s, q_NF, y_at_once.q_KN.ref(), gate, up, y_at_once.scales(),
+                                   y_at_once.amax.ref(), y_at_once.counts.ref());
+        };
+        forward(y_at_once.q_NK.ref());
+        expect_same(y_at_once, y);
+        if (N * F > 1000 && bound == 2.0) {
+          EXPECT_GT(y.counts.read()[0], 0);
+        }
+        y_at_once.q_KN.write(std::vector<double>(N * F));
+        forward({});
+        expect_same(y_at_once.q_KN.read(), y.q_KN.read());
+
+        const auto d = cast_of<fp8_e5m2>(s, d_gate_up_N2F, dims, 2 * F, bound);
+        Cast<fp8_e5m2> d_at_once(s, N, 2 * F, gap, bound);
+        swiglu_backward_to_fp8<T>(s, d_at_once.q_NK.ref(), d_at_once.q_KN.ref(), dy_NF.cref(), gate,
+                                  up, d_at_once.scales(), d_at_once.amax.ref(),
+                                  d_at_once.counts.ref());
+        expect_same(d_at_once, d);
+      }
+    }
+  }
+}
+
+TYPED_TEST(SwiGlu, infinities_become_nan_when_cast_at_once) {
+  using T = typename TypeParam::T;
+  Stream& s = this->stream;
+  constexpr std::int64_t N = 144, F = 80;
+  for (const std::int64_t at : {std::int64_t{0}, 17 * F + 3, N * F - 1}) {
+    std::vector<double> ones(N * F, 1), dy = ones, up = ones;
+    dy[at] = up[at] = -kInfinity;
+    const DeviceMatrix<T> gate_NF(s, N, F, 0, ones), up_NF(s, N, F, 0, up), dy_NF(s, N, F, 0, dy);
+    const DeviceMatrix<T> ones_NF(s, N, F, 0, ones);
+    Cast<fp8_e4m3> y(s, N, F, 0, 1);
+    Cast<fp8_e5m2> d(s, N, 2 * F, 0, 1);
+    swiglu_forward_to_fp8<T>(s, y.q_NK.ref(), y.q_KN.ref(), gate_NF.cref(), up_NF.cref(),
+                             y.scales(), y.amax.ref(), y.counts.ref());
+    swiglu_backward_to_fp8<T>(s, d.q_NK.ref(), d.q_KN.ref(), dy_NF.cref(), gate_NF.cref(),
+                              ones_NF.cref(), d.scales(), d.amax.ref(), d.counts.ref());
+    const std::int64_t n = at / F, k = at % F;
+    EXPECT_TRUE(std::isnan(y.q_NK.read()[at]));
+    EXPECT_TRUE(std::isnan(y.q_KN.read()[k * N + n]));
+    for (const std::int64_t half : {std::int64_t{0}, F}) {
+      EXPECT_TRUE(std::isnan(d.q_NK.read()[n * 2 * F + half + k]));
+      EXPECT_TRUE(std::isnan(d.q_KN.read()[(half + k) * N + n]));
+    }
+    EXPECT_EQ(y.amax.read()[0], kInfinity);
+    EXPECT_EQ(d.amax.read()[0], kInfinity);
+    const auto all = y.q_NK.read();
+    EXPECT_EQ(std::count_if(all.begin(), all.end(), [](double v) { return std::isnan(v); }), 1);
   }
 }
 
