@@ -44,6 +44,23 @@ struct CastToFp8 {
   }
 };
 
+struct SetBounds {
+  float* bound;
+  const float* amax;
+  float margin;
+  const float* norm;
+
+  template <class Width>
+  KOKKOS_FUNCTION void operator()(Width, std::int64_t first) const {
+    if (!is_finite(norm[0])) return;
+    for (std::int64_t i = first; i < first + Width::size; ++i) {
+      const float next = margin * amax[i];
+      if (next > 0 && is_finite(next)) bound[i] = next;
+    }
+  }
+  KOKKOS_FUNCTION static bool is_finite(float x) { return x - x == 0; }
+};
+
 /// The maxima of a tile's rows and columns.
 template <class T>
 struct RowAndColumnAmax {
@@ -217,6 +234,14 @@ void raise_amax_of_rows_and_columns(Stream& s, Ref<float, 1> amax_N, Ref<float, 
         }
 #endif
       });
+}
+
+void set_bounds(Stream& s, Ref<float, 1> bound, Ref<const float, 1> amax, float margin,
+                Ref<const float, 1> norm) {
+  KOIOS_REQUIRE(bound.extent[0] == amax.extent[0] && norm.extent[0] == 1, bound.extent[0],
+                " bounds of ", amax.extent[0], " magnitudes and ", norm.extent[0], " norms");
+  detail::for_each_element<float>(s, "set_bounds", bound.extent[0], false,
+                                  SetBounds{bound.data, amax.data, margin, norm.data});
 }
 
 template <class Q, class T>

@@ -31,6 +31,16 @@ struct Fp8Scales {
   bool powers_of_two = false;
 };
 
+/// Where a kernel casts what it computes, by one scale that is known before.
+template <class Q>
+struct Fp8Output {
+  Ref<Q, 2> q_NK;  // may be empty
+  Ref<Q, 2> q_KN;
+  Fp8Scales scales;
+  Ref<float, 1> amax;           // raised to the largest magnitude of what was cast
+  Ref<std::int64_t, 1> counts;  // kFp8Counts of them, added to; or empty
+};
+
 /// amax[0] = the larger one of itself and max |x|; NaN if x has one.
 template <class T>
 void raise_amax(Stream& s, Ref<float, 1> amax, Ref<const T, 2> x_NK);
@@ -39,6 +49,11 @@ void raise_amax(Stream& s, Ref<float, 1> amax, Ref<const T, 2> x_NK);
 template <class T>
 void raise_amax_of_rows_and_columns(Stream& s, Ref<float, 1> amax_N, Ref<float, 1> amax_K,
                                     Ref<const T, 2> x_NK);
+
+/// bound[i] = margin * amax[i], but where that is not finite, or 0, or norm[0] is not finite: there
+/// the older one stays.
+void set_bounds(Stream& s, Ref<float, 1> bound, Ref<const float, 1> amax, float margin,
+                Ref<const float, 1> norm);
 
 /// q = x * scale. counts: kFp8Counts of them, added to; or empty.
 template <class Q, class T>

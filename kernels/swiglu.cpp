@@ -231,17 +231,16 @@ void swiglu_backward(Stream& s, Ref<T, 2> d_gate_NF, Ref<T, 2> d_up_NF, Ref<cons
 }
 
 template <class T>
-void swiglu_forward_to_fp8(Stream& s, Ref<fp8_e4m3, 2> q_NF, Ref<fp8_e4m3, 2> q_FN,
-                           Ref<const T, 2> gate_NF, Ref<const T, 2> up_NF, const Fp8Scales& scales,
-                           Ref<float, 1> amax, Ref<std::int64_t, 1> counts) {
+void swiglu_forward_to_fp8(Stream& s, const Fp8Output<fp8_e4m3>& y, Ref<const T, 2> gate_NF,
+                           Ref<const T, 2> up_NF) {
   using Q = fp8_e4m3;
   require_shape("up", up_NF, gate_NF.extent[0], gate_NF.extent[1]);
-  if (q_NF.data != nullptr) detail::require_same_shape("q", q_NF, gate_NF);
-  detail::require_transposed_shape(q_FN, gate_NF);
-  detail::require_one_amax(amax);
+  if (y.q_NK.data != nullptr) detail::require_same_shape("q", y.q_NK, gate_NF);
+  detail::require_transposed_shape(y.q_KN, gate_NF);
+  detail::require_one_amax(y.amax);
   if (gate_NF.size() == 0) return;
-  const Fp8Scaler<Q> scaler(scales, 1, counts);
-  const Fp8Result<Q> y{q_NF, q_FN};
+  const Fp8Scaler<Q> scaler(y.scales, 1, y.counts);
+  const Fp8Result<Q> result{y.q_NK, y.q_KN};
   constexpr const char* kLabel = "swiglu_forward_to_fp8";
   detail::dispatch(
       s,
@@ -249,13 +248,13 @@ void swiglu_forward_to_fp8(Stream& s, Ref<fp8_e4m3, 2> q_NF, Ref<fp8_e4m3, 2> q_
         detail::host_tiles(kLabel, gate_NF, [=](std::int64_t tile) {
           HostRow<Q, T> made;
           host_tile_rows(
-              gate_NF, tile, amax.data, [&](auto n, auto first, auto count, auto& largest) {
-                detail::HostLane().each(count, [&](auto width, int, std::int64_t i) {
+              gate_NF, tile, y.amax.data, [&](auto n, auto first, auto count, auto& largest) {
+                detail::host_packs(count, [&](auto width, std::int64_t i) {
                   largest.add(
                       written(made.values() + i, swiglu(load(width, gate_NF.row(n) + first + i),
                                                         load(width, up_NF.row(n) + first + i))));
                 });
-                made.cast(y, n, first, count, scaler);
+                made.cast(result, n, first, count, scaler);
               });
           if (tile == 0) scaler.finish_row(0);
         });
@@ -263,31 +262,29 @@ void swiglu_forward_to_fp8(Stream& s, Ref<fp8_e4m3, 2> q_NF, Ref<fp8_e4m3, 2> q_
       [&]([[maybe_unused]] auto exec) {
 #if defined(KOIOS_CUDA)
         const bool packs =
-            detail::tiles_allow_packs(gate_NF, q_NF, q_FN) && detail::allows_packs(up_NF);
-        detail::cuda_tiles<CudaForward<T>::template Body>(exec, kLabel, gate_NF, packs, y, gate_NF,
-                                                          up_NF, scaler, amax.data);
+            detail::tiles_allow_packs(gate_NF, y.q_NK, y.q_KN) && detail::allows_packs(up_NF);
+        detail::cuda_tiles<CudaForward<T>::template Body>(exec, kLabel, gate_NF, packs, result,
+                                                          gate_NF, up_NF, scaler, y.amax.data);
 #endif
       });
 }
 
 template <class T>
-void swiglu_backward_to_fp8(Stream& s, Ref<fp8_e5m2, 2> d_gate_up_N2F,
-                            Ref<fp8_e5m2, 2> d_gate_up_2FN, Ref<const T, 2> dy_NF,
-                            Ref<const T, 2> gate_NF, Ref<const T, 2> up_NF, const Fp8Scales& scales,
-                            Ref<float, 1> amax, Ref<std::int64_t, 1> counts) {
+void swiglu_backward_to_fp8(Stream& s, const Fp8Output<fp8_e5m2>& d_gate_up, Ref<const T, 2> dy_NF,
+                            Ref<const T, 2> gate_NF, Ref<const T, 2> up_NF) {
   using Q = fp8_e5m2;
   const std::int64_t rows = dy_NF.extent[0];
   const std::int64_t size = dy_NF.extent[1];
   require_shape("gate", gate_NF, rows, size);
   require_shape("up", up_NF, rows, size);
-  require_shape("d_gate|d_up", d_gate_up_N2F, rows, 2 * size);
-  detail::require_transposed_shape(d_gate_up_2FN, d_gate_up_N2F);
-  detail::require_one_amax(amax);
+  require_shape("d_gate|d_up", d_gate_up.q_NK, rows, 2 * size);
+  detail::require_transposed_shape(d_gate_up.q_KN, d_gate_up.q_NK);
+  detail::require_one_amax(d_gate_up.amax);
   if (dy_NF.size() == 0) return;
-  const Fp8Scaler<Q> scaler(scales, 1, counts);
+  const Fp8Scaler<Q> scaler(d_gate_up.scales, 1, d_gate_up.counts);
   const auto part = [&](std::int64_t first) {
-    return Fp8Result<Q>{column_range(d_gate_up_N2F, first, size),
-                        row_range(d_gate_up_2FN, first, size)};
+    return Fp8Result<Q>{column_range(d_gate_up.q_NK, first, size),
+                        row_range(d_gate_up.q_KN, first, size)};
   };
   const Fp8Result<Q> d_gate = part(0), d_up = part(size);
   constexpr const char* kLabel = "swiglu_backward_to_fp8";
@@ -296,9 +293,9 @@ void swiglu_backward_to_fp8(Stream& s, Ref<fp8_e5m2, 2> d_gate_up_N2F,
       [&](detail::HostExec) {
         detail::host_tiles(kLabel, dy_NF, [=](std::int64_t tile) {
           HostRow<Q, T> of_gate, of_up;
-          host_tile_rows(dy_NF, tile, amax.data,
+          host_tile_rows(dy_NF, tile, d_gate_up.amax.data,
                          [&](auto n, auto first, auto count, auto& largest) {
-                           detail::HostLane().each(count, [&](auto width, int, std::int64_t i) {
+                           detail::host_packs(count, [&](auto width, std::int64_t i) {
                              const auto d = gradients(load(width, dy_NF.row(n) + first + i),
                                                       load(width, gate_NF.row(n) + first + i),
                                                       load(width, up_NF.row(n) + first + i));
@@ -315,23 +312,22 @@ void swiglu_backward_to_fp8(Stream& s, Ref<fp8_e5m2, 2> d_gate_up_N2F,
 #if defined(KOIOS_CUDA)
         const bool packs = detail::tiles_allow_packs(dy_NF, d_gate.q_NF, d_gate.q_FN) &&
                            detail::allows_packs(d_up.q_NF, d_up.q_FN, gate_NF, up_NF);
-        detail::cuda_tiles<CudaBackward<T>::template Body>(
-            exec, kLabel, dy_NF, packs, d_gate, d_up, dy_NF, gate_NF, up_NF, scaler, amax.data);
+        detail::cuda_tiles<CudaBackward<T>::template Body>(exec, kLabel, dy_NF, packs, d_gate, d_up,
+                                                           dy_NF, gate_NF, up_NF, scaler,
+                                                           d_gate_up.amax.data);
 #endif
       });
 }
 
-#define KOIOS_INSTANTIATE(T)                                                                 \
-  template void swiglu_forward<T>(Stream&, Ref<T, 2>, Ref<const T, 2>, Ref<const T, 2>,      \
-                                  Ref<float, 1>);                                            \
-  template void swiglu_backward<T>(Stream&, Ref<T, 2>, Ref<T, 2>, Ref<const T, 2>,           \
-                                   Ref<const T, 2>, Ref<const T, 2>, Ref<float, 1>);         \
-  template void swiglu_forward_to_fp8<T>(Stream&, Ref<fp8_e4m3, 2>, Ref<fp8_e4m3, 2>,        \
-                                         Ref<const T, 2>, Ref<const T, 2>, const Fp8Scales&, \
-                                         Ref<float, 1>, Ref<std::int64_t, 1>);               \
-  template void swiglu_backward_to_fp8<T>(Stream&, Ref<fp8_e5m2, 2>, Ref<fp8_e5m2, 2>,       \
-                                          Ref<const T, 2>, Ref<const T, 2>, Ref<const T, 2>, \
-                                          const Fp8Scales&, Ref<float, 1>, Ref<std::int64_t, 1>);
+#define KOIOS_INSTANTIATE(T)                                                                    \
+  template void swiglu_forward<T>(Stream&, Ref<T, 2>, Ref<const T, 2>, Ref<const T, 2>,         \
+                                  Ref<float, 1>);                                               \
+  template void swiglu_backward<T>(Stream&, Ref<T, 2>, Ref<T, 2>, Ref<const T, 2>,              \
+                                   Ref<const T, 2>, Ref<const T, 2>, Ref<float, 1>);            \
+  template void swiglu_forward_to_fp8<T>(Stream&, const Fp8Output<fp8_e4m3>&, Ref<const T, 2>,  \
+                                         Ref<const T, 2>);                                      \
+  template void swiglu_backward_to_fp8<T>(Stream&, const Fp8Output<fp8_e5m2>&, Ref<const T, 2>, \
+                                          Ref<const T, 2>, Ref<const T, 2>);
 KOIOS_INSTANTIATE(float)
 KOIOS_INSTANTIATE(bf16)
 #undef KOIOS_INSTANTIATE

@@ -20,22 +20,16 @@ template <class T>
 void swiglu_backward(Stream& s, Ref<T, 2> d_gate_NF, Ref<T, 2> d_up_NF, Ref<const T, 2> dy_NF,
                      Ref<const T, 2> gate_NF, Ref<const T, 2> up_NF, Ref<float, 1> amax = {});
 
-// Cast at once, by one scale that is known before: the bits of the kernels above and a cast with
-// transpose (kernels/fp8.hpp) after them, but that infinities become NaN, as they do with a scale
-// that is found anew. amax: one float that is raised to the largest magnitude of what was cast.
+// Cast at once: the bits of the kernels above and of a cast with transpose (kernels/fp8.hpp) after
+// them, but that infinities become NaN, as they do with a scale that is found anew.
 
-/// q_NF may be empty.
 template <class T>
-void swiglu_forward_to_fp8(Stream& s, Ref<fp8_e4m3, 2> q_NF, Ref<fp8_e4m3, 2> q_FN,
-                           Ref<const T, 2> gate_NF, Ref<const T, 2> up_NF, const Fp8Scales& scales,
-                           Ref<float, 1> amax, Ref<std::int64_t, 1> counts);
-
-/// d_gate, then d_up, beside each other.
+void swiglu_forward_to_fp8(Stream& s, const Fp8Output<fp8_e4m3>& y, Ref<const T, 2> gate_NF,
+                           Ref<const T, 2> up_NF);
+/// d_gate, then d_up, beside each other; not empty.
 template <class T>
-void swiglu_backward_to_fp8(Stream& s, Ref<fp8_e5m2, 2> d_gate_up_N2F,
-                            Ref<fp8_e5m2, 2> d_gate_up_2FN, Ref<const T, 2> dy_NF,
-                            Ref<const T, 2> gate_NF, Ref<const T, 2> up_NF, const Fp8Scales& scales,
-                            Ref<float, 1> amax, Ref<std::int64_t, 1> counts);
+void swiglu_backward_to_fp8(Stream& s, const Fp8Output<fp8_e5m2>& d_gate_up, Ref<const T, 2> dy_NF,
+                            Ref<const T, 2> gate_NF, Ref<const T, 2> up_NF);
 
 /// swiglu_forward where gate and up are the two halves of one GEMM's output: gate first.
 template <class T>

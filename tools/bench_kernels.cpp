@@ -280,12 +280,13 @@ class Bench {
              [=, &s] { swiglu_forward<T>(s, f, gate, up, amax); });
     add_case("swiglu_backward amax", 5 * NF * b,
              [=, &s] { swiglu_backward<T>(s, d_gate, d_up, f, gate, up, amax); });
-    add_case("swiglu_forward_to_fp8", NF * (2 * b + 2),
-             [=, &s] { swiglu_forward_to_fp8<T>(s, q_NF, q_FN, gate, up, scales, found, counts); });
+    add_case("swiglu_forward_to_fp8", NF * (2 * b + 2), [=, &s] {
+      swiglu_forward_to_fp8<T>(s, {q_NF, q_FN, scales, found, counts}, gate, up);
+    });
     const auto d_N2F = arena.take<fp8_e5m2>("bench", N, 2 * F);
     const auto d_2FN = arena.take<fp8_e5m2>("bench", 2 * F, N);
     add_case("swiglu_backward_to_fp8", NF * (3 * b + 4), [=, &s] {
-      swiglu_backward_to_fp8<T>(s, d_N2F, d_2FN, f, gate, up, scales, found, counts);
+      swiglu_backward_to_fp8<T>(s, {d_N2F, d_2FN, scales, found, counts}, f, gate, up);
     });
     // A rank's rows of weights.
     const std::int64_t rows = std::min({F, P / D, N * F / D}) / kFp8Block * kFp8Block;

@@ -44,6 +44,15 @@ void each_of_tile(Ref<T, 2> x, std::int64_t tile, const F& f) {
   }
 }
 
+/// f(width, i) for the packs of a piece of a row: those of the whole row.
+template <class F>
+void host_packs(std::int64_t count, const F& f) {
+  static_assert(kHostTileColumns % kSimdFloats == 0);
+  std::int64_t i = 0;
+  for (; i + kSimdFloats <= count; i += kSimdFloats) f(HostLane::Simd{}, i);
+  for (; i < count; ++i) f(Scalar{}, i);
+}
+
 /// x * scale.
 template <class Q>
 Q scaled(float x, float scale, const Fp8Counters& counters) {

@@ -127,6 +127,7 @@ struct TrainingConfig {
   Fp8Recipe fp8_linear = Fp8Recipe::none;
   std::vector<int> fp8_skip_blocks;
   bool fp8_fast_backward = false;
+  Fp8ScalesOf fp8_scales = Fp8ScalesOf::current;
   OnNonfinite on_nonfinite = OnNonfinite::stop;
   std::int64_t nonfinite_budget = 100;  // steps in a row
 

@@ -91,6 +91,12 @@ void check_fp8(Rules& rules, const RunConfig& c) {
                 cat("[training] fp8_fast_backward = true: there is nothing to sum so with "
                     "fp8_linear = ",
                     to_string(recipe), "; set it to tensorwise or rowwise"));
+  rules.require(
+      c.training.fp8_scales == Fp8ScalesOf::current || recipe == Fp8Recipe::tensorwise,
+      {"training/fp8_scales", "training/fp8_linear"},
+      cat("[training] fp8_scales = previous is for fp8_linear = tensorwise, which has one scale a "
+          "tensor; fp8_linear is ",
+          recipe == Fp8Recipe::none ? "empty" : to_string(recipe)));
   for (const int block : c.training.fp8_skip_blocks) {
     rules.require(block >= 0 && block < c.model.n_layers,
                   {"training/fp8_skip_blocks", "model/n_layers"},

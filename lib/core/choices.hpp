@@ -98,4 +98,11 @@ constexpr EnumTable<Fp8Recipe, 5> names_of(Fp8Recipe) {
            {block, "block"}}};
 }
 
+/// Which amax a scale is made of: the tensor's own one, or that of the step before.
+enum class Fp8ScalesOf { current, previous };
+constexpr EnumTable<Fp8ScalesOf, 2> names_of(Fp8ScalesOf) {
+  using enum Fp8ScalesOf;
+  return {{{current, "current"}, {previous, "previous"}}};
+}
+
 }  // namespace koios

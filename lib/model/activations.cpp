@@ -254,6 +254,7 @@ StageBuffers<T>::StageBuffers(Arena& arena, const StageShape& shape, const Shard
   slot.resize(static_cast<std::size_t>(shape.slots()));
   std::size_t number = 0;
   std::size_t first_input = 0;
+  int blocks_before = 0;
   for (std::size_t r = 0; r < runs.size(); ++r) {
     const RunShape& run = shape.runs[r];
     for (int i = 0; i < run.slots; ++i) {
@@ -275,7 +276,12 @@ StageBuffers<T>::StageBuffers(Arena& arena, const StageShape& shape, const Shard
         saved.block.emplace_back(arena, m, local, level,
                                  shape.fp8.of_block(layout.unit(unit).layer), shared, before,
                                  is_received ? &input[place] : nullptr);
-        saved.block.back().fp8.fast_backward = shape.fp8.fast_backward;
+        Fp8Saved& fp8 = saved.block.back().fp8;
+        fp8.fast_backward = shape.fp8.fast_backward;
+        fp8.first_in_history =
+            saved.block.back().is_fp8() && shape.fp8.scales == Fp8ScalesOf::previous
+                ? 2 * kBlockLinears * (blocks_before + narrow<int>(std::ssize(saved.block)) - 1)
+                : -1;
         if (level != Recompute::none) shared = &saved.block.back();
       }
       saved.dx_SD = arena.take<T>(kScratch, local.rows, m.dim);
@@ -283,6 +289,7 @@ StageBuffers<T>::StageBuffers(Arena& arena, const StageShape& shape, const Shard
           shape.splits_backward ? arena.take<T>(kScratch, local.rows, m.dim) : saved.dx_SD;
     }
     first_input += static_cast<std::size_t>(run.inputs);
+    blocks_before += narrow<int>(std::ssize(slot[number - 1].block));  // of any slot of the run
   }
   scratch.delta_SD = arena.take<T>(kScratch, local.rows, m.dim);
   scratch.d_normed_SD = arena.take<T>(kScratch, local.rows, m.dim);
@@ -292,6 +299,9 @@ StageBuffers<T>::StageBuffers(Arena& arena, const StageShape& shape, const Shard
   if (has_head) take_logits(arena, shape, local, scratch);
   if (shape.fp8.is_on()) {
     scratch.fp8 = take_fp8_scratch(arena, m, local, shape.fp8.recipe, shape.casts_weights);
+  }
+  if (shape.fp8.scales == Fp8ScalesOf::previous) {
+    fp8_history = Fp8HistoryBuffers(arena, std::int64_t{2} * kBlockLinears * blocks_before);
   }
   const std::int64_t parts = has_weight(m.norm) ? norm_backward_partials(backend) : 0;
   scratch.norm_partial_PD = arena.take<float>(kScratch, parts, m.dim);

@@ -15,6 +15,7 @@
 #include "core/ref.hpp"
 #include "kernels/fp8.hpp"
 #include "model/context_attention.hpp"
+#include "model/fp8_history.hpp"
 #include "model/local_shape.hpp"
 #include "model/recompute.hpp"
 #include "model/tensor_parallel.hpp"
@@ -47,6 +48,7 @@ struct Fp8Saved {
   Ref<float, 2> scale[kBlockLinears];
   Ref<float, 1> amax;  // tensorwise: of the inputs, then of the outputs' gradients
   AmaxOf amax_of[2 * kBlockLinears] = {};
+  int first_in_history = -1;  // of as many places in Fp8History; -1: there is none
 };
 
 /// Which scales inputs and gradients have, and which weights.
@@ -199,6 +201,7 @@ struct StageBuffers {
   StageScratch<T> scratch;
   TensorParallelBuffers<T> tp;
   ContextBuffers<T> context;
+  Fp8HistoryBuffers fp8_history;  // with Fp8ScalesOf::previous, else empty
 
   /// layout: which units the stage has.
   StageBuffers(Arena& arena, const StageShape& shape, const ShardLayout& layout);

@@ -19,13 +19,21 @@ void turn(StageContext<T>& c, Ref<T, 2> x) {
   rope_forward<T>(c.stream, x, c.scratch.rope_TE);
 }
 
-/// Step 7.
+/// Step 7. In FP8 also the cast for step 8.
 template <class T>
-void activate(StageContext<T>& c, BlockSaved<T>& v) {
-  const Region region(c.stream, "swiglu", passes_over(v.gate_NF, v.up_NF, v.activated_NF));
-  swiglu_forward<T>(c.stream, v.activated_NF, v.gate_NF, v.up_NF,
-                    fp8_input_amax(c, v, kDownLinear));
+void activate(StageContext<T>& c, BlockSaved<T>& v, Fp8Use use = Fp8Use::products) {
+  if (const auto y = fp8_input_at_once(c, v, kDownLinear, use)) {
+    const Region region(c.stream, "swiglu to FP8",
+                        passes_over(v.gate_NF, v.up_NF, y->q_NK, y->q_KN));
+    return swiglu_forward_to_fp8<T>(c.stream, *y, v.gate_NF, v.up_NF);
+  }
+  {
+    const Region region(c.stream, "swiglu", passes_over(v.gate_NF, v.up_NF, v.activated_NF));
+    swiglu_forward<T>(c.stream, v.activated_NF, v.gate_NF, v.up_NF,
+                      fp8_input_amax(c, v, kDownLinear));
+  }
   c.made("silu(gate) up", "activated", v.activated_NF);
+  if (v.is_fp8()) fp8_input<T>(c, v, kDownLinear, v.activated_NF, use);
 }
 
 // The steps of the forward pass, numbered as in block_forward. A product that op_half computes
@@ -80,11 +88,11 @@ void attend(StageContext<T>& c, BlockSaved<T>& v) {
 }
 
 /// Steps 4 and 8: a layer whose inputs the tensor-parallel ranks share; their outputs are summed.
+/// x_NI: not with FP8, where it was cast before.
 template <class T>
 void project(StageContext<T>& c, BlockSaved<T>& v, BlockLinear layer, Ref<T, 2> delta_SD,
              Ref<const T, 2> x_NI, const UnitView<const T>& w, int parameter) {
   if (v.is_fp8()) {
-    fp8_input(c, v, layer, x_NI);
     fp8_forward(c, v, layer, c.tp.partial(delta_SD).all(), w, parameter, parameter);
   } else {
     linear_forward<T>(c.math, c.stream, c.tp.partial(delta_SD), x_NI, w.matrix(parameter));
@@ -146,6 +154,7 @@ void block_forward(StageContext<T>& c, BlockSaved<T>& v, Ref<const T, 2> previou
   // 3  attention = softmax(q k^T / sqrt(E)) v
   attend(c, v);
   // 4  delta = attention wo
+  if (v.is_fp8()) fp8_input<T>(c, v, kOutLinear, v.attention_NA);
   project<T>(c, v, kOutLinear, delta_SD, v.attention_NA, w, kWo);
   // 5  mid = x + delta, normed2 = norm(mid)
   add_norm_forward<T>(c, w.norm(kFfnNorm), v.mid_SD, v.normed2_SD, v.rows2, v.x_SD, delta_SD,
@@ -175,10 +184,11 @@ void block_recompute(StageContext<T>& c, BlockSaved<T>& v, Ref<T, 2> delta_SD,
   } else if (level == Recompute::op_half) {
     k_forward(c, v, c.tp.gather(v.normed1_SD).all(), w);
   }
+  if (v.is_fp8()) {
+    fp8_input<T>(c, v, kOutLinear, v.attention_NA,
+                 level == Recompute::op ? Fp8Use::weight_gradient : Fp8Use::products);
+  }
   if (level == Recompute::op) {
-    if (v.is_fp8()) {
-      fp8_input<T>(c, v, kOutLinear, v.attention_NA, Fp8Use::weight_gradient);
-    }
     norm_forward<T>(c, w.norm(kFfnNorm), v.normed2_SD, v.rows2, v.mid_SD);
   } else {
     project<T>(c, v, kOutLinear, delta_SD, v.attention_NA, w, kWo);
@@ -192,8 +202,7 @@ void block_recompute(StageContext<T>& c, BlockSaved<T>& v, Ref<T, 2> delta_SD,
   } else if (level == Recompute::op_half) {
     up_forward(c, v, c.tp.gather(v.normed2_SD).all(), w);
   }
-  activate(c, v);
-  if (v.is_fp8()) fp8_input<T>(c, v, kDownLinear, v.activated_NF, Fp8Use::weight_gradient);
+  activate(c, v, Fp8Use::weight_gradient);
 }
 
 template <class T>
@@ -255,18 +264,24 @@ void block_backward_input(StageContext<T>& c, BlockSaved<T>& v, const BlockGradi
   c.made("product with w2, backward", "d_activated", d_activated_NF);
   // 7  activated = silu(gate) up
   const std::int64_t ffn = c.local.ffn;
-  {
+  const auto d_gate_up = fp8_gradient_at_once(c, v, kGateUpLinear, 2 * ffn);
+  if (d_gate_up) {
+    const Region region(
+        s, "swiglu backward to FP8",
+        passes_over(d_activated_NF, v.gate_NF, v.up_NF, d_gate_up->q_NK, d_gate_up->q_KN));
+    swiglu_backward_to_fp8<T>(s, *d_gate_up, d_activated_NF, v.gate_NF, v.up_NF);
+  } else {
     const Region region(s, "swiglu backward",
                         passes_over(d_activated_NF, v.gate_NF, v.up_NF, d.gate_up_N2F));
     swiglu_backward<T>(s, column_range(d.gate_up_N2F, 0, ffn),
                        column_range(d.gate_up_N2F, ffn, ffn), d_activated_NF, v.gate_NF, v.up_NF,
                        fp8_gradient_amax(c, v, kGateUpLinear));
   }
-  c.made("silu(gate) up, backward", "d_gate|d_up", d.gate_up_N2F);
+  if (!d_gate_up) c.made("silu(gate) up, backward", "d_gate|d_up", d.gate_up_N2F);
   // 6  gate|up = normed2 w1|w3
   const auto normed2_ND = gather_for_weights(v.normed2_SD);
   if (v.is_fp8()) {
-    fp8_gradient<T>(c, v, kGateUpLinear, d.gate_up_N2F);
+    if (!d_gate_up) fp8_gradient<T>(c, v, kGateUpLinear, d.gate_up_N2F);
     fp8_backward_input(c, v, c.tp.partial(d_normed_SD).all(), w, kW1, kW3);
   } else {
     stacked_backward_input<T>(c.math, s, c.tp.partial(d_normed_SD), d.gate_up_N2F,

@@ -25,6 +25,7 @@ struct StageContext {
   TensorParallel<T>& tp;
   ContextAttention<T>& attention;
   Documents documents{};              // of the batch at work, with the mask
+  Fp8History* fp8_history = nullptr;  // with Fp8ScalesOf::previous
   NumericsCheck* numerics = nullptr;  // with job/check_numerics
 
   /// What an operation has made; by the names in the messages.

@@ -58,6 +58,13 @@ RowAndColumnAmax find_amax(StageContext<T>& c, Ref<const T, 2> m) {
   return amax;
 }
 
+/// Whether the next step makes the tensor's scale of what this one finds.
+template <class T>
+bool is_remembered(const StageContext<T>& c, const Fp8Saved& saved, int which) {
+  return c.fp8_history != nullptr && saved.first_in_history >= 0 &&
+         c.fp8_history->is_used(saved.first_in_history + which);
+}
+
 /// m, inputs or gradients of tokens, and its transpose, in 8 bits. which: the tensor's amax.
 template <class Q, class T>
 void cast_tokens(StageContext<T>& c, const Fp8Saved& saved, const Target<Q>& straight,
@@ -82,6 +89,10 @@ void cast_tokens(StageContext<T>& c, const Fp8Saved& saved, const Target<Q>& str
     default:
       const Ref<float, 1> amax = slice(saved.amax, which, 1);
       if (saved.amax_of[which] == AmaxOf::nothing) raise_amax<T>(s, amax, m);
+      if (is_remembered(c, saved, which)) {
+        raise_amax<float>(s, c.fp8_history->found(saved.first_in_history + which),
+                          make_ref<const float>(amax.data, 1, 1));
+      }
       const Fp8Scales scales{amax, flat(turned.scale)};
       cast_to_fp8_with_transpose<Q, T>(s, straight.values, turned.values, m, scales, scales,
                                        counts);
@@ -213,6 +224,21 @@ Ref<float, 1> promise(const TensorParallelOptions& tensor, Fp8Saved& saved, int 
   return slice(saved.amax, which, 1);
 }
 
+template <class T>
+bool is_known_before(const StageContext<T>& c, const Fp8Saved& saved, int which) {
+  return is_remembered(c, saved, which) && c.fp8_history->is_known(saved.first_in_history + which);
+}
+template <class Q, class T>
+Fp8Output<Q> at_once(const StageContext<T>& c, const Fp8Saved& saved, Ref<Q, 2> straight,
+                     const Target<Q>& turned, int which) {
+  const int place = saved.first_in_history + which;
+  return {straight,
+          turned.values,
+          {c.fp8_history->bound(place), flat(turned.scale)},
+          c.fp8_history->found(place),
+          c.scratch.fp8.counts};
+}
+
 }  // namespace
 
 template <class T>
@@ -231,6 +257,33 @@ template <class T>
 Ref<float, 1> fp8_gradient_amax(const StageContext<T>& c, BlockSaved<T>& v, BlockLinear layer) {
   const bool is_gathered = layer == kOutLinear || layer == kDownLinear;
   return promise(c.tensor, v.fp8, of_gradient(layer), is_gathered);
+}
+
+template <class T>
+std::optional<Fp8Output<fp8_e4m3>> fp8_input_at_once(const StageContext<T>& c,
+                                                     const BlockSaved<T>& v, BlockLinear layer,
+                                                     Fp8Use use) {
+  if (!is_known_before(c, v.fp8, of_input(layer))) return std::nullopt;
+  Target<fp8_e4m3> straight = straight_input(c, v, layer);
+  if (use == Fp8Use::weight_gradient) straight.values = {};
+  return at_once(c, v.fp8, straight.values, turned_input(v, layer), of_input(layer));
+}
+
+template <class T>
+std::optional<Fp8Output<fp8_e5m2>> fp8_gradient_at_once(const StageContext<T>& c,
+                                                        const BlockSaved<T>& v, BlockLinear layer,
+                                                        std::int64_t O) {
+  if (!is_known_before(c, v.fp8, of_gradient(layer))) return std::nullopt;
+  return at_once(c, v.fp8, straight_gradient(c, v, O).values, turned_gradient(c, v, O),
+                 of_gradient(layer));
+}
+
+std::vector<int> fp8_places_at_once(const Fp8Saved& saved, bool splits_backward) {
+  if (saved.first_in_history < 0) return {};
+  std::vector<int> places = {saved.first_in_history + of_input(kDownLinear)};
+  // backward_weight casts the gradient once more, and so wants it in the compute type.
+  if (!splits_backward) places.push_back(saved.first_in_history + of_gradient(kGateUpLinear));
+  return places;
 }
 
 template <class T>
@@ -309,6 +362,10 @@ void fp8_backward_weight(StageContext<T>& c, const BlockSaved<T>& v, BlockLinear
   template Ref<float, 1> fp8_input_amax<T>(const StageContext<T>&, BlockSaved<T>&, BlockLinear); \
   template Ref<float, 1> fp8_gradient_amax<T>(const StageContext<T>&, BlockSaved<T>&,            \
                                               BlockLinear);                                      \
+  template std::optional<Fp8Output<fp8_e4m3>> fp8_input_at_once<T>(                              \
+      const StageContext<T>&, const BlockSaved<T>&, BlockLinear, Fp8Use);                        \
+  template std::optional<Fp8Output<fp8_e5m2>> fp8_gradient_at_once<T>(                           \
+      const StageContext<T>&, const BlockSaved<T>&, BlockLinear, std::int64_t);                  \
   template void fp8_input<T>(StageContext<T>&, BlockSaved<T>&, BlockLinear, Ref<const T, 2>,     \
                              Fp8Use);                                                            \
   template void fp8_gathered_input<T>(StageContext<T>&, BlockSaved<T>&, BlockLinear,             \

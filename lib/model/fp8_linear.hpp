@@ -14,9 +14,15 @@
 // transpose have scales of their own.
 #pragma once
 
+#include <optional>
+#include <vector>
+
 #include "model/block.hpp"
 
 namespace koios {
+
+/// What an input is cast for; a recomputed one may be wanted for the weight gradient alone.
+enum class Fp8Use { products, weight_gradient };
 
 // The kernel that writes a tensor can find its largest magnitude (amax) as it does so. Otherwise
 // the cast has to read the tensor twice.
@@ -32,9 +38,21 @@ Ref<float, 1> fp8_input_amax(const StageContext<T>& c, BlockSaved<T>& v, BlockLi
 template <class T>
 Ref<float, 1> fp8_gradient_amax(const StageContext<T>& c, BlockSaved<T>& v, BlockLinear layer);
 
-/// Casts the layer's input. use: what for; a recomputed input may be wanted for the weight gradient
-/// alone.
-enum class Fp8Use { products, weight_gradient };
+/// For a kernel that casts the layer's input, or the gradient of its output (O wide), while it
+/// computes it: then nothing is left to be done for fp8_input or fp8_gradient. None where the scale
+/// is not known before (model/fp8_history.hpp).
+template <class T>
+std::optional<Fp8Output<fp8_e4m3>> fp8_input_at_once(const StageContext<T>& c,
+                                                     const BlockSaved<T>& v, BlockLinear layer,
+                                                     Fp8Use use);
+template <class T>
+std::optional<Fp8Output<fp8_e5m2>> fp8_gradient_at_once(const StageContext<T>& c,
+                                                        const BlockSaved<T>& v, BlockLinear layer,
+                                                        std::int64_t O);
+/// The places in Fp8History of what is cast so.
+std::vector<int> fp8_places_at_once(const Fp8Saved& saved, bool splits_backward);
+
+/// Casts the layer's input.
 template <class T>
 void fp8_input(StageContext<T>& c, BlockSaved<T>& v, BlockLinear layer, Ref<const T, 2> x_NI,
                Fp8Use use = Fp8Use::products);

@@ -43,6 +43,7 @@ struct Fp8Policy {
   Fp8Recipe recipe = Fp8Recipe::none;
   std::vector<int> skip_blocks;
   bool fast_backward = false;  // sums of the backward pass as those of the forward pass
+  Fp8ScalesOf scales = Fp8ScalesOf::current;
 
   bool is_on() const { return recipe != Fp8Recipe::none; }
   Fp8Recipe of_block(std::int64_t layer) const;

@@ -34,6 +34,7 @@ Stage<T>::Stage(const StageShape& shape, const ShardLayout& layout, StageBuffers
                shape_.model.rope_theta, part.begin(chunk, shape_.micro_batch.seq_len));
   }
   forget_fp8_counts();
+  remember_fp8();
   for (const std::vector<int>& run : layout.runs()) {
     int blocks = 0;
     for (const int unit : run) {
@@ -45,6 +46,30 @@ Stage<T>::Stage(const StageShape& shape, const ShardLayout& layout, StageBuffers
 template <class T>
 void Stage<T>::forget_fp8_counts() {
   if (shape_.fp8.is_on()) fill_zero(context_.stream, any(buffers_.scratch.fp8.counts));
+}
+
+template <class T>
+void Stage<T>::remember_fp8() {
+  if (shape_.fp8.scales != Fp8ScalesOf::previous) return;
+  std::vector<int> places;
+  for (const StageSaved<T>& of_slot : buffers_.slot) {  // all slots of a run name the same
+    for (const BlockSaved<T>& block : of_slot.block) {
+      for (const int place : fp8_places_at_once(block.fp8, shape_.splits_backward)) {
+        places.push_back(place);
+      }
+    }
+  }
+  fp8_history_.emplace(buffers_.fp8_history, places, context_.stream);
+  context_.fp8_history = &*fp8_history_;
+}
+
+template <class T>
+void Stage<T>::begin_fp8_step() {
+  if (fp8_history_) fp8_history_->begin_step();
+}
+template <class T>
+void Stage<T>::end_fp8_step(Ref<const float, 1> grad_norm) {
+  if (fp8_history_) fp8_history_->end_step(grad_norm);
 }
 
 template <class T>

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -89,6 +90,11 @@ class Stage {
   Ref<const std::int64_t, 1> fp8_counts() const { return buffers_.scratch.fp8.counts; }
   void forget_fp8_counts();
 
+  // With Fp8ScalesOf::previous, else nothing: around the micro-batches of a step. grad_norm: 1
+  // float.
+  void begin_fp8_step();
+  void end_fp8_step(Ref<const float, 1> grad_norm);
+
   Ref<const float, 1> losses() const { return buffers_.scratch.loss_N; }
 
  private:
@@ -97,6 +103,7 @@ class Stage {
   DeviceBatch& batch(int slot) { return batch_[index(slot)]; }
   /// For calls that work on this slot.
   StageContext<T>& context(int slot);
+  void remember_fp8();
   /// The k-th block of a run is at position k.
   std::size_t position(int unit) const;
   BlockSaved<T>& block(int unit, int slot) { return saved(slot).block[position(unit)]; }
@@ -116,6 +123,7 @@ class Stage {
   std::vector<DeviceBatch> batch_;  // by slot
   TensorParallel<T> tp_;
   ContextAttention<T> attention_;
+  std::optional<Fp8History> fp8_history_;
   StageContext<T> context_;
 };
 

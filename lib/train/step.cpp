@@ -106,6 +106,7 @@ void TrainStep<T>::run(std::int64_t steps_done, const NextBatch& next_batch, Ste
     check_shard("initial values or the update before", "", memory_.parameters.master);
   }
   find_scales();
+  stage_.begin_fp8_step();
   for (const Action& action : training_) perform(action, next_batch, steps_done);
   results.record(streams_.compute, memory_.loss_sum, memory_.norm.norm, stage_.fp8_counts());
 }
@@ -335,6 +336,7 @@ void TrainStep<T>::update(std::int64_t steps_done) {
                   memory_.loss_sum, on_nonfinite_);
     nonfinite_.look(compute, memory_.norm.norm);
   }
+  stage_.end_fp8_step(memory_.norm.norm);
   if (update_after_ != nullptr) compute.wait(*update_after_);
   const ParameterBuffers& p = memory_.parameters;
   Ref<bf16, 1> cast;

@@ -38,6 +38,12 @@ struct Sizes {
 constexpr double kFp8Cast = 2 + 2 + 1 + 1;
 constexpr double kFp8CastAgain = 2 + 1 + 1;  // the magnitude is known
 constexpr double kFp8Transpose = 1 + 1;
+constexpr double kFp8AtOnce = 1 + 1;  // of what is never written in the compute type
+
+/// What swiglu writes is cast at once, forward and backward.
+bool casts_at_once(const TrainingShape& shape, Fp8Recipe recipe) {
+  return recipe != Fp8Recipe::none && shape.fp8.scales == Fp8ScalesOf::previous;
+}
 
 /// Weights arrive cast and are transposed for the backward pass; those that are gathered in the
 /// compute type are cast before each product.
@@ -46,7 +52,7 @@ double fp8_weight_bytes(const Sizes& z, bool is_forward) {
   return is_forward ? 0 : kFp8Transpose * z.matrices();
 }
 
-RankWork block_forward(const Sizes& z, Fp8Recipe recipe, double seq_len) {
+RankWork block_forward(const Sizes& z, Fp8Recipe recipe, bool at_once, double seq_len) {
   RankWork w;
   (recipe == Fp8Recipe::none ? w.gemm : w.gemm_narrow) = 2 * z.n * z.matrices();
   w.attention_forward = z.attention(seq_len);
@@ -54,10 +60,14 @@ RankWork block_forward(const Sizes& z, Fp8Recipe recipe, double seq_len) {
   if (recipe != Fp8Recipe::none) {
     w.narrow_cast_bytes = kFp8Cast * z.inputs() + fp8_weight_bytes(z, true);
   }
+  if (at_once) {
+    w.elementwise_bytes += (kFp8AtOnce - z.c) * z.n * z.f;
+    w.narrow_cast_bytes -= kFp8Cast * z.n * z.f;
+  }
   return w;
 }
 
-RankWork block_backward(const Sizes& z, Fp8Recipe recipe, double seq_len, Kind kind) {
+RankWork block_backward(const Sizes& z, Fp8Recipe recipe, bool at_once, double seq_len, Kind kind) {
   RankWork w;
   const double products = kind == Kind::backward ? 4 : 2;
   (recipe == Fp8Recipe::none ? w.gemm : w.gemm_narrow) = products * z.n * z.matrices();
@@ -67,11 +77,16 @@ RankWork block_backward(const Sizes& z, Fp8Recipe recipe, double seq_len, Kind k
   if (recipe != Fp8Recipe::none) {
     w.narrow_cast_bytes = kFp8Cast * z.gradients() + fp8_weight_bytes(z, false);
   }
+  if (at_once && kind == Kind::backward) {
+    w.elementwise_bytes += 2 * (kFp8AtOnce - z.c) * z.n * z.f;
+    w.narrow_cast_bytes -= 2 * kFp8Cast * z.n * z.f;
+  }
   return w;
 }
 
 /// As docs/recomputation.md counts it.
-RankWork block_recompute(const Sizes& z, Fp8Recipe recipe, Recompute level, double seq_len) {
+RankWork block_recompute(const Sizes& z, Fp8Recipe recipe, bool at_once, Recompute level,
+                         double seq_len) {
   RankWork w;
   double products = 0;
   w.elementwise_bytes = 2 * z.norm() + 3 * z.c * z.n * z.f;
@@ -85,6 +100,10 @@ RankWork block_recompute(const Sizes& z, Fp8Recipe recipe, Recompute level, doub
   }
   (recipe == Fp8Recipe::none ? w.gemm : w.gemm_narrow) = products;
   if (recipe != Fp8Recipe::none) w.narrow_cast_bytes = kFp8CastAgain * z.inputs();
+  if (at_once) {  // the transpose alone
+    w.elementwise_bytes += (1 - z.c) * z.n * z.f;
+    w.narrow_cast_bytes -= kFp8CastAgain * z.n * z.f;
+  }
   return w;
 }
 
@@ -148,18 +167,19 @@ RankWork work_of(const Action& action, const TrainingShape& shape, const ShardLa
   const UnitLayout& unit = layout.unit(action.unit);
   const bool is_block = unit.role == UnitRole::block;
   const Fp8Recipe recipe = is_block ? shape.fp8.of_block(unit.layer) : Fp8Recipe::none;
+  const bool at_once = casts_at_once(shape, recipe);
   switch (action.kind) {
     case Kind::gather:
       return gather(action, shape, layout);
     case Kind::forward:
-      if (is_block) return block_forward(z, recipe, seq_len);
+      if (is_block) return block_forward(z, recipe, at_once, seq_len);
       return unit.role == UnitRole::head ? head(z) : embedding(z, true);
     case Kind::recompute:
-      return block_recompute(z, recipe, shape.recompute.of_block(unit.layer), seq_len);
+      return block_recompute(z, recipe, at_once, shape.recompute.of_block(unit.layer), seq_len);
     case Kind::backward:
     case Kind::backward_input:
     case Kind::backward_weight:
-      if (is_block) return block_backward(z, recipe, seq_len, action.kind);
+      if (is_block) return block_backward(z, recipe, at_once, seq_len, action.kind);
       return unit.role == UnitRole::embedding ? embedding(z, false) : RankWork{};
     case Kind::reduce:
       return reduce(unit, shape, layout, action.accumulate);

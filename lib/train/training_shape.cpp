@@ -117,7 +117,7 @@ TrainingShape training_shape(const RunConfig& config, const MeshShape& mesh, Bac
                        config.data.document_mask, mesh.size(Axis::cp)};
   shape.mesh = mesh;
   shape.fp8 = {config.training.fp8_linear, config.training.fp8_skip_blocks,
-               config.training.fp8_fast_backward};
+               config.training.fp8_fast_backward, config.training.fp8_scales};
   const bool has_stages = mesh.size(Axis::pp) > 1;
   // Between the stages' passes weights would be gathered, and gradients reduced, micro-batch by
   // micro-batch: with stages they stay where they are for a whole step.

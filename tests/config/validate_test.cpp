@@ -52,6 +52,16 @@ TEST(Rules, fp8_fast_backward_wants_sums_that_can_be_fast) {
             "fp8_linear = block; set it to tensorwise or rowwise\n");
 }
 
+TEST(Rules, fp8_scales_of_the_step_before_are_those_of_tensors) {
+  const std::string previous = "[training]\nfp8_scales = previous\nfp8_linear = ";
+  EXPECT_EQ(rules_of(previous + "tensorwise\n"), "");
+  const std::string refused =
+      "error: x.ini:2: [training] fp8_scales = previous is for fp8_linear = tensorwise, which has "
+      "one scale a tensor; fp8_linear is ";
+  EXPECT_EQ(rules_of(previous + "rowwise\n"), refused + "rowwise\n");
+  EXPECT_EQ(rules_of(previous + "\n"), refused + "empty\n");
+}
+
 TEST(Rules, fp8_skips_blocks_that_are_there) {
   const std::string eight = "[model]\nn_layers = 8\n[training]\nfp8_linear = rowwise\n";
   EXPECT_EQ(rules_of(eight + "fp8_skip_blocks = 0, 7\n"), "");

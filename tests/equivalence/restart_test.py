@@ -94,6 +94,22 @@ class Restart(unittest.TestCase):
         self.assert_same_rows(run)
         self.assert_same_values(self.straight, run, 9)
 
+    def test_scales_of_the_step_before_are_in_no_checkpoint(self):
+        """The first step after a start has no older scales, and so the bits of one that wants none."""
+        rows = {}
+        for scales in ("current", "previous"):
+            self.copy_up_to(6, f"{scales}_scales")
+            rows[scales] = self.last_rows(self.run_of(
+                2, f"{scales}_scales", training__fp8_linear="tensorwise",
+                training__fp8_scales=scales))
+        for key in EXACT:
+            self.assertEqual(rows["current"][7][key], rows["previous"][7][key], key)
+        self.assertNotEqual(rows["current"][8]["grad_norm"], rows["previous"][8]["grad_norm"])
+        for step in (8, 9):
+            self.assertEqual(rows["previous"][step]["fp8/saturated"], 0)
+            losses = [rows[scales][step]["loss_metrics/global_avg_loss"] for scales in rows]
+            self.assertAlmostEqual(losses[0], losses[1], delta=5e-3)
+
     def test_asynchronous_saves_hold_the_same_bits(self):
         self.copy_up_to(6, "async")
         shutil.rmtree(self.workplace.path / "async/checkpoints")

@@ -239,6 +239,28 @@ TYPED_TEST(Fp8Kernels, amax_only_rises) {
   }
 }
 
+TEST(Fp8Bounds, keep_the_older_one_where_an_amax_is_of_no_use) {
+  for (const Backend backend : {Backend::host, Backend::cuda}) {
+    if (!is_built_in(backend)) continue;
+    Stream s(backend, "test");
+    std::vector<double> amaxes(40, 3), kept(40, 6);  // packs, and a tail
+    const std::vector<double> useless = {0, kNaN, kInfinity, 3e38};
+    for (const std::size_t at : {0, 17, 36}) {
+      for (std::size_t i = 0; i < useless.size(); ++i) {
+        amaxes[at + i] = useless[i];
+        kept[at + i] = 7;
+      }
+    }
+    const DeviceVector<float> amax(s, amaxes), bound(s, std::vector<double>(40, 7));
+    for (const double norm : {kNaN, kInfinity}) {
+      set_bounds(s, bound.ref(), amax.cref(), 2, DeviceVector<float>(s, {norm}).cref());
+      EXPECT_EQ(bound.read(), std::vector<double>(40, 7));
+    }
+    set_bounds(s, bound.ref(), amax.cref(), 2, DeviceVector<float>(s, {1.5}).cref());
+    EXPECT_EQ(bound.read(), kept);
+  }
+}
+
 /// Casts x with scales of `amax_N` and `amax_K` (one each for tensorwise) and compares both results
 /// and the counters.
 template <class Q, class T>

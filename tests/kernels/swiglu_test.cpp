@@ -111,6 +111,9 @@ struct Cast {
         amax(s, {0.0}),
         counts(s, std::vector<double>(kFp8Counts)) {}
   Fp8Scales scales() const { return {bound.cref(), inverse.ref()}; }
+  Fp8Output<Q> output() const {
+    return {q_NK.ref(), q_KN.ref(), scales(), amax.ref(), counts.ref()};
+  }
 };
 
 /// But for the sign of NaN, which the GPU's instruction does not keep.
@@ -162,24 +165,20 @@ TYPED_TEST(SwiGlu, casts_at_once_to_the_bits_of_two_passes) {
       for (const double bound : {2.0, 40.0}) {
         const auto y = cast_of<fp8_e4m3>(s, y_NF, dims, F, bound);
         Cast<fp8_e4m3> y_at_once(s, N, F, gap, bound);
-        const auto forward = [&](Ref<fp8_e4m3, 2> q_NF) {
-          swiglu_forward_to_fp8<T>(s, q_NF, y_at_once.q_KN.ref(), gate, up, y_at_once.scales(),
-                                   y_at_once.amax.ref(), y_at_once.counts.ref());
-        };
-        forward(y_at_once.q_NK.ref());
+        Fp8Output<fp8_e4m3> to = y_at_once.output();
+        swiglu_forward_to_fp8<T>(s, to, gate, up);
         expect_same(y_at_once, y);
         if (N * F > 1000 && bound == 2.0) {
           EXPECT_GT(y.counts.read()[0], 0);
         }
         y_at_once.q_KN.write(std::vector<double>(N * F));
-        forward({});
+        to.q_NK = {};
+        swiglu_forward_to_fp8<T>(s, to, gate, up);
         expect_same(y_at_once.q_KN.read(), y.q_KN.read());
 
         const auto d = cast_of<fp8_e5m2>(s, d_gate_up_N2F, dims, 2 * F, bound);
         Cast<fp8_e5m2> d_at_once(s, N, 2 * F, gap, bound);
-        swiglu_backward_to_fp8<T>(s, d_at_once.q_NK.ref(), d_at_once.q_KN.ref(), dy_NF.cref(), gate,
-                                  up, d_at_once.scales(), d_at_once.amax.ref(),
-                                  d_at_once.counts.ref());
+        swiglu_backward_to_fp8<T>(s, d_at_once.output(), dy_NF.cref(), gate, up);
         expect_same(d_at_once, d);
       }
     }
@@ -197,10 +196,8 @@ TYPED_TEST(SwiGlu, infinities_become_nan_when_cast_at_once) {
     const DeviceMatrix<T> ones_NF(s, N, F, 0, ones);
     Cast<fp8_e4m3> y(s, N, F, 0, 1);
     Cast<fp8_e5m2> d(s, N, 2 * F, 0, 1);
-    swiglu_forward_to_fp8<T>(s, y.q_NK.ref(), y.q_KN.ref(), gate_NF.cref(), up_NF.cref(),
-                             y.scales(), y.amax.ref(), y.counts.ref());
-    swiglu_backward_to_fp8<T>(s, d.q_NK.ref(), d.q_KN.ref(), dy_NF.cref(), gate_NF.cref(),
-                              ones_NF.cref(), d.scales(), d.amax.ref(), d.counts.ref());
+    swiglu_forward_to_fp8<T>(s, y.output(), gate_NF.cref(), up_NF.cref());
+    swiglu_backward_to_fp8<T>(s, d.output(), dy_NF.cref(), gate_NF.cref(), ones_NF.cref());
     const std::int64_t n = at / F, k = at % F;
     EXPECT_TRUE(std::isnan(y.q_NK.read()[at]));
     EXPECT_TRUE(std::isnan(y.q_KN.read()[k * N + n]));

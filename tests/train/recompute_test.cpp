@@ -41,7 +41,8 @@ struct Trained {
 };
 
 template <class T>
-Trained train(Backend backend, RunConfig run, int dp, int tp, bool with_labels = true) {
+Trained train(Backend backend, RunConfig run, int dp, int tp, bool with_labels = true,
+              bool evaluates = false) {
   const MpiEnv& mpi = mpi_env();
   run.training.mixed_precision_param = dtype_of<T>;
   run.training.batch_size = kSequences / (dp * kMicroBatches);
@@ -65,12 +66,16 @@ Trained train(Backend backend, RunConfig run, int dp, int tp, bool with_labels =
   for (std::int64_t s = 0; s < kSteps; ++s) {
     step.run(s, batches_from(first + s * kSequences, each, batch_of), results);
     const StepResult result = results.read().at(0);
+    // So many that they find larger magnitudes somewhere.
+    for (std::int64_t i = 0; evaluates && i < 8; ++i)
+      step.loss_sum(batch_of(1000 + i * each, each));
     trained.losses.push_back(result.loss);
     trained.norms.push_back(result.grad_norm);
   }
   trained.parameters = to_host(stream, parts.memory.parameters.master);
   trained.fp8_counts = results.fp8_counts();
 
+  if (evaluates) return trained;  // which sends more
   const SentBytes plan = plan_traffic(shape);
   EXPECT_EQ(mesh.tp().traffic().all_gather_bytes, plan.tensor_all_gather_bytes * kSteps);
   EXPECT_EQ(mesh.tp().traffic().reduce_scatter_bytes, plan.tensor_reduce_scatter_bytes * kSteps);
@@ -79,7 +84,8 @@ Trained train(Backend backend, RunConfig run, int dp, int tp, bool with_labels =
 
 template <class T>
 void check_every_mode(Backend backend, Norm norm, double loss_bound,
-                      Fp8Recipe fp8 = Fp8Recipe::none, std::vector<int> skip_blocks = {}) {
+                      Fp8Recipe fp8 = Fp8Recipe::none, std::vector<int> skip_blocks = {},
+                      Fp8ScalesOf scales = Fp8ScalesOf::current) {
   if (backend == Backend::cuda &&
       (device_env().backend() != backend || count_gpus() < mpi_env().local_size())) {
     GTEST_SKIP() << "fewer GPUs than ranks";
@@ -97,6 +103,7 @@ void check_every_mode(Backend backend, Norm norm, double loss_bound,
     RunConfig run = tiny(norm);
     run.training.fp8_linear = fp8;
     run.training.fp8_skip_blocks = skip_blocks;
+    run.training.fp8_scales = scales;
     if (fp8 != Fp8Recipe::none) {  // sizes that GPUs multiply on up to 3 ranks
       run.model.dim = 96;
       run.model.ffn_dim = 96;
@@ -148,6 +155,7 @@ TEST_P(RecomputeModes, are_bit_equal_to_none_in_bfloat16) {
 TEST_P(RecomputeModes, are_bit_equal_to_none_in_fp8) {
   const auto& [backend, norm] = GetParam();
   check_every_mode<bf16>(backend, norm, 2e-2, Fp8Recipe::tensorwise);
+  check_every_mode<bf16>(backend, norm, 2e-2, Fp8Recipe::tensorwise, {}, Fp8ScalesOf::previous);
   if (norm != Norm::rmsnorm) return;
   check_every_mode<bf16>(backend, norm, 2e-2, Fp8Recipe::tensorwise, {1});
   check_every_mode<bf16>(backend, norm, 2e-2, Fp8Recipe::rowwise);
@@ -173,6 +181,69 @@ TEST_P(RecomputeModes, fp8_counts_scales_of_zeros) {
   EXPECT_EQ(train<float>(backend, run, ranks, 1, false).fp8_counts, (Fp8Counts{0, zeros}));
   run.training.fp8_linear = Fp8Recipe::rowwise;  // a scale for each token and for each column
   EXPECT_GT(train<float>(backend, run, ranks, 1, false).fp8_counts[1], 100 * zeros);
+}
+
+/// Sizes that GPUs multiply in 8 bits.
+RunConfig tiny_in_fp8(Fp8ScalesOf scales) {
+  RunConfig run = tiny(Norm::rmsnorm);
+  run.model.dim = run.model.ffn_dim = 96;
+  run.training.seq_len = 16;
+  run.training.fp8_linear = Fp8Recipe::tensorwise;
+  run.training.fp8_scales = scales;
+  return run;
+}
+
+bool has_gpus(Backend backend) {
+  return backend == Backend::host ||
+         (device_env().backend() == backend && count_gpus() >= mpi_env().local_size());
+}
+
+// The first step knows no older scales, and so has the bits of `current`; the next ones differ by
+// FP8's roundings.
+TEST_P(RecomputeModes, scales_of_the_step_before_begin_with_its_second) {
+  const auto& [backend, norm] = GetParam();
+  if (norm != Norm::rmsnorm) return;
+  if (!has_gpus(backend)) GTEST_SKIP() << "fewer GPUs than ranks";
+  device_env();
+  const int ranks = mpi_env().size();
+  for (const auto& [dp, tp] : {std::pair(ranks, 1), std::pair(1, ranks)}) {
+    const Trained current = train<bf16>(backend, tiny_in_fp8(Fp8ScalesOf::current), dp, tp);
+    const Trained previous = train<bf16>(backend, tiny_in_fp8(Fp8ScalesOf::previous), dp, tp);
+    EXPECT_EQ(previous.losses[0], current.losses[0]);
+    EXPECT_EQ(previous.norms[0], current.norms[0]);
+    EXPECT_NE(previous.parameters, current.parameters);
+    for (std::size_t s = 1; s < current.losses.size(); ++s) {
+      EXPECT_NEAR(previous.losses[s], current.losses[s], 2e-3) << "step " << s;
+      EXPECT_NEAR(previous.norms[s], current.norms[s], 2e-2 * current.norms[s]) << "step " << s;
+    }
+    EXPECT_EQ(previous.fp8_counts, (Fp8Counts{0, 0}));
+    const Trained again = train<bf16>(backend, tiny_in_fp8(Fp8ScalesOf::previous), dp, tp);
+    EXPECT_EQ(again.losses, previous.losses);
+    EXPECT_EQ(again.parameters, previous.parameters);
+    const Trained evaluated =
+        train<bf16>(backend, tiny_in_fp8(Fp8ScalesOf::previous), dp, tp, true, true);
+    EXPECT_EQ(evaluated.losses, previous.losses) << "what an evaluation finds does not count";
+    EXPECT_EQ(evaluated.parameters, previous.parameters);
+  }
+}
+
+// Weights that grow tenfold in a step bring tensors that are more than twice as large.
+TEST_P(RecomputeModes, tensors_that_outgrow_the_step_before_saturate) {
+  const auto& [backend, norm] = GetParam();
+  if (norm != Norm::rmsnorm) return;
+  if (!has_gpus(backend)) GTEST_SKIP() << "fewer GPUs than ranks";
+  device_env();
+  for (const Fp8ScalesOf scales : {Fp8ScalesOf::current, Fp8ScalesOf::previous}) {
+    RunConfig run = tiny_in_fp8(scales);
+    run.optimizer.lr = 0.3;
+    const Trained trained = train<bf16>(backend, run, mpi_env().size(), 1);
+    const std::int64_t saturated = trained.fp8_counts[static_cast<int>(Fp8Count::saturated)];
+    if (scales == Fp8ScalesOf::current) {
+      EXPECT_EQ(saturated, 0);
+    } else {
+      EXPECT_GT(saturated, 0);
+    }
+  }
 }
 
 // Blocks that are left out of FP8 have the bits that they had without it.
