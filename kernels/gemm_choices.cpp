@@ -37,13 +37,17 @@ std::string to_string(const GemmKey& key) {
   return text;
 }
 
-GemmChoices::GemmChoices(std::string file, std::string environment)
+GemmChoices::GemmChoices(std::string file, std::string environment, const std::string& more)
     : file_(std::move(file)), environment_(std::move(environment)) {
-  if (!file_.empty()) load();
+  if (!file_.empty()) load(files::read_whole(file_, kMostBytes).value_or(""));
+  if (more.empty()) return;
+  const std::optional<std::string> text = files::read_whole(more, kMostBytes);
+  if (!text) throw UserError(cat("the GEMM choices ", more, " (job/gemm_choices) are not there"));
+  load(*text);
 }
 
-void GemmChoices::load() {
-  std::istringstream in(files::read_whole(file_, kMostBytes).value_or(""));
+void GemmChoices::load(const std::string& text) {
+  std::istringstream in(text);
   for (std::string line; std::getline(in, line);) {
     // koios-gemm-1 <environment> | <key> | <8 hexadecimal words>
     const auto first = line.find(" | ");

@@ -361,7 +361,7 @@ GemmCublasLt::GemmCublasLt(const MathOptions& options, Ref<std::byte, 1> workspa
     : options_(options),
       workspace_(workspace),
       handle_(open_cublaslt()),
-      choices_(options.gemm_cache_file, environment()) {}
+      choices_(options.gemm_cache_file, environment(), options.more_gemm_choices) {}
 
 GemmCublasLt::~GemmCublasLt() = default;
 

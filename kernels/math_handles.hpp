@@ -17,6 +17,8 @@ struct MathOptions {
   bool deterministic = false;
   /// Where the GEMM choices of earlier runs are kept; empty: chosen anew each time.
   std::string gemm_cache_file{};
+  /// A file like that to be read, too; empty: none.
+  std::string more_gemm_choices{};
   /// What cuDNN's plans want, as ask_attention_workspace_bytes was told; 0: a bound is taken.
   std::int64_t attention_workspace_bytes = 0;
 };

@@ -37,15 +37,16 @@ using GemmAlgorithm = std::array<std::uint64_t, 8>;
 
 class GemmChoices {
  public:
-  /// file: empty for none. environment: library version and GPU, without spaces.
-  GemmChoices(std::string file, std::string environment);
+  /// file: empty for none; it need not be there yet. environment: library version and GPU, without
+  /// spaces. more: a file that is read after it, and has to be there; empty for none.
+  GemmChoices(std::string file, std::string environment, const std::string& more = "");
 
   std::optional<GemmAlgorithm> find(const GemmKey& key) const;
   /// Remembers the choice and appends it to the file.
   void add(const GemmKey& key, const GemmAlgorithm& algorithm);
 
  private:
-  void load();
+  void load(const std::string& text);
 
   std::string file_;
   std::string environment_;

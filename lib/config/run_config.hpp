@@ -61,6 +61,7 @@ struct JobConfig {
   bool check_numerics = false;
   std::int64_t seed = 0;
   WallTime walltime;
+  std::filesystem::path gemm_choices;
 
   bool operator==(const JobConfig&) const = default;
 };

@@ -29,6 +29,11 @@ void add_job(DeckSchema& schema, JobConfig& c) {
       .help(
           "from the launch on; saves and stops (exit code 99) before it is over; 0 = no limit but "
           "Slurm's; also: koios -t TIME");
+  schema.add(s, "gemm_choices", &c.gemm_choices)
+      .may_be_empty()
+      .help(
+          "gemm_choices.txt of another run on such GPUs: its algorithms for matrix products are "
+          "taken, and only what it lacks is timed at the start");
 }
 
 void add_metrics(DeckSchema& schema, MetricsConfig& c) {

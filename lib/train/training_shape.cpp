@@ -139,6 +139,7 @@ TrainingShape training_shape(const RunConfig& config, const MeshShape& mesh, Bac
   // Timed choices differ from start to start; a deterministic run takes the heuristic's first.
   if (backend == Backend::cuda && !config.job.deterministic) {
     shape.math.gemm_cache_file = (config.job.dump_folder / "gemm_choices.txt").string();
+    shape.math.more_gemm_choices = config.job.gemm_choices.string();
   }
   require_fp8_sizes(shape);
   shape.async_saves = config.checkpoint.is_on() && config.checkpoint.asynchronous;

@@ -6,6 +6,8 @@
 #include <fstream>
 #include <string>
 
+#include "core/error.hpp"
+
 namespace koios::detail {
 namespace {
 
@@ -44,6 +46,22 @@ TEST_F(GemmChoicesFile, FirstOfTwoRanksHolds) {
   one.add(key(1), kFirst);
   other.add(key(1), kSecond);
   EXPECT_EQ(GemmChoices(path_, "e").find(key(1)), kFirst);
+}
+
+TEST_F(GemmChoicesFile, AnotherFileHasWhatTheFirstLacks) {
+  const std::string own = path_ + ".own";
+  std::filesystem::remove(own);
+  GemmChoices(path_, "e").add(key(1), kFirst);
+  GemmChoices(path_, "e").add(key(2), kFirst);
+  GemmChoices(own, "e").add(key(1), kSecond);
+  GemmChoices both(own, "e", path_);
+  EXPECT_EQ(both.find(key(1)), kSecond);
+  EXPECT_EQ(both.find(key(2)), kFirst);
+  both.add(key(3), kSecond);
+  EXPECT_EQ(GemmChoices(path_, "e").find(key(3)), std::nullopt);  // it is only read
+  EXPECT_EQ(GemmChoices(own, "e").find(key(3)), kSecond);
+  EXPECT_THROW(GemmChoices(own, "e", path_ + ".missing"), UserError);
+  std::filesystem::remove(own);
 }
 
 TEST_F(GemmChoicesFile, DamagedLinesAreNoChoices) {
