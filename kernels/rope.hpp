@@ -3,7 +3,10 @@
 // Legend: N = B*T rows, T tokens of a sequence that are here, heads*E columns, E head size.
 #pragma once
 
+#include <cstdint>
+
 #include "core/ref.hpp"
+#include "kernels/fp8.hpp"
 #include "runtime/stream.hpp"
 
 namespace koios {
@@ -22,5 +25,12 @@ void rope_forward(Stream& s, Ref<T, 2> x, Ref<const float, 2> table_TE);
 /// the largest magnitude of what is written.
 template <class T>
 void rope_backward(Stream& s, Ref<T, 2> dx, Ref<const float, 2> table_TE, Ref<float, 1> amax = {});
+
+/// The transposed rotation of dx's first `turned` columns, which are whole heads; cast at once,
+/// with the columns that follow: the bits of the above and of a cast with transpose after it, but
+/// that infinities become NaN. dx stays as it is. q.q_NK is not empty.
+template <class T>
+void rope_backward_to_fp8(Stream& s, const Fp8Output<fp8_e5m2>& q, Ref<const T, 2> dx,
+                          std::int64_t turned, Ref<const float, 2> table_TE);
 
 }  // namespace koios

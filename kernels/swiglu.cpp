@@ -1,7 +1,7 @@
 #include "kernels/swiglu.hpp"
 
 #include "kernels/detail/fast_math.hpp"
-#include "kernels/detail/fp8_tile.hpp"
+#include "kernels/detail/fp8_output.hpp"
 #include "kernels/detail/launch.hpp"
 
 namespace koios {
@@ -63,67 +63,7 @@ void require_shape(const char* name, Ref<T, 2> a, std::int64_t rows, std::int64_
 
 // ---- to FP8 at once: tiles, as the casts have them ----
 
-/// A result in 8 bits and its transpose.
-template <class Q>
-struct Fp8Result {
-  Ref<Q, 2> q_NF, q_FN;
-};
-
-/// On the host: a row of a tile, as the kernels above round it, and then cast.
-template <class Q, class T>
-class HostRow {
- public:
-  T* values() { return values_; }
-  void cast(const Fp8Result<Q>& to, std::int64_t n, std::int64_t first, std::int64_t count,
-            const Fp8Scaler<Q>& scaler) const {
-    const float scale = scaler.scale(0);
-    for (std::int64_t i = 0; i < count; ++i) {
-      const float value = detail::nan_for_infinity(static_cast<float>(values_[i]));
-      const Q code = detail::scaled<Q>(value, scale, scaler.counters);
-      if (to.q_NF.data != nullptr) to.q_NF(n, first + i) = code;
-      to.q_FN(first + i, n) = code;
-    }
-  }
-
- private:
-  T values_[detail::kHostTileColumns];
-};
-
-/// row(n, first, count, largest) for the rows of a tile.
-template <class T, class Row>
-void host_tile_rows(Ref<const T, 2> x_NF, std::int64_t tile, float* amax, const Row& row) {
-  const detail::TileStart start(tile, x_NF.extent[1], detail::kHostTileColumns);
-  const std::int64_t count = std::min(detail::kHostTileColumns, x_NF.extent[1] - start.k);
-  const std::int64_t end = std::min(start.n + detail::kTileRows, x_NF.extent[0]);
-  detail::HostLane::Magnitude largest;
-  for (std::int64_t n = start.n; n < end; ++n) row(n, start.k, count, largest);
-  detail::raise_magnitude(amax, largest.value());
-}
-
 #if defined(KOIOS_CUDA)
-
-using detail::Held;
-
-/// Casts what a thread holds of a tile; returns its largest magnitude.
-template <bool kPacks, class Q, class T, class Place>
-__device__ float cast_held(Held<T, Place::V>& held, const Fp8Result<Q>& to, const Place& at,
-                           float scale, const detail::Fp8Counters& counters,
-                           detail::TurnedTile<Q, Place>& turned) {
-  const float largest = detail::largest_in(held);
-  if (detail::is_infinite(largest)) detail::replace_infinities(held);
-  turned.take(
-      at, 0,
-      detail::cast_rows<kPacks>(held, filled(detail::ArrayWidth<detail::kHeldRows>{}, scale),
-                                to.q_NF, at, 0, counters));
-  return largest;
-}
-
-/// Of all threads of a block; a barrier, too.
-template <int kThreads>
-__device__ void raise_amax_of_tile(float* amax, float largest, int rank) {
-  largest = detail::across_threads<kThreads>(largest, rank, detail::LargerMagnitude{});
-  if (rank == 0) detail::raise_magnitude(amax, largest);
-}
 
 template <class T>
 struct CudaForward {
@@ -132,7 +72,7 @@ struct CudaForward {
     using Q = fp8_e4m3;
     using Place = detail::Place<8>;
     static constexpr int kResident = 4;
-    Fp8Result<Q> y;
+    detail::Fp8Result<Q> y;
     Ref<const T, 2> gate, up;
     Fp8Scaler<Q> scaler;
     float* amax;
@@ -151,9 +91,9 @@ struct CudaForward {
         held.row[i] = detail::words_of<T>(
             swiglu(detail::unpack(held.row[i]), detail::unpack(held_up.row[i])));
       }
-      const float largest = cast_held<kPacks>(held, y, at, scale, scaler.counters, turned);
-      raise_amax_of_tile<Place::kThreads>(amax, largest, rank);
-      turned.template write<kPacks>(at, y.q_FN);
+      const float largest = detail::cast_held<kPacks>(held, y, at, scale, scaler.counters, turned);
+      detail::raise_amax_of_tile<Place::kThreads>(amax, largest, rank);
+      turned.template write<kPacks>(at, y.q_KN);
 #endif
     }
   };
@@ -166,7 +106,7 @@ struct CudaBackward {
     using Q = fp8_e5m2;
     using Place = detail::Place<8>;
     static constexpr int kResident = 3;
-    Fp8Result<Q> d_gate, d_up;
+    detail::Fp8Result<Q> d_gate, d_up;
     Ref<const T, 2> dy, gate, up;
     Fp8Scaler<Q> scaler;
     float* amax;
@@ -189,11 +129,11 @@ struct CudaBackward {
         held_up.row[i] = detail::words_of<T>(d.up);
       }
       const float largest = detail::larger_magnitude(
-          cast_held<kPacks>(held_gate, d_gate, at, scale, scaler.counters, turned_gate),
-          cast_held<kPacks>(held_up, d_up, at, scale, scaler.counters, turned_up));
-      raise_amax_of_tile<Place::kThreads>(amax, largest, rank);
-      turned_gate.template write<kPacks>(at, d_gate.q_FN);
-      turned_up.template write<kPacks>(at, d_up.q_FN);
+          detail::cast_held<kPacks>(held_gate, d_gate, at, scale, scaler.counters, turned_gate),
+          detail::cast_held<kPacks>(held_up, d_up, at, scale, scaler.counters, turned_up));
+      detail::raise_amax_of_tile<Place::kThreads>(amax, largest, rank);
+      turned_gate.template write<kPacks>(at, d_gate.q_KN);
+      turned_up.template write<kPacks>(at, d_up.q_KN);
 #endif
     }
   };
@@ -235,26 +175,22 @@ void swiglu_forward_to_fp8(Stream& s, const Fp8Output<fp8_e4m3>& y, Ref<const T,
                            Ref<const T, 2> up_NF) {
   using Q = fp8_e4m3;
   require_shape("up", up_NF, gate_NF.extent[0], gate_NF.extent[1]);
-  if (y.q_NK.data != nullptr) detail::require_same_shape("q", y.q_NK, gate_NF);
-  detail::require_transposed_shape(y.q_KN, gate_NF);
-  detail::require_one_amax(y.amax);
+  const auto result = detail::checked_result(y, gate_NF);
   if (gate_NF.size() == 0) return;
   const Fp8Scaler<Q> scaler(y.scales, 1, y.counts);
-  const Fp8Result<Q> result{y.q_NK, y.q_KN};
   constexpr const char* kLabel = "swiglu_forward_to_fp8";
   detail::dispatch(
       s,
       [&](detail::HostExec) {
         detail::host_tiles(kLabel, gate_NF, [=](std::int64_t tile) {
-          HostRow<Q, T> made;
-          host_tile_rows(
+          T made[detail::kHostTileColumns];
+          detail::host_tile_rows(
               gate_NF, tile, y.amax.data, [&](auto n, auto first, auto count, auto& largest) {
                 detail::host_packs(count, [&](auto width, std::int64_t i) {
-                  largest.add(
-                      written(made.values() + i, swiglu(load(width, gate_NF.row(n) + first + i),
-                                                        load(width, up_NF.row(n) + first + i))));
+                  largest.add(written(made + i, swiglu(load(width, gate_NF.row(n) + first + i),
+                                                       load(width, up_NF.row(n) + first + i))));
                 });
-                made.cast(result, n, first, count, scaler);
+                detail::host_cast(result, n, first, made, count, scaler);
               });
           if (tile == 0) scaler.finish_row(0);
         });
@@ -278,40 +214,39 @@ void swiglu_backward_to_fp8(Stream& s, const Fp8Output<fp8_e5m2>& d_gate_up, Ref
   require_shape("gate", gate_NF, rows, size);
   require_shape("up", up_NF, rows, size);
   require_shape("d_gate|d_up", d_gate_up.q_NK, rows, 2 * size);
-  detail::require_transposed_shape(d_gate_up.q_KN, d_gate_up.q_NK);
-  detail::require_one_amax(d_gate_up.amax);
+  detail::checked_result(d_gate_up, d_gate_up.q_NK);
   if (dy_NF.size() == 0) return;
   const Fp8Scaler<Q> scaler(d_gate_up.scales, 1, d_gate_up.counts);
   const auto part = [&](std::int64_t first) {
-    return Fp8Result<Q>{column_range(d_gate_up.q_NK, first, size),
-                        row_range(d_gate_up.q_KN, first, size)};
+    return detail::Fp8Result<Q>{column_range(d_gate_up.q_NK, first, size),
+                                row_range(d_gate_up.q_KN, first, size)};
   };
-  const Fp8Result<Q> d_gate = part(0), d_up = part(size);
+  const detail::Fp8Result<Q> d_gate = part(0), d_up = part(size);
   constexpr const char* kLabel = "swiglu_backward_to_fp8";
   detail::dispatch(
       s,
       [&](detail::HostExec) {
         detail::host_tiles(kLabel, dy_NF, [=](std::int64_t tile) {
-          HostRow<Q, T> of_gate, of_up;
-          host_tile_rows(dy_NF, tile, d_gate_up.amax.data,
-                         [&](auto n, auto first, auto count, auto& largest) {
-                           detail::host_packs(count, [&](auto width, std::int64_t i) {
-                             const auto d = gradients(load(width, dy_NF.row(n) + first + i),
-                                                      load(width, gate_NF.row(n) + first + i),
-                                                      load(width, up_NF.row(n) + first + i));
-                             largest.add(larger_magnitude(written(of_gate.values() + i, d.gate),
-                                                          written(of_up.values() + i, d.up)));
-                           });
-                           of_gate.cast(d_gate, n, first, count, scaler);
-                           of_up.cast(d_up, n, first, count, scaler);
-                         });
+          T of_gate[detail::kHostTileColumns], of_up[detail::kHostTileColumns];
+          detail::host_tile_rows(
+              dy_NF, tile, d_gate_up.amax.data, [&](auto n, auto first, auto count, auto& largest) {
+                detail::host_packs(count, [&](auto width, std::int64_t i) {
+                  const auto d = gradients(load(width, dy_NF.row(n) + first + i),
+                                           load(width, gate_NF.row(n) + first + i),
+                                           load(width, up_NF.row(n) + first + i));
+                  largest.add(
+                      larger_magnitude(written(of_gate + i, d.gate), written(of_up + i, d.up)));
+                });
+                detail::host_cast(d_gate, n, first, of_gate, count, scaler);
+                detail::host_cast(d_up, n, first, of_up, count, scaler);
+              });
           if (tile == 0) scaler.finish_row(0);
         });
       },
       [&]([[maybe_unused]] auto exec) {
 #if defined(KOIOS_CUDA)
-        const bool packs = detail::tiles_allow_packs(dy_NF, d_gate.q_NF, d_gate.q_FN) &&
-                           detail::allows_packs(d_up.q_NF, d_up.q_FN, gate_NF, up_NF);
+        const bool packs = detail::tiles_allow_packs(dy_NF, d_gate.q_NK, d_gate.q_KN) &&
+                           detail::allows_packs(d_up.q_NK, d_up.q_KN, gate_NF, up_NF);
         detail::cuda_tiles<CudaBackward<T>::template Body>(exec, kLabel, dy_NF, packs, d_gate, d_up,
                                                            dy_NF, gate_NF, up_NF, scaler,
                                                            d_gate_up.amax.data);

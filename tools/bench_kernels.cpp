@@ -242,6 +242,10 @@ class Bench {
     const auto inverse_BN = arena.take<float>("bench", ceil_div(F, kFp8Block), N);
     const auto inverse_BF = arena.take<float>("bench", ceil_div(N, kFp8Block), F);
     const auto counts = arena.take<std::int64_t>("bench", kFp8Counts);
+    if (amax.data != nullptr) {
+      fill(s, amax, 100);  // nothing saturates
+      fill(s, found, 0);
+    }
     const Fp8Scales scales{amax, inverse}, of_N{amax_N, inverse_N, true},
         of_F{amax_F, inverse_F, true};
     const auto a_NF = take(N, F);
@@ -287,6 +291,11 @@ class Bench {
     const auto d_2FN = arena.take<fp8_e5m2>("bench", 2 * F, N);
     add_case("swiglu_backward_to_fp8", NF * (3 * b + 4), [=, &s] {
       swiglu_backward_to_fp8<T>(s, {d_N2F, d_2FN, scales, found, counts}, f, gate, up);
+    });
+    const auto d_NQ = make_ref(d_N2F.data, N, qkv.extent[1]);
+    const auto d_QN = make_ref(d_2FN.data, qkv.extent[1], N);
+    add_case("rope_backward_to_fp8", static_cast<double>(qkv.size()) * (b + 2), [=, &s] {
+      rope_backward_to_fp8<T>(s, {d_NQ, d_QN, scales, found, counts}, C(qkv), qk.extent[1], table);
     });
     // A rank's rows of weights.
     const std::int64_t rows = std::min({F, P / D, N * F / D}) / kFp8Block * kFp8Block;

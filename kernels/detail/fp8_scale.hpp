@@ -18,15 +18,6 @@ KOIOS_HOST_DEVICE inline float fp8_scale(float amax, bool power_of_two) {
   return __builtin_bit_cast(float, __builtin_bit_cast(std::uint32_t, scale) & 0x7f800000U);
 }
 
-KOIOS_HOST_DEVICE inline bool is_infinite(float x) {
-  return (__builtin_bit_cast(std::uint32_t, x) & 0x7fffffffU) == 0x7f800000U;
-}
-/// A kernel that casts what it computes, by a scale from before, must not make the largest number
-/// of an infinity: nobody would see it any more.
-KOIOS_HOST_DEVICE inline float nan_for_infinity(float x) {
-  return is_infinite(x) ? __builtin_bit_cast(float, 0x7fc00000U) : x;
-}
-
 /// The counters of a cast, which may be absent.
 struct Fp8Counters {
   std::int64_t* counts = nullptr;

@@ -44,15 +44,6 @@ void each_of_tile(Ref<T, 2> x, std::int64_t tile, const F& f) {
   }
 }
 
-/// f(width, i) for the packs of a piece of a row: those of the whole row.
-template <class F>
-void host_packs(std::int64_t count, const F& f) {
-  static_assert(kHostTileColumns % kSimdFloats == 0);
-  std::int64_t i = 0;
-  for (; i + kSimdFloats <= count; i += kSimdFloats) f(HostLane::Simd{}, i);
-  for (; i < count; ++i) f(Scalar{}, i);
-}
-
 /// x * scale.
 template <class Q>
 Q scaled(float x, float scale, const Fp8Counters& counters) {
@@ -122,23 +113,6 @@ __device__ HeldParts<T, Place> hold(Ref<const T, 2> x, const Place& at) {
     }
   }
   return held;
-}
-
-template <class T, int V>
-__device__ float largest_in(const Held<T, V>& held) {
-  std::uint32_t largest = 0;
-  KOIOS_UNROLL
-  for (const auto& row : held.row) largest = largest_word(largest, row);
-  return largest_in<T>(largest);
-}
-
-template <class T, int V>
-__device__ void replace_infinities(Held<T, V>& held) {
-  KOIOS_UNROLL
-  for (auto& row : held.row) {
-    const auto x = unpack(row);
-    row = words_of<T>(generate(ArrayWidth<V>{}, [&](int k) { return nan_for_infinity(x.v[k]); }));
-  }
 }
 
 /// Codes with a scale for each row; they are also written to q, unless it is empty.

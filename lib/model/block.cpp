@@ -319,7 +319,11 @@ void block_backward_input(StageContext<T>& c, BlockSaved<T>& v, const BlockGradi
                        v.attention_NA, v.lse_BHT, {v.q_NA, v.k_N, v.v_N}, c.documents);
   c.made("attention, backward", "d_q|d_k|d_v", d.qkv_NQ);
   // 2  q|k|v = normed1 wq|wk|wv, q and k turned
-  {
+  const auto d_qkv = fp8_gradient_at_once(c, v, kQkvLinear, q + 2 * kv);
+  if (d_qkv) {
+    const Region region(s, "rope backward to FP8", passes_over(d.qkv_NQ, d_qkv->q_NK, d_qkv->q_KN));
+    rope_backward_to_fp8<T>(s, *d_qkv, d.qkv_NQ, q + kv, c.scratch.rope_TE);
+  } else {
     const Region region(s, "rope backward",
                         passes_over(d_columns(0, q + kv), d_columns(0, q + kv)));
     const Ref<float, 1> amax = fp8_gradient_amax(c, v, kQkvLinear);
@@ -328,7 +332,7 @@ void block_backward_input(StageContext<T>& c, BlockSaved<T>& v, const BlockGradi
   }
   const auto normed1_ND = gather_for_weights(v.normed1_SD);
   if (v.is_fp8()) {
-    fp8_gradient<T>(c, v, kQkvLinear, d.qkv_NQ);
+    if (!d_qkv) fp8_gradient<T>(c, v, kQkvLinear, d.qkv_NQ);
     fp8_backward_input(c, v, c.tp.partial(d_normed_SD).all(), w, kWq, kWv);
   } else {
     stacked_backward_input<T>(c.math, s, c.tp.partial(d_normed_SD), d.qkv_NQ, w.stacked(kWq, kWv));

@@ -281,8 +281,11 @@ std::optional<Fp8Output<fp8_e5m2>> fp8_gradient_at_once(const StageContext<T>& c
 std::vector<int> fp8_places_at_once(const Fp8Saved& saved, bool splits_backward) {
   if (saved.first_in_history < 0) return {};
   std::vector<int> places = {saved.first_in_history + of_input(kDownLinear)};
-  // backward_weight casts the gradient once more, and so wants it in the compute type.
-  if (!splits_backward) places.push_back(saved.first_in_history + of_gradient(kGateUpLinear));
+  // backward_weight casts gradients once more, and so wants them in the compute type.
+  if (splits_backward) return places;
+  for (const BlockLinear layer : {kGateUpLinear, kQkvLinear}) {
+    places.push_back(saved.first_in_history + of_gradient(layer));
+  }
   return places;
 }
 

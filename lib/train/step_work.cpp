@@ -40,7 +40,7 @@ constexpr double kFp8CastAgain = 2 + 1 + 1;  // the magnitude is known
 constexpr double kFp8Transpose = 1 + 1;
 constexpr double kFp8AtOnce = 1 + 1;  // of what is never written in the compute type
 
-/// What swiglu writes is cast at once, forward and backward.
+/// What swiglu writes is cast at once, forward and backward, and what rope does backward.
 bool casts_at_once(const TrainingShape& shape, Fp8Recipe recipe) {
   return recipe != Fp8Recipe::none && shape.fp8.scales == Fp8ScalesOf::previous;
 }
@@ -78,8 +78,9 @@ RankWork block_backward(const Sizes& z, Fp8Recipe recipe, bool at_once, double s
     w.narrow_cast_bytes = kFp8Cast * z.gradients() + fp8_weight_bytes(z, false);
   }
   if (at_once && kind == Kind::backward) {
-    w.elementwise_bytes += 2 * (kFp8AtOnce - z.c) * z.n * z.f;
-    w.narrow_cast_bytes -= 2 * kFp8Cast * z.n * z.f;
+    w.elementwise_bytes +=
+        2 * (kFp8AtOnce - z.c) * z.n * z.f + (z.c + kFp8AtOnce) * z.n * z.q - z.rope(z.a + z.kv);
+    w.narrow_cast_bytes -= kFp8Cast * z.n * (2 * z.f + z.q);
   }
   return w;
 }

@@ -4,6 +4,7 @@
 
 #include "tests/kernels/backends.hpp"
 #include "tests/kernels/compare.hpp"
+#include "tests/kernels/fp8_output.hpp"
 #include "tests/kernels/reference.hpp"
 
 namespace koios {
@@ -76,6 +77,32 @@ TYPED_TEST(Rope, forward_and_backward_match_reference) {
     x_N.write(x);
     rope_backward<Element>(this->stream, x_N.ref(), table_TE.cref());
     expect_close<Element>(x_N.read(), reference::rope(x, table, heads * E, T, E, -1), 2);
+  }
+}
+
+// All columns are turned, or some are left as they are, from where no pack begins.
+TYPED_TEST(Rope, backward_casts_at_once_to_the_bits_of_two_passes) {
+  using Element = typename TypeParam::T;
+  Stream& s = this->stream;
+  constexpr Dims kTiles[] = {{1, 1, 1, 2, 0},    {2, 3, 1, 6, 0},    {2, 72, 3, 32, 16},
+                             {1, 130, 5, 10, 3}, {2, 128, 2, 64, 0}, {3, 48, 3, 48, 8}};
+  for (const auto [batch, T, heads, E, gap] : kTiles) {
+    for (const std::int64_t rest : {std::int64_t{0}, E, 7 * E}) {
+      const std::int64_t N = batch * T, K = heads * E + rest;
+      SCOPED_TRACE(cat(N, "x", heads, "x", E, ", ", rest, " more, +", gap));
+      auto x = random_values<Element>(N * K, 1);
+      x[N * K - 1] = x[0] = std::numeric_limits<double>::quiet_NaN();
+      DeviceMatrix<float> table_TE(s, T, E);
+      rope_table(s, table_TE.ref(), kTheta);
+      const DeviceMatrix<Element> x_NK(s, N, K, gap, x), turned_NK(s, N, K, gap, x);
+      rope_backward<Element>(s, column_range(turned_NK.ref(), 0, heads * E), table_TE.cref());
+      for (const double bound : {1.0, 20.0}) {
+        const auto want = test::cast_of<fp8_e5m2>(s, turned_NK, gap, bound);
+        const test::Cast<fp8_e5m2> got(s, N, K, gap, bound);
+        rope_backward_to_fp8<Element>(s, got.output(), x_NK.cref(), heads * E, table_TE.cref());
+        test::expect_same(got, want);
+      }
+    }
   }
 }
 
