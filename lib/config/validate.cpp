@@ -51,6 +51,12 @@ std::int64_t most_tokens(const RunConfig& c) {
   return std::numeric_limits<std::int32_t>::max() / std::max<std::int64_t>(1, widest);
 }
 
+bool tensor_parallel_fits(std::int64_t degree, const RunConfig& c) {
+  const std::int64_t tokens = tokens_of_rank(c);
+  return c.model.n_heads % degree == 0 && c.model.n_kv_heads % degree == 0 &&
+         c.model.ffn_dim % degree == 0 && c.model.vocab_size % degree == 0 && tokens % degree == 0;
+}
+
 std::string describe_tokens(const RunConfig& c) {
   return cat("batch_size * seq_len",
              c.parallel.context_parallel > 1 ? " / context_parallel_degree" : "", " = ",
@@ -102,6 +108,31 @@ void check_fp8(Rules& rules, const RunConfig& c) {
                   {"training/fp8_skip_blocks", "model/n_layers"},
                   cat("[training] fp8_skip_blocks: there is no block ", block,
                       ": they are counted from 0 to n_layers - 1 = ", c.model.n_layers - 1));
+  }
+}
+
+/// A piece of 1 x 128 of the gradient of wq|wk|wv may reach over two of them, and so may one of
+/// w1|w3: a product reads each of these stacks as one matrix, which must have no gaps.
+void check_fp8_stacks(Rules& rules, const RunConfig& c, int ranks) {
+  constexpr std::int64_t kAlignment = 128;  // elements, of shard/layout.hpp
+  const ModelConfig& m = c.model;
+  if (c.training.fp8_linear != Fp8Recipe::block || m.dim % m.n_heads != 0) return;
+  if (!mesh_problem(c.parallel, ranks).empty() ||
+      !tensor_parallel_fits(c.parallel.tensor_parallel, c))
+    return;
+  const ParallelDegrees degrees = resolve_degrees(c.parallel, ranks);
+  const std::int64_t sharers = std::int64_t{degrees.dp_shard} * degrees.cp;
+  const std::pair<const char*, std::int64_t> stacked[] = {
+      {"wq", m.dim}, {"wk", m.n_kv_heads * m.head_dim()}, {"w1", m.ffn_dim}};
+  for (const auto& [name, outputs] : stacked) {
+    const std::int64_t rows = outputs / degrees.tp;
+    rules.require(
+        rows % sharers == 0 && rows / sharers * m.dim % kAlignment == 0,
+        {"training/fp8_linear", "training/data_parallel_degree", "training/context_parallel_degree",
+         "model/dim", "model/n_heads", "model/n_kv_heads", "model/ffn_dim", "model/flavor"},
+        cat("[training] fp8_linear = block: the ", rows, " rows of ", name, ", ", m.dim,
+            " wide, over ", sharers, sharers == 1 ? " rank" : " ranks", " are no multiple of ",
+            kAlignment, " elements on each; choose another mesh or size, or rowwise"));
   }
 }
 
@@ -175,12 +206,6 @@ void check_data(Rules& rules, const DataConfig& d) {
   }
   rules.require(d.add_bos || d.add_eos, {"data/add_eos", "data/add_bos"},
                 "[data] add_bos and add_eos are both false: nothing would part the documents");
-}
-
-bool tensor_parallel_fits(std::int64_t degree, const RunConfig& c) {
-  const std::int64_t tokens = tokens_of_rank(c);
-  return c.model.n_heads % degree == 0 && c.model.n_kv_heads % degree == 0 &&
-         c.model.ffn_dim % degree == 0 && c.model.vocab_size % degree == 0 && tokens % degree == 0;
 }
 
 void check_parallel(Rules& rules, const RunConfig& c, int ranks) {
@@ -315,6 +340,7 @@ std::vector<DeckError> check_rules(const ParsedDeck& parsed, int ranks) {
   check_counts(rules, parsed.config);
   check_attention(rules, parsed.config);
   check_fp8(rules, parsed.config);
+  check_fp8_stacks(rules, parsed.config, ranks);
   check_recomputation(rules, parsed.config);
   check_schedule(rules, parsed.config);
   check_validation(rules, parsed.config.validation);

@@ -64,18 +64,6 @@ void require_fp8_sizes(const TrainingShape& shape) {
             "multiples of ",
             kMultiple, ", and ", name, " is ", size));
   }
-  // A square of 128 x 128 must not reach over two parameters that lie apart.
-  const int ranks = shape.shard_ranks();
-  if (shape.fp8.recipe != Fp8Recipe::block) return;
-  for (const std::int64_t rows : {local.q_cols, local.kv_cols, local.ffn}) {
-    if (rows % ranks == 0) continue;
-    throw UserError(cat("[training] fp8_linear = block: the ", rows,
-                        " rows of a parameter must "
-                        "divide by the ",
-                        ranks,
-                        " ranks that share it; choose another mesh, or "
-                        "rowwise"));
-  }
 }
 
 /// By itself where copy engines do it. (Over NCCL it gains nothing: docs/performance.md.)

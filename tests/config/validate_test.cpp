@@ -62,6 +62,24 @@ TEST(Rules, fp8_scales_of_the_step_before_are_those_of_tensors) {
   EXPECT_EQ(rules_of(previous + "\n"), refused + "empty\n");
 }
 
+TEST(Rules, fp8_block_reads_stacks_without_gaps) {
+  const auto refusal = [](const std::string& rows, const std::string& ranks) {
+    return cat("error: x.ini:2: [training] fp8_linear = block: the ", rows, " wide, over ", ranks,
+               " are no multiple of 128 elements on each; choose another mesh or size, or "
+               "rowwise\n");
+  };
+  const std::string block = "[training]\nfp8_linear = block\n";
+  for (const int ranks : {1, 2, 8}) EXPECT_EQ(rules_of(block, ranks), "") << ranks;
+  EXPECT_EQ(rules_of(block + "[model]\nffn_dim = 96\n", 64),
+            refusal("96 rows of w1, 256", "64 ranks"));
+  const std::string narrow = "[model]\ndim = 48\nn_heads = 4\nffn_dim = 96\n";
+  EXPECT_EQ(rules_of(block + narrow + "n_kv_heads = 4\n", 2), "");
+  EXPECT_EQ(rules_of(block + narrow + "n_kv_heads = 1\n", 1),
+            refusal("12 rows of wk, 48", "1 rank"));
+  EXPECT_EQ(rules_of(block + "tensor_parallel_degree = 2\n" + narrow + "n_kv_heads = 4\n", 4),
+            refusal("24 rows of wq, 48", "2 ranks") + refusal("24 rows of wk, 48", "2 ranks"));
+}
+
 TEST(Rules, fp8_skips_blocks_that_are_there) {
   const std::string eight = "[model]\nn_layers = 8\n[training]\nfp8_linear = rowwise\n";
   EXPECT_EQ(rules_of(eight + "fp8_skip_blocks = 0, 7\n"), "");
