@@ -17,11 +17,10 @@ T positive(const std::string& option, const std::string& text) {
   return value;
 }
 
-/// The plan doubles ranks and multiplies with them; no degree of a deck is larger.
 int ranks_named(const std::string& text) {
-  constexpr int kMost = 1 << 20;
   const int ranks = positive<int>("--ranks", text);
-  if (ranks > kMost) throw CommandLineError(cat("--ranks ", text, ": the most is ", kMost));
+  if (ranks > kMostPlannedRanks)
+    throw CommandLineError(cat("--ranks ", text, ": the most is ", kMostPlannedRanks));
   return ranks;
 }
 

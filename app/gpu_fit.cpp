@@ -1,6 +1,7 @@
 #include "app/gpu_fit.hpp"
 
-#include <cmath>
+#include <algorithm>
+#include <numeric>
 
 #include "config/values.hpp"
 #include "core/error.hpp"
@@ -62,15 +63,19 @@ Changes changes_of(const RunConfig& config, int ranks) {
           cat("training/gradient_accumulation_steps=", t.gradient_accumulation_steps * parts)},
          ranks});
   }
+  std::vector<std::string> what_is_left;  // of the ranks, whatever the deck says
+  if (config.parallel.data_parallel != -1) what_is_left = {"training/data_parallel_degree=-1"};
   for (int degree = 2; degree <= 8; degree *= 2) {
     if (degree <= config.parallel.tensor_parallel || ranks % degree != 0) continue;
-    changes.tensor_parallel.push_back({{cat("training/tensor_parallel_degree=", degree)}, ranks});
+    const Change tp{{cat("training/tensor_parallel_degree=", degree)}, ranks};
+    changes.tensor_parallel.push_back(tp + Change{what_is_left, ranks});
   }
   if (config.optimizer.state_dtype == DType::float32) {
     changes.moments.push_back({{"optimizer/state_dtype=bfloat16"}, ranks});
   }
-  for (int times = 2; times <= kMostTimesRanks; times *= 2) {
-    changes.more_ranks.push_back({{}, ranks * times});
+  const int most_times = std::min(kMostTimesRanks, kMostPlannedRanks / ranks);
+  for (int times = 2; times <= most_times; times *= 2) {
+    changes.more_ranks.push_back({what_is_left, ranks * times});
   }
   return changes;
 }
@@ -103,11 +108,14 @@ class Search {
   const PlanWith& plan_with_;
 };
 
-/// In steps of 128 tokens of a chunk, beside this deck's own length.
+/// In steps of 128 tokens of a chunk, whose number tensor-parallel ranks divide, beside this deck's
+/// own length.
 std::int64_t longest_sequence(std::int64_t most, const RunConfig& config, int ranks,
                               const PlanWith& plan_with) {
   constexpr std::int64_t kMostTokens = std::int64_t{1} << 20;  // of the key
-  const std::int64_t step = std::int64_t{128} * 2 * config.parallel.context_parallel;
+  const ParallelConfig& p = config.parallel;
+  const std::int64_t step =
+      std::int64_t{p.context_parallel} * std::lcm(128 * 2, std::int64_t{p.tensor_parallel});
   std::int64_t longest = config.training.seq_len;
   std::int64_t fits = longest / step;
   for (std::int64_t beyond = kMostTokens / step + 1; beyond - fits > 1;) {
@@ -184,7 +192,8 @@ FitReport report_fit(const GpuMemory& gpu, const RunConfig& config, int ranks,
   if (found.empty()) {
     report.lines.push_back(
         cat("no recomputation, smaller batch, tensor parallelism, smaller moments or ranks up to ",
-            ranks * kMostTimesRanks, " make it fit; lower training/seq_len or the model"));
+            changes.more_ranks.empty() ? ranks : changes.more_ranks.back().ranks,
+            " make it fit; lower training/seq_len or the model"));
   } else {
     report.lines.push_back("what would make it fit, by the plan; each line alone:");
     report.lines.insert(report.lines.end(), found.begin(), found.end());

@@ -12,6 +12,9 @@
 
 namespace koios {
 
+/// Ranks are doubled and multiplied with; no degree of a deck is larger.
+inline constexpr int kMostPlannedRanks = 1 << 20;
+
 struct GpuMemory {
   std::string name;        // "h100", or "40 GiB"
   std::int64_t bytes = 0;  // all that a program sees of it

@@ -4,6 +4,7 @@
 
 #include "app/deck_agreement.hpp"
 #include "app/deck_setup.hpp"
+#include "app/failure.hpp"
 #include "config/named_data.hpp"
 #include "config/validate.hpp"
 #include "core/log.hpp"
@@ -61,7 +62,13 @@ std::optional<MachineRates> rates_of(const CommandLine& line) {
   const PredictionOptions& p = line.prediction;
   std::optional<MachineRates> rates;
   if (line.gpu) rates = known_rates(line.gpu->name);
-  if (p.rates_file) rates = read_rates(*p.rates_file, rates.value_or(MachineRates{}));
+  if (p.rates_file) {
+    try {
+      rates = read_rates(*p.rates_file, rates.value_or(MachineRates{}));
+    } catch (const UserError& error) {
+      throw CommandLineError(error.what());
+    }
+  }
   if (rates && p.between_nodes_gbs) rates->between_nodes = *p.between_nodes_gbs * 1e9;
   return rates;
 }

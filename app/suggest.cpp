@@ -3,11 +3,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <iostream>
 #include <utility>
 
 #include "app/deck_agreement.hpp"
 #include "app/deck_setup.hpp"
+#include "app/failure.hpp"
 #include "app/planner.hpp"
 #include "config/parallel_degrees.hpp"
 #include "config/validate.hpp"
@@ -200,8 +202,8 @@ void print(const Candidate& c, std::size_t number) {
   // Of a GPU whose peak is known.
   const std::string mfu = c.run.mfu > 0 ? fmt::format(", mfu {:.1f}%", 100 * c.run.mfu) : "";
   std::cout << fmt::format(
-      "{}. {} tokens/s of each rank{}, step {:.2f} s, plan {}: {}\n   limits: {}\n  ", number,
-      with_commas(static_cast<std::int64_t>(c.run.tokens_per_s)), mfu, c.run.step_s,
+      "{}. {} tokens/s of each rank{}, step {}, plan {}: {}\n   limits: {}\n  ", number,
+      with_commas(std::llround(c.run.tokens_per_s)), mfu, duration(c.run.step_s),
       gib(c.planned_bytes), c.shape.mesh.describe(), limits_of(c.time));
   for (const std::string& override : c.overrides) std::cout << " " << override;
   std::cout << "\n";
@@ -211,10 +213,11 @@ void print(const Candidate& c, std::size_t number) {
 std::int64_t sequences_of_deck(const RunConfig& config, int ranks) {
   const std::string problem = mesh_problem(config.parallel, ranks);
   if (!problem.empty()) {
-    throw UserError(cat("the deck's own degrees do not make up ", ranks,
-                        " ranks, so that it does not say how many sequences a step has; give "
-                        "--sequences G (",
-                        problem, ")"));
+    throw CommandLineError(
+        cat("the deck's own degrees do not make up ", ranks,
+            " ranks, so that it does not say how many sequences a step has; give "
+            "--sequences G (",
+            problem, ")"));
   }
   return config.training.batch_size * config.training.gradient_accumulation_steps *
          mesh_shape(config, ranks).dp();
@@ -238,8 +241,8 @@ ExitCode suggest(const CommandLine& line) {
   if (!deck) return ExitCode::bad_input;
   const std::optional<MachineRates> rates = rates_of(line);
   if (!rates) {
-    throw UserError(cat("no rates of ", line.gpu->name,
-                        " are known: --suggest takes --gpu h100 or h200, or --rates FILE"));
+    throw CommandLineError(cat("no rates of ", line.gpu->name,
+                               " are known: --suggest takes --gpu h100 or h200, or --rates FILE"));
   }
   const auto& asked = line.prediction.sequences;
   const std::int64_t sequences = asked ? *asked : sequences_of_deck(as_written, ranks);

@@ -103,7 +103,10 @@ std::optional<MachineRates> known_rates(std::string_view gpu) {
 MachineRates read_rates(const std::filesystem::path& file, MachineRates base) {
   const std::string name = file.string();
   std::ifstream in(file);
-  if (!in) throw UserError(cat(name, ": cannot be read; it is a file of rates for --rates"));
+  std::error_code ignored;
+  if (!in || std::filesystem::is_directory(file, ignored)) {
+    throw UserError(cat(name, ": cannot be read; --rates takes a file of rates"));
+  }
   const Json json = Json::parse(in, nullptr, /*allow_exceptions=*/false);
   if (json.is_discarded()) throw UserError(cat(name, ": is not JSON"));
   const auto rates = json.is_object() ? json.find("rates") : json.end();

@@ -444,7 +444,6 @@ StepTime predict_step(const TrainingShape& shape, const MachineRates& rates, Nod
 
 RunPrediction predict_run(const TrainingShape& shape, const StepTime& time,
                           const MachineRates& rates, double tokens) {
-  constexpr double kDay_s = 86400;
   constexpr double kKwh_J = 3.6e6;
   RunPrediction run;
   run.step_s = time.total();
@@ -456,9 +455,8 @@ RunPrediction predict_run(const TrainingShape& shape, const StepTime& time,
   if (const auto peak = peak_flops(device)) {
     run.mfu = run.tokens_per_s * flops_per_token(shape.model, shape.micro_batch.seq_len) / *peak;
   }
-  const double seconds = tokens / (run.tokens_per_s * ranks);
-  run.days = seconds / kDay_s;
-  run.energy_kwh = seconds * rates.power_w * ranks / kKwh_J;
+  run.run_s = tokens / (run.tokens_per_s * ranks);
+  run.energy_kwh = run.run_s * rates.power_w * ranks / kKwh_J;
   return run;
 }
 
@@ -487,7 +485,7 @@ std::vector<std::string> describe_prediction(const TrainingShape& shape, const M
                       run.mfu > 0 ? fmt::format(", mfu {:.1f}%", 100 * run.mfu) : ""));
   const std::string energy =
       fmt::format(", {:.3g} kWh for the GPUs at {:.0f} W each", run.energy_kwh, rates.power_w);
-  lines.push_back(fmt::format("predicted time to {:.3g} tokens: {:.3g} days{}", tokens, run.days,
+  lines.push_back(fmt::format("predicted time to {:.3g} tokens: {}{}", tokens, duration(run.run_s),
                               run.energy_kwh > 0 ? energy : ""));
   return lines;
 }

@@ -56,7 +56,7 @@ struct RunPrediction {
   double step_s = 0;
   double tokens_per_s = 0;  // of one rank
   double mfu = 0;           // of the bf16 peak, 0 where that is not known
-  double days = 0;          // to so many tokens
+  double run_s = 0;         // to so many tokens
   double energy_kwh = 0;    // of all ranks' GPUs, 0 where their power is not known
 };
 

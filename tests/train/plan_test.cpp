@@ -390,6 +390,11 @@ TEST(PlanReport, thousands_are_separated) {
   EXPECT_EQ(with_commas(999), "999");
   EXPECT_EQ(with_commas(1000), "1,000");
   EXPECT_EQ(with_commas(6738415616), "6,738,415,616");
+  EXPECT_EQ(duration(0.000576), "0.58 ms");
+  EXPECT_EQ(duration(3.391), "3.39 s");
+  EXPECT_EQ(duration(1200), "20.0 minutes");
+  EXPECT_EQ(duration(86400), "24.0 hours");
+  EXPECT_EQ(duration(49.4 * 86400), "49.4 days");
   EXPECT_EQ(with_commas(-123456), "-123,456");
 }
 

@@ -264,8 +264,8 @@ TEST(StepTime, days_and_energy_follow_from_the_speed) {
   const StepTime time = predict_step(shape, rates, {8});
   const RunPrediction run = predict_run(shape, time, rates, 1e12);
   EXPECT_DOUBLE_EQ(run.step_s, time.total());
-  EXPECT_DOUBLE_EQ(run.days, 1e12 / (8 * run.tokens_per_s) / 86400);
-  EXPECT_DOUBLE_EQ(run.energy_kwh, run.days * 24 * 8 * 0.7);
+  EXPECT_DOUBLE_EQ(run.run_s, 1e12 / (8 * run.tokens_per_s));
+  EXPECT_DOUBLE_EQ(run.energy_kwh, run.run_s / 3600 * 8 * 0.7);
   EXPECT_NEAR(run.mfu, run.tokens_per_s * 46.09e9 / 989e12, 1e-3);
 }
 
