@@ -4,6 +4,7 @@
 #pragma once
 
 #include "core/ref.hpp"
+#include "kernels/fp8.hpp"
 #include "kernels/gemm.hpp"
 #include "runtime/stream.hpp"
 
@@ -28,6 +29,18 @@ void add_rmsnorm_forward(Stream& s, Ref<T, 2> sum_ND, Ref<T, 2> y_ND, Ref<float,
                          Ref<const T, 2> x_ND, Ref<const T, 2> residual_ND, Ref<const T, 1> w_D,
                          float eps, NormRounding rounding = NormRounding::once,
                          Ref<float, 1> amax = {});
+
+/// The forward passes, cast at once, and then transposed: the bits of the above and of a cast with
+/// transpose after them, but that infinities become NaN. y.q_NK is not empty, and does not alias x.
+template <class T>
+void rmsnorm_forward_to_fp8(Stream& s, const Fp8Output<fp8_e4m3>& y, Ref<float, 1> rstd_N,
+                            Ref<const T, 2> x_ND, Ref<const T, 1> w_D, float eps,
+                            NormRounding rounding);
+template <class T>
+void add_rmsnorm_forward_to_fp8(Stream& s, Ref<T, 2> sum_ND, const Fp8Output<fp8_e4m3>& y,
+                                Ref<float, 1> rstd_N, Ref<const T, 2> x_ND,
+                                Ref<const T, 2> residual_ND, Ref<const T, 1> w_D, float eps,
+                                NormRounding rounding);
 
 /// Rows of partial weight-gradient sums that the backward pass of a norm wants on a backend.
 std::int64_t norm_backward_partials(Backend backend);

@@ -284,6 +284,14 @@ class Bench {
              [=, &s] { swiglu_forward<T>(s, f, gate, up, amax); });
     add_case("swiglu_backward amax", 5 * NF * b,
              [=, &s] { swiglu_backward<T>(s, d_gate, d_up, f, gate, up, amax); });
+    const auto q_of_x = make_ref(q_NF.data, N, D), q_of_x_turned = make_ref(q_FN.data, D, N);
+    const Fp8Output<fp8_e4m3> y_at_once{q_of_x, q_of_x_turned, scales, found, counts};
+    add_case("rmsnorm_forward_to_fp8", ND * (b + 3), [=, &s] {
+      rmsnorm_forward_to_fp8<T>(s, y_at_once, rstd, x, w, 1e-5F, NormRounding::once);
+    });
+    add_case("add_rmsnorm_forward_to_fp8", ND * (3 * b + 3), [=, &s] {
+      add_rmsnorm_forward_to_fp8<T>(s, z, y_at_once, rstd, x, dx, w, 1e-5F, NormRounding::once);
+    });
     add_case("swiglu_forward_to_fp8", NF * (2 * b + 2), [=, &s] {
       swiglu_forward_to_fp8<T>(s, {q_NF, q_FN, scales, found, counts}, gate, up);
     });

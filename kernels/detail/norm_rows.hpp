@@ -4,6 +4,7 @@
 
 #include <type_traits>
 
+#include "kernels/detail/fp8_scale.hpp"
 #include "kernels/detail/launch.hpp"
 
 namespace koios::detail {
@@ -34,11 +35,50 @@ KOKKOS_FUNCTION void raise_amax_of(const Lanes& lanes, float* amax,
   if (lanes.rank() == 0) raise_magnitude(amax, found);
 }
 
+/// Where the result of a norm goes.
+template <class T>
+struct NormOutput {
+  Ref<T, 2> y;
+
+  template <class Lanes>
+  KOKKOS_FUNCTION float scale_of(const Lanes&, std::int64_t) const {
+    return 1;
+  }
+  template <class Image>
+  KOKKOS_FUNCTION void write(std::int64_t n, std::int64_t i, const Image& rounded, float) const {
+    store_image(y.row(n) + i, rounded);
+  }
+};
+
+/// Cast at once.
+struct NormFp8Output {
+  Ref<fp8_e4m3, 2> y;
+  Fp8Scaler<fp8_e4m3> scaler;
+
+  /// Loaded before anything is written: afterwards it might be another one for all the compiler
+  /// knows.
+  template <class Lanes>
+  KOKKOS_FUNCTION float scale_of(const Lanes& lanes, std::int64_t n) const {
+    if (n == 0 && lanes.rank() == 0) scaler.finish_row(0);
+    return scaler.scale(0);
+  }
+  template <class Image>
+  KOKKOS_FUNCTION void write(std::int64_t n, std::int64_t i, const Image& rounded,
+                             float scale) const {
+    const auto value = unpack(rounded);
+    const auto one = value - value + 1.0F;  // NaN for an infinity
+    const auto scaled = value * scale * one;
+    store(y.row(n) + i, scaled);
+    scaler.counters.template scaled<fp8_e4m3>(scaled);
+  }
+};
+
 /// y = (x - mean) rstd w with 1 / rstd^2 = mean((x - mean)^2) + eps; rms: mean is 0.
-template <class T, NormKind kKind, bool kAdd>
+template <class T, NormKind kKind, bool kAdd, class Output = NormOutput<T>>
 struct NormForward {
   using CudaShapes = NormShapes<kKind, kAdd>;
-  Ref<T, 2> sum, y;  // sum: with kAdd
+  Ref<T, 2> sum;  // with kAdd
+  Output out;
   Ref<float, 1> mean, rstd;
   Ref<const T, 2> x, residual;
   Ref<const T, 1> w;
@@ -48,7 +88,8 @@ struct NormForward {
 
   template <class Lanes>
   KOKKOS_FUNCTION void operator()(const Lanes& lanes, std::int64_t n) const {
-    const std::int64_t size = y.extent[1];
+    const std::int64_t size = x.extent[1];
+    const float scale = out.scale_of(lanes, n);
     const T* in = kAdd ? sum.row(n) : x.row(n);
     typename Lanes::template Held<T> row, added, weight;
     row.fetch(lanes, x.row(n), size);
@@ -92,7 +133,7 @@ struct NormForward {
       if (rounds_twice) v = unpack(pack_as<T>(v));
       if constexpr (kWeighted<kKind>) v = v * weight.get(width, p, w.data + i);
       const auto rounded = pack_as<T>(v);
-      store_image(y.row(n) + i, rounded);
+      out.write(n, i, rounded, scale);
       if (amax != nullptr) largest.add(unpack(rounded));
     });
     if (amax != nullptr) raise_amax_of(lanes, amax, largest);
@@ -193,11 +234,11 @@ void require_shape(const char* name, Ref<T, 2> a, std::int64_t rows, std::int64_
                 a.extent[1], ", not ", rows, "x", row_size);
 }
 
-template <class T, NormKind kKind, bool kAdd>
-void norm_forward(Stream& s, const char* label, const NormForward<T, kKind, kAdd>& body) {
+template <class T, NormKind kKind, bool kAdd, class Output>
+void norm_forward(Stream& s, const char* label, const NormForward<T, kKind, kAdd, Output>& body) {
   const std::int64_t rows = body.x.extent[0];
   const std::int64_t size = body.x.extent[1];
-  require_shape("y", body.y, rows, size);
+  require_shape("y", body.out.y, rows, size);
   KOIOS_REQUIRE(body.rstd.extent[0] == rows, "rstd has ", body.rstd.extent[0], " of ", rows);
   if constexpr (kCentered<kKind>) {
     KOIOS_REQUIRE(body.mean.extent[0] == rows, "mean has ", body.mean.extent[0], " of ", rows);
@@ -205,7 +246,7 @@ void norm_forward(Stream& s, const char* label, const NormForward<T, kKind, kAdd
   if constexpr (kWeighted<kKind>) {
     KOIOS_REQUIRE(body.w.extent[0] == size, "w has ", body.w.extent[0], " of ", size);
   }
-  bool packs = allows_packs(body.y, body.x, body.w);
+  bool packs = allows_packs(body.out.y, body.x, body.w);
   if constexpr (kAdd) {
     require_shape("sum", body.sum, rows, size);
     require_shape("residual", body.residual, rows, size);

@@ -233,8 +233,9 @@ void add_training(DeckSchema& schema, TrainingConfig& c, ParallelConfig& p, Data
           "instead of 1e-4; not with block, which always sums in float32");
   schema.add(s, "fp8_scales", &c.fp8_scales)
       .help(
-          "with tensorwise: scales are found in the tensor that they scale; previous: swiglu and "
-          "rope cast what they compute by twice the largest magnitude of the step before, which "
+          "with tensorwise: scales are found in the tensor that they scale; previous: norms, "
+          "swiglu and rope cast what they compute by twice the largest magnitude of the step "
+          "before, which "
           "saves passes; what is still larger saturates (fp8/saturated)");
   schema.add(s, "on_nonfinite", &c.on_nonfinite)
       .help(

@@ -19,6 +19,23 @@ void turn(StageContext<T>& c, Ref<T, 2> x) {
   rope_forward<T>(c.stream, x, c.scratch.rope_TE);
 }
 
+/// Where the norm before a layer leaves its result.
+template <class T>
+NormResult<T> norm_result(StageContext<T>& c, BlockSaved<T>& v, BlockLinear layer, Ref<T, 2> y_SD) {
+  if (const auto at_once = fp8_input_at_once(c, v, layer, Fp8Use::products)) {
+    return {.y_SD = {}, .at_once = at_once};
+  }
+  return {.y_SD = y_SD, .amax = fp8_input_amax(c, v, layer)};
+}
+template <class T>
+NormResult<T> normed1(StageContext<T>& c, BlockSaved<T>& v) {
+  return norm_result(c, v, kQkvLinear, v.normed1_SD);
+}
+template <class T>
+NormResult<T> normed2(StageContext<T>& c, BlockSaved<T>& v) {
+  return norm_result(c, v, kGateUpLinear, v.normed2_SD);
+}
+
 /// Step 7. In FP8 also the cast for step 8.
 template <class T>
 void activate(StageContext<T>& c, BlockSaved<T>& v, Fp8Use use = Fp8Use::products) {
@@ -141,13 +158,12 @@ template <class T>
 void block_forward(StageContext<T>& c, BlockSaved<T>& v, Ref<const T, 2> previous_SD,
                    Ref<T, 2> delta_SD, const UnitView<const T>& w) {
   if (v.is_fp8()) fp8_forget_amax(c, v);
-  const Ref<float, 1> normed1_amax = fp8_input_amax(c, v, kQkvLinear);
   // 1  x = previous + delta, normed1 = norm(x)
   if (previous_SD.data != nullptr) {
-    add_norm_forward<T>(c, w.norm(kAttentionNorm), v.x_SD, v.normed1_SD, v.rows1, previous_SD,
-                        delta_SD, normed1_amax);
+    add_norm_forward<T>(c, w.norm(kAttentionNorm), v.x_SD, normed1(c, v), v.rows1, previous_SD,
+                        delta_SD);
   } else {
-    norm_forward<T>(c, w.norm(kAttentionNorm), v.normed1_SD, v.rows1, v.x_SD, normed1_amax);
+    norm_forward<T>(c, w.norm(kAttentionNorm), normed1(c, v), v.rows1, v.x_SD);
   }
   // 2  q|k|v = normed1 wq|wk|wv, q and k turned by their positions
   qkv_forward(c, v, w);
@@ -157,8 +173,7 @@ void block_forward(StageContext<T>& c, BlockSaved<T>& v, Ref<const T, 2> previou
   if (v.is_fp8()) fp8_input<T>(c, v, kOutLinear, v.attention_NA);
   project<T>(c, v, kOutLinear, delta_SD, v.attention_NA, w, kWo);
   // 5  mid = x + delta, normed2 = norm(mid)
-  add_norm_forward<T>(c, w.norm(kFfnNorm), v.mid_SD, v.normed2_SD, v.rows2, v.x_SD, delta_SD,
-                      fp8_input_amax(c, v, kGateUpLinear));
+  add_norm_forward<T>(c, w.norm(kFfnNorm), v.mid_SD, normed2(c, v), v.rows2, v.x_SD, delta_SD);
   // 6  gate|up = normed2 w1|w3
   gate_up_forward(c, v, w);
   // 7  activated = silu(gate) up
@@ -174,7 +189,7 @@ void block_recompute(StageContext<T>& c, BlockSaved<T>& v, Ref<T, 2> delta_SD,
   const bool has_products = level == Recompute::op_half;
   const Fp8Use use_again = has_products ? Fp8Use::products : Fp8Use::weight_gradient;
   // With FP8 every input is cast again, from the amax that is known, and so gathered before.
-  norm_forward<T>(c, w.norm(kAttentionNorm), v.normed1_SD, v.rows1, v.x_SD);
+  norm_forward<T>(c, w.norm(kAttentionNorm), normed1(c, v), v.rows1, v.x_SD);
   if (level == Recompute::full) {
     qkv_forward(c, v, w);
     attend(c, v);
@@ -189,10 +204,10 @@ void block_recompute(StageContext<T>& c, BlockSaved<T>& v, Ref<T, 2> delta_SD,
                  level == Recompute::op ? Fp8Use::weight_gradient : Fp8Use::products);
   }
   if (level == Recompute::op) {
-    norm_forward<T>(c, w.norm(kFfnNorm), v.normed2_SD, v.rows2, v.mid_SD);
+    norm_forward<T>(c, w.norm(kFfnNorm), normed2(c, v), v.rows2, v.mid_SD);
   } else {
     project<T>(c, v, kOutLinear, delta_SD, v.attention_NA, w, kWo);
-    add_norm_forward<T>(c, w.norm(kFfnNorm), v.mid_SD, v.normed2_SD, v.rows2, v.x_SD, delta_SD);
+    add_norm_forward<T>(c, w.norm(kFfnNorm), v.mid_SD, normed2(c, v), v.rows2, v.x_SD, delta_SD);
   }
   if (level == Recompute::full) {
     gate_up_forward(c, v, w);
@@ -281,7 +296,7 @@ void block_backward_input(StageContext<T>& c, BlockSaved<T>& v, const BlockGradi
   // 6  gate|up = normed2 w1|w3
   const auto normed2_ND = gather_for_weights(v.normed2_SD);
   if (v.is_fp8()) {
-    if (!d_gate_up) fp8_gradient<T>(c, v, kGateUpLinear, d.gate_up_N2F);
+    fp8_gradient<T>(c, v, kGateUpLinear, d.gate_up_N2F);
     fp8_backward_input(c, v, c.tp.partial(d_normed_SD).all(), w, kW1, kW3);
   } else {
     stacked_backward_input<T>(c.math, s, c.tp.partial(d_normed_SD), d.gate_up_N2F,
@@ -332,7 +347,7 @@ void block_backward_input(StageContext<T>& c, BlockSaved<T>& v, const BlockGradi
   }
   const auto normed1_ND = gather_for_weights(v.normed1_SD);
   if (v.is_fp8()) {
-    if (!d_qkv) fp8_gradient<T>(c, v, kQkvLinear, d.qkv_NQ);
+    fp8_gradient<T>(c, v, kQkvLinear, d.qkv_NQ);
     fp8_backward_input(c, v, c.tp.partial(d_normed_SD).all(), w, kWq, kWv);
   } else {
     stacked_backward_input<T>(c.math, s, c.tp.partial(d_normed_SD), d.qkv_NQ, w.stacked(kWq, kWv));

@@ -65,10 +65,17 @@ bool is_remembered(const StageContext<T>& c, const Fp8Saved& saved, int which) {
          c.fp8_history->is_used(saved.first_in_history + which);
 }
 
+/// Then the kernel that computes the tensor casts it.
+template <class T>
+bool is_known_before(const StageContext<T>& c, const Fp8Saved& saved, int which) {
+  return is_remembered(c, saved, which) && c.fp8_history->is_known(saved.first_in_history + which);
+}
+
 /// m, inputs or gradients of tokens, and its transpose, in 8 bits. which: the tensor's amax.
 template <class Q, class T>
 void cast_tokens(StageContext<T>& c, const Fp8Saved& saved, const Target<Q>& straight,
                  const Target<Q>& turned, Ref<const T, 2> m, int which) {
+  if (is_known_before(c, saved, which)) return;
   Stream& s = c.stream;
   const int results = straight.values.data != nullptr ? 2 : 1;
   const Region region(s, "cast to FP8",
@@ -224,10 +231,6 @@ Ref<float, 1> promise(const TensorParallelOptions& tensor, Fp8Saved& saved, int 
   return slice(saved.amax, which, 1);
 }
 
-template <class T>
-bool is_known_before(const StageContext<T>& c, const Fp8Saved& saved, int which) {
-  return is_remembered(c, saved, which) && c.fp8_history->is_known(saved.first_in_history + which);
-}
 template <class Q, class T>
 Fp8Output<Q> at_once(const StageContext<T>& c, const Fp8Saved& saved, Ref<Q, 2> straight,
                      const Target<Q>& turned, int which) {
@@ -278,11 +281,18 @@ std::optional<Fp8Output<fp8_e5m2>> fp8_gradient_at_once(const StageContext<T>& c
                  of_gradient(layer));
 }
 
-std::vector<int> fp8_places_at_once(const Fp8Saved& saved, bool splits_backward) {
+std::vector<int> fp8_places_at_once(const StageShape& shape, const Fp8Saved& saved) {
   if (saved.first_in_history < 0) return {};
   std::vector<int> places = {saved.first_in_history + of_input(kDownLinear)};
+  // Tensor-parallel ranks would first have to agree on the scale of what they gather. Layer norms,
+  // which no large deck uses, are left out: each takes nvcc a minute.
+  if (shape.tensor.ranks == 1 && !has_mean(shape.model.norm)) {
+    for (const BlockLinear layer : {kQkvLinear, kGateUpLinear}) {
+      places.push_back(saved.first_in_history + of_input(layer));
+    }
+  }
   // backward_weight casts gradients once more, and so wants them in the compute type.
-  if (splits_backward) return places;
+  if (shape.splits_backward) return places;
   for (const BlockLinear layer : {kGateUpLinear, kQkvLinear}) {
     places.push_back(saved.first_in_history + of_gradient(layer));
   }

@@ -39,8 +39,8 @@ template <class T>
 Ref<float, 1> fp8_gradient_amax(const StageContext<T>& c, BlockSaved<T>& v, BlockLinear layer);
 
 /// For a kernel that casts the layer's input, or the gradient of its output (O wide), while it
-/// computes it: then nothing is left to be done for fp8_input or fp8_gradient. None where the scale
-/// is not known before (model/fp8_history.hpp).
+/// computes it: then fp8_input or fp8_gradient has nothing left to do. None where the scale is not
+/// known before (model/fp8_history.hpp).
 template <class T>
 std::optional<Fp8Output<fp8_e4m3>> fp8_input_at_once(const StageContext<T>& c,
                                                      const BlockSaved<T>& v, BlockLinear layer,
@@ -49,8 +49,8 @@ template <class T>
 std::optional<Fp8Output<fp8_e5m2>> fp8_gradient_at_once(const StageContext<T>& c,
                                                         const BlockSaved<T>& v, BlockLinear layer,
                                                         std::int64_t O);
-/// The places in Fp8History of what is cast so.
-std::vector<int> fp8_places_at_once(const Fp8Saved& saved, bool splits_backward);
+/// The places in Fp8History of a block's tensors that are cast so.
+std::vector<int> fp8_places_at_once(const StageShape& shape, const Fp8Saved& saved);
 
 /// Casts the layer's input.
 template <class T>

@@ -14,7 +14,7 @@ void head_forward_backward(StageContext<T>& c, const HeadSaved<T>& v, Ref<T, 2> 
   Stream& s = c.stream;
   const Ref<T, 2> d_normed_SD = c.scratch.d_normed_SD;
 
-  add_norm_forward<T>(c, w.norm(kFinalNorm), v.x_SD, v.normed_SD, v.rows, previous_SD, delta_SD);
+  add_norm_forward<T>(c, w.norm(kFinalNorm), v.x_SD, {v.normed_SD}, v.rows, previous_SD, delta_SD);
   const Ref<const T, 2> normed_ND = c.tp.gather(v.normed_SD).all();
   const Ref<T, 2> d_normed_ND = c.tp.partial(d_normed_SD).all();
   for (const Range& rows : in_pieces({0, label_N.size()}, c.scratch.logits_CV.extent[0])) {
@@ -40,7 +40,7 @@ template <class T>
 void head_forward(StageContext<T>& c, const HeadSaved<T>& v, Ref<const T, 2> previous_SD,
                   Ref<const T, 2> delta_SD, Ref<const std::int32_t, 1> label_N,
                   const UnitView<const T>& w) {
-  add_norm_forward<T>(c, w.norm(kFinalNorm), v.x_SD, v.normed_SD, v.rows, previous_SD, delta_SD);
+  add_norm_forward<T>(c, w.norm(kFinalNorm), v.x_SD, {v.normed_SD}, v.rows, previous_SD, delta_SD);
   const Ref<const T, 2> normed_ND = c.tp.gather(v.normed_SD).all();
   for (const Range& rows : in_pieces({0, label_N.size()}, c.scratch.logits_CV.extent[0])) {
     linear_forward<T>(c.math, c.stream, chunk_logits(c, rows.count), row_range(normed_ND, rows),

@@ -14,33 +14,49 @@ NormRounding rounding(Norm norm) {
 }  // namespace
 
 template <class T>
-void norm_forward(StageContext<T>& c, Ref<const T, 1> w_D, Ref<T, 2> y_SD,
-                  const RowStatistics& rows, Ref<const T, 2> x_SD, Ref<float, 1> amax) {
+void norm_forward(StageContext<T>& c, Ref<const T, 1> w_D, const NormResult<T>& y,
+                  const RowStatistics& rows, Ref<const T, 2> x_SD) {
   const ModelSpec& m = c.model;
-  const Region region(c.stream, "norm", passes_over(x_SD, y_SD));
-  if (has_mean(m.norm)) {
-    layernorm_forward<T>(c.stream, y_SD, rows.mean_S, rows.rstd_S, x_SD, w_D, m.norm_eps, amax);
-  } else {
-    rmsnorm_forward<T>(c.stream, y_SD, rows.rstd_S, x_SD, w_D, m.norm_eps, rounding(m.norm), amax);
+  if (y.at_once) {
+    const Region region(c.stream, "norm to FP8",
+                        passes_over(x_SD, y.at_once->q_NK, y.at_once->q_NK, y.at_once->q_KN));
+    return rmsnorm_forward_to_fp8<T>(c.stream, *y.at_once, rows.rstd_S, x_SD, w_D, m.norm_eps,
+                                     rounding(m.norm));
   }
-  c.made("norm", "its result", y_SD);
+  const Region region(c.stream, "norm", passes_over(x_SD, y.y_SD));
+  if (has_mean(m.norm)) {
+    layernorm_forward<T>(c.stream, y.y_SD, rows.mean_S, rows.rstd_S, x_SD, w_D, m.norm_eps, y.amax);
+  } else {
+    rmsnorm_forward<T>(c.stream, y.y_SD, rows.rstd_S, x_SD, w_D, m.norm_eps, rounding(m.norm),
+                       y.amax);
+  }
+  c.made("norm", "its result", y.y_SD);
 }
 
 template <class T>
-void add_norm_forward(StageContext<T>& c, Ref<const T, 1> w_D, Ref<T, 2> sum_SD, Ref<T, 2> y_SD,
-                      const RowStatistics& rows, Ref<const T, 2> x_SD, Ref<const T, 2> delta_SD,
-                      Ref<float, 1> amax) {
+void add_norm_forward(StageContext<T>& c, Ref<const T, 1> w_D, Ref<T, 2> sum_SD,
+                      const NormResult<T>& y, const RowStatistics& rows, Ref<const T, 2> x_SD,
+                      Ref<const T, 2> delta_SD) {
   const ModelSpec& m = c.model;
-  const Region region(c.stream, "add+norm", passes_over(x_SD, delta_SD, sum_SD, y_SD));
+  if (y.at_once) {
+    const Region region(
+        c.stream, "add+norm to FP8",
+        passes_over(x_SD, delta_SD, sum_SD, y.at_once->q_NK, y.at_once->q_NK, y.at_once->q_KN));
+    add_rmsnorm_forward_to_fp8<T>(c.stream, sum_SD, *y.at_once, rows.rstd_S, x_SD, delta_SD, w_D,
+                                  m.norm_eps, rounding(m.norm));
+    c.made("residual addition", "the residual stream", sum_SD);
+    return;
+  }
+  const Region region(c.stream, "add+norm", passes_over(x_SD, delta_SD, sum_SD, y.y_SD));
   if (has_mean(m.norm)) {
-    add_layernorm_forward<T>(c.stream, sum_SD, y_SD, rows.mean_S, rows.rstd_S, x_SD, delta_SD, w_D,
-                             m.norm_eps, amax);
+    add_layernorm_forward<T>(c.stream, sum_SD, y.y_SD, rows.mean_S, rows.rstd_S, x_SD, delta_SD,
+                             w_D, m.norm_eps, y.amax);
   } else {
-    add_rmsnorm_forward<T>(c.stream, sum_SD, y_SD, rows.rstd_S, x_SD, delta_SD, w_D, m.norm_eps,
-                           rounding(m.norm), amax);
+    add_rmsnorm_forward<T>(c.stream, sum_SD, y.y_SD, rows.rstd_S, x_SD, delta_SD, w_D, m.norm_eps,
+                           rounding(m.norm), y.amax);
   }
   c.made("residual addition", "the residual stream", sum_SD);
-  c.made("norm", "its result", y_SD);
+  c.made("norm", "its result", y.y_SD);
 }
 
 template <class T>
@@ -59,14 +75,14 @@ void norm_backward(StageContext<T>& c, Ref<const T, 1> w_D, Ref<float, 1> dw_D, 
   }
 }
 
-#define KOIOS_INSTANTIATE(T)                                                                  \
-  template void norm_forward<T>(StageContext<T>&, Ref<const T, 1>, Ref<T, 2>,                 \
-                                const RowStatistics&, Ref<const T, 2>, Ref<float, 1>);        \
-  template void add_norm_forward<T>(StageContext<T>&, Ref<const T, 1>, Ref<T, 2>, Ref<T, 2>,  \
-                                    const RowStatistics&, Ref<const T, 2>, Ref<const T, 2>,   \
-                                    Ref<float, 1>);                                           \
-  template void norm_backward<T>(StageContext<T>&, Ref<const T, 1>, Ref<float, 1>, Ref<T, 2>, \
-                                 Ref<const T, 2>, Ref<const T, 2>, Ref<const T, 2>,           \
+#define KOIOS_INSTANTIATE(T)                                                                     \
+  template void norm_forward<T>(StageContext<T>&, Ref<const T, 1>, const NormResult<T>&,         \
+                                const RowStatistics&, Ref<const T, 2>);                          \
+  template void add_norm_forward<T>(StageContext<T>&, Ref<const T, 1>, Ref<T, 2>,                \
+                                    const NormResult<T>&, const RowStatistics&, Ref<const T, 2>, \
+                                    Ref<const T, 2>);                                            \
+  template void norm_backward<T>(StageContext<T>&, Ref<const T, 1>, Ref<float, 1>, Ref<T, 2>,    \
+                                 Ref<const T, 2>, Ref<const T, 2>, Ref<const T, 2>,              \
                                  const RowStatistics&, Write, Ref<float, 1>);
 KOIOS_INSTANTIATE(float)
 KOIOS_INSTANTIATE(bf16)

@@ -54,7 +54,7 @@ void Stage<T>::remember_fp8() {
   std::vector<int> places;
   for (const StageSaved<T>& of_slot : buffers_.slot) {  // all slots of a run name the same
     for (const BlockSaved<T>& block : of_slot.block) {
-      for (const int place : fp8_places_at_once(block.fp8, shape_.splits_backward)) {
+      for (const int place : fp8_places_at_once(shape_, block.fp8)) {
         places.push_back(place);
       }
     }

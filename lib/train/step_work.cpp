@@ -40,10 +40,16 @@ constexpr double kFp8CastAgain = 2 + 1 + 1;  // the magnitude is known
 constexpr double kFp8Transpose = 1 + 1;
 constexpr double kFp8AtOnce = 1 + 1;  // of what is never written in the compute type
 
-/// What swiglu writes is cast at once, forward and backward, and what rope does backward.
-bool casts_at_once(const TrainingShape& shape, Fp8Recipe recipe) {
-  return recipe != Fp8Recipe::none && shape.fp8.scales == Fp8ScalesOf::previous;
-}
+/// What is cast at once: what swiglu writes, forward and backward, what rope does backward, and
+/// what norms do.
+struct AtOnce {
+  bool casts = false;
+  bool with_norms = false;
+
+  AtOnce(const TrainingShape& shape, Fp8Recipe recipe)
+      : casts(recipe != Fp8Recipe::none && shape.fp8.scales == Fp8ScalesOf::previous),
+        with_norms(casts && shape.tensor.ranks == 1 && !has_mean(shape.model.norm)) {}
+};
 
 /// Weights arrive cast and are transposed for the backward pass; those that are gathered in the
 /// compute type are cast before each product.
@@ -52,7 +58,14 @@ double fp8_weight_bytes(const Sizes& z, bool is_forward) {
   return is_forward ? 0 : kFp8Transpose * z.matrices();
 }
 
-RankWork block_forward(const Sizes& z, Fp8Recipe recipe, bool at_once, double seq_len) {
+/// Of a block's two norms: each row is written in 8 bits, and all are transposed.
+void add_norms(RankWork& w, const Sizes& z, const AtOnce& at_once, double cast) {
+  if (!at_once.with_norms) return;
+  w.elementwise_bytes += 2 * (1 - z.c) * z.n * z.d;
+  w.narrow_cast_bytes += 2 * (kFp8Transpose - cast) * z.n * z.d;
+}
+
+RankWork block_forward(const Sizes& z, Fp8Recipe recipe, const AtOnce& at_once, double seq_len) {
   RankWork w;
   (recipe == Fp8Recipe::none ? w.gemm : w.gemm_narrow) = 2 * z.n * z.matrices();
   w.attention_forward = z.attention(seq_len);
@@ -60,14 +73,16 @@ RankWork block_forward(const Sizes& z, Fp8Recipe recipe, bool at_once, double se
   if (recipe != Fp8Recipe::none) {
     w.narrow_cast_bytes = kFp8Cast * z.inputs() + fp8_weight_bytes(z, true);
   }
-  if (at_once) {
+  if (at_once.casts) {
     w.elementwise_bytes += (kFp8AtOnce - z.c) * z.n * z.f;
     w.narrow_cast_bytes -= kFp8Cast * z.n * z.f;
   }
+  add_norms(w, z, at_once, kFp8Cast);
   return w;
 }
 
-RankWork block_backward(const Sizes& z, Fp8Recipe recipe, bool at_once, double seq_len, Kind kind) {
+RankWork block_backward(const Sizes& z, Fp8Recipe recipe, const AtOnce& at_once, double seq_len,
+                        Kind kind) {
   RankWork w;
   const double products = kind == Kind::backward ? 4 : 2;
   (recipe == Fp8Recipe::none ? w.gemm : w.gemm_narrow) = products * z.n * z.matrices();
@@ -77,7 +92,7 @@ RankWork block_backward(const Sizes& z, Fp8Recipe recipe, bool at_once, double s
   if (recipe != Fp8Recipe::none) {
     w.narrow_cast_bytes = kFp8Cast * z.gradients() + fp8_weight_bytes(z, false);
   }
-  if (at_once && kind == Kind::backward) {
+  if (at_once.casts && kind == Kind::backward) {
     w.elementwise_bytes +=
         2 * (kFp8AtOnce - z.c) * z.n * z.f + (z.c + kFp8AtOnce) * z.n * z.q - z.rope(z.a + z.kv);
     w.narrow_cast_bytes -= kFp8Cast * z.n * (2 * z.f + z.q);
@@ -86,7 +101,7 @@ RankWork block_backward(const Sizes& z, Fp8Recipe recipe, bool at_once, double s
 }
 
 /// As docs/recomputation.md counts it.
-RankWork block_recompute(const Sizes& z, Fp8Recipe recipe, bool at_once, Recompute level,
+RankWork block_recompute(const Sizes& z, Fp8Recipe recipe, const AtOnce& at_once, Recompute level,
                          double seq_len) {
   RankWork w;
   double products = 0;
@@ -101,10 +116,11 @@ RankWork block_recompute(const Sizes& z, Fp8Recipe recipe, bool at_once, Recompu
   }
   (recipe == Fp8Recipe::none ? w.gemm : w.gemm_narrow) = products;
   if (recipe != Fp8Recipe::none) w.narrow_cast_bytes = kFp8CastAgain * z.inputs();
-  if (at_once) {  // the transpose alone
+  if (at_once.casts) {  // the transpose alone
     w.elementwise_bytes += (1 - z.c) * z.n * z.f;
     w.narrow_cast_bytes -= kFp8CastAgain * z.n * z.f;
   }
+  add_norms(w, z, at_once, kFp8CastAgain);
   return w;
 }
 
@@ -168,7 +184,7 @@ RankWork work_of(const Action& action, const TrainingShape& shape, const ShardLa
   const UnitLayout& unit = layout.unit(action.unit);
   const bool is_block = unit.role == UnitRole::block;
   const Fp8Recipe recipe = is_block ? shape.fp8.of_block(unit.layer) : Fp8Recipe::none;
-  const bool at_once = casts_at_once(shape, recipe);
+  const AtOnce at_once(shape, recipe);
   switch (action.kind) {
     case Kind::gather:
       return gather(action, shape, layout);

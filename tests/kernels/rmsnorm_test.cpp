@@ -3,9 +3,11 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "tests/kernels/backends.hpp"
 #include "tests/kernels/compare.hpp"
+#include "tests/kernels/fp8_output.hpp"
 #include "tests/kernels/reference.hpp"
 
 namespace koios {
@@ -129,6 +131,57 @@ TYPED_TEST(RmsNorm, finds_the_largest_magnitude) {
                                w_D.cref(), kEps, once, amax);
       });
     }
+  }
+}
+
+TYPED_TEST(RmsNorm, forward_casts_at_once_to_the_bits_of_two_passes) {
+  using T = typename TypeParam::T;
+  Stream& s = this->stream;
+  for (const auto [N, D, gap] : kDims) {
+    for (const auto rounding : {NormRounding::once, NormRounding::twice}) {
+      SCOPED_TRACE(cat(N, "x", D, "+", gap));
+      auto x = random_values<T>(N * D, 1);
+      if (rounding == NormRounding::twice) x[N * D - 1] = std::numeric_limits<double>::quiet_NaN();
+      const DeviceMatrix<T> x_ND(s, N, D, gap, x), y_ND(s, N, D, gap), sum_ND(s, N, D);
+      const DeviceMatrix<T> residual_ND(s, N, D, gap, random_values<T>(N * D, 2)),
+          again_ND(s, N, D);
+      const DeviceVector<T> w_D(s, random_values<T>(D, 3));
+      const DeviceVector<float> rstd_N(s, N), rstd_again_N(s, N);
+      for (const double bound : {1.0, 20.0}) {  // much saturates, nothing does
+        rmsnorm_forward<T>(s, y_ND.ref(), rstd_N.ref(), x_ND.cref(), w_D.cref(), kEps, rounding);
+        const test::Cast<fp8_e4m3> plain(s, N, D, gap, bound);
+        rmsnorm_forward_to_fp8<T>(s, plain.output(), rstd_again_N.ref(), x_ND.cref(), w_D.cref(),
+                                  kEps, rounding);
+        test::expect_same(plain, test::cast_of<fp8_e4m3>(s, y_ND, gap, bound));
+        test::expect_same(rstd_again_N.read(), rstd_N.read());
+
+        add_rmsnorm_forward<T>(s, sum_ND.ref(), y_ND.ref(), rstd_N.ref(), x_ND.cref(),
+                               residual_ND.cref(), w_D.cref(), kEps, rounding);
+        const test::Cast<fp8_e4m3> added(s, N, D, gap, bound);
+        add_rmsnorm_forward_to_fp8<T>(s, again_ND.ref(), added.output(), rstd_again_N.ref(),
+                                      x_ND.cref(), residual_ND.cref(), w_D.cref(), kEps, rounding);
+        test::expect_same(added, test::cast_of<fp8_e4m3>(s, y_ND, gap, bound));
+        test::expect_same(again_ND.read(), sum_ND.read());
+        test::expect_same(rstd_again_N.read(), rstd_N.read());
+      }
+    }
+  }
+}
+
+TYPED_TEST(RmsNorm, infinities_become_nan_when_cast_at_once) {
+  using T = typename TypeParam::T;
+  constexpr std::int64_t N = 4, D = 48;
+  std::vector<double> w(D, 1);
+  w[5] = w[40] = std::numeric_limits<double>::infinity();
+  const DeviceMatrix<T> x_ND(this->stream, N, D, 0, std::vector<double>(N * D, 1));
+  const DeviceVector<T> w_D(this->stream, w);
+  const DeviceVector<float> rstd_N(this->stream, N);
+  const test::Cast<fp8_e4m3> y(this->stream, N, D, 0, 20);
+  rmsnorm_forward_to_fp8<T>(this->stream, y.output(), rstd_N.ref(), x_ND.cref(), w_D.cref(), kEps,
+                            NormRounding::once);
+  const auto got = y.q_NK.read();
+  for (std::int64_t k = 0; k < N * D; ++k) {
+    EXPECT_EQ(std::isnan(got[k]), k % D == 5 || k % D == 40) << k;
   }
 }
 
