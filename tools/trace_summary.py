@@ -17,8 +17,9 @@ from pathlib import Path
 from koios_tool import ToolError, read_file, run, say
 
 COMPUTE = "compute"
-COMMUNICATION = ("gather", "reduce", "replicate", "exchange")
-LANES = (COMPUTE, *COMMUNICATION, "copy", "data", "checkpoint")
+# In this order; those of the links between stages, which have names of their own, come last.
+LANES = (COMPUTE, "gather", "reduce", "replicate", "exchange", "data", "checkpoint")
+NO_COMMUNICATION = {COMPUTE, "data", "checkpoint"}
 MAX_TRACE_BYTES = 1 << 30
 
 
@@ -129,6 +130,9 @@ class Trace:
         return union((span.begin, span.end) for span in self.lanes.get(lane, [])
                      if lane != COMPUTE or not span.is_wait)
 
+    def exposed_communication(self):
+        return self.exposed(lane for lane in self.lanes if lane not in NO_COMMUNICATION)
+
     def exposed(self, lanes):
         """Microseconds in which one of these lanes was at work and nothing was computed."""
         at_work = union(interval for lane in lanes for interval in self.busy(lane))
@@ -179,12 +183,15 @@ def trace_files(places, iteration):
         if not place.is_dir():
             continue
         folders = {path.parent for path in place.rglob("rank*_trace.json")}
+        if not folders:
+            raise ToolError(f"{place} holds no traces (iteration_N/rank0_trace.json): set "
+                            "[profiling] run_profiler = true")
+        there = sorted({iteration_of(folder) for folder in folders})
         if iteration is not None:
             folders = {folder for folder in folders if iteration_of(folder) == iteration}
         if not folders:
-            wanted = "" if iteration is None else f" of iteration {iteration}"
-            raise ToolError(f"{place} holds no traces{wanted} (iteration_N/rank0_trace.json): set "
-                            "[profiling] run_profiler = true")
+            raise ToolError(f"{place} holds no traces of iteration {iteration}, but of "
+                            f"{', '.join(map(str, there))}")
         files += max(folders, key=lambda folder: (iteration_of(folder), folder)).glob(
             "rank*_trace.json")
     return sorted(files, key=lambda path: [int(part) if part.isdecimal() else part for part in
@@ -261,7 +268,7 @@ def tell_lanes(traces):
 
 def tell_ranks(traces):
     rows = [[str(trace.rank), ms(trace.end - trace.begin), ms(length(trace.computing)),
-             ms(trace.exposed(COMMUNICATION)), ms(trace.idle())] for trace in traces]
+             ms(trace.exposed_communication()), ms(trace.idle())] for trace in traces]
     table(["rank", "traced ms", "computing ms", "exposed communication ms", "idle ms"], rows)
 
 
@@ -271,7 +278,7 @@ def summarize(options):
         raise ToolError("these traces are of several iterations: name the files of one")
     traces = [Trace(path) for path in files]
     whole = sum(trace.end - trace.begin for trace in traces) / len(traces)
-    exposed = sum(trace.exposed(COMMUNICATION) for trace in traces) / len(traces)
+    exposed = sum(trace.exposed_communication() for trace in traces) / len(traces)
     idle = sum(trace.idle() for trace in traces) / len(traces)
     slowest = max(traces, key=lambda trace: length(trace.computing))
     fastest = min(length(trace.computing) for trace in traces)

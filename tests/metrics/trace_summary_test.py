@@ -97,6 +97,13 @@ class TraceSummary(unittest.TestCase):
         ranks = [line.split()[0] for line in text.splitlines()[-4:-1]]
         self.assertEqual(ranks, ["0", "3", "12"])
 
+    def test_links_between_stages_are_communication(self):
+        link = "activations of stage 0 to 1"
+        self.write([*STEP, span(link, "receive", 82, 95), span("checkpoint", "save", 95, 97)])
+        text = self.tool(self.folder)
+        self.assertIn("exposed communication: 25.000 ms, 25.0%; no lane at work: 2.000 ms", text)
+        self.assertEqual(self.row(text, *link.split()), ["13.000", "13.0", "13.000", "13.0"])
+
     def test_lanes_by_number_with_names(self):
         lanes = ("compute", "gather", "reduce", "data")
         events = [event | {"tid": lanes.index(event["tid"])} for event in STEP]
@@ -112,7 +119,7 @@ class TraceSummary(unittest.TestCase):
         self.write(STEP, iteration=100)
         self.assertIn("iteration_100:", self.tool(self.folder))
         self.assertIn("iteration_9:", self.tool(self.folder, "--iteration", "9"))
-        self.assertIn("holds no traces of iteration 7",
+        self.assertIn("holds no traces of iteration 7, but of 9, 100",
                       self.tool(self.folder, "--iteration", "7", code=1))
         files = sorted(self.folder.rglob("*.json"))
         self.assertIn("several iterations", self.tool(*files, code=1))
