@@ -26,7 +26,7 @@ def how_to_install(error):
              if sys.prefix != sys.base_prefix else
              f"python3 -m venv .venv && .venv/bin/pip install -r {requirements}, then run this tool "
              "with .venv/bin/python3")
-    return f"checkpoint: error: {error.name} is not usable here ({error}); {place}"
+    return f"{error.name} is not usable here ({error}); {place}"
 
 
 try:
@@ -34,8 +34,9 @@ try:
     from koios_checkpoint.dcp import to_dcp
     from koios_checkpoint.hugging_face import from_hugging_face, to_hugging_face
     from koios_checkpoint.verify import verify
-except ImportError as missing:
-    sys.exit(how_to_install(missing))
+    MISSING = None
+except ImportError as error:  # said once the command line is understood: --help needs none of them
+    MISSING = error
 
 TYPES = ("float32", "float16", "bfloat16")
 
@@ -206,9 +207,15 @@ def parse_arguments():
     return parser.parse_args()
 
 
+def act(arguments):
+    if MISSING is not None:
+        raise ToolError(how_to_install(MISSING))
+    arguments.action(arguments)
+
+
 def main():
     arguments = parse_arguments()
-    run("checkpoint", lambda: arguments.action(arguments))
+    run("checkpoint", lambda: act(arguments))
 
 
 if __name__ == "__main__":

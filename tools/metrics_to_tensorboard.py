@@ -2,9 +2,10 @@
 """Writes a run's metrics.jsonl as a TensorBoard event file; tags are the keys, unchanged.
 
 Numbers become scalars, lists of one value a rank histograms; the run's deck (effective.ini) is there
-as text and, its model, optimizer, training, parallel and data, as hparams. Run it as often as you like: only rows that are not there yet are added. With --follow it keeps
-adding rows while the run goes on, and ends with it (or by Ctrl-C). Whatever happens to metrics.jsonl
-meanwhile (repaired, replaced, shortened), the event file ends as a fresh conversion would write it.
+as text, and what describes the model and its training as hparams. Run it as often as you like: only
+rows that are not there yet are added. With --follow it keeps adding rows while the run goes on, and
+ends with it (or by Ctrl-C). Whatever happens to metrics.jsonl meanwhile (repaired, replaced,
+shortened), the event file ends as a fresh conversion would write it.
 """
 
 import argparse

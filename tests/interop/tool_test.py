@@ -254,6 +254,14 @@ class HuggingFace(Checkpoint):
 
 
 class Refusals(Checkpoint):
+    def test_help_needs_no_packages(self):
+        for arguments, code, text in ((["--help"], 0, "to-hf FILE OUT"),
+                                      (["info", "x"], 1, "checkpoint: error: h5py is not usable here")):
+            done = subprocess.run([sys.executable, "-S", TOOL, *arguments], capture_output=True,
+                                  text=True, timeout=60, check=False)
+            self.assertEqual(done.returncode, code, done.stderr)
+            self.assertIn(text, done.stdout + done.stderr)
+
     def test_as_a_user_starts_it(self):
         for file, code in ((self.file, 0), (self.folder / "none.h5", 1)):
             done = subprocess.run([sys.executable, TOOL, "info", file], capture_output=True,
