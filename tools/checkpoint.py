@@ -128,13 +128,21 @@ def verify_files(arguments):
 
 
 # ---- conversions ---------------------------------------------------------------------------------
+def line_of_deck(key, path):
+    """In the paths of a deck $ begins a variable, and " #" and " ;" begin a comment anywhere."""
+    if any(mark in str(path) for mark in (" #", " ;")):
+        return f'# {key}: a deck has no place for {path}, because of " #" or " ;" in it: rename it'
+    escaped = str(path).replace("$", "\\$")
+    return f"{key} = {escaped}"
+
+
 def tokenizer_of(checkpoint, given):
     """The path to copy from: the option, or what the deck in the file names."""
     if given:
         if not given.is_file():
             raise ToolError(f"{given} is not there")
         return given
-    named = checkpoint.deck.get("model/tokenizer_path")
+    named = (checkpoint.deck.get("model/tokenizer_path") or "").replace("\\$", "$")
     if named and Path(named).is_file():
         return Path(named)
     say(f"no tokenizer copied: {named or 'the file names none'}"
@@ -164,9 +172,9 @@ def from_hf(arguments):
     keys = ("dim", "n_layers", "n_heads", "n_kv_heads", "ffn_dim", "vocab_size", "norm_eps",
             "rope_theta")
     say("[model]", *(f"{key} = {getattr(sizes, key)}" for key in keys), sep="\n")
-    say(f"tokenizer_path = {tokenizer}" if tokenizer else
+    say(line_of_deck("tokenizer_path", tokenizer) if tokenizer else
           f"# tokenizer_path: {arguments.folder} holds no tokenizer.model (SentencePiece)")
-    say(f"\n[checkpoint]\ninitial_load_path = {arguments.out.absolute()}")
+    say(f"\n[checkpoint]\n{line_of_deck('initial_load_path', arguments.out.absolute())}")
 
 
 def torchtitan(arguments):

@@ -8,6 +8,7 @@ weights it exported after step n, read by way of Hugging Face's layout.
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -109,6 +110,17 @@ class InAndOut(KoiosTest):
             print(f"{ranks} ranks, tp {tp}: losses within {abs(losses[0] - expected):.1e} and "
                   f"{abs(losses[1] - after):.1e} of {expected:.2f} and {after:.2f}")
 
+    def test_the_deck_of_from_hf_names_the_file_whatever_it_is_called(self):
+        koios_file.write_checkpoint(self.folder / "made.h5", koios_file.parameters(vocab=VOCAB),
+                                    vocab=VOCAB)
+        self.tool("to-hf", self.folder / "made.h5", self.folder / "hf")
+        weights = self.folder / "w$1 ${HOME}.h5"
+        said = self.tool("from-hf", self.folder / "hf", weights)
+        named = re.search(r"(?m)^initial_load_path = (.*)$", said)[1]
+        self.assertIn(f"weights from {weights}", self.koios(1, named, "named").output)
+        commented = self.tool("from-hf", self.folder / "hf", self.folder / "w # 1.h5")
+        self.assertRegex(commented, r"(?m)^# initial_load_path: .* rename it$")
+
     def test_every_type_goes_out_and_comes_in(self):
         weights = self.folder / "in.h5"
         koios_file.write_checkpoint(weights, koios_file.parameters(vocab=VOCAB), vocab=VOCAB)
@@ -125,7 +137,6 @@ class InAndOut(KoiosTest):
             loss = self.koios(2, out, f"from_{dtype}").losses()[0]
             expected = self.loss_by_hugging_face(out, batches(1)[0], f"hf_{dtype}")
             self.assertLess(abs(loss - expected), BOUND * expected)
-
 
     def test_moments_in_bfloat16_are_known(self):
         weights = self.folder / "in.h5"
