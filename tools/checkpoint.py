@@ -17,7 +17,7 @@ import os
 import sys
 from pathlib import Path
 
-from koios_tool import ToolError, run, say
+from koios_tool import ToolError, line_of_deck, run, say
 
 
 def how_to_install(error):
@@ -128,14 +128,6 @@ def verify_files(arguments):
 
 
 # ---- conversions ---------------------------------------------------------------------------------
-def line_of_deck(key, path):
-    """In the paths of a deck $ begins a variable, and " #" and " ;" begin a comment anywhere."""
-    if any(mark in str(path) for mark in (" #", " ;")):
-        return f'# {key}: a deck has no place for {path}, because of " #" or " ;" in it: rename it'
-    escaped = str(path).replace("$", "\\$")
-    return f"{key} = {escaped}"
-
-
 def tokenizer_of(checkpoint, given):
     """The path to copy from: the option, or what the deck in the file names."""
     if given:

@@ -26,6 +26,14 @@ def say(*values, **options):
     print(*map(printable, values), **{"flush": True, **options})
 
 
+def line_of_deck(key, path):
+    """In the paths of a deck $ begins a variable and ~ a home folder, " #" and " ;" a comment."""
+    if any(mark in str(path) for mark in (" #", " ;")):
+        return f'# {key}: a deck has no place for {path}, because of " #" or " ;" in it: rename it'
+    escaped = str(path).replace("$", "\\$")
+    return f"{key} = {'./' if escaped.startswith('~') else ''}{escaped}"
+
+
 def one_line(error):
     """A library's message, which may have many lines, or none."""
     text = " ".join(str(error).split()) or type(error).__name__

@@ -12,6 +12,7 @@ import http.server
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -217,6 +218,12 @@ class GetDataset(unittest.TestCase):
                          "^get_dataset: error: .*file.*\n$")
         for wrong in (("c4", "--files", 0), ("sample", "c4", "s", "--documents", -1)):
             self.assertIn("not a whole number from 1 on", self.tool(*wrong, code=2))
+
+    def test_the_lines_for_the_deck_name_any_path(self):
+        for folder, line in (("a b", "dataset_path = a b"),
+                             ("a$b", "dataset_path = a\\$b"), ("~a", "dataset_path = ./~a"),
+                             ("a # b", "# dataset_path: a deck has no place for a # b, ")):
+            self.assertRegex(self.tool("sample", "c4", folder), f"(?m)^{re.escape(line)}")
 
     def test_one_commit_is_fetched_and_named(self):
         Hub.files[("model", "some/model")] = {"tokenizer.model": b"pieces"}

@@ -2,6 +2,7 @@
 
 import contextlib
 
+from koios_tool import line_of_deck
 from koios_tool import say as say_plain
 
 
@@ -23,4 +24,4 @@ def say(text):
 
 
 def say_deck(dataset, path, section="training"):
-    say(f"for the deck:\n\n[{section}]\ndataset = {dataset}\ndataset_path = {path}\n")
+    say(f"for the deck:\n\n[{section}]\ndataset = {dataset}\n{line_of_deck('dataset_path', path)}\n")

@@ -3,7 +3,7 @@
 import re
 import shutil
 
-from koios_tool import ToolError
+from koios_tool import ToolError, line_of_deck
 
 from . import say, say_deck, tables, whole
 
@@ -140,4 +140,4 @@ def fetch_tokenizer(options):
                   kind="model")
     with whole(options.out) as part:
         shutil.copyfile(paths[0], part)
-    say(f"for the deck:\n\n[model]\ntokenizer_path = {options.out}\n")
+    say(f"for the deck:\n\n[model]\n{line_of_deck('tokenizer_path', options.out)}\n")
