@@ -35,17 +35,21 @@ double tokens_of_run(const CommandLine& line, const RunConfig& config, const Tra
 
 }  // namespace
 
-std::optional<TrainingShape> Planner::shape_with(const std::vector<std::string>& more,
-                                                 int ranks) const {
+std::optional<TrainingShape> Planner::shape_with(const std::vector<std::string>& more, int ranks,
+                                                 std::string* why) const {
+  const auto refused = [&](const std::string& reason) {
+    if (why != nullptr) *why = reason;
+    return std::nullopt;
+  };
   std::vector<std::string> overrides = overrides_;
   overrides.insert(overrides.end(), more.begin(), more.end());
   const ParsedDeck deck = parse_run_config(text_, "", overrides);
-  const std::int64_t tp = deck.config.parallel.tensor_parallel;
-  if (!check_deck(deck, ranks).empty() || vocab_size_ % tp != 0) return std::nullopt;
+  const std::vector<DeckError> errors = check_deck(deck, ranks);
+  if (!errors.empty()) return refused(errors.front().message);
   try {
     return training_shape(deck.config, mesh_shape(deck.config, ranks), backend_, vocab_size_);
-  } catch (const UserError&) {  // what FP8 asks of the sizes of a rank's products
-    return std::nullopt;
+  } catch (const UserError& error) {  // what FP8, or the vocabulary, asks of a rank's sizes
+    return refused(error.what());
   }
 }
 

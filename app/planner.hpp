@@ -25,8 +25,9 @@ class Planner {
         backend_(backend),
         vocab_size_(vocab_size) {}
 
-  /// With `more` behind the command line's; nothing where the rules of a deck forbid it.
-  std::optional<TrainingShape> shape_with(const std::vector<std::string>& more, int ranks) const;
+  /// With `more` behind the command line's; nothing where the rules of a deck forbid it, and why.
+  std::optional<TrainingShape> shape_with(const std::vector<std::string>& more, int ranks,
+                                          std::string* why = nullptr) const;
 
  private:
   std::string text_;

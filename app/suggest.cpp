@@ -123,6 +123,9 @@ class Search {
     return std::move(best_);
   }
 
+  /// Why the deck goes with no mesh that divides the sequences; empty where it goes with one.
+  std::string refusal() const { return is_any_allowed_ ? "" : refusal_; }
+
  private:
   void try_replicas(Degrees d, int data) {
     if (sequences_ % data != 0) return;
@@ -136,8 +139,7 @@ class Search {
     if (best) best_.push_back(std::move(*best));
   }
 
-  void try_mesh(const Degrees& d, std::int64_t sequences_of_rank,
-                std::optional<Candidate>& best) const {
+  void try_mesh(const Degrees& d, std::int64_t sequences_of_rank, std::optional<Candidate>& best) {
     for (std::int64_t batch = 1; batch <= kLargestBatch && sequences_of_rank % batch == 0;
          batch *= 2) {
       for (const Overrides& schedule : schedules(d)) {
@@ -152,10 +154,13 @@ class Search {
 
   /// Nothing where that is not faster than `best`.
   std::optional<Candidate> mildest_that_fits(const Degrees& d, const Overrides& mesh,
-                                             const std::optional<Candidate>& best) const {
+                                             const std::optional<Candidate>& best) {
     for (const Overrides& recomputation : recomputations()) {
       const Overrides overrides = mesh + recomputation;
-      auto shape = planner_.shape_with(overrides, ranks_);
+      std::string why;
+      auto shape = planner_.shape_with(overrides, ranks_, &why);
+      is_any_allowed_ = is_any_allowed_ || shape;
+      if (refusal_.empty()) refusal_ = why;
       if (!shape) continue;
       // The first stage has the most micro-batches in flight, mostly.
       if (plan_memory(*shape).total_bytes > most_bytes_) continue;
@@ -178,6 +183,8 @@ class Search {
   Overrides base_;
   std::int64_t sequences_;
   std::vector<Candidate> best_;
+  bool is_any_allowed_ = false;
+  std::string refusal_;
 };
 
 /// What one GPU with room for everything would not spend, the largest first.
@@ -248,11 +255,16 @@ ExitCode suggest(const CommandLine& line) {
   const std::int64_t sequences = asked ? *asked : sequences_of_deck(as_written, ranks);
   const std::int64_t vocab_size = planned_vocabulary(as_written.model);
   const Planner planner(deck->text, line.overrides, Backend::cuda, vocab_size);
-  std::vector<Candidate> found = Search(planner, line, *rates, as_written, sequences).run();
+  Search search(planner, line, *rates, as_written, sequences);
+  std::vector<Candidate> found = search.run();
   std::cout << "meshes for " << as_written.model.flavor << " on " << ranks << " " << rates->name
             << ", " << nodes_of(line).ranks << " a node; " << with_commas(sequences)
             << " sequences of " << as_written.training.seq_len << " tokens a step; rates "
             << printable(rates->source) << "\n";
+  if (found.empty() && !search.refusal().empty()) {
+    std::cout << "none is allowed: " << printable(search.refusal()) << "\n";
+    return ExitCode::failure;
+  }
   if (found.empty()) {
     std::cout << "none fits, or none divides these sequences over the ranks: more GPUs, other "
                  "--sequences, "

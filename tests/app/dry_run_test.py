@@ -202,6 +202,14 @@ class DryRun(unittest.TestCase):
         self.assertRegex(none.stdout, "none fits, or none divides these sequences over the ranks: .*"
                                       "optimizer/state_dtype=bfloat16")
 
+    def test_suggest_says_why_the_deck_goes_with_no_mesh(self):
+        none = subprocess.run([BINARY, "model/vocab_size=1000", "training/fp8_linear=tensorwise",
+                               "training/seq_len=25", "training/batch_size=1", "--gpu=h100",
+                               "--ranks=8", "--suggest"], capture_output=True, text=True, timeout=60,
+                              check=False, cwd=self.folder)
+        self.assertEqual(none.returncode, 1)
+        self.assertRegex(none.stdout, r"none is allowed: \[training\] fp8_linear: on a GPU all sizes .* 25$")
+
     def test_without_a_vocabulary(self):
         done = subprocess.run([BINARY, "--dry-run"], capture_output=True, text=True, timeout=60,
                               check=False, cwd=self.folder)
