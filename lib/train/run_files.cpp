@@ -23,15 +23,35 @@ using Listing = std::map<std::string, std::string>;
 /// A list of some millions of files; what is larger is no such list.
 constexpr std::int64_t kMostBytes = std::int64_t{1} << 30;
 
+/// Where a file lies, by whatever way through links and `..` its folder is reached. It keeps its
+/// own name, though it may be a link: that is what its place in the order goes by.
+class Places {
+ public:
+  std::string of(const fs::path& file) {
+    const fs::path folder = fs::absolute(file).parent_path();
+    auto [known, is_new] = folders_.try_emplace(folder, folder);
+    if (is_new) {
+      std::error_code error;
+      const fs::path real = fs::canonical(folder, error);
+      if (!error) known->second = real;
+    }
+    return (known->second / file.filename()).string();
+  }
+
+ private:
+  std::map<fs::path, fs::path> folders_;
+};
+
 Listing list_files(const DataOptions& options) {
   std::vector<DataSource> sources = options.mixture;
   if (sources.empty()) sources.push_back({options.format, options.path, 1});
   BadData ignored(OnBadData::skip);  // the reader itself will tell
   Listing listing;
+  Places places;
   for (const DataSource& source : sources) {
     for (const std::string& file :
          find_dataset_files(source.path, source.format, options.split, &ignored)) {
-      listing[fs::absolute(file).string()] =
+      listing[places.of(file)] =
           fmt::format("{:016x} {}", files_fingerprint({file}), fs::file_size(file));
     }
   }
@@ -40,6 +60,7 @@ Listing list_files(const DataOptions& options) {
 
 Listing read_listing(const fs::path& path) {
   Listing listing;
+  Places places;
   std::istringstream in(files::read_whole(path, kMostBytes).value_or(""));
   for (std::string line; std::getline(in, line);) {
     std::istringstream fields(line);
@@ -47,7 +68,7 @@ Listing read_listing(const fs::path& path) {
     std::string size;
     std::string file;
     if (fields >> fingerprint >> size && std::getline(fields >> std::ws, file)) {
-      listing[file] = cat(fingerprint, " ", size);
+      listing[places.of(file)] = cat(fingerprint, " ", size);
     }
   }
   return listing;

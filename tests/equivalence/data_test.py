@@ -158,6 +158,16 @@ class BadData(DataCase):
         self.assertRegex(run.stderr, r"error: .*a\.jsonl: other files, or files of other sizes: "
                                      "the data has changed since the position")
 
+    def test_a_file_is_the_same_by_whatever_way_its_folder_is_reached(self):
+        (self.path / "data").mkdir()
+        self.write("data/a.jsonl", self.lines(200))
+        (self.path / "way").symlink_to("data")
+        for way in ("data", "way", "data/../way/../data"):
+            run = self.workplace.run(1, {**STEPS, "training/dataset": "jsonl",
+                                         "training/dataset_path": self.path / way})
+            self.assertEqual(run.returncode, 0, run.output)
+            self.assertNotIn("last start in this folder", run.output)
+
     def test_a_file_that_changed_where_its_size_and_ends_do_not_show_it(self):
         path = self.write("a.jsonl", self.lines(2000))
         data = {**STEPS, "training/dataset": "jsonl", "training/dataset_path": path,
