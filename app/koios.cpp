@@ -1,4 +1,5 @@
 // koios: the training program. Scopes are the shutdown order: MPI, then the device, then the run.
+#include <cstdlib>
 #include <iostream>
 
 #include "app/command_line.hpp"
@@ -13,6 +14,7 @@
 #include "core/log.hpp"
 #include "runtime/device.hpp"
 #include "runtime/file.hpp"
+#include "runtime/launch_check.hpp"
 #include "runtime/mpi_env.hpp"
 #include "runtime/mpi_leftovers.hpp"
 #include "runtime/signals.hpp"
@@ -24,8 +26,9 @@ namespace {
 
 using namespace koios;
 
-/// What needs no ranks.
+/// What needs no ranks: of those that a launcher started the first says it.
 ExitCode answer(const CommandLine& line) {
+  if (launched_rank(std::getenv) != 0) return ExitCode::done;
   switch (line.task) {
     case Task::help:
       std::cout << usage();

@@ -1,5 +1,6 @@
 #include "app/planner.hpp"
 
+#include <cstdlib>
 #include <iostream>
 
 #include "app/deck_agreement.hpp"
@@ -10,6 +11,7 @@
 #include "core/log.hpp"
 #include "core/printable.hpp"
 #include "data/tokenizer.hpp"
+#include "runtime/launch_check.hpp"
 #include "train/start_report.hpp"
 #include "train/training_memory.hpp"
 
@@ -82,7 +84,7 @@ Nodes nodes_of(const CommandLine& line) {
 }
 
 ExitCode dry_run(const CommandLine& line) {
-  const int ranks = line.ranks.value_or(1);
+  const int ranks = line.ranks.value_or(launched_ranks(std::getenv));
   const auto deck = parse_alone(line.deck, line.overrides, [&](const ParsedDeck& parsed) {
     return check_deck(parsed, ranks);
   });

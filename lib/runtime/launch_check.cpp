@@ -1,5 +1,6 @@
 #include "runtime/launch_check.hpp"
 
+#include <algorithm>
 #include <cstdlib>
 
 #include "core/error.hpp"
@@ -27,6 +28,13 @@ int launched_rank(const EnvLookup& env) {
     if (env(name) != nullptr) return number(env, name);
   }
   return step_tasks(env) > 0 ? number(env, "SLURM_PROCID") : 0;
+}
+
+int launched_ranks(const EnvLookup& env) {
+  for (const char* name : {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE"}) {
+    if (env(name) != nullptr) return std::max(1, number(env, name));
+  }
+  return std::max(1, step_tasks(env));
 }
 
 std::string missing_pmix(const EnvLookup& env, int least_tasks) {

@@ -13,6 +13,9 @@ using EnvLookup = std::function<const char*(const char*)>;
 /// Before MPI_Init: this task's number among those that its launcher started; 0 where none did.
 int launched_rank(const EnvLookup& env);
 
+/// And how many it started; 1 where none did.
+int launched_ranks(const EnvLookup& env);
+
 /// Before MPI_Init: what is wrong with a Slurm step of at least `least_tasks` tasks that offers no
 /// PMIx, and the fix; or "".
 std::string missing_pmix(const EnvLookup& env, int least_tasks);

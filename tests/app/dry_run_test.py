@@ -210,6 +210,15 @@ class DryRun(unittest.TestCase):
         self.assertEqual(none.returncode, 1)
         self.assertRegex(none.stdout, r"none is allowed: \[training\] fp8_linear: on a GPU all sizes .* 25$")
 
+    def test_under_a_launcher_the_first_task_plans_for_all(self):
+        for rank in (0, 1):
+            told = subprocess.run([BINARY, "model/vocab_size=1000", "--dry-run"], capture_output=True,
+                                  text=True, timeout=60, check=True, cwd=self.folder,
+                                  env={**os.environ, "OMPI_COMM_WORLD_RANK": str(rank),
+                                       "OMPI_COMM_WORLD_SIZE": "6"}).stdout
+            self.assertEqual("# mesh: 6 ranks = " in told, rank == 0, told)
+            self.assertEqual(bool(told), rank == 0)
+
     def test_without_a_vocabulary(self):
         done = subprocess.run([BINARY, "--dry-run"], capture_output=True, text=True, timeout=60,
                               check=False, cwd=self.folder)

@@ -37,6 +37,10 @@ TEST(LaunchCheck, the_launcher_numbers_its_tasks) {
   EXPECT_EQ(launched_rank(lookup(with(kBatchScript, "SLURM_PROCID", "3"))), 0);
   EXPECT_EQ(launched_rank(lookup({{"OMPI_COMM_WORLD_RANK", "2"}, {"PMIX_RANK", "2"}})), 2);
   EXPECT_EQ(launched_rank(lookup({{"PMI_RANK", "3"}})), 3);
+  EXPECT_EQ(launched_ranks(lookup({})), 1);
+  EXPECT_EQ(launched_ranks(lookup(kStep)), 4);
+  EXPECT_EQ(launched_ranks(lookup(with(kBatchScript, "SLURM_PROCID", "3"))), 1);
+  EXPECT_EQ(launched_ranks(lookup({{"OMPI_COMM_WORLD_SIZE", "8"}})), 8);
 }
 
 TEST(LaunchCheck, nothing_is_wrong_outside_of_slurm) {
