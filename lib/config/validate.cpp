@@ -190,6 +190,14 @@ void warn_of_schedule(Rules& rules, const RunConfig& c) {
                     ": the learning rate falls before it has reached optimizer/lr"));
 }
 
+void warn_of_profiling(Rules& rules, const RunConfig& c) {
+  const std::int64_t freq = c.profiling.profile_freq;
+  rules.require(!c.profiling.run_profiler || freq <= c.training.steps,
+                {"profiling/profile_freq", "profiling/run_profiler", "training/steps"},
+                cat("[profiling] profile_freq = ", freq, ": of steps = ", c.training.steps,
+                    " none is recorded"));
+}
+
 void check_validation(Rules& rules, const ValidationConfig& v) {
   for (const char* key : {"validation/dataset", "validation/interval", "validation/steps"}) {
     rules.require(v.is_on() || !rules.is_changed(key), {key, "validation/dataset_path"},
@@ -357,6 +365,7 @@ std::vector<DeckError> check_rules(const ParsedDeck& parsed, int ranks) {
 std::vector<DeckError> find_doubts(const ParsedDeck& parsed) {
   Rules rules(parsed);
   warn_of_schedule(rules, parsed.config);
+  warn_of_profiling(rules, parsed.config);
   return std::move(rules).errors();
 }
 

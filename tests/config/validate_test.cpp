@@ -123,6 +123,11 @@ TEST(Doubts, a_schedule_longer_than_the_run_is_no_error) {
   EXPECT_EQ(doubts_of("[lr_scheduler]\ntype = wsd\ndecay_steps = 9900\n"),
             "error: x.ini:3: [lr_scheduler] decay_steps = 9900 and warmup_steps = 200 together "
             "exceed steps = 10000: the learning rate falls before it has reached optimizer/lr\n");
+  const std::string few = "[training]\nsteps = 9\nwarmup_steps = 1\n[profiling]\nrun_profiler = ";
+  EXPECT_EQ(doubts_of(few + "false\n"), "");
+  EXPECT_EQ(doubts_of(few + "true\nprofile_freq = 9\n"), "");
+  EXPECT_EQ(doubts_of(few + "true\n"),
+            "error: x.ini:5: [profiling] profile_freq = 10: of steps = 9 none is recorded\n");
 }
 
 // The kernels count packs of 16 bytes in 32 bits: 11008 / 8 a token here.
