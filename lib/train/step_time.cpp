@@ -60,8 +60,11 @@ struct Group {
   bool crosses_nodes() const { return per_node < ranks; }
 };
 
-Group group_of(int stride, int ranks, Nodes nodes) {
-  return {ranks, std::clamp(nodes.ranks / stride, 1, ranks)};
+/// `ranks` of the run's, each `stride` behind the one before. Groups follow one another, so a node
+/// whose size they do not divide cuts some of them: the smallest piece is what a ring waits for.
+Group group_of(int stride, int ranks, int ranks_of_run, Nodes nodes) {
+  if (ranks_of_run <= nodes.ranks) return {ranks, ranks};
+  return {ranks, nodes.ranks % stride == 0 ? std::gcd(nodes.ranks / stride, ranks) : 1};
 }
 
 struct Transfer {
@@ -77,11 +80,14 @@ class Links {
     const MeshShape& mesh = shape.mesh;
     const int tp = mesh.size(Axis::tp);
     const int cp = mesh.size(Axis::cp);
-    tensor_ = group_of(1, tp, nodes);
-    context_ = group_of(tp, cp, nodes);
-    shard_ = group_of(tp, shape.shard_ranks(), nodes);
-    replicate_ = group_of(tp * shape.shard_ranks(), mesh.size(Axis::dp_replicate), nodes);
-    stages_ = group_of(shape.first_rank(1), mesh.size(Axis::pp), nodes);
+    const auto group = [&](int stride, int ranks) {
+      return group_of(stride, ranks, mesh.ranks(), nodes);
+    };
+    tensor_ = group(1, tp);
+    context_ = group(tp, cp);
+    shard_ = group(tp, shape.shard_ranks());
+    replicate_ = group(tp * shape.shard_ranks(), mesh.size(Axis::dp_replicate));
+    stages_ = group(shape.first_rank(1), mesh.size(Axis::pp));
     // As comm/shard_transport chooses.
     copies_ = shape.backend == Backend::cuda && shape.reduce.scratch_factor > 0;
     shard_copies_ = goes_by_copies(shard_);

@@ -256,6 +256,11 @@ TEST(StepTime, what_hides_and_what_does_not) {
   EXPECT_LT(by_turns[bubble], 0.30 * by_turns.total());
   EXPECT_NEAR(split[bubble] / by_turns[bubble], 1.0 / 3, 0.02);
   EXPECT_EQ(parts(deck, 1, 8).exposed(), 0);
+  // Nodes of 6 cut each third group of 4; where the run is on one node nothing is cut.
+  const std::vector<std::string> fours = {k7B, kNone, batch(4), tp(4)};
+  EXPECT_GT(parts(fours, 12, 6)[tensor], 2 * parts(fours, 12, 4)[tensor]);
+  EXPECT_EQ(parts(fours, 4, 6)[tensor], parts(fours, 4, 4)[tensor]);
+  EXPECT_EQ(parts(fours, 16, 8)[tensor], parts(fours, 16, 4)[tensor]);
 }
 
 TEST(StepTime, days_and_energy_follow_from_the_speed) {
