@@ -57,6 +57,7 @@ std::vector<DeckError> check(const ParsedDeck& parsed, const DataProblem& data_p
   ParsedDeck ours = parsed;
   ours.config.validation.dataset_path.clear();
   ours.config.checkpoint.initial_load_path.clear();
+  ours.config.job.gemm_choices.clear();
   std::vector<DeckError> errors = parsed.errors;
   for (const DeckError& error : check_files(ours, data_problem)) errors.push_back(error);
   const auto require = [&](bool holds, const char* key, const char* message) {

@@ -42,7 +42,7 @@ GemmChoices::GemmChoices(std::string file, std::string environment, const std::s
   if (!file_.empty()) load(files::read_whole(file_, kMostBytes).value_or(""));
   if (more.empty()) return;
   const std::optional<std::string> text = files::read_whole(more, kMostBytes);
-  if (!text) throw UserError(cat("the GEMM choices ", more, " (job/gemm_choices) are not there"));
+  if (!text) throw UserError(cat("[job] gemm_choices = ", more, ": cannot be read"));
   load(*text);
 }
 

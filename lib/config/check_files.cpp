@@ -34,6 +34,9 @@ std::vector<DeckError> check_files(const ParsedDeck& parsed, const DataProblem& 
     require(data_problem(c.validation.dataset_path), "validation/dataset_path",
             "[validation] dataset_path = ", c.validation.dataset_path);
   }
+  if (const std::string choices = c.job.gemm_choices; !choices.empty()) {
+    require(file_problem(choices), "job/gemm_choices", "[job] gemm_choices = ", choices);
+  }
   if (const std::string weights = c.checkpoint.initial_load_path; !weights.empty()) {
     require(file_problem(weights), "checkpoint/initial_load_path",
             "[checkpoint] initial_load_path = ", weights);

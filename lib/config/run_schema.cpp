@@ -32,8 +32,9 @@ void add_job(DeckSchema& schema, JobConfig& c) {
   schema.add(s, "gemm_choices", &c.gemm_choices)
       .may_be_empty()
       .help(
-          "gemm_choices.txt of another run on such GPUs: its algorithms for matrix products are "
-          "taken, and only what it lacks is timed at the start");
+          "on GPUs, gemm_choices.txt of another run on such GPUs: its algorithms for matrix "
+          "products "
+          "are taken, and only what it lacks is timed at the start; not with deterministic");
 }
 
 void add_metrics(DeckSchema& schema, MetricsConfig& c) {
@@ -235,8 +236,7 @@ void add_training(DeckSchema& schema, TrainingConfig& c, ParallelConfig& p, Data
       .help(
           "with tensorwise: scales are found in the tensor that they scale; previous: norms, "
           "swiglu and rope cast what they compute by twice the largest magnitude of the step "
-          "before, which "
-          "saves passes; what is still larger saturates (fp8/saturated)");
+          "before, which saves passes; what is still larger saturates (fp8/saturated)");
   schema.add(s, "on_nonfinite", &c.on_nonfinite)
       .help(
           "what a loss or gradient that is not finite does: end the run, skip the update, or "

@@ -136,6 +136,13 @@ void check_fp8_stacks(Rules& rules, const RunConfig& c, int ranks) {
   }
 }
 
+void check_job(Rules& rules, const JobConfig& job) {
+  rules.require(
+      job.gemm_choices.empty() || !job.deterministic, {"job/gemm_choices", "job/deterministic"},
+      "[job] gemm_choices: these algorithms were timed, and a deterministic run takes none "
+      "that were; leave it empty");
+}
+
 void check_attention(Rules& rules, const RunConfig& c) {
   const bool is_masked = c.data.document_mask && c.model.attention == AttentionKind::cudnn;
   rules.require(!is_masked || !c.job.deterministic,
@@ -346,6 +353,7 @@ std::vector<DeckError> check_rules(const ParsedDeck& parsed, int ranks) {
   Rules rules(parsed);
   check_model(rules, parsed.config.model);
   check_counts(rules, parsed.config);
+  check_job(rules, parsed.config.job);
   check_attention(rules, parsed.config);
   check_fp8(rules, parsed.config);
   check_fp8_stacks(rules, parsed.config, ranks);

@@ -80,6 +80,14 @@ TEST(Rules, fp8_block_reads_stacks_without_gaps) {
             refusal("24 rows of wq, 48", "2 ranks") + refusal("24 rows of wk, 48", "2 ranks"));
 }
 
+TEST(Rules, a_deterministic_run_takes_no_timed_choices) {
+  const std::string choices = "[job]\ngemm_choices = other/gemm_choices.txt\n";
+  EXPECT_EQ(rules_of(choices), "");
+  EXPECT_EQ(rules_of(choices + "deterministic = true\n"),
+            "error: x.ini:2: [job] gemm_choices: these algorithms were timed, and a deterministic "
+            "run takes none that were; leave it empty\n");
+}
+
 TEST(Rules, fp8_skips_blocks_that_are_there) {
   const std::string eight = "[model]\nn_layers = 8\n[training]\nfp8_linear = rowwise\n";
   EXPECT_EQ(rules_of(eight + "fp8_skip_blocks = 0, 7\n"), "");
@@ -373,6 +381,19 @@ TEST_F(Files, what_is_missing_is_named) {
   EXPECT_EQ(errors_with("tokenizer.model", "empty"),
             "error: command line: [training] dataset_path = empty: the folder holds no file that "
             "can be read\n");
+}
+
+TEST_F(Files, the_gemm_choices_of_another_run_are_there) {
+  const auto errors_of = [&](const std::string& name) {
+    return to_string(check_files(
+        parse_run_config("", "x.ini",
+                         {"model/tokenizer_path=" + at("tokenizer.model"),
+                          "training/dataset_path=" + at("full"), "job/gemm_choices=" + at(name)}),
+        problem_of));
+  };
+  EXPECT_EQ(errors_of("full/part-0.txt"), "");
+  EXPECT_EQ(errors_of("gone.txt"), cat("error: command line: [job] gemm_choices = ", at("gone.txt"),
+                                       ": No such file or directory\n"));
 }
 
 TEST_F(Files, a_missing_default_names_its_key_and_what_brings_it) {
