@@ -42,7 +42,8 @@ void activate(StageContext<T>& c, BlockSaved<T>& v, Fp8Use use = Fp8Use::product
   if (const auto y = fp8_input_at_once(c, v, kDownLinear, use)) {
     const Region region(c.stream, "swiglu to FP8",
                         passes_over(v.gate_NF, v.up_NF, y->q_NK, y->q_KN));
-    return swiglu_forward_to_fp8<T>(c.stream, *y, v.gate_NF, v.up_NF);
+    swiglu_forward_to_fp8<T>(c.stream, *y, v.gate_NF, v.up_NF);
+    return c.made("silu(gate) up", "activated", *y);
   }
   {
     const Region region(c.stream, "swiglu", passes_over(v.gate_NF, v.up_NF, v.activated_NF));
@@ -285,14 +286,15 @@ void block_backward_input(StageContext<T>& c, BlockSaved<T>& v, const BlockGradi
         s, "swiglu backward to FP8",
         passes_over(d_activated_NF, v.gate_NF, v.up_NF, d_gate_up->q_NK, d_gate_up->q_KN));
     swiglu_backward_to_fp8<T>(s, *d_gate_up, d_activated_NF, v.gate_NF, v.up_NF);
+    c.made("silu(gate) up, backward", "d_gate|d_up", *d_gate_up);
   } else {
     const Region region(s, "swiglu backward",
                         passes_over(d_activated_NF, v.gate_NF, v.up_NF, d.gate_up_N2F));
     swiglu_backward<T>(s, column_range(d.gate_up_N2F, 0, ffn),
                        column_range(d.gate_up_N2F, ffn, ffn), d_activated_NF, v.gate_NF, v.up_NF,
                        fp8_gradient_amax(c, v, kGateUpLinear));
+    c.made("silu(gate) up, backward", "d_gate|d_up", d.gate_up_N2F);
   }
-  if (!d_gate_up) c.made("silu(gate) up, backward", "d_gate|d_up", d.gate_up_N2F);
   // 6  gate|up = normed2 w1|w3
   const auto normed2_ND = gather_for_weights(v.normed2_SD);
   if (v.is_fp8()) {

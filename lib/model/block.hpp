@@ -6,6 +6,7 @@
 // (mid + delta).
 #pragma once
 
+#include "core/error.hpp"
 #include "kernels/gemm.hpp"
 #include "model/activations.hpp"
 #include "model/numerics_check.hpp"
@@ -32,6 +33,13 @@ struct StageContext {
   template <class U, int R>
   void made(const char* operation, const char* tensor, Ref<U, R> x) const {
     if (numerics != nullptr) numerics->result(stream, operation, tensor, Ref<const U, R>(x));
+  }
+  /// The same where it was cast at once: 8 bits hold no infinity, but the largest magnitude does.
+  template <class Q>
+  void made(const char* operation, const char* tensor, const Fp8Output<Q>& x) const {
+    if (numerics == nullptr) return;
+    numerics->result(stream, operation, cat("the largest magnitude of ", tensor),
+                     Ref<const float, 1>(x.amax));
   }
 };
 

@@ -20,8 +20,9 @@ void norm_forward(StageContext<T>& c, Ref<const T, 1> w_D, const NormResult<T>& 
   if (y.at_once) {
     const Region region(c.stream, "norm to FP8",
                         passes_over(x_SD, y.at_once->q_NK, y.at_once->q_NK, y.at_once->q_KN));
-    return rmsnorm_forward_to_fp8<T>(c.stream, *y.at_once, rows.rstd_S, x_SD, w_D, m.norm_eps,
-                                     rounding(m.norm));
+    rmsnorm_forward_to_fp8<T>(c.stream, *y.at_once, rows.rstd_S, x_SD, w_D, m.norm_eps,
+                              rounding(m.norm));
+    return c.made("norm", "its result", *y.at_once);
   }
   const Region region(c.stream, "norm", passes_over(x_SD, y.y_SD));
   if (has_mean(m.norm)) {
@@ -45,7 +46,7 @@ void add_norm_forward(StageContext<T>& c, Ref<const T, 1> w_D, Ref<T, 2> sum_SD,
     add_rmsnorm_forward_to_fp8<T>(c.stream, sum_SD, *y.at_once, rows.rstd_S, x_SD, delta_SD, w_D,
                                   m.norm_eps, rounding(m.norm));
     c.made("residual addition", "the residual stream", sum_SD);
-    return;
+    return c.made("norm", "its result", *y.at_once);
   }
   const Region region(c.stream, "add+norm", passes_over(x_SD, delta_SD, sum_SD, y.y_SD));
   if (has_mean(m.norm)) {

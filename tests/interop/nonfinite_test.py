@@ -127,6 +127,30 @@ class Nonfinite(ToolTest):
             rf"or the update before on rank {RANKS - 1}: 1 of the {3456 // RANKS} values of "
             r"layers\.1\.feed_forward\.w1\.weight are not finite; "))
 
+    def test_the_first_operation_among_those_that_cast_at_once(self):
+        """In block 0 "God" makes gate and up so large that their product is infinite: in the second
+        step, when what swiglu computes is no longer written but in 8 bits. No parameter changes."""
+        self.data.write_text(json.dumps({"text": " ".join(["the"] * 104 + ["God"] + ["the"] * 400)}))
+        embedding = self.values["tok_embeddings.weight"]
+        embedding[:, 0] = 0
+        embedding[GOD] = 0
+        embedding[GOD, 0] = 1
+        self.values["layers.0.attention.wo.weight"][:] = 0
+        self.values["layers.0.ffn_norm.weight"][:] = 1
+        for name in ("w1", "w3"):
+            weight = self.values[f"layers.0.feed_forward.{name}.weight"]
+            weight[:, 0] = 1
+            weight *= 2.0 ** 62
+        self.values["layers.0.feed_forward.w2.weight"][:] = 0
+        self.values["output.weight"][:] = 0
+        for scales in ("current", "previous"):
+            run = self.koios(job__check_numerics="true", optimizer__lr=0,
+                             training__fp8_linear="tensorwise", training__fp8_scales=scales)
+            self.assertRegex(run.stderr, (
+                r"error: \[job\] check_numerics: step 2, forward layers\.0, micro-batch 0, "
+                r"silu\(gate\) up on rank 1: \d+ of the \d+ values of (the largest magnitude of )?"
+                r"activated are not finite; all results before were\n"))
+
 
 if __name__ == "__main__":
     unittest.main()
