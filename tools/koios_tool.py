@@ -27,11 +27,14 @@ def say(*values, **options):
 
 
 def line_of_deck(key, path):
-    """In the paths of a deck $ begins a variable and ~ a home folder, " #" and " ;" a comment."""
-    if any(mark in str(path) for mark in (" #", " ;")):
-        return f'# {key}: a deck has no place for {path}, because of " #" or " ;" in it: rename it'
-    escaped = str(path).replace("$", "\\$")
-    return f"{key} = {'./' if escaped.startswith('~') else ''}{escaped}"
+    """In a deck $ begins a variable, ~ before a path a home folder, and # or ; after a blank a
+    comment; blanks around a value are no part of it, and one in quotes is refused."""
+    text = str(path)
+    if re.search(r"\s[#;]|\s$", text):
+        return (f'# {key}: a deck has no place for {path}, because of the " #", the " ;" or the '
+                "blank at the end: rename it")
+    folder = "./" if text.startswith(tuple("~#;'\" ")) else ""
+    return f"{key} = {folder}" + text.replace("$", "\\$")
 
 
 def one_line(error):

@@ -222,6 +222,8 @@ class GetDataset(unittest.TestCase):
     def test_the_lines_for_the_deck_name_any_path(self):
         for folder, line in (("a b", "dataset_path = a b"),
                              ("a$b", "dataset_path = a\\$b"), ("~a", "dataset_path = ./~a"),
+                             ("#a", "dataset_path = ./#a"), ("'a'", "dataset_path = ./'a'"),
+                             ("a ", "# dataset_path: a deck has no place for a , "),
                              ("a # b", "# dataset_path: a deck has no place for a # b, ")):
             self.assertRegex(self.tool("sample", "c4", folder), f"(?m)^{re.escape(line)}")
 
