@@ -102,7 +102,8 @@ class Search {
         rates_(rates),
         config_(config),
         base_(without_degrees(config.parallel)),
-        sequences_(sequences) {}
+        sequences_(sequences),
+        tokens_(line.prediction.tokens.value_or(0)) {}
 
   /// The best of all that differ in more than copies of the model, the fastest first.
   std::vector<Candidate> run() {
@@ -167,7 +168,7 @@ class Search {
       const std::int64_t bytes = largest(plan_memory_of_stages(*shape)).total_bytes;
       if (bytes > most_bytes_) continue;
       const StepTime time = predict_step(*shape, rates_, nodes_);
-      const RunPrediction run = predict_run(*shape, time, rates_, 1);
+      const RunPrediction run = predict_run(*shape, time, rates_, tokens_);
       if (best && best->run.tokens_per_s >= run.tokens_per_s) return std::nullopt;
       return Candidate{d, overrides, bytes, std::move(*shape), time, run};
     }
@@ -182,6 +183,7 @@ class Search {
   const RunConfig& config_;
   Overrides base_;
   std::int64_t sequences_;
+  double tokens_;  // of the whole run, where they are asked for
   std::vector<Candidate> best_;
   bool is_any_allowed_ = false;
   std::string refusal_;
@@ -208,9 +210,10 @@ std::string limits_of(const StepTime& time) {
 void print(const Candidate& c, std::size_t number) {
   // Of a GPU whose peak is known.
   const std::string mfu = c.run.mfu > 0 ? fmt::format(", mfu {:.1f}%", 100 * c.run.mfu) : "";
+  const std::string run = c.run.run_s > 0 ? cat(", run ", duration(c.run.run_s)) : "";
   std::cout << fmt::format(
-      "{}. {} tokens/s of each rank{}, step {}, plan {}: {}\n   limits: {}\n  ", number,
-      with_commas(std::llround(c.run.tokens_per_s)), mfu, duration(c.run.step_s),
+      "{}. {} tokens/s of each rank{}, step {}{}, plan {}: {}\n   limits: {}\n  ", number,
+      with_commas(std::llround(c.run.tokens_per_s)), mfu, duration(c.run.step_s), run,
       gib(c.planned_bytes), c.shape.mesh.describe(), limits_of(c.time));
   for (const std::string& override : c.overrides) std::cout << " " << override;
   std::cout << "\n";

@@ -181,14 +181,14 @@ class DryRun(unittest.TestCase):
 
     def test_the_table_of_what_is_suggested(self):
         table = re.findall(r"(?m)^\| 64 \| (pp .*?) \| (b\d+) (m\d+), .*? \| ([\d,]+) \(([\d.]+)%\) "
-                           r"\| ([\d.]+) \|", (ROOT / "docs/planning.md").read_text())
+                           r"\| ([\d.]+) \| (\d+) \|", (ROOT / "docs/planning.md").read_text())
         done = subprocess.run([BINARY, ROOT / "input/llama2_70b.ini", "model/vocab_size=32000", "--gpu=h100",
-                               "--suggest", "--ranks=64", "--sequences=1024"], capture_output=True,
+                               "--suggest", "--ranks=64", "--sequences=1024", "--tokens=2e12"], capture_output=True,
                               text=True, timeout=100, check=False, cwd=self.folder)
         found = re.findall(r"(?m)^\d\. ([\d,]+) tokens/s of each rank, mfu ([\d.]+)%, step ([\d.]+) s, "
-                           r".*: 64 ranks = (pp .*)\n.*\n.*/batch_size=(\d+) .*_steps=(\d+)", done.stdout)
-        self.assertEqual(table, [(mesh, f"b{batch}", f"m{micro}", speed, mfu, step)
-                                 for speed, mfu, step, mesh, batch, micro in found[:5]])
+                           r"run (\d+) days, .*: 64 ranks = (pp .*)\n.*\n.*/batch_size=(\d+) .*_steps=(\d+)", done.stdout)
+        self.assertEqual(table, [(mesh, f"b{batch}", f"m{micro}", speed, mfu, step, days)
+                                 for speed, mfu, step, days, mesh, batch, micro in found[:5]])
 
     def test_suggest_says_what_it_lacks(self):
         deck = [ROOT / "input/llama2_70b.ini", "model/vocab_size=32000", "--suggest"]
