@@ -102,6 +102,7 @@ class Search {
         rates_(rates),
         config_(config),
         base_(without_degrees(config.parallel)),
+        needs_copies_(config.comm.shard_transport == ShardTransport::copy_engine),
         sequences_(sequences),
         tokens_(line.prediction.tokens.value_or(0)) {}
 
@@ -160,6 +161,10 @@ class Search {
       const Overrides overrides = mesh + recomputation;
       std::string why;
       auto shape = planner_.shape_with(overrides, ranks_, &why);
+      if (shape && needs_copies_ && !copy_engines_reach(*shape, nodes_)) {
+        why = "[comm] shard_transport = copy_engine: groups of ranks would cross nodes";
+        shape.reset();
+      }
       is_any_allowed_ = is_any_allowed_ || shape;
       if (refusal_.empty()) refusal_ = why;
       if (!shape) continue;
@@ -182,6 +187,7 @@ class Search {
   const MachineRates& rates_;
   const RunConfig& config_;
   Overrides base_;
+  bool needs_copies_;
   std::int64_t sequences_;
   double tokens_;  // of the whole run, where they are asked for
   std::vector<Candidate> best_;

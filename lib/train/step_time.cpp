@@ -67,6 +67,30 @@ Group group_of(int stride, int ranks, int ranks_of_run, Nodes nodes) {
   return {ranks, nodes.ranks % stride == 0 ? std::gcd(nodes.ranks / stride, ranks) : 1};
 }
 
+/// As comm/shard_transport chooses where it may.
+bool is_for_copies(const Group& group) {
+  constexpr int kMostByCopies = 16;
+  return !group.crosses_nodes() && group.ranks <= kMostByCopies;
+}
+
+struct Groups {
+  Group tensor, context, shard, replicate, stages;
+};
+
+Groups groups_of(const TrainingShape& shape, Nodes nodes) {
+  const MeshShape& mesh = shape.mesh;
+  const int tp = mesh.size(Axis::tp);
+  const int cp = mesh.size(Axis::cp);
+  const auto group = [&](int stride, int ranks) {
+    return group_of(stride, ranks, mesh.ranks(), nodes);
+  };
+  return {.tensor = group(1, tp),
+          .context = group(tp, cp),
+          .shard = group(tp, shape.shard_ranks()),
+          .replicate = group(tp * shape.shard_ranks(), mesh.size(Axis::dp_replicate)),
+          .stages = group(shape.first_rank(1), mesh.size(Axis::pp))};
+}
+
 struct Transfer {
   double seconds = 0;
   double slows = 0;  // seconds that it takes from the computation beside it
@@ -76,67 +100,53 @@ struct Transfer {
 class Links {
  public:
   Links(const TrainingShape& shape, const MachineRates& rates, Nodes nodes)
-      : shape_(shape), rates_(rates) {
-    const MeshShape& mesh = shape.mesh;
-    const int tp = mesh.size(Axis::tp);
-    const int cp = mesh.size(Axis::cp);
-    const auto group = [&](int stride, int ranks) {
-      return group_of(stride, ranks, mesh.ranks(), nodes);
-    };
-    tensor_ = group(1, tp);
-    context_ = group(tp, cp);
-    shard_ = group(tp, shape.shard_ranks());
-    replicate_ = group(tp * shape.shard_ranks(), mesh.size(Axis::dp_replicate));
-    stages_ = group(shape.first_rank(1), mesh.size(Axis::pp));
+      : shape_(shape), rates_(rates), groups_(groups_of(shape, nodes)) {
     // As comm/shard_transport chooses.
     copies_ = shape.backend == Backend::cuda && shape.reduce.scratch_factor > 0;
-    shard_copies_ = goes_by_copies(shard_);
+    shard_copies_ = goes_by_copies(groups_.shard);
     require_rates();
   }
 
-  const Group& shard() const { return shard_; }
-  const Group& replicate() const { return replicate_; }
-  const Group& tensor() const { return tensor_; }
-  const Group& context() const { return context_; }
+  const Group& shard() const { return groups_.shard; }
+  const Group& replicate() const { return groups_.replicate; }
+  const Group& tensor() const { return groups_.tensor; }
+  const Group& context() const { return groups_.context; }
 
   /// full: bytes of the whole, of which each rank has its part.
   Transfer gather(double full) const { return sharded(full, 2); }
   Transfer reduce(double full) const {
     Transfer t = sharded(full, 3);
-    t.slows += 2 * full / shard_.ranks / rates_.memory;
+    t.slows += 2 * full / groups_.shard.ranks / rates_.memory;
     return t;
   }
   Transfer all_reduce(double bytes) const {
-    const double n = replicate_.ranks;
+    const double n = groups_.replicate.ranks;
     const double sent = 2 * (n - 1) / n * bytes;
-    Transfer t = by_kernels(sent, replicate_, 3);
-    if (replicate_.crosses_nodes()) t.seconds += 2 * std::log2(n) * kHop_s;
+    Transfer t = by_kernels(sent, groups_.replicate, 3);
+    if (groups_.replicate.crosses_nodes()) t.seconds += 2 * std::log2(n) * kHop_s;
     return t;
   }
   /// One activation of `bytes` a rank, gathered or reduced: the computation waits for it.
   double tensor_exchange(double bytes) const {
-    return bytes / rate(tensor_, false) + kCollective_s + latency(tensor_);
+    return bytes / rate(groups_.tensor, false) + kCollective_s + latency(groups_.tensor);
   }
-  double context_seconds(double sent) const { return sent / rate(context_, copies_); }
+  double context_seconds(double sent) const { return sent / rate(groups_.context, copies_); }
   /// Passes over the memory: as for shards, and the sums of all ranks' gradients, which are read
   /// as they are made, and read and written in float32.
   double context_slows(const ContextBytes& bytes) const {
     const double sums = static_cast<double>(bytes.reduce_scatter) / sizeof(float) * (2 + 4 + 4) *
-                        context_.ranks / (context_.ranks - 1);
+                        groups_.context.ranks / (groups_.context.ranks - 1);
     return (2.0 * static_cast<double>(bytes.all_gather) +
             3.0 * static_cast<double>(bytes.reduce_scatter) + sums) /
            rates_.memory;
   }
-  double stage_seconds(double sent) const { return sent / rate(stages_, false); }
+  double stage_seconds(double sent) const { return sent / rate(groups_.stages, false); }
   TensorOverlap tensor_overlap_of(bool is_asynchronous) const {
-    return tensor_overlap(is_asynchronous, goes_by_copies(tensor_));
+    return tensor_overlap(is_asynchronous, goes_by_copies(groups_.tensor));
   }
 
  private:
-  bool goes_by_copies(const Group& group) const {
-    constexpr int kMostByCopies = 16;
-    return copies_ && !group.crosses_nodes() && group.ranks <= kMostByCopies;
-  }
+  bool goes_by_copies(const Group& group) const { return copies_ && is_for_copies(group); }
   void require_rates() const {
     if (shape_.compute != rates_.compute) throw UserError(other_compute_type(shape_, rates_));
     const auto names = missing_rates(rates_, shape_.fp8.recipe);
@@ -144,7 +154,8 @@ class Links {
     for (const std::string& name : names) missing += cat(missing.empty() ? "" : ", ", name);
     bool is_any_group = false;
     bool is_any_crossing = false;
-    for (const Group& group : {tensor_, context_, shard_, replicate_, stages_}) {
+    for (const Group& group :
+         {groups_.tensor, groups_.context, groups_.shard, groups_.replicate, groups_.stages}) {
       is_any_group = is_any_group || group.ranks > 1;
       is_any_crossing = is_any_crossing || group.crosses_nodes();
     }
@@ -172,16 +183,16 @@ class Links {
             passes * sent / rates_.memory + kSlowedByKernels * sent / rates_.collective};
   }
   Transfer sharded(double full, double passes) const {
-    const double sent = full / shard_.ranks * (shard_.ranks - 1);
-    if (shard_copies_) return {sent / rate(shard_, true), passes * sent / rates_.memory};
-    Transfer t = by_kernels(sent, shard_, passes);
-    t.seconds += latency(shard_);
+    const double sent = full / groups_.shard.ranks * (groups_.shard.ranks - 1);
+    if (shard_copies_) return {sent / rate(groups_.shard, true), passes * sent / rates_.memory};
+    Transfer t = by_kernels(sent, groups_.shard, passes);
+    t.seconds += latency(groups_.shard);
     return t;
   }
 
   const TrainingShape& shape_;
   const MachineRates& rates_;
-  Group tensor_, context_, shard_, replicate_, stages_;
+  Groups groups_;
   bool copies_ = false;
   bool shard_copies_ = false;
 };
@@ -433,6 +444,12 @@ StepTime time_of_stage(const TrainingShape& shape, const MachineRates& rates, co
 }
 
 }  // namespace
+
+bool copy_engines_reach(const TrainingShape& shape, Nodes nodes) {
+  const Groups groups = groups_of(shape, nodes);
+  return is_for_copies(groups.tensor) && is_for_copies(groups.context) &&
+         is_for_copies(groups.shard);
+}
 
 StepTime predict_step(const TrainingShape& shape, const MachineRates& rates, Nodes nodes) {
   const Links links(shape, rates, nodes);

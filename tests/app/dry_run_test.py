@@ -202,6 +202,17 @@ class DryRun(unittest.TestCase):
         self.assertRegex(none.stdout, "none fits, or none divides these sequences over the ranks: .*"
                                       "optimizer/state_dtype=bfloat16")
 
+    def test_what_is_suggested_keeps_copy_engines_within_nodes(self):
+        command = [BINARY, ROOT / "input/llama2_7b.ini", "model/vocab_size=32000", "--gpu=h100",
+                   "--suggest", "--ranks=16", "--node=4", "--sequences=64",
+                   "comm/shard_transport=copy_engine"]
+        found = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True,
+                               cwd=self.folder).stdout
+        meshes = re.findall(r"16 ranks = pp \d+ x dp ((?:\d+ x )?\d+) x cp (\d+) x tp (\d+)", found)
+        self.assertGreaterEqual(len(meshes), 3, found)
+        for data, context, tensor in meshes:
+            self.assertLessEqual(int(data.split()[-1]) * int(context) * int(tensor), 4, found)
+
     def test_suggest_says_why_the_deck_goes_with_no_mesh(self):
         none = subprocess.run([BINARY, "model/vocab_size=1000", "training/fp8_linear=tensorwise",
                                "training/seq_len=25", "training/batch_size=1", "--gpu=h100",
