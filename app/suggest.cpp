@@ -161,7 +161,7 @@ class Search {
       const Overrides overrides = mesh + recomputation;
       std::string why;
       auto shape = planner_.shape_with(overrides, ranks_, &why);
-      if (shape && needs_copies_ && !copy_engines_reach(*shape, nodes_)) {
+      if (shape && needs_copies_ && !node_groups(*shape, nodes_).copy_engines_reach()) {
         why = "[comm] shard_transport = copy_engine: groups of ranks would cross nodes";
         shape.reset();
       }

@@ -52,45 +52,6 @@ std::string other_compute_type(const TrainingShape& shape, const MachineRates& r
              ", and [training] mixed_precision_param is ", to_string(shape.compute));
 }
 
-/// Ranks that communicate, and how many of them are on one node.
-struct Group {
-  int ranks = 1;
-  int per_node = 1;
-
-  bool crosses_nodes() const { return per_node < ranks; }
-};
-
-/// `ranks` of the run's, each `stride` behind the one before. Groups follow one another, so a node
-/// whose size they do not divide cuts some of them: the smallest piece is what a ring waits for.
-Group group_of(int stride, int ranks, int ranks_of_run, Nodes nodes) {
-  if (ranks_of_run <= nodes.ranks) return {ranks, ranks};
-  return {ranks, nodes.ranks % stride == 0 ? std::gcd(nodes.ranks / stride, ranks) : 1};
-}
-
-/// As comm/shard_transport chooses where it may.
-bool is_for_copies(const Group& group) {
-  constexpr int kMostByCopies = 16;
-  return !group.crosses_nodes() && group.ranks <= kMostByCopies;
-}
-
-struct Groups {
-  Group tensor, context, shard, replicate, stages;
-};
-
-Groups groups_of(const TrainingShape& shape, Nodes nodes) {
-  const MeshShape& mesh = shape.mesh;
-  const int tp = mesh.size(Axis::tp);
-  const int cp = mesh.size(Axis::cp);
-  const auto group = [&](int stride, int ranks) {
-    return group_of(stride, ranks, mesh.ranks(), nodes);
-  };
-  return {.tensor = group(1, tp),
-          .context = group(tp, cp),
-          .shard = group(tp, shape.shard_ranks()),
-          .replicate = group(tp * shape.shard_ranks(), mesh.size(Axis::dp_replicate)),
-          .stages = group(shape.first_rank(1), mesh.size(Axis::pp))};
-}
-
 struct Transfer {
   double seconds = 0;
   double slows = 0;  // seconds that it takes from the computation beside it
@@ -100,17 +61,17 @@ struct Transfer {
 class Links {
  public:
   Links(const TrainingShape& shape, const MachineRates& rates, Nodes nodes)
-      : shape_(shape), rates_(rates), groups_(groups_of(shape, nodes)) {
+      : shape_(shape), rates_(rates), groups_(node_groups(shape, nodes)) {
     // As comm/shard_transport chooses.
     copies_ = shape.backend == Backend::cuda && shape.reduce.scratch_factor > 0;
     shard_copies_ = goes_by_copies(groups_.shard);
     require_rates();
   }
 
-  const Group& shard() const { return groups_.shard; }
-  const Group& replicate() const { return groups_.replicate; }
-  const Group& tensor() const { return groups_.tensor; }
-  const Group& context() const { return groups_.context; }
+  const NodeGroup& shard() const { return groups_.shard; }
+  const NodeGroup& replicate() const { return groups_.replicate; }
+  const NodeGroup& tensor() const { return groups_.tensor; }
+  const NodeGroup& context() const { return groups_.context; }
 
   /// full: bytes of the whole, of which each rank has its part.
   Transfer gather(double full) const { return sharded(full, 2); }
@@ -146,7 +107,7 @@ class Links {
   }
 
  private:
-  bool goes_by_copies(const Group& group) const { return copies_ && is_for_copies(group); }
+  bool goes_by_copies(const NodeGroup& group) const { return copies_ && group.is_for_copies(); }
   void require_rates() const {
     if (shape_.compute != rates_.compute) throw UserError(other_compute_type(shape_, rates_));
     const auto names = missing_rates(rates_, shape_.fp8.recipe);
@@ -154,7 +115,7 @@ class Links {
     for (const std::string& name : names) missing += cat(missing.empty() ? "" : ", ", name);
     bool is_any_group = false;
     bool is_any_crossing = false;
-    for (const Group& group :
+    for (const NodeGroup& group :
          {groups_.tensor, groups_.context, groups_.shard, groups_.replicate, groups_.stages}) {
       is_any_group = is_any_group || group.ranks > 1;
       is_any_crossing = is_any_crossing || group.crosses_nodes();
@@ -169,16 +130,16 @@ class Links {
                         ") lack ", missing, "; add them to the file of --rates"));
   }
 
-  double rate(const Group& group, bool by_copies) const {
+  double rate(const NodeGroup& group, bool by_copies) const {
     if (!group.crosses_nodes())
       return by_copies && rates_.copy > 0 ? rates_.copy : rates_.collective;
     return std::min(rates_.collective, rates_.between_nodes * group.per_node);
   }
-  static double latency(const Group& group) {
+  static double latency(const NodeGroup& group) {
     return group.crosses_nodes() ? (group.ranks - 1) * kHop_s : 0;
   }
   /// passes: over the memory, for each byte that is sent.
-  Transfer by_kernels(double sent, const Group& group, double passes) const {
+  Transfer by_kernels(double sent, const NodeGroup& group, double passes) const {
     return {sent / rate(group, false),
             passes * sent / rates_.memory + kSlowedByKernels * sent / rates_.collective};
   }
@@ -192,7 +153,7 @@ class Links {
 
   const TrainingShape& shape_;
   const MachineRates& rates_;
-  Groups groups_;
+  NodeGroups groups_;
   bool copies_ = false;
   bool shard_copies_ = false;
 };
@@ -444,12 +405,6 @@ StepTime time_of_stage(const TrainingShape& shape, const MachineRates& rates, co
 }
 
 }  // namespace
-
-bool copy_engines_reach(const TrainingShape& shape, Nodes nodes) {
-  const Groups groups = groups_of(shape, nodes);
-  return is_for_copies(groups.tensor) && is_for_copies(groups.context) &&
-         is_for_copies(groups.shard);
-}
 
 StepTime predict_step(const TrainingShape& shape, const MachineRates& rates, Nodes nodes) {
   const Links links(shape, rates, nodes);

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "measure/machine_rates.hpp"
+#include "train/node_groups.hpp"
 #include "train/training_shape.hpp"
 
 namespace koios {
@@ -43,14 +44,6 @@ struct StepTime {
   /// Of all axes.
   double exposed() const;
 };
-
-struct Nodes {
-  int ranks = 8;  // of one node
-};
-
-/// Whether each group whose GPUs may copy from each other is on one node, as
-/// comm/shard_transport = copy_engine insists.
-bool copy_engines_reach(const TrainingShape& shape, Nodes nodes);
 
 /// UserError where the rates lack one that the shape needs, or are of another compute type.
 StepTime predict_step(const TrainingShape& shape, const MachineRates& rates, Nodes nodes);
