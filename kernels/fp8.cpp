@@ -52,13 +52,12 @@ struct SetBounds {
 
   template <class Width>
   KOKKOS_FUNCTION void operator()(Width, std::int64_t first) const {
-    if (!is_finite(norm[0])) return;
+    if (!Kokkos::isfinite(norm[0])) return;
     for (std::int64_t i = first; i < first + Width::size; ++i) {
       const float next = margin * amax[i];
-      if (next > 0 && is_finite(next)) bound[i] = next;
+      if (next > 0 && Kokkos::isfinite(next)) bound[i] = next;
     }
   }
-  KOKKOS_FUNCTION static bool is_finite(float x) { return x - x == 0; }
 };
 
 /// The maxima of a tile's rows and columns.

@@ -20,18 +20,15 @@ Fp8Result<Q> checked_result(const Fp8Output<Q>& to, Ref<T, 2> x_NK) {
   return {to.q_NK, to.q_KN};
 }
 
-KOIOS_HOST_DEVICE inline bool is_infinite(float x) {
-  return (__builtin_bit_cast(std::uint32_t, x) & 0x7fffffffU) == 0x7f800000U;
-}
 /// A kernel that casts what it computes, by a scale from before, must not make the largest number
 /// of an infinity: nobody would see it any more.
-KOIOS_HOST_DEVICE inline float nan_for_infinity(float x) {
-  return is_infinite(x) ? __builtin_bit_cast(float, 0x7fc00000U) : x;
+KOKKOS_INLINE_FUNCTION float nan_for_infinity(float x) {
+  return Kokkos::isfinite(x) ? x : __builtin_bit_cast(float, 0x7fc00000U);
 }
 
 // ---- the host ----
 
-/// f(width, i) for the packs of a piece of a row: those of the whole row.
+/// f(width, i) for the packs of a piece of a row; they are those that the whole row has.
 template <class F>
 void host_packs(std::int64_t count, const F& f) {
   static_assert(kHostTileColumns % kSimdFloats == 0);
@@ -91,7 +88,7 @@ template <bool kPacks, class Q, class T, class Place>
 __device__ float cast_held(Held<T, Place::V>& held, const Fp8Result<Q>& to, const Place& at,
                            float scale, const Fp8Counters& counters, TurnedTile<Q, Place>& turned) {
   const float largest = largest_in(held);
-  if (is_infinite(largest)) replace_infinities(held);
+  if (!Kokkos::isfinite(largest)) replace_infinities(held);  // NaN may stand beside one
   turned.take(
       at, 0,
       cast_rows<kPacks>(held, filled(ArrayWidth<kHeldRows>{}, scale), to.q_NK, at, 0, counters));
