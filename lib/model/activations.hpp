@@ -48,7 +48,7 @@ struct Fp8Saved {
   Ref<float, 2> scale[kBlockLinears];
   Ref<float, 1> amax;  // tensorwise: of the inputs, then of the outputs' gradients
   AmaxOf amax_of[2 * kBlockLinears] = {};
-  int first_in_history = -1;  // of as many places in Fp8History; -1: there is none
+  int first_in_history = -1;  // Fp8History has as many places from here on; -1: it has none
 };
 
 /// Which scales inputs and gradients have, and which weights.

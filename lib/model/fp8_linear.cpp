@@ -281,12 +281,14 @@ std::optional<Fp8Output<fp8_e5m2>> fp8_gradient_at_once(const StageContext<T>& c
                  of_gradient(layer));
 }
 
+bool norms_cast_at_once(const ModelSpec& model, const TensorParallelOptions& tensor) {
+  return tensor.ranks == 1 && !has_mean(model.norm);
+}
+
 std::vector<int> fp8_places_at_once(const StageShape& shape, const Fp8Saved& saved) {
   if (saved.first_in_history < 0) return {};
   std::vector<int> places = {saved.first_in_history + of_input(kDownLinear)};
-  // Tensor-parallel ranks would first have to agree on the scale of what they gather. Layer norms,
-  // which no large deck uses, are left out: each takes nvcc a minute.
-  if (shape.tensor.ranks == 1 && !has_mean(shape.model.norm)) {
+  if (norms_cast_at_once(shape.model, shape.tensor)) {
     for (const BlockLinear layer : {kQkvLinear, kGateUpLinear}) {
       places.push_back(saved.first_in_history + of_input(layer));
     }

@@ -49,6 +49,10 @@ template <class T>
 std::optional<Fp8Output<fp8_e5m2>> fp8_gradient_at_once(const StageContext<T>& c,
                                                         const BlockSaved<T>& v, BlockLinear layer,
                                                         std::int64_t O);
+/// Whether norms cast their results so. With tensor parallelism ranks would first have to agree on
+/// the scale of what they gather. Layer norms, which no large deck uses, are left out: each takes
+/// nvcc a minute.
+bool norms_cast_at_once(const ModelSpec& model, const TensorParallelOptions& tensor);
 /// The places in Fp8History of a block's tensors that are cast so.
 std::vector<int> fp8_places_at_once(const StageShape& shape, const Fp8Saved& saved);
 

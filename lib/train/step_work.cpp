@@ -1,5 +1,7 @@
 #include "train/step_work.hpp"
 
+#include "model/fp8_linear.hpp"
+
 namespace koios {
 namespace {
 
@@ -48,7 +50,7 @@ struct AtOnce {
 
   AtOnce(const TrainingShape& shape, Fp8Recipe recipe)
       : casts(recipe != Fp8Recipe::none && shape.fp8.scales == Fp8ScalesOf::previous),
-        with_norms(casts && shape.tensor.ranks == 1 && !has_mean(shape.model.norm)) {}
+        with_norms(casts && norms_cast_at_once(shape.model, shape.tensor)) {}
 };
 
 /// Weights arrive cast and are transposed for the backward pass; those that are gathered in the
