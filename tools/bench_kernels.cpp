@@ -373,8 +373,11 @@ int main(int argc, char** argv) {
   using koios::Backend;
   const std::string name = argc > 1 ? argv[1] : koios::is_built_in(Backend::cuda) ? "cuda" : "host";
   const bool has_energy = argc > 3 && std::string(argv[3]) == "joules";
-  if ((name != "host" && name != "cuda") || (argc > 3 && !has_energy)) {
-    std::fprintf(stderr, "usage: bench_kernels [host|cuda] [part of a kernel's name] [joules]\n");
+  if ((name != "host" && name != "cuda") || (argc > 3 && !(has_energy && name == "cuda"))) {
+    std::fprintf(
+        stderr,
+        "usage: bench_kernels [host|cuda] [part of a kernel's name, as a regular expression] "
+        "[joules: with cuda]\n");
     return 2;
   }
   try {

@@ -403,9 +403,11 @@ int main(int argc, char** argv) {
         return wanted == group.name;
       });
   const bool has_energy = argc > 4 && std::string(argv[4]) == "joules";
-  if ((!cuda && backend != "host") || seconds <= 0 || !is_known || (argc > 4 && !has_energy)) {
+  if ((!cuda && backend != "host") || seconds <= 0 || !is_known ||
+      (argc > 4 && !(has_energy && cuda))) {
     std::fprintf(stderr,
-                 "usage: bench_math [host|cuda] [SECONDS] [products|fp8|attention] [joules]\n");
+                 "usage: bench_math [host|cuda] [SECONDS] [products|fp8|attention] [joules: with "
+                 "cuda]\n");
     return 2;
   }
   try {
