@@ -172,7 +172,7 @@ def count_own_time(spans):
 
 # ---- where they are ------------------------------------------------------------------------------
 def iteration_of(folder):
-    found = re.fullmatch(r"iteration_(\d+)", folder.name)
+    found = re.fullmatch(r"iteration_(\d+)", folder.resolve().name)  # which may be "."
     return int(found[1]) if found else -1
 
 

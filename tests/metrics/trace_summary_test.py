@@ -4,6 +4,7 @@
 import contextlib
 import io
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -121,6 +122,11 @@ class TraceSummary(unittest.TestCase):
         self.assertIn("iteration_9:", self.tool(self.folder, "--iteration", "9"))
         self.assertIn("holds no traces of iteration 7, but of 9, 100",
                       self.tool(self.folder, "--iteration", "7", code=1))
+        here = os.getcwd()
+        self.addCleanup(os.chdir, here)
+        os.chdir(self.folder / "profile_traces/iteration_9")
+        self.tool(".", "--iteration", "9")
+        self.assertIn("but of 9\n", self.tool(".", "--iteration", "7", code=1))
         files = sorted(self.folder.rglob("*.json"))
         self.assertIn("several iterations", self.tool(*files, code=1))
 
