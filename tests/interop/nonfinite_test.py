@@ -90,6 +90,18 @@ class Nonfinite(ToolTest):
         self.assertNotIn("step 2:", run.stderr)
         self.assertEqual([row["skipped_steps"] for row in run.rows()[-2:]], [1, 0])
 
+    def test_a_skipped_step_leaves_no_scales(self):
+        """So the step after it knows none of the step before, and has the bits of one that wants none."""
+        self.make_god_spoil_the_gradient()
+        rows = [self.koios(0, training__on_nonfinite="skip", training__fp8_linear="tensorwise",
+                           training__fp8_skip_blocks=0, training__fp8_scales=scales,
+                           training__steps=3).rows()[-3:] for scales in ("current", "previous")]
+        for current, previous in list(zip(*rows))[:2]:
+            self.assertEqual(current["skipped_steps"], 1 if current["step"] == 1 else 0)
+            for key in ("loss_metrics/global_avg_loss", "grad_norm"):
+                self.assertEqual(current[key], previous[key])
+        self.assertNotEqual(rows[0][2]["grad_norm"], rows[1][2]["grad_norm"])
+
     def test_the_gradient_of_one_replica(self):
         self.make_god_spoil_the_gradient()
         run = self.koios(training__data_parallel_replicate_degree=2)
