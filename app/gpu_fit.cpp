@@ -22,7 +22,11 @@ struct Change {
 };
 
 Change operator+(Change a, const Change& b) {
-  a.overrides.insert(a.overrides.end(), b.overrides.begin(), b.overrides.end());
+  for (const std::string& override : b.overrides) {
+    if (std::ranges::find(a.overrides, override) == a.overrides.end()) {
+      a.overrides.push_back(override);
+    }
+  }
   a.ranks = std::max(a.ranks, b.ranks);
   return a;
 }

@@ -91,14 +91,18 @@ class DryRun(unittest.TestCase):
             self.assertIn(f"# fits h100: plan {bytes_planned} ", again.stdout)
 
     def test_what_would_make_a_deck_fit_that_says_all_degrees(self):
-        command = [ROOT / "input/llama2_7b.ini", "model/vocab_size=32000", "--gpu=h100",
-                   "training/data_parallel_degree=1", "--ranks=1"]
-        done = subprocess.run([BINARY, *command, "--dry-run"], capture_output=True, text=True,
-                              timeout=60, check=False, cwd=self.folder)
-        advice = re.findall(r"(?m)^#   (.*) \(plan [\d.]+ GiB\)$", done.stdout)
-        self.assertTrue(any("--ranks" in change for change in advice), done.stdout)
-        for change in advice:
-            self.assertIn("# fits h100: plan ", self.plan(*command, *change.split()).stdout)
+        for gpu, name, ranks, more in (
+                ("h100", "llama2_7b", 1, []),
+                ("40 GiB", "llama2_70b", 8, ["training/tensor_parallel_degree=1"])):
+            command = [ROOT / f"input/{name}.ini", "model/vocab_size=32000", f"--gpu={gpu.split()[0]}",
+                       f"training/data_parallel_degree={ranks}", f"--ranks={ranks}", *more]
+            done = subprocess.run([BINARY, *command, "--dry-run"], capture_output=True, text=True,
+                                  timeout=60, check=False, cwd=self.folder)
+            advice = re.findall(r"(?m)^#   (.*) \(plan [\d.]+ GiB\)$", done.stdout)
+            self.assertTrue(any("--ranks" in change for change in advice), done.stdout)
+            for change in map(str.split, advice):
+                self.assertEqual(len(set(change)), len(change), change)
+                self.assertIn(f"# fits {gpu}: plan ", self.plan(*command, *change).stdout)
 
     def test_the_longest_sequence_is_one_that_the_mesh_takes(self):
         command = ["model/dim=768", "model/n_heads=12", "model/ffn_dim=3072", "--gpu=24",
