@@ -3,6 +3,7 @@
 #include "checkpoint/checkpoint_reader.hpp"
 #include "core/error.hpp"
 #include "core/log.hpp"
+#include "core/readable.hpp"
 #include "core/stopwatch.hpp"
 #include "train/device_access.hpp"
 #include "train/fixed_keys.hpp"
@@ -39,8 +40,8 @@ void load_initial_weights(const std::string& path, const std::string& effective_
   } catch (const UserError& error) {
     throw UserError(cat("[checkpoint] initial_load_path = ", path, ": ", error.what()));
   }
-  log::info("weights from ", path, ", loaded in ", watch.seconds(),
-            " s; the optimizer and the data start anew");
+  log::info("weights from ", path, ", loaded in ", duration(watch.seconds()),
+            "; the optimizer and the data start anew");
 }
 
 }  // namespace koios

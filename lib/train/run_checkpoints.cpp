@@ -7,6 +7,7 @@
 #include "checkpoint/catalogue.hpp"
 #include "checkpoint/checkpoint_file.hpp"
 #include "core/log.hpp"
+#include "core/readable.hpp"
 #include "core/stopwatch.hpp"
 #include "train/device_access.hpp"
 #include "train/saved_parameters.hpp"
@@ -25,8 +26,8 @@ constexpr const char* kExpAvg = "optimizer/exp_avg/";
 WriteOptions write_options(const CheckpointConfig& config) { return {.method = config.io}; }
 
 std::string describe(const SaveReport& report) {
-  return cat(", ", (report.bytes >> 20) + 1, " MiB in ", report.write_s, " s, verified in ",
-             report.verify_s, " s");
+  return cat(", ", (report.bytes >> 20) + 1, " MiB in ", duration(report.write_s), ", verified in ",
+             duration(report.verify_s));
 }
 
 void prepare_folder(const fs::path& folder) {
@@ -205,7 +206,7 @@ std::optional<RunState> RunCheckpoints::load(const std::string& step_and_path) {
   }
   say_of_moments(*reader);
   log::info("continues from ", path.string(), ", step ", state.step, ", written on ",
-            reader->head().text("mesh"), ", loaded in ", watch.seconds(), " s");
+            reader->head().text("mesh"), ", loaded in ", duration(watch.seconds()));
   return state;
 }
 
@@ -260,7 +261,7 @@ void RunCheckpoints::save_behind(const RunState& state) {
     HostAccess access;
     const std::vector<SavedArray> arrays = checkpoint_arrays(layout, staging->wait());
     *line = cat(write_and_prune(*ranks, folder, step, head, arrays, access, config),
-                ", while training stood still for ", stood_still_s, " s");
+                ", while training stood still for ", duration(stood_still_s));
   });
 }
 

@@ -8,6 +8,7 @@
 
 #include "comm/verdict.hpp"
 #include "core/log.hpp"
+#include "core/readable.hpp"
 #include "core/stopwatch.hpp"
 #include "data/same_data.hpp"
 #include "data/saved_position.hpp"
@@ -225,8 +226,8 @@ void TrainingLoop<T>::tell_of_start_and_epochs(std::int64_t step) {
   if (is_first) {
     parts_.streams.compute.synchronize();
     launch_.start.done("first step");
-    log::info("first step done ", launch_.start.total_seconds(),
-              " s after launch: ", launch_.start.describe());
+    log::info("first step done ", duration(launch_.start.total_seconds()),
+              " after launch: ", launch_.start.describe());
     launch_.memory.note("first step");
     log::info(launch_.memory.describe());
     checkpoints_.prepare();
