@@ -127,12 +127,13 @@ void check_fp8_stacks(Rules& rules, const RunConfig& c, int ranks) {
   for (const auto& [name, outputs] : stacked) {
     const std::int64_t rows = outputs / degrees.tp;
     rules.require(
-        rows % sharers == 0 && rows / sharers * m.dim % kAlignment == 0,
+        rows % sharers == 0 && rows * m.dim % kAlignment == 0,
         {"training/fp8_linear", "training/data_parallel_degree", "training/context_parallel_degree",
          "model/dim", "model/n_heads", "model/n_kv_heads", "model/ffn_dim", "model/flavor"},
         cat("[training] fp8_linear = block: the ", rows, " rows of ", name, ", ", m.dim,
-            " wide, over ", sharers, sharers == 1 ? " rank" : " ranks", " are no multiple of ",
-            kAlignment, " elements on each; choose another mesh or size, or rowwise"));
+            " wide, must divide by the ", sharers, sharers == 1 ? " rank" : " ranks",
+            " that share them, and have a multiple of ", kAlignment,
+            " elements; choose another mesh or size, or rowwise"));
   }
 }
 
