@@ -26,21 +26,25 @@ struct Cast {
   }
 };
 
-/// But for the sign of NaN, which the GPU's instruction does not keep.
-inline void expect_same(const std::vector<double>& got, const std::vector<double>& want) {
+/// But for the sign of NaN, which the GPU's instruction does not keep. tolerance: relative.
+inline void expect_same(const std::vector<double>& got, const std::vector<double>& want,
+                        double tolerance = 0) {
   ASSERT_EQ(got.size(), want.size());
   for (std::size_t i = 0; i < want.size(); ++i) {
-    const bool same = std::isnan(want[i]) ? std::isnan(got[i]) : got[i] == want[i];
+    const bool same = std::isnan(want[i]) ? std::isnan(got[i])
+                                          : got[i] == want[i] || std::abs(got[i] - want[i]) <=
+                                                                     tolerance * std::abs(want[i]);
     if (!same) FAIL() << "element " << i << " is " << got[i] << ", not " << want[i];
   }
 }
 
+/// amax_tolerance: of the largest magnitude.
 template <class Q>
-void expect_same(const Cast<Q>& got, const Cast<Q>& want) {
+void expect_same(const Cast<Q>& got, const Cast<Q>& want, double amax_tolerance = 0) {
   expect_same(got.q_NK.read(), want.q_NK.read());
   expect_same(got.q_KN.read(), want.q_KN.read());
   expect_same(got.inverse.read(), want.inverse.read());
-  expect_same(got.amax.read(), want.amax.read());
+  expect_same(got.amax.read(), want.amax.read(), amax_tolerance);
   expect_same(got.counts.read(), want.counts.read());
 }
 
