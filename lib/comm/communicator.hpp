@@ -71,10 +71,9 @@ class Communicator {
     int to;           // rank - distance
     AnyRef received;  // to be filled
     int from;         // rank + distance
-    AnyRef source;    // where it lies on `from`: the same place here
+    AnyRef target;    // where `data` arrives on `to`: the same place here
   };
-  /// Ranks whose memory is laid out alike may read each other's instead of sending: `data` must
-  /// stay as it is until the others' streams have passed, too.
+  /// Ranks whose memory is laid out alike may write to each other's instead of sending.
   virtual void exchange(const Exchange& e, Stream& stream);
 
   /// Makes the connection that sends and receives between this rank and `peer` want, which

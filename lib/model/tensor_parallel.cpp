@@ -59,12 +59,12 @@ void TensorParallel<T>::exchange_rows(Ref<const T, 2> mine_SD) {
   copy(exchange_, any(rows_of(buffers_.gathered_ND, rank())), any(mine_SD));
   for (int distance = 1; distance < size(); ++distance) {
     const int from = neighbour(distance);
-    const AnyRef rows = any(rows_of(buffers_.gathered_ND, from));
-    group_.exchange({.data = any(rows_of(buffers_.gathered_ND, rank())),
+    const AnyRef mine = any(rows_of(buffers_.gathered_ND, rank()));
+    group_.exchange({.data = mine,
                      .to = neighbour(-distance),
-                     .received = rows,
+                     .received = any(rows_of(buffers_.gathered_ND, from)),
                      .from = from,
-                     .source = rows},
+                     .target = mine},
                     exchange_);
     arrived_[static_cast<std::size_t>(distance)].record(exchange_);
   }
@@ -94,7 +94,7 @@ void TensorParallel<T>::exchange_partial(int distance) {
                    .to = to,
                    .received = any(rows_of(buffers_.received_ND, from)),
                    .from = from,
-                   .source = any(rows_of(buffers_.partial_ND, rank()))},
+                   .target = any(rows_of(buffers_.received_ND, rank()))},
                   exchange_);
   exchanged_.record(exchange_);
 }

@@ -32,8 +32,8 @@ std::vector<StageUnit> stage_units(const TrainingShape& shape, const ShardLayout
 }
 
 /// Whether gathers ahead are begun behind the computation that hides them, and wait for what it
-/// exchanges. Copy engines take copies in the order in which they came, whatever their streams:
-/// those of the next block's weights would hold up the keys and values that attention waits for.
+/// exchanges: the copies of the next block's weights would hold up those of the keys and values
+/// that attention waits for.
 bool keys_go_first(const TrainingShape& shape) {
   return shape.backend == Backend::cuda && shape.mesh.size(Axis::cp) > 1;
 }

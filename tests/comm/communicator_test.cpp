@@ -273,7 +273,7 @@ TYPED_TEST(CommunicatorTest, exchanges_at_every_distance) {
                                .to = to,
                                .received = of(received, from),
                                .from = from,
-                               .source = of(for_all, this->rank())},
+                               .target = of(received, this->rank())},
                               this->comm());
     }
     this->comm().synchronize();

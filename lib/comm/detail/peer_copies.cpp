@@ -41,33 +41,34 @@ void PeerCopies::add_all_gather(AnyRef mine, AnyRef full) {
   const int ranks = memory_->ranks();
   const AnyRef place = part(full, memory_->rank());
   if (mine.data != place.data) own_.push_back({place.data, mine.data, mine.bytes()});
-  // Each begins with another peer, so that no GPU is asked by all at once.
+  // Each begins with another peer, so that no GPU is written to by all at once.
   for (int d = 1; d < ranks; ++d) {
-    const int from = (memory_->rank() + d) % ranks;
-    const AnyRef theirs = part(full, from);
-    copies_.push_back({theirs.data, memory_->at(from, theirs.data), theirs.bytes()});
+    const int to = (memory_->rank() + d) % ranks;
+    copies_.push_back({memory_->at(to, place.data), mine.data, mine.bytes()});
   }
 }
 
 void PeerCopies::add_reduce_scatter(AnyRef full, AnyRef mine) {
-  KOIOS_REQUIRE(memory_->holds(full), "reduce_scatter outside the shared memory");
+  KOIOS_REQUIRE(memory_->holds(scratch_), "reduce_scatter outside the shared memory");
   const int ranks = memory_->ranks();
   const AnyRef place = part(full, memory_->rank());
   Sum sum{mine, std::vector<const void*>(static_cast<std::size_t>(ranks), place.data)};
-  std::byte* landing = take_scratch((ranks - 1) * mine.bytes());
+  // One place for each distance from the rank that sends.
+  std::byte* const landing = take_scratch((ranks - 1) * mine.bytes());
   for (int d = 1; d < ranks; ++d) {
-    const int from = (memory_->rank() + d) % ranks;
-    copies_.push_back({landing, memory_->at(from, place.data), mine.bytes()});
-    sum.parts[static_cast<std::size_t>(from)] = landing;
-    landing += mine.bytes();
+    std::byte* const of_distance = landing + (d - 1) * mine.bytes();
+    const int to = (memory_->rank() + d) % ranks;
+    const int from = (memory_->rank() + ranks - d) % ranks;
+    copies_.push_back({memory_->at(to, of_distance), part(full, to).data, mine.bytes()});
+    sum.parts[static_cast<std::size_t>(from)] = of_distance;
   }
   sums_.push_back(std::move(sum));
 }
 
 void PeerCopies::add_exchange(const Communicator::Exchange& e) {
-  KOIOS_REQUIRE(memory_->holds(e.data) && memory_->holds(e.source),
+  KOIOS_REQUIRE(memory_->holds(e.received) && memory_->holds(e.target),
                 "exchange outside the shared memory");
-  copies_.push_back({e.received.data, memory_->at(e.from, e.source.data), e.received.bytes()});
+  copies_.push_back({memory_->at(e.to, e.target.data), e.data.data, e.data.bytes()});
 }
 
 std::byte* PeerCopies::take_scratch(std::int64_t bytes) {
@@ -90,8 +91,8 @@ void PeerCopies::run(cudaStream_t stream) {
   memory_->wait_for(ready_, stream);
   enqueue(copies_, stream);
   memory_->say(done_, stream);
-  for (const Sum& sum : sums_) sum_parts(stream, sum.mine, sum.parts);
   memory_->wait_for(done_, stream);
+  for (const Sum& sum : sums_) sum_parts(stream, sum.mine, sum.parts);
   own_.clear();
   copies_.clear();
   sums_.clear();

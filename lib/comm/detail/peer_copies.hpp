@@ -1,11 +1,12 @@
 // All-gathers and reduce-scatters among the GPUs of one node by their copy engines: every rank
-// copies the others' parts out of their memory, so the multiprocessors stay with the computation
-// that this hides behind. (NCCL's kernels take some of them, and GEMMs beside those are 20 to 40%
-// slower: docs/performance_tries.md.)
+// copies its parts into the others' memory, so the multiprocessors stay with the computation that
+// this hides behind. (NCCL's kernels take some of them, and GEMMs beside those are 20 to 40%
+// slower. Copies out of the others' memory are slower, too, and small ones wait for large ones:
+// docs/performance_tries.md.)
 //
 // One run is everything of one group of calls, on one stream of every rank:
 //
-//   say "ready", wait for all | copy the others' parts | say "done" | sum | wait for all
+//   say "ready", wait for all | copy to the others | say "done", wait for all | sum
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -31,7 +32,7 @@ class PeerCopies {
   PeerCopies(std::shared_ptr<const PeerMemory> memory, int channel);
 
   /// Of the next run. Arguments as in Communicator; sums are formed in float32 and in rank order.
-  /// What the others copy from, `full`, is at the same place on every rank.
+  /// What the others copy to, `full`, is at the same place on every rank, and so is the scratch.
   void add_all_gather(AnyRef mine, AnyRef full);
   void add_reduce_scatter(AnyRef full, AnyRef mine);
   void add_exchange(const Communicator::Exchange& e);
@@ -39,7 +40,7 @@ class PeerCopies {
   /// Runs follow one another, also where they are on several streams.
   void run(cudaStream_t stream);
 
-  /// Where the others' parts of all reduce_scatters of one run go.
+  /// Where the others' parts of all reduce_scatters of one run arrive.
   void set_reduce_scratch(AnyRef bytes) { scratch_ = bytes; }
 
  private:
@@ -64,8 +65,8 @@ class PeerCopies {
   cudaStream_t last_stream_ = nullptr;
   AnyRef scratch_ = {};
   std::int64_t scratch_used_ = 0;
-  std::vector<Copy> own_;     // this rank's parts, to where the others look for them
-  std::vector<Copy> copies_;  // from the others
+  std::vector<Copy> own_;     // this rank's parts, to their places here
+  std::vector<Copy> copies_;  // to the others
   std::vector<Sum> sums_;
 };
 
