@@ -33,8 +33,8 @@ void add_job(DeckSchema& schema, JobConfig& c) {
       .may_be_empty()
       .help(
           "on GPUs, gemm_choices.txt of another run on such GPUs: its algorithms for matrix "
-          "products "
-          "are taken, and only what it lacks is timed at the start; not with deterministic");
+          "products are taken, and only what it lacks is timed at the start; not with "
+          "deterministic");
 }
 
 void add_metrics(DeckSchema& schema, MetricsConfig& c) {
