@@ -26,6 +26,8 @@ constexpr std::int64_t kSameWishNs = 500'000'000;
 
 // A handler can reach nothing but what is static.
 std::atomic<bool> save_asked{false};
+std::atomic<int> launcher_saves{0};
+std::atomic<std::int64_t> launcher_save_ns{0};
 std::atomic<int> stop_asked{0};
 std::atomic<std::int64_t> stop_asked_ns{0};
 std::atomic<bool> stops_wait{false};
@@ -97,10 +99,20 @@ void on_stop(const siginfo_t& signal) {
   }
 }
 
+void on_save(const siginfo_t& signal) {
+  if (!is_from_launcher(signal)) {
+    save_asked = true;
+    return;
+  }
+  const std::int64_t now = monotonic_ns();
+  const std::int64_t last = launcher_save_ns.exchange(now);
+  if (last == 0 || now - last > kSameWishNs) ++launcher_saves;
+}
+
 void handle(int number, siginfo_t* signal, void* /*context*/) {
   const int saved_errno = errno;
   if (number == SIGUSR1) {
-    save_asked = true;
+    on_save(*signal);
   } else {
     on_stop(*signal);
   }
@@ -126,6 +138,8 @@ const char* signal_name(int signal) {
 
 Signals::Signals() {
   save_asked = false;
+  launcher_saves = 0;
+  launcher_save_ns = 0;
   stop_asked = 0;
   stop_asked_ns = 0;
   stops_wait = false;
@@ -146,6 +160,8 @@ Signals::~Signals() {
 void Signals::hold_stops() { stops_wait = true; }
 
 bool Signals::take_save() { return save_asked.exchange(false); }
+
+int Signals::saves_of_launcher() const { return launcher_saves; }
 
 int Signals::stop() const { return stop_asked; }
 

@@ -65,19 +65,27 @@ StepDecision decide(const RunConfig& config, std::int64_t step, const StepReques
 
 StepDecision StepDecider::after(std::int64_t step, double save_s, bool saw_nonfinite) {
   turn_.done(step);
-  std::array<double, 3> asked = {wants_save() ? 1.0 : 0.0, static_cast<double>(wants_stop(save_s)),
-                                 saw_nonfinite ? 1.0 : 0.0};
+  std::array<double, 4> asked = {
+      wants_save() ? 1.0 : 0.0, static_cast<double>(signals_.saves_of_launcher()),
+      static_cast<double>(wants_stop(save_s)), saw_nonfinite ? 1.0 : 0.0};
   all_reduce_max(mesh_.host_world(), asked);
-  agreed_.save = agreed_.save || asked[0] > 0;
-  agreed_.explain = asked[2] > 0;
-  agreed_.stop = std::max(agreed_.stop, static_cast<StopReason>(asked[1]));
+  const int launcher_saves = static_cast<int>(asked[1]);
+  const bool is_asked = std::exchange(launcher_saves_, launcher_saves) < launcher_saves;
+  agreed_.save = agreed_.save || asked[0] > 0 || is_asked;
+  agreed_.stop = std::max(agreed_.stop, static_cast<StopReason>(asked[2]));
+  agreed_.explain = asked[3] > 0;
+  if (agreed_.save && !config_.checkpoint.is_on()) {
+    if (mesh_.rank() == 0) {
+      log::warning("a save was asked for, but [checkpoint] folder is empty: nothing is saved");
+    }
+    agreed_.save = false;
+  }
   return decide(config_, step, agreed_);
 }
 
 void StepDecider::saved() {
   agreed_.save = false;
-  // A launcher's signal does not reach all ranks in the same step: who gets it late asks no more.
-  signals_.take_save();
+  signals_.take_save();  // asked for while it was saved
   since_save_.lap();
 }
 
@@ -88,12 +96,9 @@ bool StepDecider::wants_save() {
     std::error_code unknown;
     wants = fs::remove(config_.job.dump_folder / "SAVE", unknown) || wants;
   }
-  if (wants && !checkpoint.is_on()) {
-    log::warning("a save was asked for, but [checkpoint] folder is empty: nothing is saved");
-  }
   const bool is_due = mesh_.rank() == 0 && checkpoint.interval_type == IntervalType::seconds &&
                       since_save_.seconds() >= static_cast<double>(checkpoint.interval);
-  return checkpoint.is_on() && (wants || is_due);
+  return wants || (checkpoint.is_on() && is_due);
 }
 
 StopReason StepDecider::wants_stop(double save_s) {

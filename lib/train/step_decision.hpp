@@ -84,6 +84,7 @@ class StepDecider {
   Signals& signals_;
   const JobTime& time_;
   StepRequests agreed_;
+  int launcher_saves_ = 0;  // asked for until now
   Turn turn_;
   Stopwatch since_save_;
 };

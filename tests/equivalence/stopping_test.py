@@ -4,12 +4,15 @@ moment, the newest checkpoint is complete and a later start trains the same step
 The trials go through a table of signal, receiver and moment, as many as KOIOS_STOP_TRIALS says, from
 a random place on (KOIOS_STOP_SEED)."""
 
+import ctypes
 import itertools
 import os
 import pathlib
+import platform
 import random
 import re
 import signal
+import struct
 import subprocess
 import time
 import unittest
@@ -26,6 +29,7 @@ SMALL = {"model/dim": 8, "model/n_layers": 1, "model/n_heads": 2, "model/n_kv_he
          "checkpoint/interval": 1000, "checkpoint/keep_latest_k": 2}
 BEGUN = "continues from|training starts anew"
 STEP = r"^step +\d+/"
+SAVED = r"saved .*step_(\d+)\.h5"
 
 
 def newest(run_folder):
@@ -40,6 +44,17 @@ def takes(pid, number):
         return False
     status = pathlib.Path(f"/proc/{pid}/status").read_text()
     return bool(int(re.search(r"SigCgt:\s*(\w+)", status)[1], 16) >> (number - 1) & 1)
+
+
+def signal_as_parent(pid, number):
+    """As kill(2) by the parent of this process would send it; see rt_sigqueueinfo(2)."""
+    parent = int(re.search(r"PPid:\s*(\d+)", pathlib.Path(f"/proc/{pid}/status").read_text())[1])
+    si_queue, size_of_siginfo = -1, 128
+    info = struct.pack("=4i2i", number, 0, si_queue, 0, parent, os.getuid()).ljust(size_of_siginfo,
+                                                                                  b"\0")
+    call = {"x86_64": 129, "aarch64": 138}[platform.machine()]
+    if ctypes.CDLL(None, use_errno=True).syscall(call, pid, int(number), info) != 0:
+        raise OSError(ctypes.get_errno(), "rt_sigqueueinfo")
 
 
 class Stopping(unittest.TestCase):
@@ -67,10 +82,30 @@ class Stopping(unittest.TestCase):
         job = self.running(checkpoint__save_first_step="false")
         job.process.send_signal(signal.SIGUSR1)
         self.assertTrue(job.wait_for("saved "), job.output)
-        (saved,) = job.numbers(r"saved .*step_(\d+)\.h5")
+        (saved,) = job.numbers(SAVED)
         self.assertTrue(job.wait_for(rf"^step +{saved + 3}/"), job.output)
         job.process.send_signal(signal.SIGUSR2)
         self.assertGreater(self.assert_stopped(job, "SIGUSR2"), saved)
+
+    def test_a_launchers_usr1_that_reaches_a_rank_late_saves_once(self):
+        job = self.running(checkpoint__save_first_step="false", checkpoint__interval=100000)
+        ranks = job.process_of_rank()
+        for saves, rank in enumerate((0, 1), start=1):  # who is late one time is first the next
+            signal_as_parent(ranks[rank], signal.SIGUSR1)
+            self.wait_for_saves(job, saves)
+            signal_as_parent(ranks[1 - rank], signal.SIGUSR1)
+            time.sleep(0.6)  # sooner, the next one would be the same wish
+            self.assertEqual(len(job.numbers(SAVED)), saves, job.output)
+        os.kill(ranks[1], signal.SIGUSR1)  # for this rank alone
+        self.wait_for_saves(job, 3)
+        job.process.send_signal(signal.SIGUSR2)
+        self.assert_stopped(job, "SIGUSR2")
+
+    def wait_for_saves(self, job, count):
+        deadline = time.monotonic() + 30
+        while len(job.numbers(SAVED)) < count:
+            self.assertLess(time.monotonic(), deadline, job.output)
+            time.sleep(0.005)
 
     def test_any_rank_is_heard(self):
         for number in (signal.SIGUSR2, signal.SIGTERM, signal.SIGINT):
@@ -249,7 +284,7 @@ class Stopping(unittest.TestCase):
         self.assertNotIn("passed over", job.output, title)
         start = (job.numbers(r"continues from .*step_(\d+)\.h5") or [None])[-1]
         self.assertIn(start, (None, *range(saved, saved + 10000)), title)
-        safe = max([saved, *job.numbers(r"saved .*step_(\d+)\.h5")])
+        safe = max([saved, *job.numbers(SAVED)])
         self.assertGreaterEqual(newest(self.folder) if self.folder.exists() else 0, safe, title)
         stopped = job.numbers(r"stopped by .* after step (\d+) of")
         if stopped:
