@@ -152,7 +152,7 @@ class SeparateHosts(unittest.TestCase):
         with log.open("w") as file, subprocess.Popen(
                 [*self.command(run_folder, hosts=True, steps=100000), *more], stdout=file,
                 stderr=file, env=self.environment()) as job:
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + 100
             while not re.search(moment, log.read_text(), re.M):
                 self.assertIsNone(job.poll(), log.read_text())
                 self.assertLess(time.monotonic(), deadline, log.read_text())
