@@ -97,8 +97,9 @@ class Trace:
             count_own_time(spans)
         self.computing = union((span.begin, span.end) for span in self.lanes.get(COMPUTE, [])
                                if not span.is_wait)
-        waits = union((span.begin, span.end) for span in self.lanes.get(COMPUTE, []) if span.is_wait)
-        self.computing = without(self.computing, waits)
+        self.waits = union((span.begin, span.end) for span in self.lanes.get(COMPUTE, [])
+                           if span.is_wait)
+        self.computing = without(self.computing, self.waits)
 
     @staticmethod
     def _events(path):
@@ -138,10 +139,17 @@ class Trace:
         at_work = union(interval for lane in lanes for interval in self.busy(lane))
         return length(at_work) - overlap(at_work, self.computing)
 
+    def at_work(self):
+        return union(interval for lane in self.lanes for interval in
+                     (self.computing if lane == COMPUTE else self.busy(lane)))
+
+    def waiting(self):
+        """Microseconds of waits during which no lane was at work: for other ranks, for the data."""
+        return length(self.waits) - overlap(self.waits, self.at_work())
+
     def idle(self):
-        return self.end - self.begin - length(
-            union(interval for lane in self.lanes for interval in
-                  (self.computing if lane == COMPUTE else self.busy(lane))))
+        """Microseconds of which no span says anything."""
+        return self.end - self.begin - length(self.at_work()) - self.waiting()
 
 
 def without(intervals, holes):
@@ -268,8 +276,10 @@ def tell_lanes(traces):
 
 def tell_ranks(traces):
     rows = [[str(trace.rank), ms(trace.end - trace.begin), ms(length(trace.computing)),
-             ms(trace.exposed_communication()), ms(trace.idle())] for trace in traces]
-    table(["rank", "traced ms", "computing ms", "exposed communication ms", "idle ms"], rows)
+             ms(trace.exposed_communication()), ms(trace.waiting()), ms(trace.idle())]
+            for trace in traces]
+    table(["rank", "traced ms", "computing ms", "exposed communication ms", "other waits ms",
+           "idle ms"], rows)
 
 
 def summarize(options):
@@ -279,13 +289,15 @@ def summarize(options):
     traces = [Trace(path) for path in files]
     whole = sum(trace.end - trace.begin for trace in traces) / len(traces)
     exposed = sum(trace.exposed_communication() for trace in traces) / len(traces)
+    waiting = sum(trace.waiting() for trace in traces) / len(traces)
     idle = sum(trace.idle() for trace in traces) / len(traces)
     slowest = max(traces, key=lambda trace: length(trace.computing))
     fastest = min(length(trace.computing) for trace in traces)
     say(f"{files[0].parent}: {len(traces)} rank{'s' if len(traces) > 1 else ''}, {ms(whole)} ms "
         "traced")
-    say(f"exposed communication: {ms(exposed)} ms, {percent(exposed, whole)}%; no lane at work: "
-        f"{ms(idle)} ms, {percent(idle, whole)}%")
+    say(f"exposed communication: {ms(exposed)} ms, {percent(exposed, whole)}%; other waits: "
+        f"{ms(waiting)} ms, {percent(waiting, whole)}%; no lane at work: {ms(idle)} ms, "
+        f"{percent(idle, whole)}%")
     if len(traces) > 1:
         say(f"slowest rank: {slowest.rank}, it computes for {ms(length(slowest.computing))} ms, the "
             f"fastest for {ms(fastest)} ms")

@@ -74,7 +74,8 @@ class TraceSummary(unittest.TestCase):
         text = self.tool(self.folder, "--peak-tflops", "1000", "--memory-gbs", "400")
         self.assertIn("1 rank, 100.000 ms traced", text)
         # gather: 20..50, of which 40..50 is uncovered; reduce: 60..85, of which 80..85.
-        self.assertIn("exposed communication: 15.000 ms, 15.0%; no lane at work: 14.000 ms", text)
+        self.assertIn("exposed communication: 15.000 ms, 15.0%; other waits: 0.000 ms, 0.0%; "
+                      "no lane at work: 14.000 ms, 14.0%", text)
         self.assertEqual(self.row(text, "block"), ["compute", "1", "20.000", "20.0"])
         self.assertEqual(self.row(text, "attention"),
                          ["compute", "1", "20.000", "20.0", "100.0", "10.0"])
@@ -94,7 +95,7 @@ class TraceSummary(unittest.TestCase):
         self.write(STEP, rank=12)
         text = self.tool(self.folder)
         self.assertIn("slowest rank: 3, it computes for 80.000 ms, the fastest for 70.000 ms", text)
-        self.assertEqual(self.row(text, "3"), ["100.000", "80.000", "10.000", "9.000"])
+        self.assertEqual(self.row(text, "3"), ["100.000", "80.000", "10.000", "0.000", "9.000"])
         ranks = [line.split()[0] for line in text.splitlines()[-4:-1]]
         self.assertEqual(ranks, ["0", "3", "12"])
 
@@ -102,8 +103,16 @@ class TraceSummary(unittest.TestCase):
         link = "activations of stage 0 to 1"
         self.write([*STEP, span(link, "receive", 82, 95), span("checkpoint", "save", 95, 97)])
         text = self.tool(self.folder)
-        self.assertIn("exposed communication: 25.000 ms, 25.0%; no lane at work: 2.000 ms", text)
+        self.assertIn("exposed communication: 25.000 ms, 25.0%; other waits: 0.000 ms, 0.0%; "
+                      "no lane at work: 2.000 ms", text)
         self.assertEqual(self.row(text, *link.split()), ["13.000", "13.0", "13.000", "13.0"])
+
+    def test_a_wait_for_what_is_on_no_lane_is_not_idle(self):
+        # 88 to 97, of which 90 to 92 has a lane at work: as on the host, where a rank waits in MPI.
+        self.write([*STEP, span("compute", "wait", 88, 97), span("gather", "all_gather", 90, 92)])
+        text = self.tool(self.folder)
+        self.assertIn("exposed communication: 17.000 ms, 17.0%; other waits: 7.000 ms, 7.0%; "
+                      "no lane at work: 5.000 ms, 5.0%", text)
 
     def test_lanes_by_number_with_names(self):
         lanes = ("compute", "gather", "reduce", "data")
