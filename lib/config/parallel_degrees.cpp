@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "core/error.hpp"
+#include "core/readable.hpp"
 
 namespace koios {
 namespace {
@@ -12,22 +13,20 @@ std::int64_t other_degrees(const ParallelConfig& p) {
   return std::int64_t{p.pipeline_parallel} * p.context_parallel * p.tensor_parallel;
 }
 
-std::string plural(std::int64_t ranks) { return cat(ranks, ranks == 1 ? " rank" : " ranks"); }
-
 }  // namespace
 
 std::string mesh_problem(const ParallelConfig& p, int ranks) {
   const std::int64_t others = other_degrees(p);
   if (p.data_parallel == 0) return "data_parallel_degree = 0: expected -1 or at least 1";
   if (p.data_parallel == -1 && ranks % others != 0) {
-    return cat(plural(ranks), " cannot be divided by pipeline ", p.pipeline_parallel, " x context ",
-               p.context_parallel, " x tensor ", p.tensor_parallel, " = ", others);
+    return cat(counted(ranks, "rank"), " cannot be divided by pipeline ", p.pipeline_parallel,
+               " x context ", p.context_parallel, " x tensor ", p.tensor_parallel, " = ", others);
   }
   if (p.data_parallel != -1 && p.data_parallel * others != ranks) {
     return cat("data_parallel_degree = ", p.data_parallel, ": pipeline ", p.pipeline_parallel,
                " x data ", p.data_parallel, " x context ", p.context_parallel, " x tensor ",
-               p.tensor_parallel, " makes ", plural(p.data_parallel * others), ", the run has ",
-               ranks, "; -1 takes what is left");
+               p.tensor_parallel, " makes ", counted(p.data_parallel * others, "rank"),
+               ", the run has ", ranks, "; -1 takes what is left");
   }
   const std::int64_t data = p.data_parallel == -1 ? ranks / others : p.data_parallel;
   if (data % p.data_parallel_replicate != 0) {

@@ -8,6 +8,7 @@
 #include "config/parallel_degrees.hpp"
 #include "config/rules.hpp"
 #include "core/integers.hpp"
+#include "core/readable.hpp"
 
 namespace koios {
 namespace {
@@ -131,7 +132,7 @@ void check_fp8_stacks(Rules& rules, const RunConfig& c, int ranks) {
         {"training/fp8_linear", "training/data_parallel_degree", "training/context_parallel_degree",
          "model/dim", "model/n_heads", "model/n_kv_heads", "model/ffn_dim", "model/flavor"},
         cat("[training] fp8_linear = block: the ", rows, " rows of ", name, ", ", m.dim,
-            " wide, must divide by the ", sharers, sharers == 1 ? " rank" : " ranks",
+            " wide, must divide by the ", counted(sharers, "rank"),
             " that share them, and have a multiple of ", kAlignment,
             " elements; choose another mesh or size, or rowwise"));
   }

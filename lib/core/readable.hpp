@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 namespace koios {
 
@@ -12,5 +13,7 @@ std::string gib(std::int64_t bytes);
 std::string duration(double seconds);
 /// "6,738,415,616"
 std::string with_commas(std::int64_t value);
+/// "1 rank", "2 ranks": of a noun whose plural is made by an s.
+std::string counted(std::int64_t count, std::string_view noun);
 
 }  // namespace koios

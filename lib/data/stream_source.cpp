@@ -4,6 +4,7 @@
 #include <functional>
 
 #include "core/error.hpp"
+#include "core/readable.hpp"
 #include "data/dataset_files.hpp"
 
 namespace koios {
@@ -40,15 +41,13 @@ std::int64_t count_streams(const DataSource& data, const DataOptions& options, R
     --lacking;
   }
   if (is_usable.empty()) {
-    throw UserError(cat(data.path, ": no documents in ", files, files == 1 ? " file" : " files",
-                        " (format ", to_string(data.format), "): there is no text to train on",
-                        for_example()));
+    throw UserError(cat(data.path, ": no documents in ", counted(files, "file"), " (format ",
+                        to_string(data.format), "): there is no text to train on", for_example()));
   }
   if (std::ranges::none_of(is_usable, std::identity{})) {
-    throw UserError(cat(data.path, ": none of ", is_usable.size(),
-                        is_usable.size() == 1 ? " document" : " documents", " (format ",
-                        to_string(data.format), ") can be used: there is no text to train on",
-                        for_example()));
+    throw UserError(cat(data.path, ": none of ", counted(std::ssize(is_usable), "document"),
+                        " (format ", to_string(data.format),
+                        ") can be used: there is no text to train on", for_example()));
   }
   std::int64_t streams = std::min(wanted, std::ssize(is_usable));
   while (!streams_are_served(streams)) --streams;  // one is

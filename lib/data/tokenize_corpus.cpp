@@ -14,6 +14,7 @@
 #include "core/integers.hpp"
 #include "core/log.hpp"
 #include "core/random.hpp"
+#include "core/readable.hpp"
 #include "core/stopwatch.hpp"
 #include "data/corpus_units.hpp"
 #include "data/dataset_files.hpp"
@@ -173,10 +174,9 @@ void TokenizeJob::plan() {
   }
   barrier();  // the folder is there for every rank
   for (const CorpusUnit& unit : units_) all_bytes_ += unit.bytes;
-  log::info(files_.size(), files_.size() == 1 ? " file, " : " files, ",
-            one_decimal(static_cast<double>(all_bytes_) / 1e6), " MB, in ", units_.size(),
-            units_.size() == 1 ? " part" : " parts", " by ", mpi_.size(),
-            mpi_.size() == 1 ? " rank" : " ranks",
+  log::info(counted(std::ssize(files_), "file"), ", ",
+            one_decimal(static_cast<double>(all_bytes_) / 1e6), " MB, in ",
+            counted(std::ssize(units_), "part"), " by ", counted(mpi_.size(), "rank"),
             saved.empty() ? "" : "; what an earlier run has left is kept");
 }
 
@@ -255,10 +255,9 @@ void TokenizeJob::refuse_empty() const {
   for (const std::string& of_rank : mpi_.all_gather(bad == nullptr ? "" : bad->for_example(0))) {
     if (example.empty()) example = of_rank;
   }
-  throw UserError(cat(options_.path, ": no documents in ", files_.size(),
-                      files_.size() == 1 ? " file" : " files", " (format ",
-                      to_string(options_.format), ")", example.empty() ? "" : " that can be used",
-                      example));
+  throw UserError(cat(options_.path, ": no documents in ", counted(std::ssize(files_), "file"),
+                      " (format ", to_string(options_.format), ")",
+                      example.empty() ? "" : " that can be used", example));
 }
 
 TokenFileHeader TokenizeJob::assemble() {
@@ -279,11 +278,11 @@ TokenFileHeader TokenizeJob::assemble() {
     remove_parts();
     fs::remove(lock_path_);
     const double seconds = clock_.seconds();
-    log::info(
-        options_.output, ": ", assembly.header().tokens, " tokens of ", assembly.header().documents,
-        assembly.header().documents == 1 ? " document, " : " documents, ", header_.token_bytes,
-        " bytes each, in ", one_decimal(seconds), " s (",
-        one_decimal(static_cast<double>(all_bytes_ - bytes_before_) / 1e6 / seconds), " MB/s)");
+    log::info(options_.output, ": ", assembly.header().tokens, " tokens of ",
+              counted(assembly.header().documents, "document"), ", ", header_.token_bytes,
+              " bytes each, in ", one_decimal(seconds), " s (",
+              one_decimal(static_cast<double>(all_bytes_ - bytes_before_) / 1e6 / seconds),
+              " MB/s)");
   }
   barrier();
   return assembly.header();

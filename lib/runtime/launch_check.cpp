@@ -4,6 +4,7 @@
 #include <cstdlib>
 
 #include "core/error.hpp"
+#include "core/readable.hpp"
 
 namespace koios {
 namespace {
@@ -40,7 +41,7 @@ int launched_ranks(const EnvLookup& env) {
 std::string missing_pmix(const EnvLookup& env, int least_tasks) {
   const int tasks = step_tasks(env);
   if (tasks < least_tasks || env("PMIX_NAMESPACE") != nullptr) return "";
-  return cat("Slurm started ", tasks, tasks == 1 ? " task" : " tasks",
+  return cat("Slurm started ", counted(tasks, "task"),
              ", but without PMIx, by which MPI's ranks find each other: start with "
              "srun --mpi=pmix (srun --mpi=list shows what this Slurm has), or with mpirun");
 }

@@ -6,6 +6,7 @@
 #include "comm/verdict.hpp"
 #include "core/error.hpp"
 #include "core/log.hpp"
+#include "core/readable.hpp"
 #include "model/model_spec.hpp"
 #include "runtime/copy.hpp"
 
@@ -148,8 +149,6 @@ std::string names_of(const std::vector<int>& which, const std::vector<std::strin
 /// Without a sign for what is no number.
 std::string number(double value) { return std::isnan(value) ? "nan" : cat(value); }
 
-std::string values(std::int64_t count) { return cat(count, count == 1 ? " value" : " values"); }
-
 /// "layers.1.ffn_norm.weight (unit layers.1)"
 std::string name_of(const NonfiniteParameter& p, const std::vector<UnitLayout>& units) {
   const UnitLayout& unit = units[static_cast<std::size_t>(p.unit)];
@@ -180,7 +179,8 @@ std::string describe_nonfinite(const std::vector<NonfiniteReport>& ranks,
   if (!is_known) return text;
   if (const auto bad = first_offender(ranks, &NonfiniteFindings::parameter, units)) {
     return text + cat("; the parameter ", name_of(bad->first, units), " itself has ",
-                      values(bad->count), " not finite, on ", names_of(bad->ranks, hosts));
+                      counted(bad->count, "value"), " not finite, on ",
+                      names_of(bad->ranks, hosts));
   }
   const auto bad = first_offender(ranks, &NonfiniteFindings::gradient, units);
   if (!bad) {
@@ -189,7 +189,7 @@ std::string describe_nonfinite(const std::vector<NonfiniteReport>& ranks,
                                  : "; each value of the gradient is finite");
   }
   text += cat("; of the gradients the first in the backward pass is that of ",
-              name_of(bad->first, units), ", ", values(bad->count), " on ",
+              name_of(bad->first, units), ", ", counted(bad->count, "value"), " on ",
               names_of(bad->ranks, hosts));
   if (lossy.empty() && !own.empty()) text += cat(", out of the part of ", names_of(own, hosts));
   return text;

@@ -46,25 +46,28 @@ std::string describe_recomputation(const TrainingShape& shape) {
 
 namespace {
 
-/// "0 to 3, 8 to 11": of each run of the stage's units.
+/// "layers 0 to 3, 8 to 11": of each run of the stage's units.
 std::string layers_of(const TrainingShape& shape, int stage) {
   const ShardLayout layout = shard_layout(shape, shape.first_rank(stage));
   std::string text;
+  std::int64_t count = 0;
   for (const std::vector<int>& run : layout.runs()) {
     std::vector<std::int64_t> layers;
     for (const int unit : run) {
       if (layout.unit(unit).role == UnitRole::block) layers.push_back(layout.unit(unit).layer);
     }
-    text += cat(text.empty() ? "" : ", ", layers.front(), " to ", layers.back());
+    count += std::ssize(layers);
+    text += cat(text.empty() ? "" : ", ", layers.front(),
+                layers.size() == 1 ? "" : cat(" to ", layers.back()));
   }
-  return text;
+  return cat(count == 1 ? "layer " : "layers ", text);
 }
 
-/// "8 + 5": of each run.
+/// "8 + 5 micro-batches": of each run.
 std::string in_flight(const StageShape& stage) {
   std::string text;
   for (const RunShape& run : stage.runs) text += cat(text.empty() ? "" : " + ", run.slots);
-  return text;
+  return cat(text, text == "1" ? " micro-batch" : " micro-batches");
 }
 
 }  // namespace
@@ -76,15 +79,15 @@ std::vector<std::string> describe_stages(const TrainingShape& shape,
   if (stages == 1) return lines;
   const int micro_batches = shape.reduce.micro_batches;
   lines.push_back(fmt::format(
-      "pipeline {}: {} stages, {} micro-batches, bubble {:.1f}%",
-      to_string(shape.pipeline.schedule), stages, micro_batches,
+      "pipeline {}: {} stages, {}, bubble {:.1f}%", to_string(shape.pipeline.schedule), stages,
+      counted(micro_batches, "micro-batch"),
       100 * bubble(shape.pipeline.schedule, stages, shape.pipeline.runs, micro_batches)));
   const std::vector<double> flops = shape.flops_of_stages();
   const double all = std::accumulate(flops.begin(), flops.end(), 0.0);
   for (int stage = 0; stage < stages; ++stage) {
     const auto number = static_cast<std::size_t>(stage);
     lines.push_back(fmt::format(
-        "  stage {}: layers {}, {:.1f}% of the operations, {} micro-batches in flight, {}, "
+        "  stage {}: {}, {:.1f}% of the operations, {} in flight, {}, "
         "sends {} bytes a step",
         stage, layers_of(shape, stage), 100 * flops[number] / all, in_flight(shape.stage(stage)),
         gib(memory[number].total_bytes), with_commas(plan_traffic(shape, stage).pipeline_bytes)));
