@@ -164,4 +164,13 @@ std::optional<ParsedDeck> parse_on_all_ranks(const std::string& deck,
   return parsed;
 }
 
+ExitCode with_deck(const ParsedDeck& parsed, const std::function<ExitCode()>& program) {
+  try {
+    return program();
+  } catch (const DeckValueError& error) {
+    if (log::settings().rank == 0) log::error(to_string(locate(parsed, error)));
+    return ExitCode::bad_input;
+  }
+}
+
 }  // namespace koios

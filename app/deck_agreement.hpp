@@ -8,6 +8,7 @@
 
 #include "config/parse_run_config.hpp"
 #include "config/validate.hpp"
+#include "core/exit_code.hpp"
 #include "runtime/mpi_env.hpp"
 
 namespace koios {
@@ -32,5 +33,8 @@ std::optional<DeckWithText> parse_alone(
 std::optional<ParsedDeck> parse_on_all_ranks(const std::string& deck,
                                              const std::vector<std::string>& overrides,
                                              const MpiEnv& mpi, const DeckCheck& check);
+
+/// program(); where it throws DeckValueError, rank 0 prints that with the value's place.
+ExitCode with_deck(const ParsedDeck& parsed, const std::function<ExitCode()>& program);
 
 }  // namespace koios

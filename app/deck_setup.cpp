@@ -1,5 +1,7 @@
 #include "app/deck_setup.hpp"
 
+#include <utility>
+
 #include "app/deck_agreement.hpp"
 #include "config/parallel_degrees.hpp"
 #include "config/validate.hpp"
@@ -14,14 +16,15 @@ MeshShape mesh_shape(const RunConfig& config, int ranks) {
 }
 
 std::optional<DeckSetup> set_up_on_all_ranks(const CommandLine& line, const MpiEnv& mpi) {
-  const auto parsed = parse_on_all_ranks(
+  auto parsed = parse_on_all_ranks(
       line.deck, line.overrides, mpi, [&](const ParsedDeck& deck, const DataProblem& data) {
         // The self-test reads no data.
         return line.task == Task::self_test ? check_deck(deck, mpi.size())
                                             : validate(deck, mpi.size(), data);
       });
   if (!parsed) return std::nullopt;
-  return DeckSetup{parsed->config, parsed->effective, mesh_shape(parsed->config, mpi.size())};
+  const MeshShape mesh = mesh_shape(parsed->config, mpi.size());
+  return DeckSetup{std::move(*parsed), mesh};
 }
 
 Backend choose_backend(BackendChoice choice) {
@@ -30,7 +33,8 @@ Backend choose_backend(BackendChoice choice) {
       return Backend::host;
     case BackendChoice::cuda:
       if (!is_built_in(Backend::cuda)) {
-        throw UserError(
+        throw DeckValueError(
+            {"job/backend"},
             "[job] backend = cuda: this is the host build; build with cmake --preset "
             "cuda, or set backend = auto");
       }

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <optional>
-#include <string>
 
 #include "app/command_line.hpp"
 #include "comm/mesh_shape.hpp"
@@ -12,8 +11,7 @@
 namespace koios {
 
 struct DeckSetup {
-  RunConfig config;
-  std::string effective;
+  ParsedDeck parsed;
   MeshShape mesh;
 };
 

@@ -3,6 +3,7 @@
 #include <iostream>
 
 #include "app/command_line.hpp"
+#include "app/deck_agreement.hpp"
 #include "app/deck_setup.hpp"
 #include "app/failure.hpp"
 #include "app/planner.hpp"
@@ -52,14 +53,9 @@ ExitCode answer(const CommandLine& line) {
   return end_of_output();
 }
 
-ExitCode train_or_test(const CommandLine& line, std::vector<std::string> command_line,
+ExitCode train_or_test(Task task, const DeckSetup& deck, std::vector<std::string> command_line,
                        PhaseClock& start, StartLimit& limit, Signals& signals, const MpiEnv& mpi) {
-  if (mpi.local_rank() == 0) remove_mpi_leftovers(mpi.host());
-  start.done("mpi");
-  const std::optional<DeckSetup> deck = set_up_on_all_ranks(line, mpi);
-  if (!deck) return ExitCode::bad_input;
-  start.done("deck");
-  const RunConfig& config = deck->config;
+  const RunConfig& config = deck.parsed.config;
   log::configure({.rank = mpi.rank(),
                   .shown = config.metrics.shows(mpi.rank()),
                   .color = use_color(config.metrics.enable_color_printing)});
@@ -67,14 +63,14 @@ ExitCode train_or_test(const CommandLine& line, std::vector<std::string> command
   Watchdog watchdog(mpi, recorder, comm_options(config), config.job.dump_folder);
   watchdog.start("starting the device");
   limit.end();
-  if (deck->mesh.size(Axis::pp) > 1) load_kernels_at_start();
+  if (deck.mesh.size(Axis::pp) > 1) load_kernels_at_start();
   const DeviceEnv device(choose_backend(config.job.backend), mpi.local_rank());
   MemoryBook memory(device.backend());
   start.done("device");
-  if (line.task == Task::self_test) {
-    return run_self_test(config, deck->mesh, mpi, device, recorder, watchdog);
+  if (task == Task::self_test) {
+    return run_self_test(config, deck.mesh, mpi, device, recorder, watchdog);
   }
-  return run_training(config, deck->mesh,
+  return run_training(config, deck.mesh,
                       {.mpi = mpi,
                        .device = device,
                        .start = start,
@@ -83,7 +79,7 @@ ExitCode train_or_test(const CommandLine& line, std::vector<std::string> command
                        .recorder = recorder,
                        .watchdog = watchdog,
                        .command_line = std::move(command_line),
-                       .effective_deck = deck->effective,
+                       .effective_deck = deck.parsed.effective,
                        .library_versions = library_versions()})
       .exit_code;
 }
@@ -102,7 +98,14 @@ int main(int argc, char** argv) {
     StartLimit limit(start_limit(line.overrides));
     std::vector<std::string> command_line(argv, argv + argc);
     return on_all_ranks(argc, argv, [&](const MpiEnv& mpi) {
-      return train_or_test(line, std::move(command_line), start, limit, signals, mpi);
+      if (mpi.local_rank() == 0) remove_mpi_leftovers(mpi.host());
+      start.done("mpi");
+      const std::optional<DeckSetup> deck = set_up_on_all_ranks(line, mpi);
+      if (!deck) return ExitCode::bad_input;
+      start.done("deck");
+      return with_deck(deck->parsed, [&] {
+        return train_or_test(line.task, *deck, std::move(command_line), start, limit, signals, mpi);
+      });
     });
   });
 }

@@ -83,23 +83,20 @@ Nodes nodes_of(const CommandLine& line) {
   return {line.prediction.ranks_of_node.value_or(Nodes{}.ranks)};
 }
 
-ExitCode dry_run(const CommandLine& line) {
-  const int ranks = line.ranks.value_or(launched_ranks(std::getenv));
-  const auto deck = parse_alone(line.deck, line.overrides, [&](const ParsedDeck& parsed) {
-    return check_deck(parsed, ranks);
-  });
-  if (!deck) return ExitCode::bad_input;
-  const RunConfig& config = deck->parsed.config;
+namespace {
+
+ExitCode print_plan(const CommandLine& line, const DeckWithText& deck, int ranks) {
+  const RunConfig& config = deck.parsed.config;
   const std::optional<MachineRates> rates = rates_of(line);
   const auto problem_of = [](const std::string& path) { return look_for_data(path).problem; };
-  for (const DeckError& missing : check_files(deck->parsed, problem_of)) {
+  for (const DeckError& missing : check_files(deck.parsed, problem_of)) {
     log::warning(to_string(missing));
   }
   const std::int64_t vocab_size = planned_vocabulary(config.model);
   const Backend backend = planned_backend(line, config.job.backend);
   const TrainingShape shape =
       training_shape(config, mesh_shape(config, ranks), backend, vocab_size);
-  std::cout << printable(deck->parsed.effective) << "\n# mesh: " << shape.mesh.describe() << "\n# "
+  std::cout << printable(deck.parsed.effective) << "\n# mesh: " << shape.mesh.describe() << "\n# "
             << describe_model(config.model.flavor, shape.model) << "\n";
   print_comments(describe_plan(shape, {}));
   if (rates) {
@@ -108,7 +105,7 @@ ExitCode dry_run(const CommandLine& line) {
   }
   if (!line.gpu) return ExitCode::done;
 
-  const Planner planner(deck->text, line.overrides, backend, vocab_size);
+  const Planner planner(deck.text, line.overrides, backend, vocab_size);
   const auto plan_with = [&](const std::vector<std::string>& more,
                              int other_ranks) -> std::optional<std::int64_t> {
     const auto other = planner.shape_with(more, other_ranks);
@@ -118,6 +115,17 @@ ExitCode dry_run(const CommandLine& line) {
   const FitReport report = report_fit(*line.gpu, config, ranks, plan_with);
   print_comments(report.lines);
   return report.fits ? ExitCode::done : ExitCode::failure;
+}
+
+}  // namespace
+
+ExitCode dry_run(const CommandLine& line) {
+  const int ranks = line.ranks.value_or(launched_ranks(std::getenv));
+  const auto deck = parse_alone(line.deck, line.overrides, [&](const ParsedDeck& parsed) {
+    return check_deck(parsed, ranks);
+  });
+  if (!deck) return ExitCode::bad_input;
+  return with_deck(deck->parsed, [&] { return print_plan(line, *deck, ranks); });
 }
 
 }  // namespace koios

@@ -4,7 +4,10 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <utility>
 #include <vector>
+
+#include "core/error.hpp"
 
 namespace koios {
 
@@ -19,6 +22,19 @@ struct Origin {
 struct DeckError {
   Origin origin;
   std::string message;
+};
+
+/// A value does not go with what the deck does not say, such as the tokenizer's vocabulary. Thrown
+/// by all ranks alike and before a run begins; who has the deck adds the place (locate()).
+class DeckValueError : public UserError {
+ public:
+  /// "training/seq_len": those of the value first.
+  DeckValueError(std::vector<std::string> keys, const std::string& message)
+      : UserError(message), keys_(std::move(keys)) {}
+  const std::vector<std::string>& keys() const { return keys_; }
+
+ private:
+  std::vector<std::string> keys_;
 };
 
 /// "input/debug.ini:12: [training] sequence_len is not a key; did you mean seq_len?"

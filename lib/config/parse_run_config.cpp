@@ -34,6 +34,22 @@ void resolve_sizes(ModelConfig& model, const DeckSchema& schema) {
 
 }  // namespace
 
+bool is_given(const ParsedDeck& parsed, const std::string& key) {
+  const Origin::Kind kind = parsed.keys.at(key).origin.kind;
+  return kind == Origin::Kind::file || kind == Origin::Kind::command_line;
+}
+
+Origin place_of(const ParsedDeck& parsed, const std::vector<std::string>& keys) {
+  for (const std::string& key : keys) {
+    if (is_given(parsed, key)) return parsed.keys.at(key).origin;
+  }
+  return {Origin::Kind::default_value, cat("default of ", keys.front()), 0};
+}
+
+DeckError locate(const ParsedDeck& parsed, const DeckValueError& error) {
+  return {place_of(parsed, error.keys()), error.what()};
+}
+
 ParsedDeck parse_run_config(std::string_view text, const std::string& name,
                             const std::vector<std::string>& overrides,
                             const Environment& environment) {

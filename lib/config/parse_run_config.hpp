@@ -26,6 +26,12 @@ struct ParsedDeck {
   std::map<std::string, KeyState> keys;  // "training/seq_len"
 };
 
+/// Whether the user gave this key.
+bool is_given(const ParsedDeck& parsed, const std::string& key);
+/// Of the first of these keys that the user gave; else that of the first key's default.
+Origin place_of(const ParsedDeck& parsed, const std::vector<std::string>& keys);
+DeckError locate(const ParsedDeck& parsed, const DeckValueError& error);
+
 /// `name` is what errors call the deck; an empty text gives the defaults.
 ParsedDeck parse_run_config(std::string_view text, const std::string& name,
                             const std::vector<std::string>& overrides,

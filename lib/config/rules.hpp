@@ -21,21 +21,13 @@ class Rules {
   /// `keys` are what the rule joins; the error stands at the first of them that the user gave.
   void require(bool holds, std::initializer_list<const char*> keys, const std::string& message) {
     if (holds || !usable(keys)) return;
-    Origin at{Origin::Kind::default_value, cat("default of ", *keys.begin()), 0};
-    for (const char* key : keys) {
-      if (!is_given(key)) continue;
-      at = parsed_.keys.at(key).origin;
-      break;
-    }
+    const Origin at = place_of(parsed_, {keys.begin(), keys.end()});
     if (at.kind == Origin::Kind::default_value && !parsed_.errors.empty()) return;
     errors_.push_back({at, message});
   }
 
   /// Whether the user gave this key.
-  bool is_given(const char* key) const {
-    const Origin::Kind kind = parsed_.keys.at(key).origin.kind;
-    return kind == Origin::Kind::file || kind == Origin::Kind::command_line;
-  }
+  bool is_given(const char* key) const { return koios::is_given(parsed_, key); }
 
   /// Whether the user asked for another value than the default. A deck of all keys, such as
   /// effective.ini, gives many that nobody asked for.

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "comm/host_reduce.hpp"
+#include "config/deck_error.hpp"
 #include "core/log.hpp"
 #include "data/tokenizer.hpp"
 #include "train/attention_choice.hpp"
@@ -21,9 +22,10 @@ namespace {
 std::int64_t vocabulary(const ModelConfig& model, const Tokenizer& tokenizer) {
   if (model.vocab_size == 0) return tokenizer.vocab_size();
   if (tokenizer.vocab_size() <= model.vocab_size) return model.vocab_size;
-  throw UserError(cat("[model] vocab_size = ", model.vocab_size,
-                      " is smaller than the tokenizer's ", tokenizer.vocab_size(), " pieces (",
-                      model.tokenizer_path.string(), "); set it to 0 or to at least that"));
+  throw DeckValueError({"model/vocab_size"},
+                       cat("[model] vocab_size = ", model.vocab_size,
+                           " is smaller than the tokenizer's ", tokenizer.vocab_size(), " pieces (",
+                           model.tokenizer_path.string(), "); set it to 0 or to at least that"));
 }
 
 void print_plan(const RunConfig& config, const TrainingShape& shape, const Launch& launch) {

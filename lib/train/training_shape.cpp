@@ -4,6 +4,7 @@
 #include <numeric>
 #include <utility>
 
+#include "config/deck_error.hpp"
 #include "core/integers.hpp"
 #include "pipeline/partition.hpp"
 #include "train/flops.hpp"
@@ -28,10 +29,11 @@ RecomputePolicy recompute_policy(const ActivationCheckpointConfig& config) {
 /// The deck's rules know the vocabulary only where the deck gives it.
 void require_equal_vocabularies(std::int64_t vocab_size, std::int64_t tensor_ranks) {
   if (vocab_size % tensor_ranks == 0) return;
-  throw UserError(cat(
-      "[training] tensor_parallel_degree = ", tensor_ranks, " does not divide the ", vocab_size,
-      " tokens of the vocabulary; set [model] vocab_size = ", round_up(vocab_size, tensor_ranks),
-      ": what is beyond the tokenizer's is padding"));
+  throw DeckValueError(
+      {"training/tensor_parallel_degree"},
+      cat("[training] tensor_parallel_degree = ", tensor_ranks, " does not divide the ", vocab_size,
+          " tokens of the vocabulary; set [model] vocab_size = ",
+          round_up(vocab_size, tensor_ranks), ": what is beyond the tokenizer's is padding"));
 }
 
 /// How a rank can cast its rows of a block's matrices before they are gathered. Squares that reach
@@ -59,10 +61,10 @@ void require_fp8_sizes(const TrainingShape& shape) {
                                                         {"ffn_dim", local.ffn}};
   for (const auto& [name, size] : sizes) {
     if (shape.backend == Backend::host || size % kMultiple == 0) continue;
-    throw UserError(
-        cat("[training] fp8_linear: on a GPU all sizes of a rank's products must be "
-            "multiples of ",
-            kMultiple, ", and ", name, " is ", size));
+    throw DeckValueError({"training/fp8_linear"},
+                         cat("[training] fp8_linear: on a GPU all sizes of a rank's products must "
+                             "be multiples of ",
+                             kMultiple, ", and ", name, " is ", size));
   }
 }
 

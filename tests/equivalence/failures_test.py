@@ -8,7 +8,7 @@ import subprocess
 import time
 import unittest
 
-from koios_run import BINARY, Workplace, ranks_of
+from koios_run import BINARY, SOURCE, Workplace, ranks_of
 
 
 class Failures(unittest.TestCase):
@@ -74,7 +74,23 @@ class Failures(unittest.TestCase):
         self.refuses(r"error: .*no-such.model", {"model/tokenizer_path": "no-such.model"})
 
     def test_tokenizer_larger_than_the_vocabulary(self):
-        self.refuses(r"error: .*vocab_size = 1000 .*32000", {"model/vocab_size": 1000})
+        run = self.refuses(r"error: command line: \[model\] vocab_size = 1000 .*32000",
+                           {"model/vocab_size": 1000})
+        self.assertEqual(run.returncode, 2)
+
+    def test_a_tensor_degree_that_does_not_divide_the_tokenizers_vocabulary(self):
+        deck = self.write("three.ini", b"[training]\ntensor_parallel_degree = 3\n")
+        sizes = {"model/n_heads": 6, "model/n_kv_heads": 3, "model/dim": 48, "model/ffn_dim": 72}
+        told = rf"error: {deck}:2: \[training\] tensor_parallel_degree = 3 does not divide the 32000"
+        run = self.refuses(told, {**sizes, "training/seq_len": 24}, ranks=3, deck=deck)
+        self.assertEqual(run.returncode, 2)
+        plan = subprocess.run(
+            [BINARY, deck, "--dry-run", "--ranks", "3", "training/seq_len=24",
+             f"model/tokenizer_path={SOURCE}/build/assets/tokenizer.model",
+             *(f"{key}={value}" for key, value in sizes.items())],
+            capture_output=True, text=True, timeout=60, check=False)
+        self.assertEqual(plan.returncode, 2, plan.stderr)
+        self.assertRegex(plan.stderr, told)
 
     def test_empty_text(self):
         self.refuses(r"error: .*empty.txt.*",
