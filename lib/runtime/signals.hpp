@@ -21,8 +21,8 @@ class Signals {
   void hold_stops();
   /// Whether this rank alone was sent SIGUSR1 since the last call.
   bool take_save();
-  /// How often the launcher, which signals all ranks, has sent SIGUSR1. It does not reach all of them
-  /// in the same step: the greatest of the ranks' counts says how many saves were asked for.
+  /// How often the launcher, which signals all ranks, has sent SIGUSR1. It does not reach all of
+  /// them in the same step: the greatest of the ranks' counts says how many saves were asked for.
   int saves_of_launcher() const;
   /// The signal that asks for the end; 0 where none has come.
   int stop() const;
