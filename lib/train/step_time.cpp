@@ -43,6 +43,8 @@ constexpr double kSlowedByReceives = 0.05;
 /// Of the rate of the other kernels that the memory limits, those that cast to 8 bits reach this:
 /// they read for the largest magnitude, then read again and write two layouts.
 constexpr double kNarrowCasts = 0.85;
+/// And those that cast as they compute: the mean by time of docs/performance_tries.md's table.
+constexpr double kAtOnce = 0.80;
 /// Of a ring over nodes, each rank adds so much to the time of a collective. Assumed.
 constexpr double kHop_s = 5e-6;
 
@@ -267,7 +269,7 @@ class Timeline {
     spend(again ? StepPart::recomputed : StepPart::gemm, gemm);
     spend(again ? StepPart::recomputed : StepPart::attention, attention_s_);
     spend(again ? StepPart::recomputed : StepPart::elementwise,
-          w.elementwise_bytes / rates_.memory);
+          (w.elementwise_bytes + w.at_once_bytes / kAtOnce) / rates_.memory);
     spend(again ? StepPart::recomputed : StepPart::casts,
           (w.cast_bytes + w.narrow_cast_bytes / kNarrowCasts) / rates_.memory);
     spend(StepPart::optimizer, w.optimizer_bytes / rates_.memory);

@@ -60,10 +60,12 @@ double fp8_weight_bytes(const Sizes& z, bool is_forward) {
   return is_forward ? 0 : kFp8Transpose * z.matrices();
 }
 
-/// Of a block's two norms: each row is written in 8 bits, and all are transposed.
-void add_norms(RankWork& w, const Sizes& z, const AtOnce& at_once, double cast) {
+/// Of a block's two norms, whose kernels read and write so many values of a row's width: each row
+/// is written in 8 bits, and all are transposed.
+void cast_in_norms(RankWork& w, const Sizes& z, const AtOnce& at_once, double cast, double values) {
   if (!at_once.with_norms) return;
-  w.elementwise_bytes += 2 * (1 - z.c) * z.n * z.d;
+  w.elementwise_bytes -= values * z.c * z.n * z.d;
+  w.at_once_bytes += ((values - 2) * z.c + 2) * z.n * z.d;
   w.narrow_cast_bytes += 2 * (kFp8Transpose - cast) * z.n * z.d;
 }
 
@@ -76,10 +78,11 @@ RankWork block_forward(const Sizes& z, Fp8Recipe recipe, const AtOnce& at_once, 
     w.narrow_cast_bytes = kFp8Cast * z.inputs() + fp8_weight_bytes(z, true);
   }
   if (at_once.casts) {
-    w.elementwise_bytes += (kFp8AtOnce - z.c) * z.n * z.f;
+    w.elementwise_bytes -= 3 * z.c * z.n * z.f;
+    w.at_once_bytes = (2 * z.c + kFp8AtOnce) * z.n * z.f;
     w.narrow_cast_bytes -= kFp8Cast * z.n * z.f;
   }
-  add_norms(w, z, at_once, kFp8Cast);
+  cast_in_norms(w, z, at_once, kFp8Cast, 6);  // one of them adds before
   return w;
 }
 
@@ -95,8 +98,8 @@ RankWork block_backward(const Sizes& z, Fp8Recipe recipe, const AtOnce& at_once,
     w.narrow_cast_bytes = kFp8Cast * z.gradients() + fp8_weight_bytes(z, false);
   }
   if (at_once.casts && kind == Kind::backward) {
-    w.elementwise_bytes +=
-        2 * (kFp8AtOnce - z.c) * z.n * z.f + (z.c + kFp8AtOnce) * z.n * z.q - z.rope(z.a + z.kv);
+    w.elementwise_bytes -= 5 * z.c * z.n * z.f + z.rope(z.a + z.kv);
+    w.at_once_bytes = (3 * z.c + 2 * kFp8AtOnce) * z.n * z.f + (z.c + kFp8AtOnce) * z.n * z.q;
     w.narrow_cast_bytes -= kFp8Cast * z.n * (2 * z.f + z.q);
   }
   return w;
@@ -119,10 +122,11 @@ RankWork block_recompute(const Sizes& z, Fp8Recipe recipe, const AtOnce& at_once
   (recipe == Fp8Recipe::none ? w.gemm : w.gemm_narrow) = products;
   if (recipe != Fp8Recipe::none) w.narrow_cast_bytes = kFp8CastAgain * z.inputs();
   if (at_once.casts) {  // the transpose alone
-    w.elementwise_bytes += (1 - z.c) * z.n * z.f;
+    w.elementwise_bytes -= 3 * z.c * z.n * z.f;
+    w.at_once_bytes = (2 * z.c + 1) * z.n * z.f;
     w.narrow_cast_bytes -= kFp8CastAgain * z.n * z.f;
   }
-  add_norms(w, z, at_once, kFp8CastAgain);
+  cast_in_norms(w, z, at_once, kFp8CastAgain, 4);
   return w;
 }
 

@@ -16,6 +16,7 @@ struct RankWork {
   double elementwise_bytes = 0;  // norms, rope, swiglu, cross entropy, embedding
   double cast_bytes = 0;         // weights from masters, gradients that are added up
   double narrow_cast_bytes = 0;  // operands of 8-bit products
+  double at_once_bytes = 0;      // of elementwise kernels that also cast to 8 bits
   double optimizer_bytes = 0;
 };
 

@@ -55,6 +55,7 @@ std::string layers(int n) { return "model/n_layers=" + std::to_string(n); }
 std::string tp(int n) { return "training/tensor_parallel_degree=" + std::to_string(n); }
 std::string pp(int n) { return "training/pipeline_parallel_degree=" + std::to_string(n); }
 std::string micro(int n) { return "training/gradient_accumulation_steps=" + std::to_string(n); }
+const char* const kPrevious = "training/fp8_scales=previous";
 std::string fp8(const std::string& recipe) { return "training/fp8_linear=" + recipe; }
 std::string schedule(const std::string& name) { return "parallel/pipeline_schedule=" + name; }
 
@@ -135,6 +136,9 @@ const std::vector<Measured> kMeasured = {
      38473,
      kLong},
     {"h200", 1, {k7B, kNone, layers(8), batch(2), fp8("tensorwise")}, 63533, kFp8},
+    {"h200", 1, {k7B, kNone, layers(8), batch(2), fp8("tensorwise"), kPrevious}, 66665, kFp8},
+    {"h200", 2, {k7B, kNone, batch(2), fp8("tensorwise")}, 17858, kFp8},
+    {"h200", 2, {k7B, kNone, batch(2), fp8("tensorwise"), kPrevious}, 18384, kFp8},
     {"h200", 2, kOp + std::vector{k7B, batch(1)}, 11241, kFp8},
     {"h100", 4, kOp + std::vector{k7B, batch(1), micro(8)}, 12176, kPipeline},
     {"h100", 4, {k7B, kNone, batch(1), micro(8), pp(4)}, 9166, kPipeline},
@@ -273,8 +277,8 @@ TEST(StepTime, scales_of_the_step_before_save_passes) {
     return seconds("current") / seconds("previous") - 1;
   };
   const std::vector<std::string> deck = {k7B, kNone, layers(8), batch(2), fp8("tensorwise")};
-  EXPECT_GT(gain(deck), 0.02);  // measured: 2.0% by the program, 3.5% by bench_step
-  EXPECT_LT(gain(deck), 0.06);
+  EXPECT_GT(gain(deck), 0.02);  // measured: 2.0 to 2.9% by the program, 3.5% by bench_step
+  EXPECT_LT(gain(deck), 0.04);
   const std::string skip_all = "training/fp8_skip_blocks=0,1,2,3,4,5,6,7";
   EXPECT_EQ(gain(deck + std::vector{skip_all}), 0);
   EXPECT_LT(gain(deck + std::vector<std::string>{"model/norm_type=layernorm"}), gain(deck));
