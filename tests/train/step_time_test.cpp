@@ -277,7 +277,7 @@ TEST(StepTime, scales_of_the_step_before_save_passes) {
     return seconds("current") / seconds("previous") - 1;
   };
   const std::vector<std::string> deck = {k7B, kNone, layers(8), batch(2), fp8("tensorwise")};
-  EXPECT_GT(gain(deck), 0.02);  // measured: 2.0 to 2.9% by the program, 3.5% by bench_step
+  EXPECT_GT(gain(deck), 0.02);  // measured: 2.0 to 3.1% by the program, 3.5% by bench_step
   EXPECT_LT(gain(deck), 0.04);
   const std::string skip_all = "training/fp8_skip_blocks=0,1,2,3,4,5,6,7";
   EXPECT_EQ(gain(deck + std::vector{skip_all}), 0);
