@@ -105,8 +105,10 @@ void on_save(const siginfo_t& signal) {
     return;
   }
   const std::int64_t now = monotonic_ns();
-  const std::int64_t last = launcher_save_ns.exchange(now);
-  if (last == 0 || now - last > kSameWishNs) ++launcher_saves;
+  const std::int64_t last = launcher_save_ns;
+  if (last != 0 && now - last <= kSameWishNs) return;
+  launcher_save_ns = now;
+  ++launcher_saves;
 }
 
 void handle(int number, siginfo_t* signal, void* /*context*/) {
