@@ -25,7 +25,7 @@ STEPS, FEW, ENDLESS = 80, 5, 100000
 DECK = ["input/debug.ini", "training/warmup_steps=2",
         "training/batch_size=2", "training/seq_len=64", "model/n_layers=2", "model/dim=48",
         "model/n_heads=4", "metrics/log_freq=1", "checkpoint/folder=checkpoints",
-        "checkpoint/interval=1000", "checkpoint/save_first_step=false"]
+        "checkpoint/interval=1000000", "checkpoint/save_first_step=false"]
 LARGER = ["model/dim=512", "model/n_layers=4", "model/n_heads=8"]  # its start takes seconds
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 ONE_RANK_A_NODE = ["--nodes=4", "--ntasks-per-node=1", "--cpus-per-task=1"]
