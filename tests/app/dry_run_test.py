@@ -50,6 +50,13 @@ class DryRun(unittest.TestCase):
         self.assertIn("# memory plan per rank (cuda, bfloat16 compute):", plans[0])
         self.assertEqual(*plans)
 
+    def test_one_of_a_kind_is_singular(self):
+        stages = self.plan("model/vocab_size=1000", "model/n_layers=3", "training/batch_size=1",
+                           "training/pipeline_parallel_degree=2", "--ranks", "2").stdout
+        self.assertIn("2 stages, 1 micro-batch, bubble", stages)
+        layers = re.findall(r"(?m)^#   stage \d: (layers? [\d to]+), .*, 1 micro-batch in flight,", stages)
+        self.assertEqual(sorted(layers), ["layer 2", "layers 0 to 1"], stages)
+
     def test_a_shipped_deck_fits_the_nodes_that_its_head_names(self):
         decks = sorted((ROOT / "input").glob("llama2_*.ini"))
         self.assertGreaterEqual(len(decks), 3)

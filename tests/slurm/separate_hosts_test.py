@@ -7,6 +7,7 @@ the bytes that leave a host as planned, and what is said when a host dies. All o
 test's own, which end with it. Exit code 77 where it may not make them.
 """
 
+import contextlib
 import json
 import os
 import pathlib
@@ -151,7 +152,8 @@ class SeparateHosts(unittest.TestCase):
         log = self.folder / f"{run_folder}.log"
         with log.open("w") as file, subprocess.Popen(
                 [*self.command(run_folder, hosts=True, steps=100000), *more], stdout=file,
-                stderr=file, env=self.environment()) as job:
+                stderr=file, env=self.environment()) as job, contextlib.ExitStack() as ending:
+            ending.callback(job.kill)  # whatever fails here: who leaves waits for the job
             deadline = time.monotonic() + 100
             while not re.search(moment, log.read_text(), re.M):
                 self.assertIsNone(job.poll(), log.read_text())
